@@ -1,0 +1,88 @@
+"""What the admin API needs from the process that it runs in, and the records in which it tells of the gate.
+
+The control process answers this protocol while the gate runs; `local.py` does for commands when none runs. Nothing here
+knows HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from slmgate.control.keyring import Keyring
+from slmgate.control.operators import AdminKeys
+from slmgate.stores.base import Store
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`ready`: at least one instance takes requests."""
+
+    name: str
+    ready: bool
+
+
+class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance, over all workers. `healthy` False: at least one worker passes it over until its back-off ends."""
+
+    id: str
+    model: str
+    in_flight: int = 0
+    waiting: int = 0
+    healthy: bool = True
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record."""
+
+    slot: int
+    pid: int
+    ready: bool
+    connections: int = 0
+    in_flight: int = 0
+    requests: int = 0
+    refused: int = 0
+    unjournaled: int = 0
+
+
+class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The gate as it is now. `faults` are those of the last configuration that was refused; empty: the newest is in force.
+
+    `ledger_lag` is seconds since the ledger had all that was journaled, None when it never had.
+    `running` False: no gate runs, and the rest says nothing.
+    """
+
+    generation: int = 0
+    draining: bool = False
+    models: Sequence[ModelStatus] = ()
+    instances: Sequence[InstanceStatus] = ()
+    workers: Sequence[WorkerStatus] = ()
+    faults: Sequence[str] = ()
+    ledger_lag: float | None = None
+    running: bool = True
+
+    @property
+    def ready(self) -> bool:
+        """Every model has an instance, a worker serves, and nothing is being shut down."""
+        serving = any(worker.ready for worker in self.workers)
+        return self.running and not self.draining and serving and all(model.ready for model in self.models)
+
+
+class AdminContext(Protocol):
+    """The gate, as the admin API sees it. `status` is called on the event loop and must not block."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def keyring(self) -> Keyring: ...
+
+    @property
+    def admin_keys(self) -> AdminKeys: ...
+
+    def status(self) -> GateStatus: ...
+
+    async def reload(self) -> Sequence[object]:
+        """Read the configuration afresh; returns the faults (as `str` shows them) for which the old one stays, if any."""
+        ...

@@ -1,0 +1,23 @@
+"""The configuration: one table of options, strict loading, and all that follows from both.
+
+Other rooms import from here. What a configuration is stands in `options.py`; nothing in this package applies one.
+"""
+
+from slmgate.control.config.compile import compile_snapshot, instance_id
+from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded
+from slmgate.control.config.loading import client_name, from_upstream, load, load_text, restart_needed
+from slmgate.control.config.options import Config
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ConfigFault",
+    "Loaded",
+    "client_name",
+    "compile_snapshot",
+    "from_upstream",
+    "instance_id",
+    "load",
+    "load_text",
+    "restart_needed",
+]

@@ -1,0 +1,133 @@
+"""The kinds of network values: an address to listen on and the URL of an instance.
+
+Hosts are checked for form only, never looked up. IP addresses come out in their canonical form and names in lower case,
+so that equal places compare equal. This module opens no socket.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, ClassVar, NamedTuple
+
+from slmgate.control.config.faults import BadValueError
+from slmgate.control.config.kinds import Kind
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
+
+
+class Address(NamedTuple):
+    """Where to listen. `host` is an IP address or a name, without brackets; empty: every address of the machine."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
+
+
+class Origin(NamedTuple):
+    """Where an instance is: the part of a URL that comes before the path."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def location(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.location}"
+
+
+def bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+class Listener(Kind, frozen=True, kw_only=True):
+    """An address to listen on."""
+
+    label: ClassVar[str] = "address"
+
+    def read(self, text: str) -> Address:
+        if re.fullmatch(r"[0-9]{1,5}", text):
+            raise BadValueError("has no host", f"write 127.0.0.1:{text}, or :{text} for every address of this machine")
+        if text.startswith("*:"):
+            raise BadValueError("is not an address", f"write {text[1:]} for every address of this machine")
+        if "/" in text:
+            raise BadValueError("is not an address", "write host:port, without a scheme or a path")
+        host, port = _authority(text, "write host:port, [::1]:port or :port")
+        if port is None:
+            raise BadValueError("has no port", "write host:port, [::1]:port or :port")
+        return Address(host, port)
+
+    def form(self, value: Address) -> str:
+        return str(value)
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):[0-9]{1,5}$"}
+
+    def own_values(self) -> str:
+        return "`host:port`, `[ipv6]:port` or `:port`"
+
+
+class Url(Kind, frozen=True, kw_only=True):
+    """The URL of an instance: scheme, host and port, nothing else."""
+
+    label: ClassVar[str] = "URL"
+
+    def read(self, text: str) -> Origin:
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            raise BadValueError("has no scheme", "write http:// or https:// in front")
+        if scheme.lower() not in ("http", "https"):
+            raise BadValueError("has a scheme other than http and https", "instances are reached over http:// or https://")
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        tail = rest[len(authority) :]
+        if "@" in authority:
+            raise BadValueError("holds a user name or password", "give the instance's secret in `bearer`", private=True)
+        if "?" in tail or "#" in tail:
+            raise BadValueError(
+                "has a query or a fragment", "end it after host and port; give a secret in `bearer`", private=True
+            )
+        host, port = _authority(authority, "write it like http://10.0.0.5:8000")
+        if not host:
+            raise BadValueError("has no host", "write it like http://10.0.0.5:8000")
+        tls = scheme.lower() == "https"
+        origin = Origin(host, port or (443 if tls else 80), tls)
+        if tail not in ("", "/"):
+            raise BadValueError("has a path", f"the gate adds the path itself: write {scheme.lower()}://{authority}")
+        return origin
+
+    def form(self, value: Origin) -> str:
+        return str(value)
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^[hH][tT][tT][pP][sS]?://[^/?#@]+/?$"}
+
+    def own_values(self) -> str:
+        return "`http://host:port` or `https://host:port`, without a path"
+
+
+def _authority(text: str, hint: str) -> tuple[str, int | None]:
+    """Host (lower case, IPv6 without brackets, empty where none is given) and port of `host:port`."""
+    found = _AUTHORITY.fullmatch(text)
+    if found is None:
+        raise BadValueError("is not host:port", "put an IPv6 address in brackets: [::1]:8080" if text.count(":") > 1 else hint)
+    six, name, digits = found.groups()
+    port = int(digits) if digits else None
+    if port is not None and not 1 <= port <= 65535:
+        raise BadValueError("has an impossible port", "ports go from 1 to 65535")
+    try:
+        if six is not None:
+            return str(IPv6Address(six)), port
+        if re.fullmatch(r"[0-9.]+", name):
+            return str(IPv4Address(name)), port
+    except ValueError:
+        raise BadValueError("has an impossible IP address", hint) from None
+    if name and (len(name) > 253 or not _HOST_NAME.fullmatch(name)):
+        raise BadValueError("has a host name that cannot be", hint)
+    return name.lower(), port

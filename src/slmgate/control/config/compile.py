@@ -1,0 +1,104 @@
+"""A configuration and the stored keys -> the snapshot that workers decide by.
+
+Pure: no file, store or clock. What the snapshot does not carry (where to listen, logs, the journal) is not its affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from slmgate.control.config.faults import ConfigError, ConfigFault
+from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model
+from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.terms import Key
+
+DECLARED = "declared:"
+"""Ids of declared keys begin so; ids of stored keys never hold a colon."""
+
+
+def compile_snapshot(config: Config, generation: int, keys: Sequence[Key]) -> SnapshotSpec:
+    """The snapshot of `config` with its declared keys and the stored `keys`.
+
+    Raises `ConfigError` when one digest opens two keys: nobody could say whose request it is.
+    """
+    merged = (*(_declared(key) for key in config.keys), *keys)
+    _one_owner_each(merged)
+    return SnapshotSpec(
+        generation=generation,
+        gate=_gate(config.guard, config.drain_timeout),
+        models=tuple(_model(name, model) for name, model in config.models.items()),
+        keys=merged,
+    )
+
+
+def instance_id(model: str, instance: Instance) -> str:
+    """How operators see an instance: `<model>/<host>:<port>`."""
+    return f"{model}/{instance.url.location}"
+
+
+def _one_owner_each(keys: Sequence[Key]) -> None:
+    owners: dict[bytes, Key] = {}
+    faults: list[ConfigFault] = []
+    for key in keys:
+        for digest, _ in key.digests:
+            owner = owners.setdefault(digest, key)
+            if owner is not key:
+                problem = f"the keys {owner.name} ({owner.id}) and {key.name} ({key.id}) have the same secret"
+                hint = "revoke one of them, or remove the declared one"
+                faults.append(ConfigFault(file="keys", line=0, column=0, option="keys", problem=problem, hint=hint))
+    if faults:
+        raise ConfigError(faults)
+
+
+def _declared(key: DeclaredKey) -> Key:
+    return Key(
+        id=DECLARED + key.name,
+        name=key.name,
+        team=key.team,
+        disabled=key.disabled,
+        expires=None if key.expires is None else key.expires.timestamp(),
+        digests=((key.hash, None),),
+    )
+
+
+def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
+    return GateSpec(
+        max_body=guard.max_body,
+        max_header=guard.max_header,
+        max_headers=guard.max_headers,
+        max_connections=guard.max_connections,
+        header_timeout=guard.header_timeout,
+        body_timeout=guard.body_timeout,
+        keep_alive=guard.keep_alive,
+        send_timeout=guard.send_timeout,
+        drain_timeout=drain_timeout,
+    )
+
+
+def _model(name: str, model: Model) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        instances=tuple(_instance(name, instance) for instance in model.instances),
+        balance=model.balance,
+        attempts=model.retry.attempts,
+        retry_on=model.retry.on,
+        connect_timeout=model.timeouts.connect,
+        first_byte_timeout=model.timeouts.first_byte,
+        idle_timeout=model.timeouts.idle,
+        queue_waiting=model.queue.waiting,
+        queue_timeout=model.queue.timeout,
+    )
+
+
+def _instance(model: str, instance: Instance) -> InstanceSpec:
+    return InstanceSpec(
+        id=instance_id(model, instance),
+        host=instance.url.host,
+        port=instance.url.port,
+        tls=instance.url.tls,
+        engine=instance.engine,
+        weight=instance.weight,
+        max_in_flight=instance.max_in_flight,
+        upstream_model=instance.upstream_model,
+        bearer=None if instance.bearer is None else str(instance.bearer),
+    )

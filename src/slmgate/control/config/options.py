@@ -1,0 +1,328 @@
+"""The option table: every option's name, type, default, bounds, sentence and whether a reload applies it.
+
+The records are the configuration itself, as the rest of slmgate uses it: frozen, typed, times in seconds, sizes in
+bytes, paths absolute once loaded. This module knows no YAML and no file; `docs/configuration.md`, the JSON Schema, the
+sample file and `slmgate config show` are made from it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from slmgate.control.config.addresses import Address, Listener, Origin, Url
+from slmgate.control.config.kinds import (
+    Choice,
+    Digest,
+    Duration,
+    Location,
+    Moment,
+    Password,
+    Secret,
+    Size,
+    Switch,
+    Text,
+    Whole,
+)
+from slmgate.control.config.table import Option, Section
+
+Engine = Literal["openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"]
+Balance = Literal["least_busy", "round_robin", "weighted"]
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000  # milliseconds, as the bounds of a Duration
+
+ENGINES = Choice(values=("openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"))
+MODEL_NAME = Text(
+    pattern=r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}",
+    described="a letter or digit, then letters, digits and . _ : / @ + -, at most 128 in all",
+)
+UPSTREAM_NAME = Text(pattern=r"[^\x00-\x1f\x7f]{1,512}", described="at most 512 characters, none of them a control character")
+NAME = Text(
+    pattern=r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}",
+    described="a letter or digit, then letters, digits and . _ @ -, at most 64 in all",
+)
+
+
+class Listen(Section, frozen=True, kw_only=True):
+    """One address on which clients reach the gate."""
+
+    later: ClassVar[tuple[str, ...]] = ("tls", "proxy_protocol")
+
+    address: Annotated[
+        Address,
+        Option(
+            "Where the gate listens; `:8080` is port 8080 on every address of this machine, IPv4 and IPv6.",
+            Listener(),
+            False,
+            example="127.0.0.1:8080",
+        ),
+    ]
+
+
+class Admin(Section, frozen=True, kw_only=True):
+    """The listener for operators: the admin API, health and the commands of slmgate."""
+
+    later: ClassVar[tuple[str, ...]] = ("tls", "auth")
+
+    address: Annotated[
+        Address,
+        Option("Where operators reach slmgate; keep it on a private address.", Listener(), False),
+    ] = Address("127.0.0.1", 8081)
+
+
+class Instance(Section, frozen=True, kw_only=True):
+    """One running server of a model."""
+
+    later: ClassVar[tuple[str, ...]] = ("dns", "port", "tls")
+
+    url: Annotated[
+        Origin,
+        Option(
+            "Where the server is: scheme, host and port; the gate adds the path of each request itself.",
+            Url(),
+            example="http://127.0.0.1:8000",
+        ),
+    ]
+    engine: Annotated[
+        Engine,
+        Option("The server's software; `openai` stands for anything that speaks OpenAI's HTTP API.", ENGINES),
+    ] = "openai"
+    weight: Annotated[
+        int,
+        Option("Share of the work beside the other instances, for `balance: weighted`.", Whole(low=1, high=1000)),
+    ] = 1
+    max_in_flight: Annotated[
+        int | None,
+        Option(
+            "Requests that the server works on at once; more wait in the model's queue. Unset: no bound.",
+            Whole(low=1, high=100_000),
+            example="16",
+        ),
+    ] = None
+    upstream_model: Annotated[
+        str | None,
+        Option(
+            "The model's name on this server, where it differs from the name that clients use.",
+            UPSTREAM_NAME,
+            example="HuggingFaceTB/SmolLM2-135M-Instruct",
+        ),
+    ] = None
+    bearer: Annotated[
+        Secret | None,
+        Option(
+            "The secret that this server asks for, sent as `Authorization: Bearer`; clients never see it.",
+            Password(),
+            example="${env:VLLM_KEY}",
+        ),
+    ] = None
+
+
+class Retry(Section, frozen=True, kw_only=True):
+    """Trying another time, only before the first byte of an answer has gone to the client."""
+
+    attempts: Annotated[int, Option("How often a request is tried at most, the first time included.", Whole(low=1, high=10))] = 2
+    on: Annotated[
+        tuple[str, ...],
+        Option(
+            "What is worth another try: `connect` (no connection could be made) and HTTP statuses of the server.",
+            Choice(values=("connect", "429", "500", "502", "503", "504")),
+        ),
+    ] = ("connect", "502", "503")
+
+
+class Timeouts(Section, frozen=True, kw_only=True):
+    """How long the gate waits for an instance."""
+
+    connect: Annotated[float, Option("For the connection to be made.", Duration(low=10, high=5 * MINUTE))] = 2.0
+    first_byte: Annotated[float, Option("From the request's last byte to the answer's first.", Duration(low=10, high=DAY))] = (
+        120.0
+    )
+    idle: Annotated[float, Option("Between two pieces of an answer.", Duration(low=10, high=DAY))] = 60.0
+
+
+class Queue(Section, frozen=True, kw_only=True):
+    """Requests that wait while every instance of the model is at its `max_in_flight`."""
+
+    later: ClassVar[tuple[str, ...]] = ("fairness",)
+
+    waiting: Annotated[
+        int,
+        Option(
+            "How many may wait in each worker; the next is refused with `overloaded`. 0: none waits.",
+            Whole(low=0, high=1_000_000),
+        ),
+    ] = 500
+    timeout: Annotated[
+        float, Option("How long one may wait before it is refused with `overloaded`.", Duration(low=10, high=HOUR))
+    ] = 30.0
+
+
+class Model(Section, frozen=True, kw_only=True):
+    """A language model under the name that clients use."""
+
+    later: ClassVar[tuple[str, ...]] = ("health", "fallback", "parameters", "limits")
+
+    instances: Annotated[tuple[Instance, ...], Option("The running servers of the model, at least one.", at_least=1)]
+    balance: Annotated[
+        Balance,
+        Option(
+            "How an instance is chosen: the one with the fewest requests, in turn, or in turn by `weight`.",
+            Choice(values=("least_busy", "round_robin", "weighted"), later=("peak_ewma", "consistent_hash", "prefix")),
+        ),
+    ] = "least_busy"
+    retry: Annotated[Retry, Option("When a failed request is tried again.")] = Retry()
+    timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
+    queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
+
+
+class DeclaredKey(Section, frozen=True, kw_only=True):
+    """A key in the configuration file. Only the digest of its secret stands there."""
+
+    later: ClassVar[tuple[str, ...]] = ("roles", "limits")
+
+    name: Annotated[
+        str, Option("What the key is called in receipts and lists; unique among declared keys.", NAME, example="acme-bot")
+    ]
+    hash: Annotated[
+        bytes,
+        Option(
+            "The SHA-256 of the secret's text; any secret of at least 20 characters works.",
+            Digest(),
+            example="sha256:" + "0" * 64,
+        ),
+    ]
+    team: Annotated[str | None, Option("The team that the key belongs to.", NAME, example="acme")] = None
+    expires: Annotated[
+        datetime | None,
+        Option(
+            "From when on the key is refused; a date stands for its first moment in UTC. Unset: never.",
+            Moment(),
+            example="2030-01-01",
+        ),
+    ] = None
+    disabled: Annotated[bool, Option("`true` refuses the key for as long as it stands.", Switch())] = False
+
+
+class Guard(Section, frozen=True, kw_only=True):
+    """Bounds of the listening side, whoever calls."""
+
+    later: ClassVar[tuple[str, ...]] = ("trusted_proxies", "per_ip")
+
+    max_body: Annotated[
+        int, Option("The largest request body; a larger one gets `request_too_large`.", Size(low=KIB, high=GIB))
+    ] = 8 * MIB
+    max_header: Annotated[
+        int, Option("The largest header section of a request, request line included.", Size(low=KIB, high=MIB))
+    ] = 32 * KIB
+    max_headers: Annotated[int, Option("The most header fields of a request.", Whole(low=8, high=10_000))] = 100
+    max_connections: Annotated[
+        int, Option("The most client connections of each worker; more are closed at once.", Whole(low=1, high=1_000_000))
+    ] = 20_000
+    header_timeout: Annotated[
+        float,
+        Option("From a connection's or request's first byte to the end of its header section.", Duration(low=100, high=HOUR)),
+    ] = 10.0
+    body_timeout: Annotated[float, Option("The longest silence while a request body arrives.", Duration(low=100, high=HOUR))] = (
+        30.0
+    )
+    keep_alive: Annotated[float, Option("How long an idle client connection is kept open.", Duration(low=100, high=DAY))] = 75.0
+    send_timeout: Annotated[
+        float, Option("How long a client may take nothing of its answer before it is given up.", Duration(low=100, high=HOUR))
+    ] = 30.0
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """What slmgate writes about its work. Prompts and answers are never in it."""
+
+    access: Annotated[
+        Literal["stdout", "stderr", "off"] | Path,
+        Option("Where the access log goes, one line for each request.", Location(words=("stdout", "stderr", "off")), False),
+    ] = "stdout"
+    format: Annotated[Literal["json"], Option("How a line of the access log looks.", Choice(values=("json",)), False)] = "json"
+    content: Annotated[
+        Literal["never"],
+        Option("Whether prompts and answers are logged: never, in this version.", Choice(values=("never",)), False),
+    ] = "never"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Option(
+            "The least important message that slmgate writes about itself.",
+            Choice(values=("debug", "info", "warning", "error")),
+            False,
+        ),
+    ] = "info"
+
+
+class Journal(Section, frozen=True, kw_only=True):
+    """The files in which a worker records each request before the ledger has it."""
+
+    segment_size: Annotated[
+        int, Option("The size of one journal file; each worker holds at least one.", Size(low=MIB, high=GIB), False)
+    ] = 8 * MIB
+    sync: Annotated[
+        Literal["never"] | float,
+        Option(
+            "How often the journal is forced to the disk; it survives the death of any process without, a power cut only with.",
+            Duration(low=10, high=HOUR, words=("never",)),
+            False,
+        ),
+    ] = 1.0
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """One whole configuration."""
+
+    later: ClassVar[tuple[str, ...]] = (
+        "auth",
+        "roles",
+        "teams",
+        "plans",
+        "limits",
+        "metrics",
+        "tracing",
+        "cluster",
+        "on_store_loss",
+        "trusted_proxies",
+        "tls",
+    )
+
+    models: Annotated[
+        dict[str, Model],
+        Option("The language models, under the names that clients use; at least one.", at_least=1, key=MODEL_NAME),
+    ]
+    listen: Annotated[
+        tuple[Listen, ...], Option("The addresses on which clients reach the gate.", reloadable=False, at_least=1)
+    ] = (Listen(address=Address("127.0.0.1", 8080)),)
+    admin: Annotated[Admin, Option("The separate listener for operators.")] = Admin()
+    keys: Annotated[
+        tuple[DeclaredKey, ...],
+        Option("Keys declared here by digest; keys made with `slmgate keys create` live in the store instead."),
+    ] = ()
+    guard: Annotated[Guard, Option("Bounds of the listening side.")] = Guard()
+    state_dir: Annotated[
+        Path, Option("The directory of everything that must outlive a restart: ledger, keys, journals.", Location(), False)
+    ] = Path("./slmgate-data")
+    workers: Annotated[
+        int | Literal["auto"],
+        Option(
+            "Worker processes; `auto` is one for each CPU that slmgate may use.", Whole(low=1, high=256, words=("auto",)), False
+        ),
+    ] = "auto"
+    drain_timeout: Annotated[
+        float, Option("How long requests under way may go on after a stop was asked for.", Duration(low=0, high=DAY))
+    ] = 30.0
+    worker_timeout: Annotated[
+        float, Option("A worker silent for this long is replaced.", Duration(low=500, high=HOUR), False)
+    ] = 5.0
+    log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
+    journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
+    on_ledger_loss: Annotated[
+        Literal["refuse", "serve"],
+        Option(
+            "When a request can no longer be recorded: `refuse` it, or `serve` it unaccounted.",
+            Choice(values=("refuse", "serve")),
+            False,
+        ),
+    ] = "refuse"

@@ -1,0 +1,259 @@
+"""Nodes of a YAML document + the option table -> a configuration, strictly, with every fault found.
+
+An unknown option, a wrong shape, a bad value, a missing option: each becomes a fault with its place, and reading goes
+on with the rest. Single options are unknown here; what options must be to each other is `checks.py`'s affair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as Env
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from slmgate.control.config.document import Mapping, Node, Scalar, Sequence, Span
+from slmgate.control.config.faults import DOCS_PAGE, BadValueError, ConfigFault, anchor, printable, quote
+from slmgate.control.config.kinds import NOT_YET, NOT_YET_HINT, Kind, Style, article
+from slmgate.control.config.options import Config
+from slmgate.control.config.references import resolve
+from slmgate.control.config.table import REQUIRED, Row, Section, rows, walk
+
+MAX_FAULTS = 1000
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as the YAML parser counts lines
+_EXCERPT = 160
+_BROKEN: Any = object()
+"""Stands for a value that has a fault already."""
+
+
+class Place:
+    """Where something stands: its path in this file, its path in the documentation, its node."""
+
+    __slots__ = ("doc", "node", "option")
+
+    def __init__(self, option: str, doc: str, node: Node) -> None:
+        self.option = option
+        self.doc = doc
+        self.node = node
+
+    def below(self, name: str, node: Node) -> Place:
+        """The option `name` of the section that stands here."""
+        return Place(f"{self.option}.{name}" if self.option else name, f"{self.doc}.{name}" if self.doc else name, node)
+
+
+class Reader:
+    """Reads one document. One use each; `faults`, `files` and `places` are its results beside the configuration."""
+
+    def __init__(self, name: str, text: str, base: Path, env: Env[str, str]) -> None:
+        self._name = name
+        self._lines = _LINE_END.split(text)
+        self._base = base
+        self._env = env
+        self._secrets: list[Span] = []  # what excerpts must not show
+        self._faults: list[tuple[Place | None, Span, str, str]] = []
+        self._made: list[Section] = []  # kept alive, so that no identity in `places` is used twice
+        self._stood_in: set[int] = set()
+        self.files: list[Path] = []
+        # Where each option of each section stands, by the section's identity: `checks.py` points with it.
+        self.places: dict[tuple[int, str], Place] = {}
+
+    def config(self, root: Node) -> Config | None:
+        """The configuration as far as it can be read, or None; it counts only if `faults()` stays empty."""
+        value = self._section(Config, Place("", "", root))
+        return value if isinstance(value, Config) else None
+
+    def blame(self, place: Place | None, span: Span, problem: str, hint: str = "") -> None:
+        """Record one fault."""
+        if len(self._faults) < MAX_FAULTS:
+            self._faults.append((place, span, problem, hint))
+
+    def faults(self) -> tuple[ConfigFault, ...]:
+        """All faults in the order of the file. Excerpts are cut here, once every secret's place is known."""
+        made = [self._fault(place, span, problem, hint) for place, span, problem, hint in self._faults]
+        return tuple(sorted(made, key=lambda fault: (fault.line, fault.column)))
+
+    def _fault(self, place: Place | None, span: Span, problem: str, hint: str) -> ConfigFault:
+        line = self._lines[span.line] if span.line < len(self._lines) else ""
+        for secret in self._secrets:
+            if secret.line <= span.line <= secret.end_line:
+                start = secret.column if span.line == secret.line else 0
+                end = secret.end_column if span.line == secret.end_line else len(line)
+                line = line[:start] + "*" * (end - start) + line[end:]
+        line = _SECRET.sub(lambda found: found[1] + "*" * len(found[2]), line)
+        cut = max(0, span.column - _EXCERPT // 2)
+        option = place.option if place else ""
+        # An entry of a list or map is explained where the list or map is.
+        doc = place.doc.removesuffix("[]").removesuffix(".NAME") if place else ""
+        return ConfigFault(
+            file=self._name,
+            line=span.line + 1,
+            column=span.column + 1,
+            option=printable(option),
+            problem=problem,
+            hint=hint,
+            doc=_DOCS.get(doc, ""),
+            see=f"{DOCS_PAGE}#{anchor(doc)}" if doc in _DOCS else "",
+            excerpt=printable(line[cut : cut + _EXCERPT].rstrip("\r")),
+            caret=span.column - cut,
+        )
+
+    def _section(self, section: type[Section], place: Place) -> Any:
+        node = place.node
+        if not isinstance(node, Mapping):
+            hint = f"write {next(iter(rows(section)))}: ... under it" if place.option else "begin with models:"
+            if isinstance(node, Scalar) and not node.text:
+                hint = "give its options, or leave the line out"
+            self.blame(place, node.span, f"{self.subject(node)} is not a mapping of options", hint)
+            return _BROKEN
+        table = rows(section)
+        values: dict[str, Any] = {}
+        found: dict[str, Place] = {}
+        for key, value in node.entries:
+            row = table.get(key.text)
+            here = place.below(key.text, value)
+            if row is None:
+                self._unknown(section, place, key, value)
+            else:
+                values[row.name] = self._value(row, here)
+                found[row.name] = here
+        stood_in = False
+        for row in table.values():
+            if row.name not in values and row.default is REQUIRED:
+                self.blame(place.below(row.name, node), node.span, f"{row.name} is missing", _missing(row))
+                values[row.name] = _BROKEN
+            if row.name not in values:
+                values[row.name] = self._base / row.default if isinstance(row.default, Path) else row.default
+            elif values[row.name] is _BROKEN:
+                found.pop(row.name, None)
+                values[row.name] = self._stand_in(row)
+                stood_in = True
+        if any(value is _BROKEN for value in values.values()):
+            return _BROKEN
+        made = section(**values)
+        self._made.append(made)
+        if stood_in:
+            self._stood_in.add(id(made))
+        for name, where in found.items():
+            self.places[id(made), name] = where
+        return made
+
+    def _stand_in(self, row: Row) -> Any:
+        """A value in place of a broken one, so that its fault does not hide those of its neighbours.
+
+        A single value without a default has none: its section cannot be made.
+        """
+        if row.default is not REQUIRED:
+            return row.default
+        return () if row.shape == "list" else {} if row.shape == "map" else _BROKEN
+
+    def _value(self, row: Row, place: Place) -> Any:
+        if row.shape == "list":
+            return self._list(row, place)
+        if row.shape == "map":
+            return self._map(row, place)
+        return self._one(row, place)
+
+    def _one(self, row: Row, place: Place) -> Any:
+        if row.section is not None:
+            return self._section(row.section, place)
+        if row.kind is None:
+            raise TypeError(f"the option {place.doc} has neither a section nor a kind")
+        return self._scalar(row.kind, place)
+
+    def _list(self, row: Row, place: Place) -> Any:
+        node = place.node
+        if not isinstance(node, Sequence):
+            hint = "begin each entry with a dash" if not isinstance(node, Scalar) else f"write [{printable(node.text[:40])}]"
+            if row.section is not None:
+                hint = f"begin each entry with a dash: - {next(iter(rows(row.section)))}: ..."
+            self.blame(place, node.span, f"{self.subject(node)} is not a list", hint)
+            return _BROKEN
+        if len(node.items) < row.option.at_least:
+            self.blame(place, node.span, "the list is empty", "give at least one entry")
+        suffix = "[]" if row.section is not None else ""
+        made = [self._one(row, Place(f"{place.option}[{i}]", place.doc + suffix, item)) for i, item in enumerate(node.items)]
+        return tuple(value for value in made if value is not _BROKEN)
+
+    def _map(self, row: Row, place: Place) -> Any:
+        node = place.node
+        if not isinstance(node, Mapping):
+            self.blame(place, node.span, f"{self.subject(node)} is not a mapping", "write NAME: with its options under it")
+            return _BROKEN
+        if len(node.entries) < row.option.at_least:
+            self.blame(place, node.span, "the mapping is empty", "give at least one entry")
+        made: dict[str, Any] = {}
+        for key, value in node.entries:
+            here = Place(f"{place.option}.{key.text}", f"{place.doc}.NAME", value)
+            try:
+                name = key.text if row.option.key is None else row.option.key.take(key.text, "plain" if key.plain else "quoted")
+            except BadValueError as wrong:
+                self.blame(place, key.span, f"the name {quote(key.text)} {wrong.problem}", wrong.hint)
+                name = key.text
+            made[name] = self._one(row, here)
+        return {name: value for name, value in made.items() if value is not _BROKEN}
+
+    def _scalar(self, kind: Kind, place: Place) -> Any:
+        node = place.node
+        if not isinstance(node, Scalar):
+            self.blame(place, node.span, f"{self.subject(node)} is not {article(kind.label)}", f"write {kind.accepts()}")
+            return _BROKEN
+        bare = _REFERENCE.fullmatch(node.text) is not None  # says where a secret is, not what it is
+        if kind.private and not bare:
+            self._secrets.append(node.span)
+        style: Style = "plain" if node.plain else "quoted"
+        fetched = False
+        try:
+            resolved = resolve(node.text, self._base, self._env)
+            self.files.extend(resolved.files)
+            fetched = resolved.found
+            value = kind.take(resolved.text, "fetched" if fetched else style)
+        except BadValueError as wrong:
+            hidden = (wrong.private or kind.private) and not bare
+            if hidden:
+                self._secrets.append(node.span)
+            # A kind's hint may repeat the text, which is no harm only where the file itself shows it.
+            hint = f"what the reference stands for must be: {kind.accepts()}" if fetched else wrong.hint
+            self.blame(place, node.span, f"{'the value' if hidden else self.subject(node)} {wrong.problem}", hint)
+            return _BROKEN
+        return self._base / value if isinstance(value, Path) else value
+
+    def _unknown(self, section: type[Section], place: Place, key: Scalar, value: Node) -> None:
+        here = place if place.option else None
+        if key.text in section.later:
+            self.blame(here, key.span, f"{quote(key.text)} {NOT_YET}", NOT_YET_HINT)
+            return
+        if isinstance(value, Scalar):
+            self._secrets.append(value.span)  # the fault is the name; its value may well be a secret under a misspelt one
+        table = rows(section)
+        near = get_close_matches(key.text[:40], table, 1)
+        if key.text == "<<":
+            hint = "merge keys are not read: write the options out, or use an alias for the whole value"
+        elif near:
+            hint = f"did you mean {near[0]}?"
+        elif elsewhere := _ELSEWHERE.get(key.text):
+            hint = f"it belongs in {elsewhere}" if elsewhere != "" else "it belongs at the top of the file"
+        else:
+            hint = f"there {'is' if len(table) == 1 else 'are'} {', '.join(table)}"
+        self.blame(here, key.span, f"unknown option {quote(key.text)}", hint)
+
+    def broken(self, section: Section) -> bool:
+        """Whether an option of the section had a fault, so that its default stands in for it."""
+        return id(section) in self._stood_in
+
+    def subject(self, node: Node) -> str:
+        """What a message calls the value at `node`: as the file has it, never what a reference fetched."""
+        if isinstance(node, Scalar):
+            return quote(node.text) if node.text else "an empty value"
+        return "a list" if isinstance(node, Sequence) else "a mapping"
+
+
+def _missing(row: Row) -> str:
+    return f"write {row.name}: {row.option.example}" if row.option.example else f"write {row.name}: with its entries under it"
+
+
+# A line that is no YAML has no nodes to tell a secret by; its option's name must do.
+_PRIVATE = "|".join(sorted({row.name for _, row in walk(Config) if row.kind is not None and row.kind.private}))
+_SECRET = re.compile(rf"""((?:{_PRIVATE})["']?\s*:\s*)(?!["']?\$\{{)([^\s,}}]+)""")
+_REFERENCE = re.compile(r"\$\{(?:env|file):[^${}]*\}")
+_DOCS = {path: row.option.doc for path, row in walk(Config)}
+_ELSEWHERE = {row.name: path.rpartition(".")[0] for path, row in reversed(list(walk(Config)))}

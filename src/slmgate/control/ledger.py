@@ -1,0 +1,315 @@
+"""The ingest: from the workers' journal segments into the ledger, each receipt exactly once.
+
+What makes it exact is one transaction for each step: receipts, intents still open and how far the segments were taken
+are written together or not at all, so the ingest may be killed anywhere and goes on from what the store says. It knows
+the journal's format and the store's protocol; it does not know who calls it, how often, or what a receipt means.
+
+The life of a segment, seen from here: *live* while its worker holds its lock; *final* once sealed, or once the lock can
+be had because the worker is dead; gone when a final segment was taken to its end. Segments of one worker run (an
+incarnation) are taken in order. When an incarnation has no segment left, its intents without receipt can never get one,
+and are settled as `unknown`. This relies on two promises of the writer: a segment gets its name only once it is locked,
+and a new segment is there before the old one is sealed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
+
+import msgspec
+
+from slmgate.link import journal
+from slmgate.stores.base import Batch, LedgerStore
+from slmgate.terms import Intent, Receipt
+
+CHUNK = 1024 * 1024
+"""Bytes read from one segment in one step. Must hold the largest record twice."""
+
+_MAX_STEPS = 256  # of one run, so that a run ends even when workers write as fast as it reads
+_INCARNATION = 12  # leading characters of an id
+
+_log = logging.getLogger("slmgate.ledger")
+_read_receipt = msgspec.json.Decoder(Receipt)
+_read_intent = msgspec.json.Decoder(Intent)
+_write_receipt = msgspec.json.Encoder()
+
+
+class _Id(msgspec.Struct):
+    """The one field of an intent that is needed when its receipt is in the same step."""
+
+    id: str
+
+
+_read_id = msgspec.json.Decoder(_Id)
+
+State = Literal["waiting", "more", "done", "corrupt"]
+"""After a segment was looked at: nothing new but its worker may write; something taken; at its end; not readable further."""
+
+
+class _Step:
+    """What one step has read and not yet written."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+        self.lines: list[bytes] = []  # the receipts as they were journaled: the access log's lines
+        self.intents: dict[str, bytes] = {}
+        self.positions: dict[str, int] = {}
+        self.finished: dict[Path, State] = {}
+        self.unreadable: list[tuple[Path, bytes, str]] = []
+
+
+class Ingest:
+    """Takes the segments in `journal_dir` into `store`. One at a time; not for use from two threads at once.
+
+    `access_log` is given the JSON of the receipts of each step after they are in the store.
+    """
+
+    def __init__(self, store: LedgerStore, journal_dir: Path, access_log: Callable[[list[bytes]], None] | None = None) -> None:
+        self._store = store
+        self._dir = journal_dir
+        self._access_log = access_log
+        # Both mirror the store, so that a step asks it nothing; read again after any failure.
+        self._positions: dict[str, int] | None = None
+        self._open: dict[str, Intent] = {}
+
+    def __repr__(self) -> str:
+        known = "not read yet" if self._positions is None else f"{len(self._positions)} segments, {len(self._open)} open intents"
+        return f"<Ingest {known}>"
+
+    def run_once(self) -> int:
+        """Take what is there now; returns the number of receipts taken, the ones settled as `unknown` included.
+
+        Raises LedgerUnavailable: nothing is lost, the next call tries again. OSError: the directory cannot be used.
+        """
+        try:
+            return self._run()
+        except BaseException:
+            self._positions = None
+            raise
+
+    def _run(self) -> int:
+        if self._positions is None:
+            self._open = {intent.id: intent for intent in self._store.open_intents()}
+            self._positions = self._store.positions()
+        taken = 0
+        for _ in range(_MAX_STEPS):
+            step = self._read(self._positions)
+            if not (step.positions or step.finished):
+                break
+            self._commit(step, self._positions)
+            taken += len(step.receipts)
+        return taken + self._settle()
+
+    # Reading
+
+    def _segments(self) -> dict[str, list[Path]]:
+        """The segments there are now: incarnation -> in order of their sequence."""
+        found: dict[str, list[tuple[int, Path]]] = {}
+        for entry in os.scandir(self._dir):
+            parts = journal.parse_segment_name(entry.name)
+            if parts is not None:
+                found.setdefault(parts[0], []).append((parts[1], self._dir / entry.name))
+        return {incarnation: [path for _, path in sorted(numbered)] for incarnation, numbered in found.items()}
+
+    def _read(self, positions: dict[str, int]) -> _Step:
+        step = _Step()
+        for segments in self._segments().values():
+            for path in segments:
+                state = self._read_segment(path, positions.get(path.name, journal.HEADER_SIZE), step)
+                if state in ("waiting", "more"):
+                    break  # the next one holds what came later
+                step.finished[path] = state
+        return step
+
+    def _read_segment(self, path: Path, position: int, step: _Step) -> State:
+        try:
+            segment = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return "waiting"
+        try:
+            # asked before reading: what a worker wrote before it sealed or died is then all there to be read
+            final = _is_final(segment)
+            if not final and os.pread(segment, 4, position) in (b"", bytes(4)):
+                return "waiting"
+            data = os.pread(segment, CHUNK, position)
+            payloads, end = read_payloads(data)
+            if end:
+                _sort(path, payloads, step)
+                step.positions[path.name] = position + end
+                return "more"
+            if not final:
+                return "waiting"
+            return "done" if _ends_cleanly(segment, data, position) else "corrupt"
+        finally:
+            os.close(segment)
+
+    # Writing
+
+    def _commit(self, step: _Step, positions: dict[str, int]) -> None:
+        done = {receipt.id for receipt in step.receipts}
+        opened = list(self._still_open(step.intents, done))
+        closed = [id for id in done if id in self._open] if self._open else []
+        # A position is dropped only once its segment is seen to be gone: until then it is what keeps it from being read twice.
+        forgotten = [name for name in positions if name not in step.positions and not (self._dir / name).exists()]
+        batch = Batch(receipts=step.receipts, opened=opened, closed=closed, positions=step.positions, forgotten=forgotten)
+        if step.positions or forgotten:
+            self._store.write(batch)
+        positions.update(step.positions)
+        for name in forgotten:
+            del positions[name]
+        for id in closed:
+            del self._open[id]
+        self._open.update((intent.id, intent) for intent in opened)
+        for found in step.unreadable:
+            _keep_unreadable(*found)
+        if step.lines and self._access_log is not None:
+            self._access_log(step.lines)
+        if step.finished:
+            self._store.make_durable()
+            for path, state in step.finished.items():
+                _remove(path, state, positions.get(path.name, journal.HEADER_SIZE))
+
+    def _still_open(self, intents: dict[str, bytes], done: set[str]) -> Iterator[Intent]:
+        for id, payload in intents.items():
+            if id in done:
+                continue
+            try:
+                yield _read_intent.decode(payload)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                _log.error("The intent %s cannot be understood (%s): no receipt for its request if its worker dies.", id, error)
+
+    def _settle(self) -> int:
+        """Close the intents of incarnations that have no segment left: their receipts can come from nowhere."""
+        if not self._open:
+            return 0
+        alive = self._segments()  # listed after the last segment was removed, so a new one would be here
+        orphans = [intent for intent in self._open.values() if intent.id[:_INCARNATION] not in alive]
+        if not orphans:
+            return 0
+        receipts = [unknown_receipt(intent) for intent in orphans]
+        self._store.write(Batch(receipts=receipts, closed=[intent.id for intent in orphans]))
+        for intent in orphans:
+            del self._open[intent.id]
+        if self._access_log is not None:
+            self._access_log([_write_receipt.encode(receipt) for receipt in receipts])
+        return len(receipts)
+
+
+def unknown_receipt(intent: Intent) -> Receipt:
+    """The receipt of a request that was forwarded and whose worker died: what it came to cannot be known."""
+    return Receipt(
+        id=intent.id,
+        request_id=intent.request_id,
+        time=intent.time,
+        method="",
+        path="",
+        status=0,
+        verdict="admit",
+        reason="worker_died",
+        ended="unknown",
+        principal=intent.principal,
+        key=intent.key,
+        team=intent.team,
+        dialect=intent.dialect,
+        endpoint=intent.endpoint,
+        model=intent.model,
+        instance=intent.instance,
+        stream=intent.stream,
+        prompt_tokens=intent.prompt_tokens,
+        estimated=True,
+        attempts=1,
+        address=intent.address,
+        worker=intent.worker,
+    )
+
+
+def read_payloads(data: bytes) -> tuple[list[bytes], int]:
+    """The payloads of the whole records at the start of `data`, and where they end.
+
+    The same as `journal.scan`, and tested to be; as one loop without a generator and a tuple each, it takes a third of
+    the time, and this is the dearest loop of the control process.
+    """
+    payloads: list[bytes] = []
+    offset, size, header = 0, len(data), journal.FRAME.size
+    unpack = journal.FRAME.unpack_from
+    while (start := offset + header) <= size:
+        length, checksum = unpack(data, offset)
+        end = start + length
+        if length == 0 or end > size:
+            break
+        payload = data[start:end]
+        if crc32(payload) != checksum:
+            break
+        payloads.append(payload)
+        offset = (end + 7) & ~7
+    return payloads, offset
+
+
+def _sort(path: Path, payloads: list[bytes], step: _Step) -> None:
+    receipts, lines, intents = step.receipts, step.lines, step.intents
+    for payload in payloads:
+        text = payload[1:]
+        try:
+            if payload[:1] == journal.RECEIPT:
+                receipts.append(_read_receipt.decode(text))
+                lines.append(text)
+            elif payload[:1] == journal.INTENT:
+                intents[_read_id.decode(text).id] = text
+            else:
+                step.unreadable.append((path, payload, "it is neither an intent nor a receipt"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            step.unreadable.append((path, payload, str(error)))
+
+
+def _is_final(segment: int) -> bool:
+    """Nobody will write to this segment any more: it is sealed, or its lock is free because its worker is dead."""
+    header = os.pread(segment, journal.HEADER_SIZE, 0)
+    if len(header) == journal.HEADER_SIZE and journal.is_sealed(header):
+        return True
+    try:
+        fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True  # closing the descriptor gives the lock back
+
+
+def _ends_cleanly(segment: int, data: bytes, position: int) -> bool:
+    """Whether a final segment, in which no whole record begins at `position`, simply ends there.
+
+    A worker that died inside a copy leaves a payload without its frame: at most one record's bytes, behind a length of
+    0. Any other bytes are damage.
+    """
+    if os.pread(segment, len(journal.MAGIC), 0) != journal.MAGIC:
+        return False
+    if any(data[:4]):
+        return False
+    position += journal.MAX_RECORD
+    rest = os.pread(segment, CHUNK, position)
+    while rest:
+        if any(rest):
+            return False
+        position += len(rest)
+        rest = os.pread(segment, CHUNK, position)
+    return True
+
+
+def _keep_unreadable(path: Path, payload: bytes, fault: str) -> None:
+    """Append a record that does not decode to a file of its own, one a line: the rest of its segment is good."""
+    beside = path.with_name(f"{path.name}.bad")
+    _log.error("A record in %s cannot be understood (%s); it is kept in %s and not in the ledger.", path, fault, beside)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as kept:
+        kept.write(payload + b"\n")
+
+
+def _remove(path: Path, state: State, position: int) -> None:
+    if state == "corrupt":
+        beside = path.with_name(f"{path.name}.bad")
+        _log.error("The segment %s is damaged at byte %d: what follows is not in the ledger. Kept as %s.", path, position, beside)
+        path.rename(beside)
+    else:
+        path.unlink()

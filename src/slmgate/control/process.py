@@ -1,0 +1,277 @@
+"""The control process: configuration, keys, ledger and admin API of one gate, off the road of every request.
+
+It may die at any time and be started again: workers serve on meanwhile, and what they journaled is taken into the ledger
+afterwards. It ties the parts of this room together and decides nothing itself; it never touches a client's bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import shutil
+import signal
+import socket
+import sys
+import threading
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from watchfiles import awatch
+
+from slmgate.control.access_log import AccessLog
+from slmgate.control.admin import create_app
+from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
+from slmgate.control.config import Config, ConfigError, ConfigFault, load_text
+from slmgate.control.keyring import Keyring
+from slmgate.control.ledger import Ingest
+from slmgate.control.operators import AdminKeys, create_first_admin_key
+from slmgate.control.orders import ControlOrders
+from slmgate.control.reload import Publisher
+from slmgate.link import beats
+from slmgate.link.channel import LinkServer, Peer
+from slmgate.link.messages import Confirm, Message, Tally
+from slmgate.stores.base import LedgerUnavailable, Store
+from slmgate.stores.sql import open_store
+
+BEAT_SECONDS = 0.25
+INGEST_SECONDS = 0.2
+LEDGER_FILE = "ledger.sqlite3"
+LAST_GOOD = "last-good.yaml"
+
+log = logging.getLogger("slmgate.control")
+
+
+class Control:
+    """What the admin API asks (`AdminContext`) and what runs beside it."""
+
+    def __init__(self, orders: ControlOrders, config: Config) -> None:
+        self._orders = orders
+        self._state_dir = Path(orders.state_dir)
+        self._board = beats.Beats(orders.beats)
+        self._tallies: dict[int, Tally] = {}
+        self._pids: dict[int, int] = {}
+        self._stop = asyncio.Event()
+        self._ending = threading.Event()
+        self._lag: float | None = None  # seconds since the ledger last was up to date; None: never yet
+        self._loop = asyncio.get_running_loop()
+        create_first_admin_key(self._state_dir)
+        self.store: Store = open_store(self._state_dir / LEDGER_FILE)
+        self.keyring = Keyring(self.store)
+        self.admin_keys = AdminKeys(self._state_dir)
+        self.publisher = Publisher(config, self.keyring.as_terms, log.info)
+        self.keyring.on_change.append(lambda: self._loop.call_soon_threadsafe(self.publisher.keys_changed))
+        self.access_log = AccessLog(config.log.access)
+        self._ingest = Ingest(self.store, self._state_dir / "journal", self.access_log.write)
+
+    # -- AdminContext
+
+    def status(self) -> GateStatus:
+        """A picture of the gate as it is now, put together from the workers' tallies of the last second."""
+        config = self.publisher.config
+        instances: dict[tuple[str, str], InstanceStatus] = {}
+        for tally in self._tallies.values():
+            for row in tally.instances:
+                known = instances.get((row.model, row.id))
+                instances[row.model, row.id] = InstanceStatus(
+                    id=row.id,
+                    model=row.model,
+                    in_flight=row.in_flight + (known.in_flight if known else 0),
+                    waiting=row.waiting + (known.waiting if known else 0),
+                    healthy=row.healthy and (known is None or known.healthy),
+                )
+        models = [
+            ModelStatus(name=name, ready=any(row.healthy for (model, _), row in instances.items() if model == name))
+            for name in config.models
+        ]
+        return GateStatus(
+            generation=self.publisher.generation,
+            draining=self._board.read(beats.DRAINING_ROW)[1] == beats.READY,
+            models=models,
+            instances=sorted(instances.values(), key=lambda row: row.id),
+            workers=[
+                WorkerStatus(
+                    slot=slot,
+                    pid=self._pids.get(slot, 0),
+                    ready=self._board.read(slot)[1] == beats.READY,
+                    connections=tally.connections,
+                    in_flight=tally.in_flight,
+                    requests=tally.requests,
+                    refused=tally.refused,
+                    unjournaled=tally.unjournaled,
+                )
+                for slot, tally in sorted(self._tallies.items())
+            ],
+            faults=[str(fault) for fault in self.publisher.faults],
+            ledger_lag=self._lag,
+        )
+
+    async def reload(self) -> tuple[ConfigFault, ...]:
+        """Read the configuration afresh and put it into force, or keep the old one and say why."""
+        try:
+            loaded = self._orders.source.load()
+        except ConfigError as error:
+            return error.faults
+        faults = await self.publisher.take(loaded)
+        if not faults:
+            self._keep_last_good()
+        return faults
+
+    # -- life
+
+    def _keep_last_good(self) -> None:
+        """A copy of the file in force: what a control process that is started again falls back to."""
+        if self._orders.source.path is None:
+            return
+        copy = self._state_dir / LAST_GOOD
+        with contextlib.suppress(OSError):
+            new = copy.with_suffix(".new")
+            shutil.copyfile(self._orders.source.path, new)
+            new.chmod(0o600)
+            new.replace(copy)
+
+    def _told(self, peer: Peer, message: Message) -> None:
+        if isinstance(message, Confirm):
+            self.publisher.confirmed(peer, message.generation)
+        elif isinstance(message, Tally):
+            self._tallies[message.slot] = message
+
+    def _joined(self, peer: Peer) -> None:
+        self._pids[peer.hello.slot] = peer.hello.pid
+        self.publisher.joined(peer)
+
+    def _left(self, peer: Peer) -> None:
+        if self._pids.get(peer.hello.slot) == peer.hello.pid:
+            self._pids.pop(peer.hello.slot, None)
+            self._tallies.pop(peer.hello.slot, None)
+        self.publisher.left(peer)
+
+    def _ingest_forever(self) -> None:
+        """The thread that carries journals into the ledger; the last round comes after the workers have ended."""
+        down = False
+        while True:
+            ending = self._ending.is_set()
+            try:
+                while self._ingest.run_once():
+                    pass
+                self._lag = 0.0
+                if down:
+                    log.info("the ledger can be written again")
+                down = False
+            except LedgerUnavailable as error:
+                if not down:
+                    log.error("the ledger cannot be written, receipts stay in the journal: %s", error)
+                down = True
+                self._lag = (self._lag or 0.0) + INGEST_SECONDS
+            if ending:
+                return
+            self._ending.wait(INGEST_SECONDS)
+
+    async def _beat(self) -> None:
+        while True:
+            self._board.beat(self._orders.row)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _watch(self) -> None:
+        """Reload when the file or one that it fetches from changes; the directory is watched, as files are often replaced."""
+        path = self._orders.source.path
+        if path is None:
+            return
+        file = Path(path).absolute()
+        before = _content(file)
+        async for _ in awatch(file.parent, recursive=False, debounce=200, step=50):
+            now = _content(file)
+            if now != before:
+                before = now
+                await self.reload()
+
+    async def run(self) -> None:
+        """Until SIGTERM, or until the supervisor is gone."""
+        loop = self._loop
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._background.add(loop.create_task(self.reload())))
+        loop.add_reader(self._orders.lifeline, self._supervisor_gone)
+        self._background: set[asyncio.Task[object]] = {loop.create_task(self._beat()), loop.create_task(self._watch())}
+        link = LinkServer(self._joined, self._told, self._left)
+        await link.start(socket.socket(fileno=self._orders.link))
+        ingest = threading.Thread(target=self._ingest_forever, name="ledger")
+        ingest.start()
+        admin = _Admin(
+            uvicorn.Config(create_app(self), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none")
+        )
+        serving = loop.create_task(admin.serve(sockets=[socket.socket(fileno=self._orders.admin)]))
+        self._board.mark(self._orders.row, beats.READY)
+        if not self._orders.again:
+            self._keep_last_good()
+        await self._stop.wait()
+        self._ending.set()
+        admin.should_exit = True
+        await serving
+        link.close()
+        await asyncio.to_thread(ingest.join)
+        for task in self._background:
+            task.cancel()
+        self.access_log.close()
+        self.store.close()
+
+    def _supervisor_gone(self) -> None:
+        self._loop.remove_reader(self._orders.lifeline)
+        self._stop.set()
+
+
+class _Admin(uvicorn.Server):
+    """uvicorn without its own signal handlers: this process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def _first_config(orders: ControlOrders) -> Config:
+    """The configuration to begin with. A control process that is started again under serving workers falls back to the
+    last good one when the file has become bad meanwhile. Raises ConfigError."""
+    loaded = orders.source.load()
+    if loaded.config is None and orders.again and orders.source.path is not None:
+        kept = _content(Path(orders.state_dir) / LAST_GOOD)
+        if kept is not None:
+            log.error("the configuration file has faults; going on with the last good one (see `slmgate check`)")
+            path = Path(orders.source.path).absolute()
+            loaded = load_text(kept.decode(errors="replace"), str(path), path.parent)
+    return loaded.unwrap()
+
+
+async def _main(orders: ControlOrders) -> None:
+    await Control(orders, _first_config(orders)).run()
+
+
+def main() -> None:
+    """Entry of `python -m slmgate.control.process ORDERS`."""
+    orders = msgspec.json.decode(sys.argv[1], type=ControlOrders)
+    logging.basicConfig(level=logging.INFO, format="slmgate: %(message)s", stream=sys.stderr)
+    for chatty in ("alembic", "uvicorn", "watchfiles", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        asyncio.run(_main(orders))
+    except ConfigError as error:
+        for fault in error.faults:
+            log.error("%s", fault)
+        sys.exit(1)
+    except LedgerUnavailable as error:
+        log.error("the ledger in %s cannot be opened: %s", orders.state_dir, error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,425 @@
+"""The client's connection: bytes to requests, one after the other, and the exchange's bytes back.
+
+Heads are checked by llhttp and `http1/heads.py`, bodies are framed here by `http1/framing.py`: the next request is not even
+looked at before the last one is answered, so that garbage behind a good request cannot spoil the good one's answer. This
+module knows no policy, dialect or instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from slmgate.dataplane.exchange import Exchange
+from slmgate.http1.answers import CONTINUE
+from slmgate.http1.framing import CHUNKED, ChunkedReader, request_framing
+from slmgate.http1.heads import RequestHead, read_request_head
+from slmgate.terms import Refuse
+
+if TYPE_CHECKING:
+    from slmgate.dataplane.worker import Worker
+
+# The states of a connection.
+HEAD = "head"  # waiting for, or in the middle of, a request's head
+BODY = "body"  # reading the body of a request that may go on
+SKIP = "skip"  # reading past the rest of a small body that was refused
+BUSY = "busy"  # an exchange is at work; what comes meanwhile waits in the backlog
+LINGER = "linger"  # answered and half closed: reading what is still on its way, so that the answer is not lost to a reset
+CLOSED = "closed"
+
+MAX_BACKLOG = 64 * 1024
+SKIPPED = 64 * 1024
+"""A refused body up to this size is read past, and the connection kept; a larger one costs the connection."""
+LINGER_SECONDS = 2.0
+NEVER = float("inf")
+
+
+class ClientConnection(asyncio.Protocol):
+    __slots__ = (
+        "_backlog",
+        "_body",
+        "_body_size",
+        "_chunks",
+        "_fields",
+        "_head",
+        "_left",
+        "_parser",
+        "_paused_at",
+        "_reading",
+        "_running",
+        "_scanned",
+        "_transport",
+        "_worker",
+        "address",
+        "deadline",
+        "exchange",
+        "on_header",
+        "state",
+    )
+
+    def __init__(self, worker: Worker) -> None:
+        # connection
+        self._worker = worker
+        self._transport: asyncio.Transport | None = None
+        self.address = ""
+        self._fields: dict[bytes, bytes] = {}
+        # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins,
+        # and `read_request_head` notices by the count that there was a second)
+        self.on_header = self._fields.setdefault
+        self._parser = httptools.HttpRequestParser(self)
+        self._paused_at = 0.0  # when the client stopped taking bytes; 0: it takes them
+        self._reading = True  # the transport may hand over bytes
+        self._running = False  # `_run` is on the stack
+        # between requests
+        self.state = HEAD
+        self.deadline = NEVER
+        self._backlog = b""  # bytes not looked at yet
+        self._scanned = 0  # of them, how many are known to hold no end of a head
+        # request
+        self.exchange: Exchange | None = None
+        self._head: RequestHead | None = None
+        self._left = 0  # bytes of a sized body still to come
+        self._chunks: ChunkedReader | None = None
+        self._body: list[bytes] = []
+        self._body_size = 0
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.address} {self.state}>"
+
+    def _enter(self, state: str, deadline: float) -> None:
+        self.state = state
+        self.deadline = deadline
+
+    # -- called by the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if isinstance(peer, tuple) else ""
+        self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
+        self._worker.joined(self)
+
+    def data_received(self, data: bytes) -> None:
+        state = self.state
+        if state == BUSY:
+            self._backlog += data
+            if len(self._backlog) > MAX_BACKLOG:
+                self._set_reading(False)
+        elif state == HEAD:
+            self._backlog = self._backlog + data if self._backlog else data
+            self._run()
+        elif state == BODY or state == SKIP:
+            self._backlog += data
+            self.deadline = time.monotonic() + self._worker.snapshot.gate.body_timeout
+            self._run()
+        # LINGER and CLOSED: nobody is to read it
+
+    def eof_received(self) -> bool:
+        """The client will send no more. Like nginx, we take that for leaving, also while its answer is under way."""
+        if self.state == BODY:
+            assert self.exchange is not None
+            self.exchange.keep_alive = False
+            self.exchange.refuse(Refuse("invalid_request", "The connection ended before the body did."))
+        elif self.state == HEAD and self._backlog:
+            self._refuse_bytes(Refuse("invalid_request", "The connection ended before the request did."))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._enter(CLOSED, NEVER)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_left()
+        self._worker.left(self)
+
+    def pause_writing(self) -> None:
+        self._paused_at = time.monotonic()
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume_writing(self) -> None:
+        self._paused_at = 0.0
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    # -- called by the worker
+
+    def sweep(self, now: float) -> None:
+        """Called every tick: the time limits of this connection and of its exchange."""
+        if self._paused_at and now - self._paused_at > self._worker.snapshot.gate.send_timeout:
+            self._abort()
+        elif self.state == BUSY:
+            if self.exchange is not None:
+                self.exchange.sweep(now)
+        elif now >= self.deadline:
+            self._time_out()
+
+    def drain(self) -> None:
+        """The worker stops: an idle connection is closed now, a busy one after its answer."""
+        if self.state == HEAD and not self._backlog:
+            self._close()
+
+    def stop(self) -> None:
+        """The drain limit is over."""
+        if self.exchange is not None:
+            self.exchange.gate_stops()
+        self._close()
+
+    def writing_paused(self) -> bool:
+        return self._paused_at > 0
+
+    # -- called by the exchange
+
+    def write(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
+        """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole, so the line is closed behind it."""
+        self.exchange = None
+        if self.state == CLOSED or self._transport is None:
+            return
+        if last:
+            self._transport.write(last)
+        if cut:
+            self._close()
+        elif self.state == BUSY:
+            if not keep_alive:
+                self._close()
+            else:
+                self._next()
+                self._set_reading(True)
+                if self._backlog and not self._running:
+                    self._run()
+        elif not keep_alive:
+            self._linger()
+        else:
+            # refused at the head, or in the middle of the body: what is left of it is small, and read past
+            self._enter(SKIP, time.monotonic() + self._worker.snapshot.gate.body_timeout)
+
+    # -- reading requests
+
+    def _run(self) -> None:
+        """Read what the backlog holds, one request after the other, until it waits for more bytes or for an exchange."""
+        self._running = True
+        while self._backlog or self.state == BODY or self.state == SKIP:
+            if self.state == HEAD:
+                went_on = self._read_head()
+            elif self.state == BODY:
+                went_on = self._read_body()
+            elif self.state == SKIP:
+                went_on = self._skip_body()
+            else:
+                break
+            if not went_on:
+                break
+        self._running = False
+
+    def _read_head(self) -> bool:
+        """Take one head off the backlog. False: it is not whole yet, or it was refused."""
+        data = self._backlog
+        gate = self._worker.snapshot.gate
+        if data.startswith(b"\r\n"):
+            data = self._backlog = data[2:]  # an empty line before a request is to be ignored (RFC 9112 section 2.2)
+        end = data.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        if end < 0 or end > gate.max_header:
+            return self._unfinished_head(data, gate.max_header)
+        self._scanned = 0
+        self._backlog = data[end + 4 :]
+        self._fields.clear()
+        try:
+            self._parser.feed_data(data[: end + 4])
+        except httptools.HttpParserUpgrade:
+            self._renew_parser()  # an offer to upgrade is ignored (RFC 9110 section 7.8)
+        except httptools.HttpParserError:
+            return self._refuse_bytes(Refuse("invalid_request", "The request is not valid HTTP/1.1."))
+        lines = data[:end]
+        count = lines.count(b"\r\n")
+        if count > gate.max_headers:
+            return self._refuse_bytes(Refuse("headers_too_large", f"A request may have {gate.max_headers} headers at the most."))
+        head = read_request_head(lines, self._fields, count)
+        if isinstance(head, Refuse):
+            return self._refuse_bytes(head)
+        framing = request_framing(head.fields, head.minor)
+        if isinstance(framing, Refuse):
+            return self._refuse_bytes(framing)
+        return self._begin(head, framing)
+
+    def _unfinished_head(self, data: bytes, bound: int) -> bool:
+        """A head that is not whole: wait for the rest, unless what is here can never become a good one."""
+        if not self._scanned:
+            self.deadline = time.monotonic() + self._worker.snapshot.gate.header_timeout
+        self._scanned = len(data)
+        line_end = data.find(b"\n")
+        if len(data) > bound:
+            code = "uri_too_long" if line_end < 0 else "headers_too_large"
+            return self._refuse_bytes(Refuse(code, f"A request's head may have {bound} bytes at the most."))
+        if line_end >= 0 and (data[line_end - 1 : line_end] != b"\r" or b" HTTP/" not in data[:line_end] or b"\n\n" in data):
+            return self._refuse_bytes(Refuse("invalid_request", "The request line is malformed."))
+        return False
+
+    def _begin(self, head: RequestHead, framing: int) -> bool:
+        """A request begins: make its exchange and, if it may go on, read its body."""
+        self._head = head
+        self._body_size = 0
+        if self._body:
+            self._body = []
+        expect = head.fields.get(b"expect")
+        exchange = self.exchange = Exchange(self, self._worker, head)
+        self._left = framing
+        if framing:
+            # While the body is not here, a refusal keeps the connection only if the rest is small and sure to come.
+            keep_alive, exchange.keep_alive = exchange.keep_alive, exchange.keep_alive and 0 < framing <= SKIPPED and expect is None
+            self._chunks = ChunkedReader() if framing == CHUNKED else None
+            self._enter(BODY, time.monotonic() + self._worker.snapshot.gate.body_timeout)
+            if framing == CHUNKED:
+                self._renew_parser()  # llhttp waits for a body that it will not get
+        else:
+            keep_alive = exchange.keep_alive
+            self._enter(BUSY, NEVER)
+        if expect is not None and expect.lower() != b"100-continue":
+            exchange.refuse(Refuse("expectation_failed", "The only expectation that is understood is 100-continue."))
+        elif framing > self._worker.snapshot.gate.max_body:
+            self._too_large(exchange)
+        else:
+            exchange.open()
+        if exchange.done:
+            return self.state in (HEAD, SKIP)
+        if not framing:
+            exchange.body_complete(b"")
+            return self.state == HEAD
+        exchange.keep_alive = keep_alive
+        if expect is not None and not self._backlog and head.minor == 1:
+            self.write(CONTINUE)
+        return True
+
+    def _read_body(self) -> bool:
+        """Take body bytes off the backlog. True: the request is complete, and the next may be looked at."""
+        exchange, data = self.exchange, self._backlog
+        assert exchange is not None
+        if self._chunks is None:
+            if len(data) >= self._left:
+                body, self._backlog = (data, b"") if len(data) == self._left else (data[: self._left], data[self._left :])
+                self._feed_parser(body)
+                if self._body:
+                    self._body.append(body)
+                    body = b"".join(self._body)
+                    self._body = []
+                return self._body_complete(exchange, body)
+            if data:
+                self._feed_parser(data)
+                self._body.append(data)
+                self._left -= len(data)
+                self._backlog = b""
+            return False
+        pieces, self._backlog = self._chunks.feed(data)
+        for piece in pieces:
+            self._body.append(piece)
+            self._body_size += len(piece)
+        if self._chunks.fault is not None:
+            exchange.keep_alive = False
+            exchange.refuse(Refuse("invalid_request", self._chunks.fault))
+            return False
+        if self._body_size > self._worker.snapshot.gate.max_body:
+            exchange.keep_alive = False
+            self._too_large(exchange)
+            return False
+        if not self._chunks.done:
+            return False
+        body, self._body = b"".join(self._body), []
+        return self._body_complete(exchange, body)
+
+    def _body_complete(self, exchange: Exchange, body: bytes) -> bool:
+        self._enter(BUSY, NEVER)
+        exchange.body_complete(body)
+        return self.state == HEAD
+
+    def _skip_body(self) -> bool:
+        """Read past the rest of a refused body (always a sized one). True: it is through."""
+        data = self._backlog[: self._left]
+        if data:
+            self._feed_parser(data)
+            self._left -= len(data)
+            self._backlog = self._backlog[len(data) :]
+        if self._left:
+            return False
+        self._body = []
+        self._next()
+        return True
+
+    def _feed_parser(self, body: bytes) -> None:
+        """Keep llhttp in step: it counts a sized body down by itself."""
+        try:
+            self._parser.feed_data(body)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._renew_parser()
+
+    def _renew_parser(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+
+    def _too_large(self, exchange: Exchange) -> None:
+        bound = self._worker.snapshot.gate.max_body
+        exchange.refuse(Refuse("request_too_large", f"The request body is larger than the {bound} bytes that this gate accepts."))
+
+    def _refuse_bytes(self, refuse: Refuse) -> bool:
+        """What came is no request that can be read in one way: say so and close; where the next would begin is not known."""
+        exchange = self.exchange = Exchange(self, self._worker, None)
+        exchange.keep_alive = False
+        self._backlog = b""
+        exchange.refuse(refuse)
+        return False
+
+    def _next(self) -> None:
+        """Ready for the next request, or through if the worker is stopping."""
+        self._head = None
+        if self._worker.draining:
+            self._close()
+        else:
+            self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.keep_alive)
+
+    # -- ends
+
+    def _time_out(self) -> None:
+        if self.state == BODY:
+            exchange = self.exchange
+            assert exchange is not None
+            exchange.keep_alive = False
+            exchange.refuse(Refuse("request_timeout", "The request's body did not arrive in time."))
+        elif self.state == HEAD and self._backlog:
+            self._refuse_bytes(Refuse("request_timeout", "The request's head did not arrive in time."))
+        elif self.state in (LINGER, CLOSED):
+            self._abort()
+        else:
+            self._close()
+
+    def _linger(self) -> None:
+        """Close so that the answer survives: no more is sent, what still comes is read for a while and thrown away."""
+        assert self._transport is not None
+        self._backlog = b""
+        self._body = []
+        self._enter(LINGER, time.monotonic() + LINGER_SECONDS)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Close once everything written has gone out, or when the client takes too long over that."""
+        self._enter(CLOSED, time.monotonic() + self._worker.snapshot.gate.send_timeout)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _set_reading(self, on: bool) -> None:
+        if on == self._reading or self._transport is None or self._transport.is_closing():
+            return
+        self._reading = on
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()

@@ -1,0 +1,172 @@
+"""Receipts on disk before the client's last byte: a copy into a memory-mapped segment, no system call per record.
+
+The writing side of `link/journal.py`'s format. A record survives the death of every process from the moment `receipt()`
+returns; it does not know who reads it. Space is taken from the disk ahead (`posix_fallocate`), so that a full disk shows
+here as a refusal before the work, never as a fault in the middle of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from slmgate.link.journal import (
+    FRAME,
+    HEADER_SIZE,
+    INTENT,
+    MAX_RECORD,
+    RECEIPT,
+    SEALED_OFFSET,
+    WORD,
+    new_header,
+    padded,
+    segment_name,
+)
+from slmgate.terms import Intent, Receipt
+
+_encode: Callable[[Intent | Receipt], bytes] = msgspec.json.Encoder().encode
+
+
+class _Segment:
+    """One mapped file, locked while this process lives and has not sealed it."""
+
+    __slots__ = ("at", "fd", "map", "size")
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Raises OSError when the disk has no room for the whole segment; nothing is left behind then."""
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # The lock comes first: control settles any unlocked, unsealed segment as a dead worker's.
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            os.posix_fallocate(self.fd, 0, size)
+            self.map = mmap.mmap(self.fd, size)
+        except OSError:
+            os.unlink(path)
+            os.close(self.fd)
+            raise
+        self.map[:HEADER_SIZE] = new_header()
+        self.size = size
+        self.at = HEADER_SIZE
+
+    def seal(self) -> None:
+        WORD.pack_into(self.map, SEALED_OFFSET, 1)
+        self.map.close()
+        os.close(self.fd)
+
+
+class Journal:
+    """This worker's journal: the segment being written, one more in reserve, and room kept for what is still open.
+
+    `open_intents` counts the intents whose receipt has yet to come; each has space set aside, so that work once
+    admitted can always be recorded.
+    """
+
+    __slots__ = ("_current", "_directory", "_incarnation", "_sequence", "_size", "_spare", "open_intents")
+
+    def __init__(self, directory: Path, incarnation: str, segment_size: int) -> None:
+        self._directory = directory
+        self._incarnation = incarnation
+        self._size = segment_size
+        self._sequence = 0
+        self._spare: _Segment | None = None
+        self._current: _Segment | None = None
+        self.open_intents = 0
+        self.prepare()
+
+    def __repr__(self) -> str:
+        return f"<Journal {self._incarnation}: {self._sequence} segments, {self.open_intents} open, {self.left()} bytes left>"
+
+    def prepare(self) -> bool:
+        """Take a reserve segment from the disk if there is none. False: the disk has no room now; ask again later."""
+        try:
+            if self._current is None:
+                self._current = self._allocate()
+            if self._spare is None:
+                self._spare = self._allocate()
+        except OSError:
+            return False
+        return True
+
+    def _allocate(self) -> _Segment:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        segment = _Segment(self._directory / segment_name(self._incarnation, self._sequence + 1), self._size)
+        self._sequence += 1
+        return segment
+
+    def left(self) -> int:
+        """Bytes that may still be written, without what is set aside for open intents."""
+        left = 0
+        if self._current is not None:
+            left += self._current.size - self._current.at - MAX_RECORD  # the last record may not fit behind the others
+        if self._spare is not None:
+            left += self._spare.size - HEADER_SIZE - MAX_RECORD
+        return left - self.open_intents * MAX_RECORD
+
+    def has_room(self) -> bool:
+        """Whether one more request may begin: its intent and its receipt are sure to fit."""
+        return self.left() >= 2 * MAX_RECORD
+
+    def intent(self, intent: Intent) -> None:
+        """Record that work is about to begin. Only after `has_room()`; its `receipt(..., closes_intent=True)` must follow."""
+        self._write(INTENT + _encode(intent))
+        self.open_intents += 1
+
+    def receipt(self, receipt: Receipt, closes_intent: bool) -> bool:
+        """Record a finished request. False, nothing written: no room, which only a request without an intent can meet."""
+        if closes_intent:
+            self.open_intents -= 1
+        elif self.left() < MAX_RECORD:
+            return False
+        self._write(RECEIPT + _encode(receipt))
+        return True
+
+    def _write(self, payload: bytes) -> None:
+        segment = self._current
+        size = len(payload)
+        if segment is None or segment.at + size + FRAME.size + 8 > segment.size:
+            segment = self._roll()
+        at = segment.at
+        start = at + FRAME.size
+        # Payload first, then length and checksum: a record cut short is no record.
+        segment.map[start : start + size] = payload
+        FRAME.pack_into(segment.map, at, size, crc32(payload))
+        segment.at = at + padded(size)
+
+    def _roll(self) -> _Segment:
+        """Go on in the reserve segment. Raises OSError when there is none, which `left()` keeps from happening."""
+        if self._spare is None and not self.prepare():
+            raise OSError("the journal has no room")
+        full, self._current, self._spare = self._current, self._spare, None
+        if full is not None:
+            full.seal()
+        self.prepare()
+        assert self._current is not None
+        return self._current
+
+    def syncer(self) -> Callable[[], None]:
+        """A call for another thread, which forces what is written so far to the disk (for the loss of power)."""
+        segment = self._current
+        fd = os.dup(segment.fd) if segment is not None else -1
+
+        def sync() -> None:
+            if fd >= 0:
+                with contextlib.suppress(OSError):  # a disk that fails shows when the next segment is taken
+                    os.fdatasync(fd)
+                os.close(fd)
+
+        return sync
+
+    def close(self) -> None:
+        """Seal everything: this worker writes no more."""
+        for segment in (self._current, self._spare):
+            if segment is not None:
+                with contextlib.suppress(OSError):
+                    segment.seal()
+        self._current = self._spare = None

@@ -1,0 +1,261 @@
+"""Connections to instances: found, opened, handed over, taken back, retired; and who waits when there is no room.
+
+A freed connection goes straight to the first exchange in line. This module keeps the numbers that `policy/balance.py`
+chooses by. It does not know what a request says, nor what becomes of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slmgate.dataplane.upstream import UpstreamConnection
+from slmgate.http1.heads import instance_fields
+from slmgate.policy.balance import choose
+from slmgate.policy.snapshot import InstanceSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from slmgate.dataplane.exchange import Exchange
+
+FIRST_BACK_OFF = 0.5
+LONGEST_BACK_OFF = 10.0
+IDLE_CONNECTIONS = 256
+"""Idle connections kept per instance and worker; more are closed when they come back."""
+IDLE_SECONDS = 60.0
+
+
+class Instance:
+    """One instance as this worker sees it. Outlives snapshots: `update` takes a new one's settings."""
+
+    __slots__ = (
+        "_context",
+        "_failures",
+        "_loop",
+        "_tasks",
+        "busy",
+        "connect_timeout",
+        "down_until",
+        "fields",
+        "idle",
+        "max_in_flight",
+        "model",
+        "removed",
+        "served",
+        "spec",
+        "weight",
+    )
+
+    def __init__(self, model: ModelPool, spec: InstanceSpec, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.model = model
+        # of the snapshot in force
+        self.spec = spec
+        self.weight = spec.weight
+        self.max_in_flight = spec.max_in_flight
+        self.connect_timeout = 2.0
+        self.fields = b""
+        self._context: ssl.SSLContext | None = None
+        # of this worker's life with the instance
+        self.idle: deque[UpstreamConnection] = deque()  # newest right: the warmest is used first, the oldest ages out
+        self.busy = 0  # exchanges that have it, connecting or connected
+        self.served = 0.0
+        self.down_until = 0.0
+        self._failures = 0  # connect failures in a row
+        self._tasks: set[asyncio.Task[None]] = set()  # a task nobody holds may be collected before it ends
+        self.removed = False
+
+    def __repr__(self) -> str:
+        return f"<Instance {self.spec.id}: {self.busy} busy, {len(self.idle)} idle{', removed' if self.removed else ''}>"
+
+    def update(self, spec: InstanceSpec, connect_timeout: float) -> None:
+        """Take the settings of a new snapshot. Connections opened before go on; what they send is made afresh."""
+        self.spec = spec
+        self.weight = spec.weight
+        self.max_in_flight = spec.max_in_flight
+        self.connect_timeout = connect_timeout
+        self.fields = instance_fields(spec.host, spec.port, spec.tls, spec.bearer)
+        self._context = ssl.create_default_context() if spec.tls else None
+
+    def begin(self, exchange: Exchange) -> None:
+        """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
+        self.busy += 1
+        self.served += 1
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.usable():
+                exchange.connected(connection)
+                return
+        self.renew(exchange)
+
+    def renew(self, exchange: Exchange) -> None:
+        """Give the exchange, which has this instance already, a connection that is new."""
+        task = self._loop.create_task(self._open(exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, exchange: Exchange) -> None:
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self), self.spec.host, self.spec.port, ssl=self._context
+                )
+        except (OSError, TimeoutError) as failure:
+            self.failed(time.monotonic())
+            self.end()
+            exchange.connect_failed(self, str(failure) or "the connection was not accepted in time")
+            self.model.serve_next()
+            return
+        self._failures = 0
+        self.succeeded()
+        if exchange.wants(self):
+            exchange.connected(connection)
+        else:  # the client left meanwhile
+            self.release(connection)
+
+    def failed(self, now: float) -> None:
+        """It could not be reached: pass it over for a while that doubles with each failure in a row."""
+        self._failures += 1
+        self.down_until = now + min(FIRST_BACK_OFF * 2 ** (self._failures - 1), LONGEST_BACK_OFF)
+
+    def succeeded(self) -> None:
+        if self.down_until:
+            self.down_until = 0.0
+            self.served = max(self.served, self.model.least_served(self))
+
+    def release(self, connection: UpstreamConnection | None) -> None:
+        """An exchange is through with this instance. `connection` is given when it may be used again."""
+        self.end()
+        if connection is not None:
+            self.put_back(connection)
+        self.model.serve_next()
+
+    def end(self) -> None:
+        self.busy -= 1
+
+    def put_back(self, connection: UpstreamConnection) -> None:
+        if self.removed or len(self.idle) >= IDLE_CONNECTIONS:
+            connection.retire()
+        else:
+            connection.idle_since = time.monotonic()
+            self.idle.append(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """An idle connection was closed by the instance."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close connections that have been idle for long, oldest first."""
+        while self.idle and now - self.idle[0].idle_since > IDLE_SECONDS:
+            self.idle.popleft().retire()
+
+    def remove(self) -> None:
+        """No longer configured: close what is idle; what is busy ends with its exchange."""
+        self.removed = True
+        while self.idle:
+            self.idle.pop().retire()
+
+
+class ModelPool:
+    """The instances of one model, and the exchanges that wait for one of them, first come first served."""
+
+    __slots__ = ("_loop", "instances", "spec", "waiting")
+
+    def __init__(self, spec: ModelSpec, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.spec = spec
+        self.instances: list[Instance] = []
+        self.waiting: deque[Exchange] = deque()
+        self.update(spec)
+
+    def __repr__(self) -> str:
+        return f"<ModelPool {self.spec.name}: {self.instances}, {len(self.waiting)} waiting>"
+
+    def update(self, spec: ModelSpec) -> None:
+        """Take a new snapshot's instances: known ones (same id) go on with their connections and counts."""
+        self.spec = spec
+        known = {instance.spec.id: instance for instance in self.instances}
+        self.instances = []
+        for wanted in spec.instances:
+            instance = known.pop(wanted.id, None)
+            if instance is None:
+                instance = Instance(self, wanted, self._loop)
+                instance.served = self.least_served(instance)
+            instance.update(wanted, spec.connect_timeout)
+            self.instances.append(instance)
+        for instance in known.values():
+            instance.remove()
+        self.serve_next()
+
+    def least_served(self, besides: Instance) -> float:
+        """The smallest count of the others: where a newcomer starts, so that it is not flooded to catch up."""
+        return min((one.served for one in self.instances if one is not besides), default=0.0)
+
+    def begin(self, exchange: Exchange) -> bool:
+        """Give the exchange an instance it has not tried, or a place in line. False: there is neither."""
+        if not self.waiting:
+            instance = self._choose(exchange)
+            if instance is not None:
+                exchange.assigned(instance)
+                instance.begin(exchange)
+                return True
+        if len(exchange.tried) >= len(self.instances) or len(self.waiting) >= self.spec.queue_waiting:
+            return False
+        self.waiting.append(exchange)
+        return True
+
+    def _choose(self, exchange: Exchange) -> Instance | None:
+        index = choose(self.spec.balance, self.instances, time.monotonic(), exchange.tried)
+        return None if index is None else self.instances[index]
+
+    def serve_next(self) -> None:
+        """Room may have come free: let those in line have it, in their order."""
+        while self.waiting:
+            instance = self._choose(self.waiting[0])
+            if instance is None:
+                return
+            exchange = self.waiting.popleft()
+            exchange.assigned(instance)
+            instance.begin(exchange)
+
+    def leave(self, exchange: Exchange) -> None:
+        """The exchange waits no more."""
+        if exchange in self.waiting:
+            self.waiting.remove(exchange)
+
+    def ready(self, now: float) -> bool:
+        return any(instance.down_until <= now for instance in self.instances)
+
+
+class Pools:
+    """All models of this worker, by name."""
+
+    __slots__ = ("_loop", "models")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.models: dict[str, ModelPool] = {}
+
+    def update(self, specs: dict[str, ModelSpec]) -> None:
+        """Take a new snapshot's models."""
+        for name in [name for name in self.models if name not in specs]:
+            gone = self.models.pop(name)
+            for instance in gone.instances:
+                instance.remove()
+            while gone.waiting:
+                gone.waiting.popleft().no_room("The model is no longer served.")
+        for name, spec in specs.items():
+            pool = self.models.get(name)
+            if pool is None:
+                self.models[name] = ModelPool(spec, self._loop)
+            else:
+                pool.update(spec)
+
+    def each_instance(self, act: Callable[[Instance], None]) -> None:
+        for pool in self.models.values():
+            for instance in pool.instances:
+                act(instance)

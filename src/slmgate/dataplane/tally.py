@@ -1,0 +1,18 @@
+"""Counters of one worker that only grow; readers take differences.
+
+It knows nothing of how they are shown, and is read by the worker alone, which sends them up the link.
+"""
+
+from __future__ import annotations
+
+
+class Tally:
+    """All counts are since this worker started. `unjournaled`: refusals for which the journal had no room."""
+
+    __slots__ = ("connections", "refused", "requests", "unjournaled")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.requests = 0
+        self.refused = 0
+        self.unjournaled = 0

@@ -1,0 +1,267 @@
+"""The life of a worker process: take the listening sockets, decide by the newest snapshot, beat, drain, exit.
+
+It is started by the supervisor with inherited sockets and knows control only through the link: it serves on while control
+is away, and waits for its first snapshot before it accepts anyone. It holds no rule about a single request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import secrets
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.journal import Journal
+from slmgate.dataplane.pool import Instance, Pools
+from slmgate.dataplane.tally import Tally
+from slmgate.http1.answers import date_line
+from slmgate.link.beats import READY, Beats
+from slmgate.link.channel import LinkClient
+from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish
+from slmgate.link.messages import Tally as TallyMessage
+from slmgate.link.orders import WorkerOrders
+from slmgate.policy.snapshot import Snapshot, SnapshotSpec
+from slmgate.terms import Receipt
+
+TICK = 0.1
+"""Seconds between two sweeps over the connections: how late a time limit may be noticed."""
+RESERVED_DESCRIPTORS = 64
+COMPLAINTS_PER_SECOND = 20
+
+
+class Worker:
+    """What all connections of this process share."""
+
+    def __init__(self, orders: WorkerOrders, loop: asyncio.AbstractEventLoop) -> None:
+        self.slot = orders.slot
+        self.incarnation = secrets.token_hex(6)
+        self._orders = orders
+        self._loop = loop
+        self._counter = 0
+        # by the snapshot in force
+        self.snapshot = Snapshot(SnapshotSpec(generation=0))
+        # for the life of the process
+        self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
+        self.pools = Pools(loop)
+        self.tally = Tally()
+        self.date = date_line(time.time())
+        self._connections: set[ClientConnection] = set()
+        self._beats = Beats(orders.beats)
+        self._link = LinkClient(orders.link, self._hello, self._told)
+        self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
+        self._servers: list[asyncio.Server] = []
+        self._room_for = 0  # connections that the file descriptors allow
+        self._complaints_left = COMPLAINTS_PER_SECOND
+        self._second = 0
+        self._synced = 0.0
+        self.draining = False
+        self.stopping = False
+        self._drained = loop.create_future()
+
+    # -- what exchanges and connections ask of it
+
+    def next_id(self) -> str:
+        """An id that is unique for ever: this process's random name and a count."""
+        self._counter += 1
+        return f"{self.incarnation}{self._counter:08x}"
+
+    def may_begin(self) -> bool:
+        """Whether the journal can take one more request, or the operator wants it served all the same."""
+        return self.journal.has_room() or self._orders.serve_unaccounted
+
+    def finished(self, receipt: Receipt, closes_intent: bool) -> None:
+        """An exchange's receipt, before its client's last byte."""
+        tally = self.tally
+        tally.requests += 1
+        if receipt.verdict == "refuse":
+            tally.refused += 1
+        if not self.journal.receipt(receipt, closes_intent):
+            tally.unjournaled += 1
+
+    def joined(self, connection: ClientConnection) -> None:
+        self.tally.connections += 1
+        self._connections.add(connection)
+        if len(self._connections) >= self._most_connections() and self._servers:
+            self._stop_accepting()
+
+    def left(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        if self.draining and not self._connections and not self._drained.done():
+            self._drained.set_result(None)
+
+    def ready(self) -> bool:
+        """Every model has an instance, and work can be recorded."""
+        now = time.monotonic()
+        return not self.draining and self.may_begin() and all(pool.ready(now) for pool in self.pools.models.values())
+
+    def complain(self, what: str, request_id: str) -> None:
+        """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
+        if self._complaints_left > 0:
+            self._complaints_left -= 1
+            print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+
+    # -- the link
+
+    def _hello(self) -> Hello:
+        return Hello(self.slot, os.getpid(), self.incarnation, self.snapshot.generation)
+
+    def _told(self, message: Message) -> None:
+        if isinstance(message, Publish):
+            self.apply(message.snapshot)
+            self._link.send(Confirm(self.slot, message.snapshot.generation))
+
+    def apply(self, spec: SnapshotSpec) -> None:
+        """Decide by `spec` from now on; exchanges under way keep what they began with."""
+        snapshot = Snapshot(spec)
+        self.pools.update(snapshot.models)
+        first = self.snapshot.generation == 0
+        self.snapshot = snapshot
+        if first and not self.draining:
+            self._loop.create_task(self._accept())
+
+    # -- listening
+
+    def _most_connections(self) -> int:
+        return min(self.snapshot.gate.max_connections, self._room_for)
+
+    async def _accept(self) -> None:
+        """Listen. The sockets stay open in the supervisor: who knocks while nobody accepts waits in the kernel's line."""
+        if self._servers or self.draining:
+            return
+        for one in self._sockets:
+            server = await self._loop.create_server(lambda: ClientConnection(self), sock=one.dup(), backlog=4096)
+            self._servers.append(server)
+        self._beats.mark(self.slot, READY)
+
+    def _stop_accepting(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers = []
+
+    # -- time
+
+    async def _tick(self) -> None:
+        while not self.stopping:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            wall = time.time()
+            self._beats.beat(self.slot)
+            for connection in list(self._connections):
+                connection.sweep(now)
+            if int(wall) != self._second:
+                self._second = int(wall)
+                self._each_second(now, wall)
+            if not self._servers and not self.draining and self.snapshot.generation:
+                if len(self._connections) < self._most_connections() * 0.95:
+                    await self._accept()
+
+    def _each_second(self, now: float, wall: float) -> None:
+        self.date = date_line(wall)
+        self._complaints_left = COMPLAINTS_PER_SECOND
+        self.journal.prepare()
+        if self._orders.sync is not None and now - self._synced >= self._orders.sync:
+            self._synced = now
+            self._loop.run_in_executor(None, self.journal.syncer())
+        self.pools.each_instance(lambda instance: instance.sweep(now))
+        self._link.send(self._figures(now))
+
+    def _figures(self, now: float) -> TallyMessage:
+        rows: list[InstanceTally] = []
+
+        def row(instance: Instance) -> None:
+            pool = instance.model
+            rows.append(
+                InstanceTally(instance.spec.id, pool.spec.name, instance.busy, len(pool.waiting), instance.down_until <= now)
+            )
+
+        self.pools.each_instance(row)
+        tally = self.tally
+        in_flight = sum(1 for connection in self._connections if connection.exchange is not None)
+        return TallyMessage(
+            self.slot, len(self._connections), in_flight, tally.requests, tally.refused, tally.unjournaled, tuple(rows)
+        )
+
+    # -- life
+
+    async def run(self) -> None:
+        """Serve until told to stop (SIGTERM, or the supervisor's end of the lifeline closes), then drain."""
+        self._raise_descriptors()
+        loop = self._loop
+        stop = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C goes to the whole group: the supervisor decides
+        loop.add_reader(self._orders.lifeline, self._supervisor_gone, stop)
+        tick = loop.create_task(self._tick())
+        link = loop.create_task(self._link.run())
+        await stop.wait()
+        await self._drain()
+        self.stopping = True
+        link.cancel()
+        await asyncio.gather(tick, link, return_exceptions=True)
+        self.journal.close()
+
+    def _supervisor_gone(self, stop: asyncio.Event) -> None:
+        self._loop.remove_reader(self._orders.lifeline)
+        stop.set()
+
+    def _raise_descriptors(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        # each client may need one more descriptor on its instance's side
+        self._room_for = max(1, (hard - min(RESERVED_DESCRIPTORS, hard // 2)) // 2)
+
+    async def _drain(self) -> None:
+        """Take what has knocked already, finish what is under way within the limit, then close."""
+        waiting = [one for one in self._sockets if self._servers]
+        self._stop_accepting()
+        for one in waiting:
+            await self._accept_the_rest(one)
+        self.draining = True
+        for one in self._sockets:
+            one.close()
+        for connection in list(self._connections):
+            connection.drain()
+        if self._connections:
+            try:
+                await asyncio.wait_for(asyncio.shield(self._drained), self.snapshot.gate.drain_timeout)
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.stop()
+                await asyncio.sleep(TICK)  # the last words go out
+
+    async def _accept_the_rest(self, listener: socket.socket) -> None:
+        """Whose handshake is done counts as accepted: they are served before the worker goes."""
+        listener.setblocking(False)
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            await self._loop.connect_accepted_socket(lambda: ClientConnection(self), connection)
+
+
+async def _main(orders: WorkerOrders) -> None:
+    await Worker(orders, asyncio.get_running_loop()).run()
+
+
+def main() -> None:
+    """Entry of `python -m slmgate.dataplane.worker ORDERS`."""
+    orders = msgspec.json.decode(sys.argv[1], type=WorkerOrders)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # the road makes few cycles; frequent young collections would only cost
+    uvloop.run(_main(orders))
+
+
+if __name__ == "__main__":
+    main()

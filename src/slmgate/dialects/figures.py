@@ -1,0 +1,65 @@
+"""Engines' figures made believable: the one place where a count that an engine says becomes a `Usage`.
+
+An engine is not trusted: a figure that is absent, negative, absurdly large or no whole number is no figure. This
+module knows neither where a dialect keeps its figures nor what they cost.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from slmgate.terms import Usage
+
+MAX_COUNT = 2**40
+"""Tokens. No request comes near it; a larger figure is a lie or a fault."""
+
+T = TypeVar("T")
+
+
+def believable(prompt: int | None, completion: int | None) -> Usage | None:
+    """The two figures as a `Usage`, or None where one is missing or cannot be true."""
+    if prompt is None or completion is None or not 0 <= prompt <= MAX_COUNT or not 0 <= completion <= MAX_COUNT:
+        return None
+    return Usage(prompt, completion)
+
+
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T | None:
+    """What `decoder` makes of an engine's JSON, or None where it is no such thing. Never raises on data."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+class OpenAIFigures(msgspec.Struct):
+    """The `usage` object of the OpenAI API, with the names of chat, completions, embeddings and responses.
+
+    Source: the API reference's CompletionUsage, ResponseUsage and the embeddings answer.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+
+    def usage(self) -> Usage | None:
+        prompt = self.input_tokens if self.prompt_tokens is None else self.prompt_tokens
+        completion = self.output_tokens if self.completion_tokens is None else self.completion_tokens
+        if completion is None:
+            # Embeddings and rerankings complete nothing: they say the prompt, the total, or both.
+            return believable(self.total_tokens if prompt is None else prompt, 0)
+        if prompt is None and self.total_tokens is not None:
+            prompt = self.total_tokens - completion
+        return believable(prompt, completion)
+
+
+_FIGURES = msgspec.json.Decoder(OpenAIFigures | None)
+
+
+def openai_usage(raw: msgspec.Raw) -> Usage | None:
+    """The `Usage` in the bytes of a `usage` member (no bytes: the member is absent)."""
+    figures = decoded(_FIGURES, raw) if bytes(raw) else None
+    return figures.usage() if figures else None

@@ -1,0 +1,269 @@
+"""The OpenAI dialect: chat, completions, embeddings, responses, rerank, audio and the list of models.
+
+Spoken by OpenAI and, with small differences, by vLLM, llama.cpp, SGLang, TGI and Ollama under `/v1`. The facts are
+those of the API reference (platform.openai.com/docs/api-reference) and of what these engines were seen to send.
+This module does not know which engine answers, nor who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from slmgate.dialects import multipart
+from slmgate.dialects.body import (
+    bound,
+    child,
+    estimate,
+    flag,
+    media_refusal,
+    model_refusal,
+    read_object,
+    replace,
+    splice,
+    unreadable,
+)
+from slmgate.dialects.figures import decoded, openai_usage
+from slmgate.dialects.sse import SseScanner, event_data
+from slmgate.errors import Fault
+from slmgate.terms import Ask, Refuse, Usage
+
+FORMS = frozenset(("transcriptions", "translations"))
+"""Endpoints whose body is a multipart form."""
+
+BOUNDS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"))
+"""The names of the completion bound: chat's old and new one, responses', and the one that llama.cpp takes as well."""
+
+_UNBOUNDED = frozenset(("max_tokens", "max_completion_tokens", "n_predict"))  # where llama.cpp takes -1
+_ASKING = b'"stream_options":{"include_usage":true}'
+# The endpoints whose streams carry usage only if asked; the others always do, or have none.
+_ON_DEMAND = frozenset(("chat", "completions"))
+# Types of the last event of a responses, speech or transcription stream.
+_LAST = frozenset(("response.completed", "response.failed", "response.incomplete", "speech.audio.done", "transcript.text.done"))
+_LAST_MARKS = tuple(b'"%b"' % name.encode() for name in sorted(_LAST))
+
+
+# Where generated text stands in a chunk, and how it looks when there is none; the last two as Python's encoder writes.
+_TEXTS = tuple((name, name + b'"') for name in (b'text":"', b'reasoning":"', b'arguments":"', b'content": "', b'text": "'))
+
+
+class _Event(msgspec.Struct):
+    """What matters in one event of any OpenAI stream. `usage` stays raw: its presence alone matters too."""
+
+    type: str = ""
+    choices: list[msgspec.Raw] | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+
+
+class _Answer(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class _Model(msgspec.Struct):
+    """One model as both the OpenAI and the Anthropic client read it: their lists share a path."""
+
+    id: str
+    display_name: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "slmgate"
+    type: str = "model"
+    created_at: str = "1970-01-01T00:00:00Z"
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
+class ChunkScanner(SseScanner):
+    """Reads a stream of chunks (chat, completions, and audio as some engines stream it): it ends with `[DONE]`."""
+
+    __slots__ = ()
+
+    def feed(self, chunk: bytes) -> bytes:
+        # The base's short way, written out for the chunk of which there are most: calls would double its cost.
+        if not self._open and b'"usage"' not in chunk and b"[DONE]" not in chunk and chunk.endswith(b"\n\n"):
+            written = chunk.count(b'content":"')
+            self.tokens_seen += written - chunk.count(b'content":""') if written else self.count(chunk)
+            return chunk
+        return super().feed(chunk)
+
+    def special(self, data: bytes) -> bool:
+        if b"[DONE]" in data:
+            return True
+        # Some engines write `"usage":null` into every chunk: that is not worth a look.
+        return b'"usage"' in data and data.count(b'"usage"') != data.count(b'"usage":null')
+
+    def count(self, data: bytes) -> int:
+        if written := data.count(b'content":"'):  # `content` and `reasoning_content`
+            return written - data.count(b'content":""')
+        for name, empty in _TEXTS:
+            if written := data.count(name):
+                return written - data.count(empty)
+        return 0
+
+    def look(self, event: bytes) -> bytes:
+        data = event_data(event)
+        if data == b"[DONE]":
+            self.finished = True
+            return event
+        seen = decoded(_EVENT, data)
+        if seen is None or bytes(seen.usage) in (b"", b"null"):
+            return event
+        self.usage = openai_usage(seen.usage)
+        return b"" if self._strip and not seen.choices else event
+
+
+class TypedScanner(SseScanner):
+    """Reads a stream of typed events (responses, speech, transcriptions): it ends with an event that holds the usage."""
+
+    __slots__ = ()
+
+    def special(self, data: bytes) -> bool:
+        return b"[DONE]" in data or any(mark in data for mark in _LAST_MARKS)
+
+    def count(self, data: bytes) -> int:
+        return data.count(b'.delta"')
+
+    def look(self, event: bytes) -> bytes:
+        data = event_data(event)
+        seen = decoded(_EVENT, data)
+        if seen is not None and seen.type in _LAST:
+            self.finished = True
+            response = decoded(_ANSWER, seen.response) if bytes(seen.response) else None
+            self.usage = openai_usage(response.usage if response else seen.usage)
+        elif data == b"[DONE]":
+            self.finished = True
+        return event
+
+    def skim(self, head: bytes) -> None:
+        # The last event repeats the whole answer, so it can be too long to keep. Its type stands at its beginning.
+        self.finished = self.finished or any(mark in head for mark in _LAST_MARKS)
+
+
+class AudioScanner(TypedScanner):
+    """Transcriptions stream as typed events, or, by vLLM, as chunks."""
+
+    __slots__ = ()
+
+    def special(self, data: bytes) -> bool:
+        return b'"usage"' in data or super().special(data)
+
+    def count(self, data: bytes) -> int:
+        return super().count(data) or data.count(b'content":"') - data.count(b'content":""')
+
+    def look(self, event: bytes) -> bytes:
+        seen = decoded(_EVENT, event_data(event))
+        if seen is not None and seen.choices is not None and bytes(seen.usage) not in (b"", b"null"):
+            self.usage = openai_usage(seen.usage)
+        return super().look(event)
+
+
+class OpenAI:
+    """See `contract.Dialect`.
+
+    Endpoints: chat completions embeddings responses rerank speech transcriptions translations models.
+    """
+
+    name = "openai"
+
+    def read(self, endpoint: str, body: bytes, content_type: str) -> Ask | Refuse:
+        if endpoint in FORMS:
+            return self._read_form(body, content_type)
+        if (refused := media_refusal(content_type)) is not None:
+            return refused
+        fields = read_object(body)
+        if isinstance(fields, Refuse):
+            return fields
+        model = fields.get("model")
+        if (refused := model_refusal(model)) is not None:
+            return refused
+        stream = flag(fields, "stream")
+        if isinstance(stream, Refuse):
+            return stream
+        limit = bound(fields, BOUNDS, _UNBOUNDED)
+        if isinstance(limit, Refuse):
+            return limit
+        wants_usage = False
+        if "stream_options" in fields:
+            asked = _asked(fields)
+            if isinstance(asked, Refuse):
+                return asked
+            wants_usage = asked
+        if endpoint == "speech":
+            stream = fields.get("stream_format") == "sse"
+        return Ask(str(model), stream, wants_usage, estimate(len(body)), limit, fields)
+
+    def patch(self, endpoint: str, ask: Ask, body: bytes, upstream_model: str | None) -> bytes:
+        if endpoint in FORMS:
+            return body if upstream_model is None else _rename_form(body, upstream_model)
+        ask_for_usage = ask.stream and not ask.wants_usage and endpoint in _ON_DEMAND
+        changes: dict[str, Any] = {} if upstream_model is None else {"model": upstream_model}
+        if ask_for_usage and "stream_options" in ask.fields:
+            options = ask.fields["stream_options"] or {}
+            kept = {key: value for key, value in options.items() if key.casefold() != "include_usage"}
+            changes["stream_options"] = {**kept, "include_usage": True}
+        if changes:
+            body = replace(body, changes)
+        return splice(body, _ASKING) if ask_for_usage and "stream_options" not in ask.fields else body
+
+    def usage(self, endpoint: str, body: bytes) -> Usage | None:
+        if endpoint == "speech":
+            return None
+        answer = decoded(_ANSWER, body)
+        return openai_usage(answer.usage) if answer else None
+
+    def scanner(self, endpoint: str, ask: Ask) -> SseScanner:
+        if endpoint in _ON_DEMAND:
+            return ChunkScanner(strip=not ask.wants_usage)
+        return AudioScanner() if endpoint in FORMS else TypedScanner()
+
+    def error(self, fault: Fault, refuse: Refuse, request_id: str) -> bytes:
+        return msgspec.json.encode({"error": _error(fault, refuse.message, refuse.param)})
+
+    def stream_error(self, fault: Fault, message: str, mid_event: bool = False) -> bytes:
+        event = b"data: " + msgspec.json.encode({"error": _error(fault, message, None)}) + b"\n\n"
+        return b"\n\n" + event if mid_event else event
+
+    def list_models(self, endpoint: str, names: Sequence[str]) -> bytes:
+        first, last = (names[0], names[-1]) if names else (None, None)
+        data = [_Model(name, name) for name in names]
+        return msgspec.json.encode({"object": "list", "data": data, "has_more": False, "first_id": first, "last_id": last})
+
+    def _read_form(self, body: bytes, content_type: str) -> Ask | Refuse:
+        boundary = multipart.boundary_of(content_type)
+        if isinstance(boundary, Refuse):
+            return boundary
+        form = multipart.parts(body, boundary)
+        if isinstance(form, Refuse):
+            return form
+        fields = multipart.texts(body, form)
+        if isinstance(fields, Refuse):
+            return fields
+        model = fields.get("model")
+        if (refused := model_refusal(model)) is not None:
+            return refused
+        stream = {"true": True, "1": True, "false": False, "0": False, "": False}.get(str(fields.get("stream", "")).lower())
+        if stream is None:
+            return unreadable("The form field stream must be true or false.", "stream")
+        # The bytes of a recording say nothing about tokens: only text is estimated.
+        size = sum(part.end - part.value for part in form if not part.file)
+        return Ask(str(model), stream, False, estimate(size), None, dict(fields))
+
+
+def _error(fault: Fault, message: str, param: str | None) -> dict[str, str | None]:
+    return {"message": message, "type": fault.kind, "param": param, "code": fault.code}
+
+
+def _asked(fields: dict[str, Any]) -> bool | Refuse:
+    options = child(fields, "stream_options")
+    return options if isinstance(options, Refuse) else flag(options, "include_usage")
+
+
+def _rename_form(body: bytes, upstream_model: str) -> bytes:
+    # `read` has accepted the form, so it begins with its boundary and can be read again.
+    form = multipart.parts(body, body[2 : body.index(b"\r\n")])
+    return body if isinstance(form, Refuse) else multipart.rebuild(body, form, "model", upstream_model)

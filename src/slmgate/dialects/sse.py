@@ -1,0 +1,143 @@
+"""The incremental scanner of server-sent events (WHATWG HTML, section 9.2): finds whole events at any chunk boundary.
+
+A dialect's scanner extends `SseScanner` with three questions about an event. The common chunk, whole events with
+nothing special in them, costs a few substring searches and is returned as the object that came. This module knows
+how events end, not what they say.
+"""
+
+from __future__ import annotations
+
+import re
+
+from slmgate.terms import Usage
+
+MAX_HELD = 256 * 1024
+"""Bytes of one unfinished event that are kept. What is longer passes unread, and nothing is stripped after it."""
+
+_HEAD = 1024  # bytes of an event longer than MAX_HELD: enough to see how it begins
+_OVERLAP = 3  # bytes of an event's end, at most four long, that may have come before the chunk that completes it
+_ENDS = (b"\n\n", b"\r\n\r\n")
+_EOL = (b"\n", b"\r")
+_CR = 0x0D
+
+# A blank line ends an event; a line ends with CR LF, LF or CR. Atomic groups: CR LF is never read as two line ends.
+_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+
+
+def event_data(event: bytes) -> bytes:
+    """The data of one event: its `data` lines, joined by LF, without the one space that may follow the colon."""
+    lines = [line for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join([line[6:] if line.startswith(b"data: ") else line[5:] for line in lines])
+
+
+class SseScanner:
+    """Forwards a stream of events and reads it as it passes.
+
+    With `strip`, an unfinished event is held back until it is known whether it goes on; without, nothing is.
+    Subclasses answer `special`, `count` and `look`, which must say the same of a chunk as of its events one by one.
+    """
+
+    __slots__ = ("_buffer", "_cut", "_dropped", "_head", "_open", "_searched", "_strip", "finished", "tokens_seen", "usage")
+
+    def __init__(self, strip: bool = False) -> None:
+        # What the road asks for; see `contract.Scanner`.
+        self.usage: Usage | None = None
+        self.tokens_seen = 0
+        self.finished = False
+        # The unfinished event and how far it was searched for its end; `_head` is its beginning, once it was too long
+        # to keep: then the buffer holds only its last bytes.
+        self._buffer = bytearray()
+        self._searched = 0
+        self._head: bytes | None = None
+        # `_cut`: the last event ended with a CR at the very end of a chunk, so that an LF that comes next still belongs
+        # to it; `_dropped`: that event was stripped. `_open`: one of these forbids the short way for the next chunk.
+        self._cut = False
+        self._dropped = False
+        self._open = False
+        self._strip = strip
+
+    def special(self, data: bytes) -> bool:
+        """Whether these bytes may hold an event that must be looked at."""
+        raise NotImplementedError
+
+    def count(self, data: bytes) -> int:
+        """How many events with generated text these bytes hold."""
+        raise NotImplementedError
+
+    def look(self, event: bytes) -> bytes:
+        """Learn from one special event; return what to forward of it (`event` itself, if it is to stay)."""
+        raise NotImplementedError
+
+    def skim(self, head: bytes) -> None:
+        """Learn what can be learnt from the beginning of an event that was too long to keep."""
+
+    @property
+    def mid_event(self) -> bool:
+        """Whether the client has been sent the beginning of an event without its end."""
+        return self._head is not None or (not self._strip and len(self._buffer) > 0)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the body, return what to send on: `chunk` itself, where nothing is held or stripped."""
+        if not self._open and chunk.endswith(_ENDS) and not self.special(chunk):
+            self.tokens_seen += self.count(chunk)
+            return chunk
+        strip = self._strip
+        out = self._split(chunk)
+        return out if strip else chunk
+
+    def close(self) -> bytes:
+        """The body ended: return what was held back. It is looked at first, in case only its last blank line is missing."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._open = False
+        if self._head is not None or not rest:
+            return b""
+        kept = self._event(rest)
+        return kept if self._strip else b""
+
+    def _split(self, chunk: bytes) -> bytes:
+        """Take `chunk` apart into events; return what a stripping scanner sends on."""
+        out = []
+        if self._cut and chunk:
+            self._cut = False
+            if chunk.startswith(b"\n"):
+                out.append(b"" if self._dropped else b"\n")
+                chunk = chunk[1:]
+        buffer = self._buffer
+        buffer += chunk
+        start = 0
+        while (end := self._end(start)) > start:
+            if self._head is None:
+                kept = self._event(bytes(buffer[start:end]))
+                out.append(kept)
+                self._dropped = not kept
+            else:
+                self.skim(self._head)
+                self._head = None
+            self._cut = end == len(buffer) and buffer[-1] == _CR
+            start = end
+        del buffer[:start]
+        if self._head is None and len(buffer) > MAX_HELD:
+            out.append(bytes(buffer))
+            self._head = bytes(buffer[:_HEAD])
+            self._strip = False
+        if self._head is not None:
+            del buffer[:-_OVERLAP]
+        self._searched = max(0, len(buffer) - _OVERLAP)
+        self._open = len(buffer) > 0 or self._cut
+        return b"".join(out)
+
+    def _end(self, start: int) -> int:
+        """The end of the event that starts at `start` of the buffer; `start` itself while there is none."""
+        buffer = self._buffer
+        if self._head is None and (start or not self._searched):
+            if buffer[start : start + 2] == b"\r\n":
+                return start + 2
+            if bytes(buffer[start : start + 1]) in _EOL:  # a blank line on its own
+                return start + 1
+        found = _END.search(buffer, max(start, self._searched))
+        return found.end() if found else start
+
+    def _event(self, event: bytes) -> bytes:
+        self.tokens_seen += self.count(event)
+        return self.look(event) if self.special(event) else event

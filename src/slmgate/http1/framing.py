@@ -1,0 +1,125 @@
+"""Where a request's body ends: the rules of RFC 9112 section 6, in their strictest reading, and the chunked coding.
+
+One reading or a refusal: what two parsers could read differently is refused here, so that nothing behind the gate can
+disagree with it. This module knows no socket and keeps no clock; it does not decide how large a body may be, only what
+its framing says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from slmgate.terms import Refuse
+
+CHUNKED = -1
+"""The framing of a body in the chunked coding, where a sized body's framing is its length."""
+
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+MAX_CHUNK_LINE = 256
+MAX_TRAILERS = 8192
+
+
+def request_framing(fields: Mapping[bytes, bytes], minor: int) -> int | Refuse:
+    """The body's length in bytes, or `CHUNKED`, from a request's fields (lower-case names); RFC 9112 section 6.3.
+
+    `minor` is the minor HTTP version: HTTP/1.0 has no chunked coding. Both framings at once are refused, as the RFC
+    allows and as the smuggling cases ask for.
+    """
+    coding = fields.get(b"transfer-encoding")
+    length = fields.get(b"content-length")
+    if coding is None:
+        if length is None:
+            return 0
+        if _LENGTH.fullmatch(length):
+            return int(length)
+        return Refuse("invalid_request", "The Content-Length header is not a number.")
+    if length is not None:
+        return Refuse("invalid_request", "A request has Content-Length or Transfer-Encoding, not both.")
+    if minor == 0:
+        return Refuse("invalid_request", "HTTP/1.0 has no Transfer-Encoding.")
+    if coding.lower() != b"chunked":
+        return Refuse("invalid_request", "The only transfer coding understood here is chunked.")
+    return CHUNKED
+
+
+class ChunkedReader:
+    """Takes the chunked coding off a body as its bytes arrive (RFC 9112 section 7.1), strictly.
+
+    Bare line feeds, signs, blanks around a size, oversized extensions and malformed trailers are faults. Trailers are
+    read and thrown away: nothing here acts on them. Feed it; when `done`, what `feed` returned second follows the body.
+    """
+
+    __slots__ = ("_left", "_pending", "_state", "_trailers", "done", "fault")
+
+    def __init__(self) -> None:
+        self._pending = b""  # bytes of an incomplete line, or of the line end behind a chunk
+        self._left = 0  # bytes still to come of the chunk under way
+        self._state = "size"  # size | data | data_end | trailer
+        self._trailers = 0  # bytes of trailers so far
+        self.done = False
+        self.fault: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<ChunkedReader {'done' if self.done else self.fault or self._state}>"
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """The pieces of body in `data`, and the bytes after the body's end (only when `done`).
+
+        After a fault, `fault` says what was wrong, and nothing more is to be fed.
+        """
+        pieces: list[bytes] = []
+        data = self._pending + data
+        self._pending = b""
+        at = 0
+        while self.fault is None and not self.done:
+            if self._state == "data":
+                piece = data[at : at + self._left]
+                if piece:
+                    pieces.append(piece)
+                    at += len(piece)
+                    self._left -= len(piece)
+                if self._left:
+                    return pieces, b""
+                self._state = "data_end"
+            if self._state == "data_end":
+                if not b"\r\n".startswith(data[at : at + 2]):
+                    self.fault = "A chunk does not end where its size says."
+                elif len(data) - at < 2:
+                    self._pending = data[at:]
+                    return pieces, b""
+                else:
+                    at += 2
+                    self._state = "size"
+                continue
+            end = data.find(b"\n", at)
+            if end < 0:
+                if len(data) - at > (MAX_TRAILERS if self._state == "trailer" else MAX_CHUNK_LINE):
+                    self.fault = "A line of the chunked coding is too long."
+                self._pending = data[at:]
+                return pieces, b""
+            self._line(data[at : end + 1])
+            at = end + 1
+        return pieces, data[at:] if self.done else b""
+
+    def _line(self, line: bytes) -> None:
+        """Act on one line, a chunk's size or a trailer, given with its line end."""
+        if not line.endswith(b"\r\n"):
+            self.fault = "A line of the chunked coding ends without a carriage return."
+            return
+        text = line[:-2]
+        if self._state == "size":
+            found = _CHUNK_LINE.fullmatch(text)
+            if found is None or len(text) > MAX_CHUNK_LINE:
+                self.fault = "A chunk's size line is malformed."
+                return
+            self._left = int(found[1], 16)
+            self._state = "data" if self._left else "trailer"
+            return
+        self._trailers += len(line)
+        if not text:
+            self.done = True
+        elif self._trailers > MAX_TRAILERS or not _TRAILER_LINE.fullmatch(text):
+            self.fault = "The trailers are malformed or too long."

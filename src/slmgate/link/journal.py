@@ -1,0 +1,87 @@
+"""The journal's format: how a worker leaves records in a memory-mapped segment and how control finds them.
+
+Pure functions over bytes, used by `dataplane/journal.py` (writes) and `control/ledger.py` (reads); this module
+opens no file and holds no state. The format is made so that a process may die at any instant, even inside a copy:
+a record counts only when its length is set and its checksum holds.
+
+A segment is a file of fixed size, filled with zeros, named `<incarnation>-<sequence>.seg`:
+
+    offset 0   8 bytes   magic
+    offset 8   u64       sealed: 0 while its worker may still write to it, 1 after
+    offset 16  48 bytes  zero
+    offset 64  records, each at a multiple of 8:
+               u32 length of the payload | u32 CRC-32 of the payload | payload | zeros up to a multiple of 8
+
+The payload is written before the eight bytes in front of it, and those in one aligned store. A length of 0 means
+"nothing here yet". The first byte of a payload says what it is (`INTENT` or `RECEIPT`), the rest is JSON.
+The worker holds an exclusive `flock` on a segment until it is sealed; the kernel drops it when the worker dies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+from zlib import crc32
+
+MAGIC = b"SLMJRNL1"
+HEADER_SIZE = 64
+SEALED_OFFSET = 8
+FRAME = Struct("=II")
+WORD = Struct("=Q")
+INTENT = b"I"
+RECEIPT = b"R"
+MAX_RECORD = 4096
+"""Bytes of one record with its frame and padding, at the most. Writers bound their texts to keep it."""
+
+_NAME = re.compile(r"([0-9a-f]{12})-([0-9]{8})\.seg")
+
+
+class Record(NamedTuple):
+    kind: bytes
+    payload: bytes
+    end: int
+    """Offset of the next record."""
+
+
+def segment_name(incarnation: str, sequence: int) -> str:
+    """The file name of the `sequence`-th segment of the worker run `incarnation` (12 hex digits)."""
+    return f"{incarnation}-{sequence:08d}.seg"
+
+
+def parse_segment_name(name: str) -> tuple[str, int] | None:
+    """The parts of a segment's file name, None for any other file."""
+    found = _NAME.fullmatch(name)
+    return (found[1], int(found[2])) if found else None
+
+
+def new_header() -> bytes:
+    return MAGIC.ljust(HEADER_SIZE, b"\0")
+
+
+def is_sealed(header: bytes) -> bool:
+    return header[SEALED_OFFSET] != 0
+
+
+def padded(length: int) -> int:
+    """Bytes that a record with a payload of `length` takes in its segment."""
+    return (FRAME.size + length + 7) & ~7
+
+
+def scan(data: bytes | memoryview, offset: int = 0) -> Iterator[Record]:
+    """The whole records in `data` from `offset` on, in order; `Record.end` counts from the start of `data`.
+
+    Stops at the first place that holds no whole, intact record: the end so far, or a copy that is under way.
+    """
+    size = len(data)
+    while offset + FRAME.size <= size:
+        length, checksum = FRAME.unpack_from(data, offset)
+        start = offset + FRAME.size
+        if length == 0 or start + length > size:
+            return
+        payload = bytes(data[start : start + length])
+        if crc32(payload) != checksum:
+            return
+        offset += padded(length)
+        yield Record(payload[:1], payload[1:], offset)

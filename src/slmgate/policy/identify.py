@@ -1,0 +1,57 @@
+"""Question 1: who is this? From the credential fields of a head to a key, or a refusal.
+
+It knows header fields and digests, never a secret that was stored: a credential is compared by its SHA-256 digest, so the
+time of a look-up says nothing about how much of a guess was right. It does not know what the principal may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+from slmgate.policy.snapshot import Snapshot
+from slmgate.terms import Key, Refuse
+
+MAX_SECRET = 512
+"""Bytes of a credential that are looked at; a longer one is refused unread. Keys of other gateways are far shorter."""
+
+_MISSING = Refuse(
+    "invalid_api_key",
+    "No API key was given. Send it as 'Authorization: Bearer <key>', 'x-api-key: <key>' or 'api-key: <key>'.",
+)
+_TWO = Refuse("invalid_api_key", "Two different credentials were given in one request. Send one.")
+# One answer for unknown, revoked, disabled, expired and malformed: a stranger learns nothing from it.
+_WRONG = Refuse("invalid_api_key", "The API key is not valid. Ask the operator of this gate for a key.")
+
+
+def credential(fields: Mapping[bytes, bytes]) -> bytes | Refuse:
+    """The one secret that a request shows, from `Authorization: Bearer` (RFC 6750), `x-api-key` or `api-key`.
+
+    The same secret in several of them is one credential; two different ones are refused.
+    """
+    found: bytes | None = None
+    authorization = fields.get(b"authorization")
+    if authorization is not None:
+        scheme, _, found = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return _WRONG
+    for name in (b"x-api-key", b"api-key"):
+        value = fields.get(name)
+        if value is not None:
+            if found is not None and found != value:
+                return _TWO
+            found = value
+    if found is None:
+        return _MISSING
+    return found if 0 < len(found) <= MAX_SECRET else _WRONG
+
+
+def identify(snapshot: Snapshot, secret: bytes, now: float) -> Key | Refuse:
+    """The live key that `secret` opens at `now` (seconds since the epoch), or one and the same refusal for all others."""
+    row = snapshot.keys_by_digest.get(sha256(secret).digest())
+    if row is None:
+        return _WRONG
+    key, until = row
+    if key.disabled or (until is not None and now >= until) or (key.expires is not None and now >= key.expires):
+        return _WRONG
+    return key

@@ -1,0 +1,80 @@
+"""The snapshot: configuration and keys as a worker decides by them, compiled once per publication.
+
+`SnapshotSpec` is what travels over the link; `Snapshot` is the immutable lookups made from it. This module does not
+know where configuration comes from, and holds no state that outlives a reload: limits and health live elsewhere.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from slmgate.terms import Key
+
+
+class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One running server of a model. `id` is how operators see it; clients never do."""
+
+    id: str
+    host: str
+    port: int
+    tls: bool = False
+    engine: str = "openai"
+    weight: int = 1
+    max_in_flight: int | None = None
+    upstream_model: str | None = None
+    bearer: str | None = None
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One model and how to reach it. Times are seconds. `retry_on` holds `connect` and HTTP statuses as text."""
+
+    name: str
+    instances: tuple[InstanceSpec, ...]
+    balance: str = "least_busy"
+    attempts: int = 2
+    retry_on: tuple[str, ...] = ("connect", "502", "503")
+    connect_timeout: float = 2.0
+    first_byte_timeout: float = 120.0
+    idle_timeout: float = 60.0
+    queue_waiting: int = 500
+    queue_timeout: float = 30.0
+
+
+class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the listening side. Sizes are bytes, times seconds."""
+
+    max_body: int = 8 * 1024 * 1024
+    max_header: int = 32 * 1024
+    max_headers: int = 100
+    max_connections: int = 20_000
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    keep_alive: float = 75.0
+    send_timeout: float = 30.0
+    drain_timeout: float = 30.0
+
+
+class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
+    generation: int
+    gate: GateSpec = GateSpec()
+    models: tuple[ModelSpec, ...] = ()
+    keys: tuple[Key, ...] = ()
+
+
+class Snapshot:
+    """What one generation decides by. Never changed after it was made; a reload makes another."""
+
+    __slots__ = ("gate", "generation", "keys_by_digest", "model_names", "models")
+
+    def __init__(self, spec: SnapshotSpec) -> None:
+        self.generation = spec.generation
+        self.gate = spec.gate
+        self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
+        self.model_names: tuple[str, ...] = tuple(self.models)
+        # digest -> the key it opens and the second at which this secret (not the key) stops working
+        self.keys_by_digest: dict[bytes, tuple[Key, float | None]] = {
+            digest: (key, until) for key in spec.keys for digest, until in key.digests
+        }
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys_by_digest)} digests>"

@@ -1,0 +1,210 @@
+"""What a store is: the questions that control asks of a database, and the records that pass between them.
+
+Nothing here opens a file or names a driver; `sql.py` answers these protocols for SQLite and PostgreSQL. A store
+knows no policy, no journal and no clock: what is written, and when it happened, is always given by the caller.
+All calls block and may come from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from slmgate.terms import Intent, Receipt
+
+
+class LedgerUnavailable(Exception):
+    """The database cannot be used now: full disk, lock not had in time, server away. Nothing was written; ask again later."""
+
+
+class SchemaTooNew(Exception):
+    """The database was made by a newer slmgate than this one."""
+
+
+class NotOffered(Exception):
+    """This kind of database does not offer that; the message says what does."""
+
+
+class NameTaken(ValueError):
+    """Another key that is not revoked has this name."""
+
+
+class KeySecret(msgspec.Struct, frozen=True):
+    """One secret that opens a key. `digest` is SHA-256 of its text (32 bytes); after `until` it opens nothing (None: no end)."""
+
+    digest: bytes
+    created: datetime
+    until: datetime | None = None
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One key as it is stored. Revoked keys stay, without secrets, so that old receipts keep their name."""
+
+    id: str
+    name: str
+    created: datetime
+    team: str | None = None
+    roles: tuple[str, ...] = ()
+    disabled: bool = False
+    expires: datetime | None = None
+    revoked: datetime | None = None
+    secrets: tuple[KeySecret, ...] = ()
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One change made by an operator. `detail` says what was set, never a secret. `id` is given by the store (0 before)."""
+
+    time: datetime
+    actor: str
+    action: str
+    target: str
+    detail: dict[str, str] = {}
+    id: int = 0
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What one step of the ingest writes, all of it or none.
+
+    `opened` are intents whose receipt has not been seen yet; `closed` are ids of stored intents to remove;
+    `positions` says how far each named segment has been taken (bytes); `forgotten` names segments that are gone.
+    """
+
+    receipts: list[Receipt] = []
+    opened: list[Intent] = []
+    closed: list[str] = []
+    positions: dict[str, int] = {}
+    forgotten: list[str] = []
+
+
+class ReceiptFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which receipts are meant; None asks for nothing. `since` is inclusive, `until` exclusive, both by `Receipt.time`."""
+
+    client: str | None = None
+    team: str | None = None
+    key: str | None = None
+    model: str | None = None
+    instance: str | None = None
+    endpoint: str | None = None
+    status: int | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    ended: str | None = None
+    request_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class NumberedReceipt(msgspec.Struct, frozen=True):
+    """A receipt with its place in the ledger's order of arrival: the cursor for paging and following."""
+
+    seq: int
+    receipt: Receipt
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over the receipts of one group. `group` holds one text for each name in the query's `by`.
+
+    `refused` were answered by the gate; `errors` were admitted and failed, whoever's fault it was. Tokens are
+    those of admitted requests; `estimated_tokens` is the part that the gate counted because no engine said.
+    """
+
+    group: tuple[str, ...]
+    requests: int
+    refused: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+    estimated_tokens: int
+
+
+class LedgerStore(Protocol):
+    def write(self, batch: Batch) -> None:
+        """Write a batch in one transaction. A receipt whose id is there already is left as it is.
+
+        Raises LedgerUnavailable with nothing written.
+        """
+        ...
+
+    def make_durable(self) -> None:
+        """Returns when all that was written survives a loss of power. Raises LedgerUnavailable."""
+        ...
+
+    def positions(self) -> dict[str, int]:
+        """Segment name -> bytes taken from it."""
+        ...
+
+    def open_intents(self) -> list[Intent]: ...
+
+    def receipt(self, id: str) -> Receipt | None:
+        """The receipt with this id; or, where there is none, the last one whose client called its request so."""
+        ...
+
+    def receipts(
+        self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
+    ) -> list[NumberedReceipt]:
+        """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it."""
+        ...
+
+    def all_receipts(self, which: ReceiptFilter) -> Iterator[Receipt]:
+        """Every receipt meant, in order of arrival, read in pieces so that memory stays bounded."""
+        ...
+
+    def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
+        """Sums by the given groups (names of `USAGE_GROUPS`), in the order of the groups' texts."""
+        ...
+
+    def backup(self, target: Path) -> None:
+        """Copy the whole database into a new file while it is in use. Raises FileExistsError, LedgerUnavailable."""
+        ...
+
+
+class KeyStore(Protocol):
+    def keys(self) -> list[KeyRecord]:
+        """All keys, revoked ones too, oldest first."""
+        ...
+
+    def save_key(self, record: KeyRecord, audit: AuditRecord) -> None:
+        """Add or replace a key with its secrets, and note the change, in one transaction.
+
+        Raises NameTaken, LedgerUnavailable, with nothing written.
+        """
+        ...
+
+    def append_audit(self, record: AuditRecord) -> None: ...
+
+    def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
+        """The newest changes first, with ids below `before`."""
+        ...
+
+
+class Store(LedgerStore, KeyStore, Protocol):
+    """One database that holds both."""
+
+    def close(self) -> None: ...
+
+
+USAGE_GROUPS: Mapping[str, str] = {
+    "client": "principal",
+    "team": "team",
+    "key": "key",
+    "model": "model",
+    "instance": "instance",
+    "dialect": "dialect",
+    "endpoint": "endpoint",
+    "status": "status",
+    "reason": "reason",
+    "ended": "ended",
+    "hour": "time",
+    "day": "time",
+    "month": "time",
+}
+"""What usage can be grouped by -> the receipt's field that it comes from. Hours, days and months are UTC."""
+
+
+def unknown_groups(by: Iterable[str]) -> list[str]:
+    """The names in `by` that are not in `USAGE_GROUPS`."""
+    return [name for name in by if name not in USAGE_GROUPS]

@@ -1,0 +1,132 @@
+"""The tables, once, for SQLite and PostgreSQL; migrations bring a database to this shape.
+
+Times are integers, microseconds since the epoch in UTC: exact, comparable and cheap on both. Indices are only those
+that a query needs, because each costs at every receipt. This module opens no database.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from slmgate.terms import Receipt
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+metadata = sa.MetaData()
+
+# SQLite numbers rows by itself only for a column of type INTEGER
+_Sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("seq", _Sequence, sa.Identity(), primary_key=True),  # order of arrival: what paging and following go by
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("method", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("status", sa.BigInteger, nullable=False),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("ended", sa.Text, nullable=False),
+    sa.Column("principal", sa.Text, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("team", sa.Text),
+    sa.Column("dialect", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("stream", sa.Boolean, nullable=False),
+    sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
+    sa.Column("completion_tokens", sa.BigInteger, nullable=False),
+    sa.Column("estimated", sa.Boolean, nullable=False),
+    sa.Column("bytes_in", sa.BigInteger, nullable=False),
+    sa.Column("bytes_out", sa.BigInteger, nullable=False),
+    sa.Column("queue_us", sa.BigInteger, nullable=False),
+    sa.Column("first_byte_us", sa.BigInteger),
+    sa.Column("total_us", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.BigInteger, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("worker", sa.BigInteger, nullable=False),
+)
+sa.Index("receipts_id", receipts.c.id, unique=True)
+sa.Index("receipts_time", receipts.c.time)
+# Only names that clients gave: they come in random order, which makes this the dearest index of all, and the gate's
+# own are found by `id`.
+sa.Index(
+    "receipts_request_id",
+    receipts.c.request_id,
+    sqlite_where=sa.text("request_id <> id"),
+    postgresql_where=sa.text("request_id <> id"),
+)
+
+open_intents = sa.Table(
+    "open_intents",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("intent", sa.LargeBinary, nullable=False),  # JSON of terms.Intent: read back only after a crash
+)
+
+journal_positions = sa.Table(
+    "journal_positions",
+    metadata,
+    sa.Column("segment", sa.Text, primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("team", sa.Text),
+    sa.Column("roles", sa.JSON, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("revoked", sa.BigInteger),
+)
+sa.Index(
+    "keys_live_name",
+    keys.c.name,
+    unique=True,
+    sqlite_where=sa.text("revoked IS NULL"),
+    postgresql_where=sa.text("revoked IS NULL"),
+)
+
+key_secrets = sa.Table(
+    "key_secrets",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("key_id", sa.Text, sa.ForeignKey("keys.id"), nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", _Sequence, sa.Identity(), primary_key=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+)
+
+RECEIPT_FIELDS: tuple[str, ...] = Receipt.__struct_fields__
+"""The columns of `receipts` but `seq`, in the order of the record's fields."""
+TIME_FIELD = RECEIPT_FIELDS.index("time")
+
+
+def to_us(time: datetime) -> int:
+    """Microseconds since the epoch; exact, which a float would not be."""
+    return (time - EPOCH) // MICROSECOND
+
+
+def from_us(value: int) -> datetime:
+    return EPOCH + timedelta(microseconds=value)

@@ -1,0 +1,431 @@
+"""The store in SQL: one implementation for SQLite and PostgreSQL over SQLAlchemy Core.
+
+Holds the engine and the few statements that run for every receipt, compiled once. Knows no journal and no clock, and
+is the one border where driver exceptions become `LedgerUnavailable` or `NameTaken`. Calls block; any thread may call.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from slmgate.stores import migrations, schema
+from slmgate.stores.base import (
+    USAGE_GROUPS,
+    AuditRecord,
+    Batch,
+    KeyRecord,
+    KeySecret,
+    LedgerUnavailable,
+    NameTaken,
+    NotOffered,
+    NumberedReceipt,
+    ReceiptFilter,
+    UsageRow,
+)
+from slmgate.stores.schema import RECEIPT_FIELDS, TIME_FIELD, from_us, to_us
+from slmgate.terms import Intent, Receipt
+
+_BUSY_TIMEOUT = 5.0
+_PIECE = 1000
+_BUCKETS = {"hour": 3_600_000_000, "day": 86_400_000_000, "month": 86_400_000_000}  # months are added up from days
+_BUCKET_FORMATS = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
+_FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
+_BIGGEST = 2**63 - 1
+
+_receipts = schema.receipts.c
+_read_intent = msgspec.json.Decoder(Intent)
+_write_intent = msgspec.json.Encoder()
+
+
+def open_store(where: Path | str, *, full_sync: bool = False) -> SqlStore:
+    """Open a SQLite file (a `Path`) or a PostgreSQL database (a URL), with its schema brought up to date.
+
+    A SQLite file is made if absent, readable by its owner only. `full_sync` has SQLite sync at every commit rather
+    than at every checkpoint: dearer, and nothing already taken from the journal is lost with the power.
+    Raises LedgerUnavailable, SchemaTooNew.
+    """
+    engine = _sqlite_engine(where, full_sync) if isinstance(where, Path) else _postgresql_engine(where)
+    with _translated():
+        migrations.upgrade(engine)
+    return SqlStore(engine, where if isinstance(where, Path) else None)
+
+
+class SqlStore:
+    """`Store` over one engine. `path` is the SQLite file, None for PostgreSQL."""
+
+    def __init__(self, engine: Engine, path: Path | None) -> None:
+        self._engine = engine
+        self._path = path
+        self._insert = sqlite_insert if path else postgresql_insert
+        self._add_receipt = _compiled_receipt_insert(engine, self._insert)
+
+    def __repr__(self) -> str:
+        return f"<SqlStore {self._engine.dialect.name}>"
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _translated(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _translated(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            yield connection
+
+    # The ledger
+
+    def write(self, batch: Batch) -> None:
+        rows = [_row(receipt) for receipt in batch.receipts]
+        try:
+            self._write(batch, rows)
+        except (DataError, OverflowError):
+            # A value that this database cannot hold, which an instance or a client made up. The receipt still counts.
+            self._write(batch, [_storable(row) for row in rows])
+
+    def _write(self, batch: Batch, rows: list[tuple[Any, ...]]) -> None:
+        with self._writing() as connection:
+            if rows:
+                connection.exec_driver_sql(self._add_receipt, rows)
+            if batch.opened:
+                intents = [{"id": intent.id, "intent": _write_intent.encode(intent)} for intent in batch.opened]
+                connection.execute(self._insert(schema.open_intents).on_conflict_do_nothing(index_elements=["id"]), intents)
+            if batch.closed:
+                gone = sa.delete(schema.open_intents).where(schema.open_intents.c.id == sa.bindparam("closed"))
+                connection.execute(gone, [{"closed": id} for id in batch.closed])
+            if batch.positions:
+                upsert = self._insert(schema.journal_positions)
+                upsert = upsert.on_conflict_do_update(index_elements=["segment"], set_={"position": upsert.excluded.position})
+                connection.execute(upsert, [{"segment": name, "position": at} for name, at in batch.positions.items()])
+            if batch.forgotten:
+                forget = sa.delete(schema.journal_positions).where(schema.journal_positions.c.segment == sa.bindparam("gone"))
+                connection.execute(forget, [{"gone": name} for name in batch.forgotten])
+
+    def make_durable(self) -> None:
+        if self._path is None:
+            return  # PostgreSQL's commits are durable
+        # With synchronous=NORMAL a commit is in the write-ahead log but not yet synced; a checkpoint syncs the rest.
+        try:
+            wal = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise LedgerUnavailable(f"The ledger cannot be synced: {error}.") from error
+        try:
+            os.fsync(wal)
+        except OSError as error:
+            raise LedgerUnavailable(f"The ledger cannot be synced: {error}.") from error
+        finally:
+            os.close(wal)
+
+    def positions(self) -> dict[str, int]:
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(schema.journal_positions))
+            return {row.segment: row.position for row in rows}
+
+    def open_intents(self) -> list[Intent]:
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(schema.open_intents.c.intent).order_by(schema.open_intents.c.id))
+            return [_read_intent.decode(row.intent) for row in rows]
+
+    def receipt(self, id: str) -> Receipt | None:
+        own = sa.select(schema.receipts).where(_receipts.id == id)
+        clients = sa.select(schema.receipts).where(_named(id)).order_by(_receipts.seq.desc()).limit(1)
+        with self._reading() as connection:
+            row = connection.execute(own).mappings().first() or connection.execute(clients).mappings().first()
+        return None if row is None else _receipt(row)
+
+    def receipts(
+        self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
+    ) -> list[NumberedReceipt]:
+        query = sa.select(schema.receipts).where(*_conditions(which)).limit(limit)
+        if before is not None:
+            query = query.where(_receipts.seq < before)
+        if after is not None:
+            query = query.where(_receipts.seq > after)
+        query = query.order_by(_receipts.seq.desc() if after is None else _receipts.seq)
+        with self._reading() as connection:
+            return [NumberedReceipt(row["seq"], _receipt(row)) for row in connection.execute(query).mappings()]
+
+    def all_receipts(self, which: ReceiptFilter) -> Iterator[Receipt]:
+        piece = self.receipts(which, _PIECE, after=0)
+        while piece:
+            for numbered in piece:
+                yield numbered.receipt
+            piece = self.receipts(which, _PIECE, after=piece[-1].seq)
+
+    def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
+        groups = [_group(name).label(f"g{place}") for place, name in enumerate(by)]
+        admitted = _receipts.verdict == "admit"
+        tokens = _receipts.prompt_tokens + _receipts.completion_tokens
+        failed = sa.or_(_receipts.ended.in_(_FAILED), _receipts.status >= 500)
+        sums = (
+            sa.func.count(),
+            _sum_where(~admitted, sa.literal(1)),
+            _sum_where(sa.and_(admitted, failed), sa.literal(1)),
+            _sum_where(admitted, _receipts.prompt_tokens),
+            _sum_where(admitted, _receipts.completion_tokens),
+            _sum_where(sa.and_(admitted, _receipts.estimated), tokens),
+        )
+        query = sa.select(*groups, *sums).where(*_conditions(which)).group_by(*groups)
+        totals: dict[tuple[str, ...], list[int]] = {}
+        with self._reading() as connection:
+            for row in connection.execute(query):
+                group = tuple(_group_text(name, value) for name, value in zip(by, row, strict=False))
+                figures = [int(value or 0) for value in row[len(by) :]]
+                before = totals.get(group)
+                totals[group] = figures if before is None else [a + b for a, b in zip(before, figures, strict=True)]
+        if not by and totals[()][0] == 0:
+            return []
+        return [_usage_row(group, figures) for group, figures in sorted(totals.items())]
+
+    def backup(self, target: Path) -> None:
+        if self._path is None:
+            raise NotOffered("A PostgreSQL database is backed up with its own tools: pg_dump, or a base backup.")
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+        except sqlite3.Error as error:
+            target.unlink(missing_ok=True)
+            raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
+
+    # Keys and the audit log
+
+    def keys(self) -> list[KeyRecord]:
+        secrets: dict[str, list[KeySecret]] = {}
+        with self._reading() as connection:
+            for row in connection.execute(sa.select(schema.key_secrets).order_by(schema.key_secrets.c.created)):
+                until = None if row.until is None else from_us(row.until)
+                secrets.setdefault(row.key_id, []).append(KeySecret(bytes(row.digest), from_us(row.created), until))
+            rows = connection.execute(sa.select(schema.keys).order_by(schema.keys.c.created, schema.keys.c.id)).mappings()
+            return [_key_record(row, tuple(secrets.get(row["id"], ()))) for row in rows]
+
+    def save_key(self, record: KeyRecord, audit: AuditRecord) -> None:
+        values = {
+            "id": record.id,
+            "name": record.name,
+            "team": record.team,
+            "roles": list(record.roles),
+            "disabled": record.disabled,
+            "created": to_us(record.created),
+            "expires": _optional_us(record.expires),
+            "revoked": _optional_us(record.revoked),
+        }
+        secrets = [
+            {"digest": secret.digest, "key_id": record.id, "created": to_us(secret.created), "until": _optional_us(secret.until)}
+            for secret in record.secrets
+        ]
+        with self._writing() as connection:
+            try:
+                connection.execute(self._insert(schema.keys).on_conflict_do_update(index_elements=["id"], set_=values), [values])
+            except IntegrityError as error:
+                raise NameTaken(f"There is a key named {record.name!r}; choose another name, or rotate that one.") from error
+            connection.execute(sa.delete(schema.key_secrets).where(schema.key_secrets.c.key_id == record.id))
+            if secrets:
+                connection.execute(sa.insert(schema.key_secrets), secrets)
+            _add_audit(connection, audit)
+
+    def append_audit(self, record: AuditRecord) -> None:
+        with self._writing() as connection:
+            _add_audit(connection, record)
+
+    def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
+        query = sa.select(schema.audit).order_by(schema.audit.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(schema.audit.c.id < before)
+        with self._reading() as connection:
+            return [
+                AuditRecord(
+                    id=row.id,
+                    time=from_us(row.time),
+                    actor=row.actor,
+                    action=row.action,
+                    target=row.target,
+                    detail=row.detail,
+                )
+                for row in connection.execute(query)
+            ]
+
+
+# Engines
+
+
+def _sqlite_engine(path: Path, full_sync: bool) -> Engine:
+    try:
+        # made before SQLite opens it, so that it is never readable by others; its companions take over its mode
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise LedgerUnavailable(f"The ledger {path} cannot be opened: {error.strerror}. Check `state_dir`.") from error
+    url = sa.URL.create("sqlite", database=str(path))
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT, "check_same_thread": False})
+
+    def on_connect(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not guessed by the driver
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if full_sync else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    def on_begin(connection: Connection) -> None:
+        # A writer asks for the lock at once: a reader that turns writer later would be refused without waiting.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    sa.event.listen(engine, "connect", on_connect)
+    sa.event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def _postgresql_engine(url: str) -> Engine:
+    address = sa.make_url(url).set(drivername="postgresql+psycopg")
+    # "format" takes parameters by position, as SQLite does, so that one road writes receipts to both
+    return sa.create_engine(address, paramstyle="format", pool_pre_ping=True)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver exceptions that mean "not now" become LedgerUnavailable; those about a value pass, for the caller to judge."""
+    try:
+        yield
+    except DataError:
+        raise
+    except DBAPIError as error:
+        raise LedgerUnavailable(f"The ledger cannot be used now: {error.orig}. What is written waits in the journal.") from error
+    except PoolTimeout as error:
+        raise LedgerUnavailable("The ledger cannot be used now: all its connections are busy.") from error
+
+
+# Receipts as rows
+
+
+def _compiled_receipt_insert(engine: Engine, insert: Any) -> str:
+    """The text of the insert that takes receipts as tuples, a field each in the record's order."""
+    statement = insert(schema.receipts).inline().on_conflict_do_nothing(index_elements=["id"])
+    compiled = statement.compile(dialect=engine.dialect, column_keys=list(RECEIPT_FIELDS))
+    if tuple(compiled.positiontup) != RECEIPT_FIELDS:
+        raise RuntimeError("The columns of `receipts` are not in the order of the fields of `Receipt`.")
+    return str(compiled)
+
+
+def _row(receipt: Receipt) -> tuple[Any, ...]:
+    values = msgspec.structs.astuple(receipt)
+    return (*values[:TIME_FIELD], to_us(receipt.time), *values[TIME_FIELD + 1 :])
+
+
+def _storable(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row with what no database holds bent to what it does: integers of 64 bits, text without NUL."""
+    return tuple(
+        value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        if isinstance(value, str)
+        else max(-_BIGGEST, min(_BIGGEST, value))
+        if isinstance(value, int) and not isinstance(value, bool)
+        else value
+        for value in row
+    )
+
+
+def _receipt(row: RowMapping) -> Receipt:
+    values: dict[str, Any] = {name: row[name] for name in RECEIPT_FIELDS}
+    values["time"] = from_us(values["time"])
+    return Receipt(**values)
+
+
+def _named(request_id: str) -> sa.ColumnElement[bool]:
+    """Requests that their client called so. The second part is what lets the partial index serve."""
+    return sa.and_(_receipts.request_id == request_id, _receipts.request_id != _receipts.id)
+
+
+def _conditions(which: ReceiptFilter) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = []
+    for field in ("team", "key", "model", "instance", "endpoint", "status", "verdict", "reason", "ended"):
+        value = getattr(which, field)
+        if value is not None:
+            found.append(_receipts[field] == value)
+    if which.client is not None:
+        found.append(_receipts.principal == which.client)
+    if which.request_id is not None:
+        found.append(sa.or_(_receipts.id == which.request_id, _named(which.request_id)))
+    if which.since is not None:
+        found.append(_receipts.time >= to_us(which.since))
+    if which.until is not None:
+        found.append(_receipts.time < to_us(which.until))
+    return found
+
+
+def _group(name: str) -> sa.ColumnElement[Any]:
+    column = _receipts[USAGE_GROUPS[name]]
+    bucket = _BUCKETS.get(name)
+    # a literal, because PostgreSQL does not see that two parameters are the same expression
+    return column if bucket is None else column.op("/")(sa.literal_column(str(bucket)))
+
+
+def _group_text(name: str, value: Any) -> str:
+    bucket = _BUCKETS.get(name)
+    if bucket is not None:
+        return datetime.fromtimestamp(value * bucket // 1_000_000, UTC).strftime(_BUCKET_FORMATS[name])
+    return "" if value is None else str(value)
+
+
+def _sum_where(condition: sa.ColumnElement[bool], value: sa.ColumnElement[int]) -> sa.ColumnElement[Any]:
+    return sa.func.sum(sa.case((condition, value), else_=0))
+
+
+def _usage_row(group: tuple[str, ...], figures: list[int]) -> UsageRow:
+    requests, refused, errors, prompt, completion, estimated = figures
+    return UsageRow(
+        group=group,
+        requests=requests,
+        refused=refused,
+        errors=errors,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        estimated_tokens=estimated,
+    )
+
+
+def _key_record(row: RowMapping, secrets: tuple[KeySecret, ...]) -> KeyRecord:
+    return KeyRecord(
+        id=row["id"],
+        name=row["name"],
+        team=row["team"],
+        roles=tuple(row["roles"]),
+        disabled=row["disabled"],
+        created=from_us(row["created"]),
+        expires=None if row["expires"] is None else from_us(row["expires"]),
+        revoked=None if row["revoked"] is None else from_us(row["revoked"]),
+        secrets=secrets,
+    )
+
+
+def _optional_us(time: datetime | None) -> int | None:
+    return None if time is None else to_us(time)
+
+
+def _add_audit(connection: Connection, record: AuditRecord) -> None:
+    connection.execute(
+        sa.insert(schema.audit).inline(),
+        {
+            "time": to_us(record.time),
+            "actor": record.actor,
+            "action": record.action,
+            "target": record.target,
+            "detail": record.detail,
+        },
+    )

@@ -1,0 +1,137 @@
+"""The frozen records that all rooms speak: who calls, what is asked, what was decided, what it came to.
+
+Every record is a `msgspec.Struct`: the cheapest object to build and to encode that we measured, typed
+and immutable. This module knows no room, no clock and no wire format; it only names things, with the
+words of the dictionary in ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+Ended = Literal[
+    "complete",  # the client had the whole answer
+    "refused",  # the gate answered without asking an instance
+    "client_left",  # the client closed before its last byte
+    "upstream_error",  # the instance died, broke the protocol or could not be reached
+    "upstream_timeout",  # the instance was silent for longer than its time limit
+    "gate_stopped",  # the gate's drain limit ran out while the answer was under way
+    "unknown",  # the worker died: settled from the intent that it had journaled
+]
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """One API key as the road needs it: whose it is and until when. The secret itself is nowhere.
+
+    `expires` is seconds since the epoch, or None for never. `digests` are the SHA-256 digests (32 bytes)
+    of the secrets that open it, each with the second it stops working: two while a rotation overlaps.
+    """
+
+    id: str
+    name: str
+    team: str | None = None
+    roles: tuple[str, ...] = ()
+    disabled: bool = False
+    expires: float | None = None
+    digests: tuple[tuple[bytes, float | None], ...] = ()
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """A verdict: no. `code` is a row of `errors.FAULTS`; `message` is for the client; both name nothing inside.
+
+    `param` names the request field at fault, as OpenAI's error object does; `retry_after` is whole seconds.
+    """
+
+    code: str
+    message: str
+    param: str | None = None
+    retry_after: int | None = None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What one request asks for, read from its body by a dialect.
+
+    `prompt_estimate` is in tokens and bounded, for use where no engine's count is to be had.
+    `max_tokens` is the completion bound that the client set, whatever its dialect calls it.
+    `wants_usage`: the client itself asked for usage in its stream, so the gate must not strip it.
+    `fields` is the decoded JSON object (for a multipart body: its text fields), for parameter rules and patches.
+    """
+
+    model: str
+    stream: bool = False
+    wants_usage: bool = False
+    prompt_estimate: int = 0
+    max_tokens: int | None = None
+    fields: dict[str, Any] = {}
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one request. `estimated`: counted by the gate because the engine did not say."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: bool = False
+
+
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Journaled before a request is forwarded, so that a crash cannot make the work free.
+
+    A receipt with the same `id` closes it; an intent whose worker died without one becomes a receipt `unknown`.
+    """
+
+    id: str
+    request_id: str
+    time: datetime
+    key: str | None
+    principal: str
+    team: str | None
+    model: str
+    instance: str
+    dialect: str
+    endpoint: str
+    stream: bool = False
+    prompt_tokens: int = 0
+    address: str = ""
+    worker: int = 0
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The record of one finished request; also, encoded as JSON, its line in the access log.
+
+    `id` is the gate's own and unique; `request_id` is what the client saw in `x-request-id` (its own, when sane,
+    so it may repeat). Times are UTC; `queue_us`, `first_byte_us` and `total_us` are microseconds of monotonic time
+    since the request's first byte was read (`first_byte_us` None: no byte came). `prompt_tokens` and
+    `completion_tokens` are the engine's own figures unless `estimated`.
+    """
+
+    id: str
+    request_id: str
+    time: datetime
+    method: str
+    path: str
+    status: int
+    verdict: Literal["admit", "refuse"]
+    reason: str
+    ended: Ended
+    principal: str
+    key: str | None = None
+    team: str | None = None
+    dialect: str = ""
+    endpoint: str = ""
+    model: str = ""
+    instance: str = ""
+    stream: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: bool = False
+    bytes_in: int = 0
+    bytes_out: int = 0
+    queue_us: int = 0
+    first_byte_us: int | None = None
+    total_us: int = 0
+    attempts: int = 0
+    address: str = ""
+    worker: int = 0

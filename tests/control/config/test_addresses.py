@@ -1,0 +1,103 @@
+"""Addresses and URLs: a table of accepted and refused inputs for each.
+
+Whether something listens there is nobody's question here.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slmgate.control.config.addresses import Address, Listener, Origin, Url
+from slmgate.control.config.faults import BadValueError
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", Address("127.0.0.1", 8080)),
+        (":8080", Address("", 8080)),
+        ("[::1]:1", Address("::1", 1)),
+        ("[2001:DB8:0:0::1]:65535", Address("2001:db8::1", 65535)),
+        ("Localhost:80", Address("localhost", 80)),
+        ("a_b.c-d:80", Address("a_b.c-d", 80)),
+    ],
+)
+def test_listener_accepted(text: str, address: Address) -> None:
+    assert Listener().take(text, "quoted") == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", ":0", ":65536", ":080000", "8080", "*:80", "a", "::1:80", "[::1]", "[]:80", "[127.0.0.1]:80", "127.1:80", "1.2.3.4.:80",
+     "a b:80", "http://a:80", "unix:/run/x", "a:80\n", "-a:80", "a..b:80", "a:٨٠", "x" * 64 + ":80", "a:b:80"],
+)  # fmt: skip
+def test_listener_refused(text: str) -> None:
+    with pytest.raises(BadValueError):
+        Listener().take(text, "quoted")
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("http://127.0.0.1:8000", Origin("127.0.0.1", 8000)),
+        ("HTTP://Host", Origin("host", 80)),
+        ("https://host/", Origin("host", 443, True)),
+        ("http://[::1]", Origin("::1", 80)),
+        ("https://[::1]:8443/", Origin("::1", 8443, True)),
+    ],
+)
+def test_url_accepted(text: str, origin: Origin) -> None:
+    assert Url().take(text, "quoted") == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "http://", "http:///", "http://:80", "host:80", "ftp://h", "file:///etc/passwd", "gopher://h", "//h", "http:/h", "http:h",
+     "http://h/v1", "http://h//", "http://h?x", "http://h#x", "http://h/?x", "http://u@h", "http://u:p@h", "http://h:", "http://h:x",
+     "http://h:0", "http://h:65536", "http://h\r\n", "http://h /", "http://[::1", "http://::1", "http://[::1%25lo]x", "http://h\\x",
+     "http://2130706433", "http://0x7f000001", "http://0177.0.0.1", "http://1.2.3", "http:// h", " http://h", "http://h@", "http://ｈ"],
+)  # fmt: skip
+def test_url_refused(text: str) -> None:
+    if text == "http://0x7f000001":
+        assert (
+            Url().take(text, "quoted").host == "0x7f000001"
+        )  # a name, since it is not only digits and dots; never made an address
+        return
+    with pytest.raises(BadValueError):
+        Url().take(text, "quoted")
+
+
+def test_user_and_query_may_be_secrets() -> None:
+    for text in ("http://u:p@h", "http://h?key=x", "http://h#x"):
+        with pytest.raises(BadValueError) as caught:
+            Url().take(text, "quoted")
+        assert caught.value.private
+
+
+def test_a_path_is_told_what_to_write() -> None:
+    with pytest.raises(BadValueError) as caught:
+        Url().take("HTTP://Host:8000/v1", "quoted")
+    assert caught.value.hint == "the gate adds the path itself: write http://Host:8000"
+
+
+def test_text_forms() -> None:
+    assert str(Address("", 80)) == ":80"
+    assert str(Address("::1", 80)) == "[::1]:80"
+    assert str(Origin("::1", 80)) == "http://[::1]:80"
+    assert Origin("h", 443, True).location == "h:443"
+    assert Url().write(Origin("h", 443, True)) == "https://h:443"
+    assert Listener().write(Address("h", 1)) == "h:1"
+    assert Url().accepts()
+    assert Listener().accepts()
+
+
+@given(st.text(alphabet="ab:/[]@?#.0189- \n", max_size=30))
+def test_what_is_accepted_reads_the_same_again(text: str) -> None:
+    for kind in (Url(), Listener()):
+        try:
+            value = kind.take(text, "quoted")
+        except BadValueError:
+            continue
+        assert kind.take(str(value), "quoted") == value

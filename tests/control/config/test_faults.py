@@ -1,0 +1,37 @@
+"""How faults read, and that text from a file cannot steer a terminal.
+
+Which faults there are is told by the golden files.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded, anchor, printable, quote
+
+
+def fault(line: int = 3, **changes: str) -> ConfigFault:
+    return ConfigFault(file="f.yaml", line=line, column=5, option="workers", problem="'0' is too few", **changes)
+
+
+def test_one_line() -> None:
+    assert str(fault(hint="from 1 to 256")) == "f.yaml:3:5: workers: '0' is too few (from 1 to 256)"
+    assert str(fault(line=0)) == "f.yaml: workers: '0' is too few"
+
+
+def test_unwrap() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Loaded(config=None, faults=(fault(), fault(4))).unwrap()
+    assert [each.line for each in caught.value.faults] == [3, 4]
+    assert str(caught.value).count("\n") == 1
+
+
+def test_anchor() -> None:
+    assert anchor("models.NAME.instances[].max_in_flight") == "modelsnameinstancesmax_in_flight"
+
+
+def test_harmless_text() -> None:
+    assert printable("a\x1b[31m\n\u202eb") == "a·[31m··b"
+    assert quote("x" * 61) == "'" + "x" * 60 + "…'"
+    assert quote("x" * 60) == "'" + "x" * 60 + "'"
+    assert quote("") == "''"

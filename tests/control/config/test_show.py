@@ -1,0 +1,62 @@
+"""Writing a configuration out: it reads back the same, secrets excepted, and the sample holds every option.
+
+How single values are written is tested with their kinds.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from slmgate.control.config import load_text
+from slmgate.control.config.options import Config
+from slmgate.control.config.show import default_text, dump, flow, sample, to_yaml
+from slmgate.control.config.table import rows, walk
+
+BASE = Path("/base")
+TEXT = """\
+models:
+  "1.5": {instances: [{url: "http://[::1]:1", upstream_model: "$${env:A}", weight: 2}], retry: {on: [connect, 502]}}
+listen: [{address: ":80"}]
+keys: [{name: "12", hash: "sha256:%s", expires: 2027-01-01, disabled: true}]
+guard: {max_body: 10M}
+log: {access: off}
+""" % ("0a" * 32)
+
+
+def test_it_reads_back_the_same() -> None:
+    config = load_text(TEXT, base_dir=BASE).unwrap()
+    assert load_text(to_yaml(config), base_dir=Path("/elsewhere")).unwrap() == config
+
+
+def test_secrets_are_struck_out() -> None:
+    text = 'models: {m: {instances: [{url: "http://h", bearer: "${env:KEY}"}]}}'
+    config = load_text(text, env={"KEY": "canary"}).unwrap()
+    assert dump(config)["models"]["m"]["instances"][0]["bearer"] == "***"
+    assert "canary" not in to_yaml(config)
+
+
+def uncommented() -> str:
+    return re.sub(r"^( *)#(?! )", r"\1", sample(), flags=re.MULTILINE)
+
+
+def test_the_sample_is_all_defaults() -> None:
+    config = load_text(sample(), base_dir=BASE).unwrap()
+    minimal = load_text('models: {smollm2: {instances: [{url: "http://127.0.0.1:8000"}]}}', base_dir=BASE).unwrap()
+    assert config == minimal
+
+
+def test_the_sample_without_its_comment_signs_has_every_option() -> None:
+    config = load_text(uncommented(), base_dir=BASE, env={"VLLM_KEY": "x"}).unwrap()
+    assert config.keys[0].name == "acme-bot"
+    assert config.models["smollm2"].instances[0].bearer is not None
+    for _, row in walk(Config):
+        assert f"{row.name}:" in uncommented()
+        assert f"# {row.option.doc}\n" in sample()
+
+
+def test_one_line_forms() -> None:
+    assert flow(["a", 1, "off"]) == "[a, 1, 'off']"
+    assert flow("x") == "x"
+    assert default_text(rows(Config)["models"]) == ""
+    assert default_text(rows(Config)["workers"]) == "auto"

@@ -1,0 +1,59 @@
+"""Which figures of an engine are believed. What an engine lies about must come out as None, never as a bill."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_usage
+from slmgate.terms import Usage
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "usage"),
+    [
+        (0, 0, Usage(0, 0)),
+        (1, 2, Usage(1, 2)),
+        (MAX_COUNT, MAX_COUNT, Usage(MAX_COUNT, MAX_COUNT)),
+        (MAX_COUNT + 1, 1, None),
+        (1, MAX_COUNT + 1, None),
+        (-1, 1, None),
+        (1, -1, None),
+        (None, 1, None),
+        (1, None, None),
+    ],
+)
+def test_believable(prompt: int | None, completion: int | None, usage: Usage | None) -> None:
+    assert believable(prompt, completion) == usage
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        (b"", None),
+        (b"null", None),
+        (b"{}", None),
+        (b'{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}', Usage(3, 4)),
+        (b'{"input_tokens":3,"output_tokens":4}', Usage(3, 4)),
+        (b'{"prompt_tokens":3,"total_tokens":3}', Usage(3, 0)),
+        (b'{"total_tokens":9}', Usage(9, 0)),
+        (b'{"completion_tokens":4,"total_tokens":9}', Usage(5, 4)),
+        (b'{"completion_tokens":4}', None),
+        (b'{"prompt_tokens":-3,"completion_tokens":4}', None),
+        (b'{"prompt_tokens":"3","completion_tokens":4}', None),
+        (b'{"prompt_tokens":3.5,"completion_tokens":4}', None),
+        (b'{"prompt_tokens":true,"completion_tokens":4}', None),
+        (b'{"prompt_tokens":1e400,"completion_tokens":4}', None),
+        (b'{"prompt_tokens":99999999999999999999999,"completion_tokens":4}', None),
+        (b'{"prompt_tokens":[3],"completion_tokens":4}', None),
+        (b"[]", None),
+        (b"7", None),
+    ],
+)
+def test_openai_usage(raw: bytes, usage: Usage | None) -> None:
+    assert openai_usage(msgspec.Raw(raw)) == usage
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'"\xff"', b"[" * 100_000])
+def test_nothing_that_an_engine_says_raises(data: bytes) -> None:
+    assert decoded(msgspec.json.Decoder(object), data) is None

