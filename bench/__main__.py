@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shlex
 import signal
 import sys
 import tempfile
@@ -22,24 +23,24 @@ from bench import machine, measure, peers
 from bench.peers.contract import MissingError, Place, Target
 from bench.peers.install import debian, find
 from bench.report import Page, Row
-from bench.running import Processes, Running, free_ports, launch, mock
+from bench.running import Launch, Processes, Running, free_ports, mock
 
 
 class Plan:
     """How long and how often. Times are seconds."""
 
     def __init__(self, quick: bool, streams: int | None) -> None:
-        self.rounds = 3 if quick else 5
+        self.rounds = 2 if quick else 7
         self.load = 1 if quick else 2
         self.latency_rounds = 1 if quick else 3
         self.latency = 0.4 if quick else 1.0
         self.stream_rounds = 1 if quick else 3
-        self.stream_window = 2.0 if quick else 4.0
+        self.stream_window = 1.5 if quick else 4.0
         self.streams = streams or (200 if quick else 1000)
         self.chunks = 10.0
         """Events per second and stream."""
-        self.ramp = 5.0 if quick else 12.0
-        self.budget = 110.0 if quick else 660.0
+        self.ramp = 5.0 if quick else 15.0
+        self.budget = 90.0 if quick else 600.0
         """No round begins that would end later, judged by the one before it."""
 
 
@@ -71,22 +72,22 @@ class Bench:
                 row.reason = str(missing)
 
     def start(self, targets: list[Target]) -> None:
+        """Start all that are there; the time that the run may take counts from here."""
+        self.end = time.monotonic() + self.plan.budget
         self.upstream = mock(self.processes, self.directory, self.plan.chunks)
-        for target in targets:
-            row = self.rows[target.name]
-            if row.reason:
-                continue
-            port, spare = free_ports(2)
-            place = Place(self.directory / target.name, port, self.upstream, spare)
+        present = [target for target in targets if not self.rows[target.name].reason]
+        ports = free_ports(2 * len(present))
+        places = [Place(self.directory / target.name, ports.pop(), self.upstream, ports.pop()) for target in present]
+        for launch in [Launch(self.processes, target, place) for target, place in zip(present, places, strict=True)]:
+            row = self.rows[launch.target.name]
             try:
-                running = launch(self.processes, target, place)
+                running = launch.wait()
             except MissingError as missing:
                 row.reason = str(missing)
-                say(f"{target.name}: {row.reason}")
+                say(f"{row.name}: {row.reason}")
                 continue
             row.notes += running.notes
             self.running.append(running)
-        self.end = time.monotonic() + self.plan.budget
 
     def alternate(self, what: str, rounds: int, each: Callable[[int, Running], None]) -> int:
         """Call `each` for every running target in a new order each round; returns the rounds that there was time for."""
@@ -114,8 +115,10 @@ class Bench:
     def requests(self, use_wrk: bool) -> int:
         def each(number: int, running: Running) -> None:
             row = self.rows[running.name]
-            figures, row.processes = measure.requests(running, self.directory, self.plan.load, use_wrk)
+            figures, row.processes = measure.requests(running, self.directory, self.plan.load, use_wrk, warm=number == 0)
             row.put(number, figures)
+            if running.slow:
+                self.note(running, f"CPU and rate measured with {measure.FEW} connections")
 
         return self.alternate("requests", self.plan.rounds, each)
 
@@ -139,8 +142,8 @@ class Bench:
             if len(self.direct.samples.get("chunks_s", ())) <= number:
                 figures = measure.streams(straight, self.plan.streams, self.plan.stream_window, self.plan.ramp)
                 self.direct.put(number, {name: figures[name] for name in ("chunk_p50_us", "chunk_p99_us", "chunks_s")})
+            count = counts.setdefault(running.name, self._affordable(running))
             # one that cannot start so many gets a tenth, and again a tenth, and the table says how many it had
-            count = counts.setdefault(running.name, self.plan.streams)
             while True:
                 try:
                     figures = measure.streams(running, count, self.plan.stream_window, self.plan.ramp)
@@ -155,6 +158,15 @@ class Bench:
             self.rows[running.name].put(number, figures)
 
         return self.alternate("streams", self.plan.stream_rounds, each)
+
+    def _affordable(self, running: Running) -> int:
+        """As many streams as it can begin in time, judged by its CPU per request where that was measured: all, a tenth ..."""
+        count = self.plan.streams
+        cost = self.rows[running.name].middle("cpu_us") or 0.0
+        while count > 10 and cost * count / 1e6 > self.plan.ramp / 2:
+            self.note(running, f"to begin {count} streams would take it {cost * count / 1e6:.0f} s of CPU: fewer were opened")
+            count //= 10
+        return count
 
 
 def interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -243,7 +255,8 @@ def heading(page: Page, seed: int) -> str:
     """What a reader must know before the figures: when, where, what versions, how to repeat it."""
     versions = ", ".join(f"{row.name} {row.version}" for row in page.rows if row.version)
     about = ", ".join(f"{name} {value}" for name, value in page.machine.items())
-    repeat = f"python -m bench --seed {seed}"
+    words = [word for word in sys.argv[1:] if not word.startswith("--seed")]
+    repeat = shlex.join(["python", "-m", "bench", *words, f"--seed={seed}"])
     return (
         f"slmgate benchmark of {page.settings['date']}\n- machine: {about}\n- versions: {versions}\n"
         f"- loader: {page.settings['loader']}, {page.settings['connections']} connections; rounds: {page.settings['rounds']}; "

@@ -17,6 +17,8 @@ from bench.running import ROOT, Running
 
 CONNECTIONS = 32
 """Connections of the CPU and rate measurement: enough to keep any target busy."""
+FEW = 4
+"""Connections for a target that answers fewer than a hundred a second: its queue would outlast the measurement."""
 Figures = dict[str, float | None]
 
 
@@ -46,13 +48,13 @@ def _run(command: list[str], seconds: float) -> str:
     return done.stdout
 
 
-def _wrk(running: Running, directory: Path, seconds: float) -> dict[str, float]:
+def _wrk(running: Running, directory: Path, connections: int, seconds: float) -> dict[str, float]:
     """The same through wrk. It counts statuses over 399; a wrong length shows in the bytes of all answers together."""
     body, head = directory / "body.json", directory / f"headers-{running.name}"
     body.write_bytes(wire.body())
     headers = wire.headers(extra=running.headers)
     head.write_text("".join(f"{name}: {value}\n" for name, value in headers.items()))
-    command = [str(find("wrk")), "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", "--timeout", "10s"]
+    command = [str(find("wrk")), "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "10s"]
     command += ["-s", str(ROOT / "bench/post.lua"), f"http://127.0.0.1:{running.port}{wire.PATH}", "--", str(body), str(head)]
     for line in _run(command, seconds).splitlines():
         if line.startswith("RESULT "):
@@ -61,17 +63,20 @@ def _wrk(running: Running, directory: Path, seconds: float) -> dict[str, float]:
     raise LoadError("wrk ended without a result")
 
 
-def requests(running: Running, directory: Path, seconds: float, use_wrk: bool) -> tuple[Figures, dict[str, float]]:
+def requests(running: Running, directory: Path, seconds: float, use_wrk: bool, *, warm: bool) -> tuple[Figures, dict[str, float]]:
     """`cpu_us` per request and `rps` with `CONNECTIONS` closed loops; and CPU microseconds per request by process."""
-    _load(running, "requests", "4", "--seconds", "0.2", "--warm", "0.1", seconds=0.3)
+    if warm:
+        first = _load(running, "requests", str(FEW), "--seconds", "0.5", "--warm", "0", seconds=0.5)
+        running.slow = first["requests"] < 50
+    connections, seconds = (FEW, max(seconds, 3)) if running.slow else (CONNECTIONS, seconds)
     before = machine.settle(running.pid)
     if use_wrk:
-        found = _wrk(running, directory, seconds)
+        found = _wrk(running, directory, connections, seconds)
         count, took = found["requests"], found["microseconds"] / 1e6
-        if count and (found["status"] or found["broken"] > CONNECTIONS or abs(found["bytes"] / count / running.size - 1) > 0.05):
+        if count and (found["status"] or found["broken"] > connections or abs(found["bytes"] / count / running.size - 1) > 0.05):
             raise LoadError(f"wrong answers under load: {found}, a right one has {running.size} bytes")
     else:
-        found = _load(running, "requests", str(CONNECTIONS), "--seconds", str(seconds), "--warm", "0", seconds=seconds)
+        found = _load(running, "requests", str(connections), "--seconds", str(seconds), "--warm", "0", seconds=seconds)
         count, took = found["requests"], found["seconds"]
         if found["errors"]:
             raise LoadError(f"wrong answers under load: {found}")
@@ -93,7 +98,7 @@ def latency(running: Running, seconds: float) -> Figures:
 def streams(running: Running, count: int, seconds: float, ramp: float) -> Figures:
     """`chunk_us` of CPU per event, `chunk_p50_us` and `chunk_p99_us` from the instance's write to the client's read, `chunks_s`,
     `rss_mib` of the tree while all `streams` are open. Raises `LoadError` when not all of them begin within `ramp` seconds."""
-    machine.settle(running.pid)
+    machine.settle(running.pid, 15)  # one that fell behind before must first come to rest
     command = [sys.executable, "-m", "bench.load", "streams", str(running.port), str(count), "--ramp", str(ramp)]
     loader = subprocess.Popen(
         [*command, "--headers", json.dumps(running.headers)],

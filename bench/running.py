@@ -7,6 +7,7 @@ a wrong one; its streams are measured only after it gave a whole one to its end.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from bench import machine, wire
 from bench.peers.contract import LOOPBACK, MissingError, Place, Target
 
 ROOT = Path(__file__).parent.parent
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Processes:
@@ -83,6 +85,7 @@ class Running:
         self.headers = headers
         self.size = 0
         self.streams = True
+        self.slow = False
         self.notes: list[str] = []
 
     @classmethod
@@ -120,28 +123,36 @@ def exchange(port: int, request: bytes, seconds: float = 5.0) -> wire.Answer:
                 data += more
 
 
-def launch(processes: Processes, target: Target, place: Place) -> Running:
-    """Start a target and wait for its right answer; raises `MissingError` with what it said last when that never comes."""
-    place.directory.mkdir(parents=True, exist_ok=True)
-    start = target.start(place)
-    output = place.directory / "output.log"
-    process = processes.start(start.command, start.env, output, place.directory)
-    running = Running(target.name, place.port, process.pid, start.headers)
-    end = time.monotonic() + target.patience
-    last = "no answer"
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            last = f"ended with exit code {process.returncode}"
-            break
-        try:
-            _verify(running, target)
-            return running
-        except (OSError, ValueError) as fault:
-            last = str(fault)
-            time.sleep(0.1)
-    processes.stop([process])
-    words = [line.strip() for line in output.read_text(errors="replace").splitlines() if line.strip()]
-    raise MissingError(f"did not start: {last}" + (f"; it said: {words[-1][:200]}" if words else ""))
+class Launch:
+    """A target on its way up: made at once for all, so that they start side by side, then waited for one by one."""
+
+    def __init__(self, processes: Processes, target: Target, place: Place) -> None:
+        place.directory.mkdir(parents=True, exist_ok=True)
+        start = target.start(place)
+        self.processes = processes
+        self.target = target
+        self.output = place.directory / "output.log"
+        self.process = processes.start(start.command, start.env, self.output, place.directory)
+        self.running = Running(target.name, place.port, self.process.pid, start.headers)
+        self.end = time.monotonic() + target.patience
+
+    def wait(self) -> Running:
+        """Wait for its right answer; raises `MissingError` with what it said last when that never comes."""
+        last = "no answer"
+        while time.monotonic() < self.end:
+            if self.process.poll() is not None:
+                last = f"ended with exit code {self.process.returncode}"
+                break
+            try:
+                _verify(self.running, self.target)
+                return self.running
+            except (OSError, ValueError) as fault:
+                last = str(fault)
+                time.sleep(0.1)
+        self.processes.stop([self.process])
+        text = _COLOUR.sub("", self.output.read_text(errors="replace"))
+        words = [line.strip() for line in text.splitlines() if line.strip()]
+        raise MissingError(f"did not start: {last}" + (f"; it said: {words[-1][:200]}" if words else ""))
 
 
 def _verify(running: Running, target: Target) -> None:

@@ -26,7 +26,7 @@ TICK = 0.002
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream" ?: ?true')
-_MAX_TOKENS = re.compile(rb'"max_tokens" ?: ?(\d+)')
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens" ?: ?(\d+)')
 
 
 def _plain(content: bytes) -> bytes:

@@ -50,13 +50,12 @@ def _blocks(command: Any, path: str) -> Iterator[str]:
         if parameter.name == "help" or getattr(parameter, "hidden", False):
             continue
         if parameter.param_type_name == "argument":
-            word = parameter.make_metavar() if not callable(getattr(parameter, "human_readable_name", "")) else parameter.name
-            rows.append(f"| `{str(parameter.human_readable_name or word).upper()}` | {_plain(getattr(parameter, 'help', ''))} |")
+            rows.append(f"| `{parameter.name.upper()}` | {_plain(getattr(parameter, 'help', ''))} |")
         else:
             flags = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
             rows.append(f"| {flags} | {_plain(parameter.help)} |")
     if rows:
-        yield "| | |\n| --- | --- |\n" + "\n".join(row.replace("\\|", "|") for row in rows) + "\n\n"
+        yield "| | |\n| --- | --- |\n" + "\n".join(rows) + "\n\n"
 
 
 def commands_page() -> str:

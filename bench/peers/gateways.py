@@ -35,7 +35,6 @@ def _vllm(place: Place) -> Start:
 
 
 def _sglang(place: Place) -> Start:
-    # its queue refuses what is over; the streams need more places than its defaults give
     more = ["--log-level", "warn"]
     return _router(place, "sglang-router", ["launch", *more])
 

@@ -100,6 +100,7 @@ defaults
   timeout client 600s
   timeout server 600s
   http-reuse always
+  option http-no-delay
 frontend gate
   bind 127.0.0.1:PORT backlog 4096
   default_backend instance

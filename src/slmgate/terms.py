@@ -18,6 +18,7 @@ Ended = Literal[
     "client_left",  # the client closed before its last byte
     "upstream_error",  # the instance died, broke the protocol or could not be reached
     "upstream_timeout",  # the instance was silent for longer than its time limit
+    "gate_failed",  # a fault of the gate itself
     "gate_stopped",  # the gate's drain limit ran out while the answer was under way
     "unknown",  # the worker died: settled from the intent that it had journaled
 ]

@@ -17,11 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slmgate.control.ledger import Ingest
+from slmgate.control.ledger import Ingest, read_payloads
 from slmgate.link import journal
-from slmgate.stores import open_store
 from slmgate.stores.base import LedgerUnavailable, ReceiptFilter
-from slmgate.stores.sql import SqlStore
+from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Intent, Receipt
 from tests.tools.journal_writer import Segment, encoded, framed, make_intent, make_receipt
 
@@ -411,3 +410,12 @@ def test_any_script_any_failure(
     tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, int]], at: int, after: bool, error: type[BaseException]
 ) -> None:
     play(tmp_path_factory.mktemp("play"), script, at, after, error)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=80), max_size=6), st.binary(max_size=30), st.integers(0, 700))
+def test_reading_payloads_is_scanning(payloads: list[bytes], tail: bytes, cut: int) -> None:
+    for data in (b"".join(map(framed, payloads)) + tail, b"".join(map(framed, payloads))[:cut]):
+        scanned = list(journal.scan(data))
+        found, end = read_payloads(data)
+        assert found == [record.kind + record.payload for record in scanned]
+        assert end == (scanned[-1].end if scanned else 0)

@@ -117,6 +117,19 @@ def test_a_body_that_only_the_second_reading_finds_too_deep(monkeypatch: pytest.
     assert isinstance(subject.read_object(b'{"text":"\\u003a"}'), Refuse)
 
 
+def test_what_was_read_can_be_replaced_from_a_deeper_call() -> None:
+    def further(body: bytes, frames: int) -> bytes:
+        return subject.replace(body, {"model": "n"}) if frames == 0 else further(body, frames - 1)
+
+    read = 0
+    for depth in range(1, 1_200, 7):
+        body = b'{"model":"m","x":' + b"[" * depth + b"]" * depth + b"}"
+        if not isinstance(subject.read_object(body), Refuse):
+            read += 1
+            assert further(body, subject.MARGIN - 10).startswith(b'{"model":"n"')
+    assert 50 < read < 171
+
+
 def test_a_refusal_names_only_fields_that_it_knows() -> None:
     refused = subject.read_object(b'{"secret":1,"secret":2}')
     assert isinstance(refused, Refuse)
@@ -125,7 +138,9 @@ def test_a_refusal_names_only_fields_that_it_knows() -> None:
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
+)
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=6), st.sampled_from([None, 1]), st.booleans())
@@ -167,7 +182,22 @@ def test_names_of_models(model: str) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [None, "", "x" * (subject.MAX_MODEL + 1), " m", "m ", "m\n", "a\x00b", "a\x7fb", "a\u200bb", "a\u2028b", 1, True, ["m"], {"m": 1}],
+    [
+        None,
+        "",
+        "x" * (subject.MAX_MODEL + 1),
+        " m",
+        "m ",
+        "m\n",
+        "a\x00b",
+        "a\x7fb",
+        "a\u200bb",
+        "a\u2028b",
+        1,
+        True,
+        ["m"],
+        {"m": 1},
+    ],
 )
 def test_what_names_no_model(model: object) -> None:
     refused = subject.model_refusal(model)

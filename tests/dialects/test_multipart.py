@@ -22,7 +22,9 @@ def field(name: str, content: bytes | str) -> bytes:
     return part(f'Content-Disposition: form-data; name="{name}"', content if isinstance(content, bytes) else content.encode())
 
 
-FILE = part('Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav', b"RIFF\r\n\r\n--xY\xff\x00")
+FILE = part(
+    'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav', b"RIFF\r\n\r\n--xY\xff\x00"
+)
 MODEL = field("model", "whisper")
 END = b"--xYz--\r\n"
 
@@ -78,7 +80,10 @@ def test_refused_boundaries(content_type: str, code: str) -> None:
         (field("a[]", "1") + MODEL + field("a[]", "2") + END, {"model": "whisper", "a[]": ["1", "2"]}),
         (field("prompt", "") + END, {"prompt": ""}),
         (field("prompt", "größe\r\n") + END, {"prompt": "größe\r\n"}),
-        (part('content-disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=utf-8', b"m") + END, {"model": "m"}),
+        (
+            part('content-disposition: form-data; name="model"\r\nContent-Type: text/plain; charset=utf-8', b"m") + END,
+            {"model": "m"},
+        ),
         (part('Content-Disposition: form-data; name="model"\r\nContent-Length: 1', b"m") + END, {"model": "m"}),
         (part('Content-Disposition: form-data; name="f"; filename="größe; name=\'x\' C:\\a.wav"', b"") + END, {}),
         (part('Content-Disposition: form-data; name="f"; filename=""', b"") + END, {}),
@@ -175,7 +180,9 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         assert isinstance(read(body), dict | Refuse)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["prompt", "language", "x", "y"]), st.text(max_size=20)), max_size=6), st.integers(0, 6))
+@given(
+    st.lists(st.tuples(st.sampled_from(["prompt", "language", "x", "y"]), st.text(max_size=20)), max_size=6), st.integers(0, 6)
+)
 def test_a_model_twice_is_always_refused(fields: list[tuple[str, str]], place: int) -> None:
     written = [field(name, text) for name, text in fields]
     written.insert(place, MODEL)

@@ -68,7 +68,9 @@ def test_the_questions_are_for_a_dialect_to_answer() -> None:
             question(b"")
 
 
-@given(st.lists(st.sampled_from([b"t", b"end!", b"other!", b"\n", b"\r\n"]), max_size=20), st.lists(st.integers(0, 99), max_size=8))
+@given(
+    st.lists(st.sampled_from([b"t", b"end!", b"other!", b"\n", b"\r\n"]), max_size=20), st.lists(st.integers(0, 99), max_size=8)
+)
 def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int]) -> None:
     data = b"".join(pieces)
     whole = every_way(Letters, data, stride=3)

@@ -153,7 +153,9 @@ def test_the_questions_are_for_a_dialect_to_answer() -> None:
     bare.skim(b"")
 
 
-PIECES = st.lists(st.sampled_from([b"data: #", b"data: drop!", b"data: end!", b"x", b"", *ENDS, b"\n\n", b"\r\n\r\n"]), max_size=20)
+PIECES = st.lists(
+    st.sampled_from([b"data: #", b"data: drop!", b"data: end!", b"x", b"", *ENDS, b"\n\n", b"\r\n\r\n"]), max_size=20
+)
 
 
 @given(PIECES, st.lists(st.integers(0, 400), max_size=8), st.booleans())

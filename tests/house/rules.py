@@ -45,7 +45,8 @@ def _state_writes(node: ast.AST) -> Iterator[int]:
         else:
             continue
         for target in targets:
-            if any(isinstance(part, ast.Attribute) and part.attr == "state" for part in ast.walk(target)):
+            parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+            if any(isinstance(part, ast.Attribute) and part.attr == "state" for part in parts):
                 yield inner.lineno
 
 

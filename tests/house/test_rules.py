@@ -73,6 +73,7 @@ GOOD: list[tuple[Rule, str, str]] = [
         "src/slmgate/x.py",
         "class A:\n    def __init__(self): self.state = 1\n    def move(self): self.state = 2",
     ),
+    (rules.state_rule, "src/slmgate/x.py", "def f(app):\n    app.state.context = 1"),
     (rules.match_rule, "src/slmgate/x.py", "import re\nre.fullmatch('a', 'a')"),
     (rules.sleep_rule, "tests/test_x.py", "import asyncio\nasync def f():\n    await asyncio.sleep(0)"),
     (rules.socket_rule, "tests/test_x.py", "import http\nfrom tests.tools import feeds"),

@@ -57,7 +57,7 @@ def test_body_that_cannot_be_read_in_one_way(gate: Gate, upstream: MockUpstream,
     started = time.monotonic()
     data = request(BAD_BODIES[name], secret=SECRET, headers=(JSON,))
     answer = controlled(gate, upstream, lambda: ask(gate.port, data))
-    assert answer.status in ((404,) if name in ("model-space", "model-case") else (400, 404)), answer
+    assert answer.status in ((404,) if name == "model-case" else (400, 404)), answer
     assert answer.code in ("invalid_request", "model_not_found")
     assert_refused(gate, answer, answer.status, answer.code)
     assert time.monotonic() - started < 2
@@ -150,8 +150,8 @@ def test_length_that_lies_short(gate: Gate, upstream: MockUpstream, stay: bool) 
 
     answer = controlled(gate, upstream, lie)
     assert answer.status in (400, 408)
-    row = gate.receipt(mine)
-    assert row["ended"] == ("refused" if stay else "client_left")
+    # A FIN alone does not tell a client that is gone from one that still reads.
+    assert gate.receipt(mine)["ended"] in (("refused",) if stay else ("refused", "client_left"))
 
 
 def test_length_that_lies_long(gate: Gate, upstream: MockUpstream) -> None:

@@ -27,7 +27,7 @@ from tests.tools.gate import SECRET, Gate, model
 from tests.tools.upstream import MockUpstream
 
 ASK: list[Any] = [{"role": "user", "content": "Name three colours."}]
-FIXED: dict[str, Any] = {"model": "smollm2", "max_tokens": 16, "temperature": 0}
+FIXED: dict[str, Any] = {"model": "smollm2", "max_tokens": 8, "temperature": 0}
 LIMITS = {"connect": "2s", "first_byte": "60s", "idle": "30s"}
 
 
@@ -131,7 +131,7 @@ def test_openai_models(client: Any) -> None:
 
 def test_openai_responses(real: Gate, client: Any) -> None:
     name = named()
-    answer = client.responses.create(model="smollm2", input="Name three colours.", max_output_tokens=16, **name)
+    answer = client.responses.create(model="smollm2", input="Name three colours.", max_output_tokens=8, **name)
     assert answer.output_text
     assert answer.usage
     assert booked(real, name) == (answer.usage.input_tokens, answer.usage.output_tokens)
@@ -140,7 +140,7 @@ def test_openai_responses(real: Gate, client: Any) -> None:
 def test_openai_responses_stream(real: Gate, client: Any) -> None:
     name = named()
     events = list(
-        client.responses.create(model="smollm2", input="Name three colours.", max_output_tokens=16, stream=True, **name)
+        client.responses.create(model="smollm2", input="Name three colours.", max_output_tokens=8, stream=True, **name)
     )
     last = events[-1]
     assert last.type == "response.completed"
@@ -224,7 +224,7 @@ def test_node_openai(real: Gate, node_client: Path) -> None:
 # --- anthropic ---------------------------------------------------------------------------------------------------------
 
 
-BRIEF: dict[str, Any] = {"model": "smollm2", "max_tokens": 16, "extra_body": {"temperature": 0}}
+BRIEF: dict[str, Any] = {"model": "smollm2", "max_tokens": 8, "extra_body": {"temperature": 0}}
 
 
 def prompt_of(usage: Any) -> int:

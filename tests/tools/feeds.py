@@ -7,6 +7,7 @@ and no dialect.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 from slmgate.dialects.contract import Scanner
@@ -35,7 +36,7 @@ def feed(make: Make, pieces: Iterable[bytes]) -> Fed:
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     """`data` in pieces, cut at `places` (any integers)."""
     edges = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 def every_way(make: Make, data: bytes, stride: int = 1) -> Fed:

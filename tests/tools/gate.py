@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 import psutil
 import yaml
 
+from tests.tools.parent import die_with_parent
+
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "sk-test-main-0123456789abcdef"
 OTHER = "sk-test-other-0123456789abcdef"
@@ -117,7 +119,9 @@ class Gate:
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
         with self.log.open("ab") as log:
             env = {**os.environ, "PYTHONPATH": path, **self.env}
-            self.process = subprocess.Popen(command, cwd=self.home, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
+            self.process = subprocess.Popen(
+                command, cwd=self.home, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, preexec_fn=die_with_parent
+            )
         if wait:
             self.wait_ready()
 

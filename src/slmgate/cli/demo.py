@@ -101,6 +101,8 @@ class Tour:
 
     def run(self) -> None:
         """Take the whole tour. Raises `TourFailed` or `ChildFailed`; the children are ended either way."""
+        from openai import OpenAIError
+
         self._step("The model: SmolLM2-135M-Instruct on llama.cpp")
         with Child("llama.cpp", "slmgate.cli.engine", [], self.home / "engine.log") as model:
             with self._waiting("loading the model"):
@@ -117,7 +119,10 @@ class Tour:
                     self.admin_url = gate.wait_for(r".*admin listening on (http://\S+)", GATE_SECONDS)
                     self._wait_until_ready(gate)
                 self._say(f"ready on {self.gate_url} after {time.monotonic() - started:.1f} s")
-                self._through_the_gate()
+                try:
+                    self._through_the_gate()
+                except (TourFailed, OpenAIError, httpx.HTTPError, subprocess.TimeoutExpired) as failure:
+                    raise TourFailed(f"{failure}\n{gate.tail()}") from failure
 
     def _through_the_gate(self) -> None:
         self._step("A key for the client")
@@ -154,9 +159,9 @@ class Tour:
             time.sleep(0.05)
 
     def _create_key(self) -> str:
-        answer = json.loads(self._command("keys", "create", "demo", "--json", "-c", str(self.config)))
+        answer = json.loads(self._command("keys", "create", "--name", "demo", "--json", "-c", str(self.config)))
         secret = str(answer["secret"])
-        self._say("$ slmgate keys create demo")
+        self._say("$ slmgate keys create --name demo")
         self._say(secret, style="bold")
         self._say("(shown this once: the gate keeps only its digest)")
         return secret
@@ -216,9 +221,7 @@ class Tour:
         table = Table("", "receipt", "engine", "", box=None, pad_edge=False, header_style="dim")
         for name in ("request_id", "time", "principal", "model", "instance", "verdict", "status", "ended"):
             table.add_row(name, str(receipt[name]), "", "")
-        table.add_row(
-            "first byte, total", f"{(receipt['first_byte_us'] or 0) / 1000:.0f} ms, {receipt['total_us'] / 1000:.0f} ms"
-        )
+        table.add_row("total", f"{receipt['total_us'] / 1000:.0f} ms")
         equal = not receipt["estimated"]
         for name in ("prompt_tokens", "completion_tokens"):
             said = getattr(chat, name)
@@ -319,7 +322,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="slmgate-demo-") as home:
         try:
             Tour(Path(home), console, keep).run()
-        except (TourFailed, ChildFailed, httpx.HTTPError) as failure:
+        except (TourFailed, ChildFailed) as failure:
             console.print()
             typer.echo(f"The tour stopped: {failure}", err=True)
             raise typer.Exit(1) from None

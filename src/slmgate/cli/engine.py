@@ -40,7 +40,8 @@ def main() -> None:
     params.port = 0
     params.n_ctx = CONTEXT
     params.n_parallel = SLOTS
-    params.cpuparams.n_threads = min(os.cpu_count() or 1, 8)
+    # Half of the cores: its threads wait for each other by spinning, and the gate and the client want to run, too.
+    params.cpuparams.n_threads = min(max((os.cpu_count() or 1) // 2, 1), 8)
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     sys.stdin.buffer.read()

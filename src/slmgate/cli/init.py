@@ -19,7 +19,7 @@ import msgspec
 import typer
 
 from slmgate.cli import faults
-from slmgate.control.config import Config, client_name, load_text
+from slmgate.control.config import Config, client_names, load_text
 from slmgate.control.config.document import yaml_type
 from slmgate.control.config.options import Engine
 from slmgate.control.probe import Probe, ProbeError, probe
@@ -68,8 +68,12 @@ def init(
     _say(output, found, loaded.config)
 
 
+def on_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
 def _ask() -> list[str]:
-    if not sys.stdin.isatty():
+    if not on_terminal():
         _stop(2, "name the model server with --upstream URL (there is no terminal to ask on)")
     return [typer.prompt("URL of the running model server", default="http://127.0.0.1:8000")]
 
@@ -96,7 +100,7 @@ def _find(url: str, model: str | None, engine: Engine | None) -> list[Found]:
 
 def choose(answer: Probe, model: str | None) -> list[Found]:
     """The models to offer. Ends with 1 where `model` is not among them, or there are none to choose from."""
-    named = {client_name(own): own for own in answer.models}
+    named = client_names(answer.models)
     if model is None:
         if not named:
             _stop(1, f"{answer.url} names no model: name one with --model")
@@ -120,7 +124,7 @@ def _file(found: Sequence[Found], listen: str) -> Iterator[str]:
     yield "listen:"
     yield f"  - address: {_scalar(listen)}"
     yield ""
-    yield "# For operators: metrics, keys, health. Keep it on a private address."
+    yield "# For operators: keys, usage, health. Keep it on a private address."
     yield "admin:"
     yield "  address: 127.0.0.1:8081"
     yield ""
@@ -169,8 +173,11 @@ def _say(output: Path, found: Sequence[Found], config: Config) -> None:
 
     names = ", ".join(config.models)
     typer.echo(f"wrote {output}: {names} at {', '.join(dict.fromkeys(each.upstream.url for each in found))}")
-    made = create_first_admin_key(config.state_dir)
     path = config.state_dir / "admin.key"
+    try:
+        made = create_first_admin_key(config.state_dir)
+    except OSError as error:
+        _stop(1, f"{path} cannot be written: {error.strerror}; mend that and try again with --force")
     typer.echo(f"{'wrote' if made else 'kept'} {path}: the first admin key, readable by you alone")
     option = "" if output == Path("slmgate.yaml") else f" -c {output}"
     typer.echo(f"next:\n  slmgate serve{option}\n  slmgate keys create{option} --name me")

@@ -92,7 +92,7 @@ class Keyring:
         return self._store.keys()
 
     def show(self, key: str) -> KeyRecord:
-        """A key by its id or its name; of several with one name, the one that is not revoked, or the newest. Raises UnknownKey."""
+        """A key by its id or its name; of several with one name, the live one or the newest. Raises UnknownKey."""
         records = self.all()
         by_id = next((record for record in records if record.id == key), None)
         named = [record for record in records if record.name == key]
@@ -182,9 +182,7 @@ class Keyring:
         return record
 
     def _save(self, record: KeyRecord, actor: str, action: str, detail: dict[str, str]) -> None:
-        self._store.save_key(
-            record, AuditRecord(time=self._clock(), actor=actor, action=action, target=record.id, detail=detail)
-        )
+        self._store.save_key(record, AuditRecord(time=self._clock(), actor=actor, action=action, target=record.id, detail=detail))
 
     def _changed(self) -> None:
         for call in self.on_change:

@@ -81,8 +81,12 @@ async def probe(url: str, within: float = 5.0, transport: httpx.AsyncBaseTranspo
 
 async def _get(client: httpx.AsyncClient, path: str) -> Answer:
     async with client.stream("GET", path) as response:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            return Answer(
+                response.status_code, response.headers.get("server", ""), None
+            )  # not asked for, and unbounded once unpacked
         body = bytearray()
-        async for chunk in response.aiter_raw():
+        async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_BODY:
                 raise ProbeError(

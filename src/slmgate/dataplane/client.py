@@ -44,7 +44,6 @@ class ClientConnection(asyncio.Protocol):
         "_body_size",
         "_chunks",
         "_fields",
-        "_head",
         "_left",
         "_parser",
         "_paused_at",
@@ -80,7 +79,6 @@ class ClientConnection(asyncio.Protocol):
         self._scanned = 0  # of them, how many are known to hold no end of a head
         # request
         self.exchange: Exchange | None = None
-        self._head: RequestHead | None = None
         self._left = 0  # bytes of a sized body still to come
         self._chunks: ChunkedReader | None = None
         self._body: list[bytes] = []
@@ -104,14 +102,14 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
-        if state == BUSY:
+        if state is BUSY:
             self._backlog += data
             if len(self._backlog) > MAX_BACKLOG:
                 self._set_reading(False)
-        elif state == HEAD:
+        elif state is HEAD:
             self._backlog = self._backlog + data if self._backlog else data
             self._run()
-        elif state == BODY or state == SKIP:
+        elif state is BODY or state is SKIP:
             self._backlog += data
             self.deadline = time.monotonic() + self._worker.snapshot.gate.body_timeout
             self._run()
@@ -119,11 +117,11 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client will send no more. Like nginx, we take that for leaving, also while its answer is under way."""
-        if self.state == BODY:
+        if self.state is BODY:
             assert self.exchange is not None
             self.exchange.keep_alive = False
             self.exchange.refuse(Refuse("invalid_request", "The connection ended before the body did."))
-        elif self.state == HEAD and self._backlog:
+        elif self.state is HEAD and self._backlog:
             self._refuse_bytes(Refuse("invalid_request", "The connection ended before the request did."))
         return False
 
@@ -150,7 +148,7 @@ class ClientConnection(asyncio.Protocol):
         """Called every tick: the time limits of this connection and of its exchange."""
         if self._paused_at and now - self._paused_at > self._worker.snapshot.gate.send_timeout:
             self._abort()
-        elif self.state == BUSY:
+        elif self.state is BUSY:
             if self.exchange is not None:
                 self.exchange.sweep(now)
         elif now >= self.deadline:
@@ -158,7 +156,7 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """The worker stops: an idle connection is closed now, a busy one after its answer."""
-        if self.state == HEAD and not self._backlog:
+        if self.state is HEAD and not self._backlog:
             self._close()
 
     def stop(self) -> None:
@@ -179,18 +177,19 @@ class ClientConnection(asyncio.Protocol):
     def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
         """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole, so the line is closed behind it."""
         self.exchange = None
-        if self.state == CLOSED or self._transport is None:
+        if self.state is CLOSED or self._transport is None:
             return
         if last:
             self._transport.write(last)
         if cut:
             self._close()
-        elif self.state == BUSY:
+        elif self.state is BUSY:
             if not keep_alive:
                 self._close()
             else:
                 self._next()
-                self._set_reading(True)
+                if not self._reading:
+                    self._set_reading(True)
                 if self._backlog and not self._running:
                     self._run()
         elif not keep_alive:
@@ -204,18 +203,24 @@ class ClientConnection(asyncio.Protocol):
     def _run(self) -> None:
         """Read what the backlog holds, one request after the other, until it waits for more bytes or for an exchange."""
         self._running = True
-        while self._backlog or self.state == BODY or self.state == SKIP:
-            if self.state == HEAD:
-                went_on = self._read_head()
-            elif self.state == BODY:
-                went_on = self._read_body()
-            elif self.state == SKIP:
-                went_on = self._skip_body()
+        goes_on = True
+        try:
+            while goes_on:
+                state = self.state
+                if state is HEAD:
+                    goes_on = self._read_head() if self._backlog else False
+                elif state is BODY:
+                    goes_on = self._read_body()
+                else:
+                    goes_on = self._skip_body() if state is SKIP else False
+        except Exception:  # a fault of our own costs this request, with a 500 and a receipt, and no other one
+            self._worker.report_fault()
+            if self.exchange is None:
+                self._abort()
             else:
-                break
-            if not went_on:
-                break
-        self._running = False
+                self.exchange.gate_failed()
+        finally:
+            self._running = False
 
     def _read_head(self) -> bool:
         """Take one head off the backlog. False: it is not whole yet, or it was refused."""
@@ -261,24 +266,38 @@ class ClientConnection(asyncio.Protocol):
         return False
 
     def _begin(self, head: RequestHead, framing: int) -> bool:
-        """A request begins: make its exchange and, if it may go on, read its body."""
-        self._head = head
-        self._body_size = 0
-        if self._body:
-            self._body = []
-        expect = head.fields.get(b"expect")
+        """A request begins: make its exchange and, if it may go on, its body. True: the next request may be looked at."""
         exchange = self.exchange = Exchange(self, self._worker, head)
-        self._left = framing
-        if framing:
-            # While the body is not here, a refusal keeps the connection only if the rest is small and sure to come.
-            keep_alive, exchange.keep_alive = exchange.keep_alive, exchange.keep_alive and 0 < framing <= SKIPPED and expect is None
-            self._chunks = ChunkedReader() if framing == CHUNKED else None
-            self._enter(BODY, time.monotonic() + self._worker.snapshot.gate.body_timeout)
-            if framing == CHUNKED:
-                self._renew_parser()  # llhttp waits for a body that it will not get
-        else:
-            keep_alive = exchange.keep_alive
+        expect = head.fields.get(b"expect")
+        backlog = self._backlog
+        if 0 <= framing <= len(backlog) and expect is None:
+            # the common request: it is here whole
             self._enter(BUSY, NEVER)
+            body = b""
+            if framing:
+                body, self._backlog = (backlog, b"") if framing == len(backlog) else (backlog[:framing], backlog[framing:])
+                self._feed_parser(body)
+            if framing > self._worker.snapshot.gate.max_body:
+                self._too_large(exchange)
+            else:
+                exchange.open()
+                if not exchange.done:
+                    exchange.body_complete(body)
+            return self.state is HEAD
+        return self._begin_partial(exchange, framing, expect)
+
+    def _begin_partial(self, exchange: Exchange, framing: int, expect: bytes | None) -> bool:
+        """A request whose body is still on its way, or which asks whether to send it."""
+        self._left = framing
+        self._body = []
+        self._body_size = 0
+        # While the body is not here, a refusal keeps the connection only if the rest is small and sure to come.
+        keep_alive = exchange.keep_alive
+        exchange.keep_alive = keep_alive and 0 <= framing <= SKIPPED and expect is None
+        self._chunks = ChunkedReader() if framing == CHUNKED else None
+        if framing == CHUNKED:
+            self._renew_parser()  # llhttp waits for a body that it will not get
+        self._enter(BODY, time.monotonic() + self._worker.snapshot.gate.body_timeout)
         if expect is not None and expect.lower() != b"100-continue":
             exchange.refuse(Refuse("expectation_failed", "The only expectation that is understood is 100-continue."))
         elif framing > self._worker.snapshot.gate.max_body:
@@ -286,12 +305,9 @@ class ClientConnection(asyncio.Protocol):
         else:
             exchange.open()
         if exchange.done:
-            return self.state in (HEAD, SKIP)
-        if not framing:
-            exchange.body_complete(b"")
-            return self.state == HEAD
+            return self.state is SKIP
         exchange.keep_alive = keep_alive
-        if expect is not None and not self._backlog and head.minor == 1:
+        if expect is not None and not self._backlog and framing and exchange.head.minor == 1:
             self.write(CONTINUE)
         return True
 
@@ -334,7 +350,7 @@ class ClientConnection(asyncio.Protocol):
     def _body_complete(self, exchange: Exchange, body: bytes) -> bool:
         self._enter(BUSY, NEVER)
         exchange.body_complete(body)
-        return self.state == HEAD
+        return self.state is HEAD
 
     def _skip_body(self) -> bool:
         """Read past the rest of a refused body (always a sized one). True: it is through."""
@@ -373,21 +389,21 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Ready for the next request, or through if the worker is stopping."""
-        self._head = None
-        if self._worker.draining:
+        worker = self._worker
+        if worker.draining:
             self._close()
         else:
-            self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.keep_alive)
+            self._enter(HEAD, worker.now + worker.snapshot.gate.keep_alive)
 
     # -- ends
 
     def _time_out(self) -> None:
-        if self.state == BODY:
+        if self.state is BODY:
             exchange = self.exchange
             assert exchange is not None
             exchange.keep_alive = False
             exchange.refuse(Refuse("request_timeout", "The request's body did not arrive in time."))
-        elif self.state == HEAD and self._backlog:
+        elif self.state is HEAD and self._backlog:
             self._refuse_bytes(Refuse("request_timeout", "The request's head did not arrive in time."))
         elif self.state in (LINGER, CLOSED):
             self._abort()

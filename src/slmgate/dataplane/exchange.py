@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from slmgate.dataplane.journal import NEEDED
 from slmgate.dialects import PATHS, TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.errors import FAULTS, Fault
@@ -18,7 +19,7 @@ from slmgate.http1.answers import CLOSE, KEEP_ALIVE, answer, without_body
 from slmgate.http1.framing import CHUNKED
 from slmgate.http1.heads import RequestHead, answer_head, sane_request_id, upstream_request
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import credential, identify
+from slmgate.policy.identify import identify
 from slmgate.policy.snapshot import ModelSpec
 from slmgate.terms import Ask, Ended, Intent, Key, Receipt, Refuse, Usage
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
 HEALTH_PATHS = ("/healthz", "/readyz")
+NEVER = float("inf")
 _NO_HEAD = RequestHead("", "", {}, 1, False)
 
 
@@ -40,17 +42,15 @@ class Exchange:
     __slots__ = (
         "_admitted",
         "_attempts",
+        "_began",
         "_body",
-        "_bytes_in",
         "_bytes_out",
         "_chunked",
         "_connection",
-        "_dialect",
         "_first_byte_at",
         "_framing",
         "_handed_at",
         "_kept",
-        "_kept_size",
         "_key",
         "_model",
         "_pending_head",
@@ -61,9 +61,7 @@ class Exchange:
         "_started",
         "_status",
         "_time",
-        "_upstream_fields",
         "_upstream_status",
-        "_worker",
         "active",
         "ask",
         "client",
@@ -75,21 +73,23 @@ class Exchange:
         "keep_alive",
         "request_id",
         "tried",
+        "worker",
     )
 
-    def __init__(self, client: ClientConnection, worker: Worker, head: RequestHead | None = None) -> None:
+    def __init__(self, client: ClientConnection, worker: Worker, head: RequestHead = _NO_HEAD) -> None:
         # who and when
         self.client = client
-        self._worker = worker
-        self._started = time.monotonic()
-        self._time = time.time()
+        self.head = head
+        self.keep_alive = head.keep_alive
+        self.worker = worker
+        self._started = started = time.monotonic()
+        self._time = worker.wall(started)
+        self._began: datetime | None = None  # the same, made once for the intent and the receipt
         self.id = worker.next_id()
-        self.head = head or _NO_HEAD
-        self.request_id = sane_request_id(self.head.fields.get(b"x-request-id")) or self.id
-        self.keep_alive = self.head.keep_alive
+        wished = head.fields.get(b"x-request-id")
+        self.request_id = self.id if wished is None else sane_request_id(wished) or self.id
         # question 1 and 2
         self._route: Route | None = None
-        self._dialect: Dialect = error_dialect(self.head.path)
         self._key: Key | None = None
         self.ask: Ask | None = None
         self._model: ModelSpec | None = None
@@ -102,22 +102,19 @@ class Exchange:
         self.tried: tuple[Instance, ...] = ()
         self._attempts = 0
         self._body = b""
-        self._bytes_in = 0
         self._handed_at = 0.0
         # the answer
         self._upstream_status = 0
-        self._upstream_fields: dict[bytes, bytes] = {}
         self._framing = 0
         self._chunked = False
         self._pending_head = b""  # built, not yet written: it goes out with the first bytes of the body
         self._scanner: Scanner | None = None
-        self._kept: list[bytes] | None = None
-        self._kept_size = 0
+        self._kept: list[bytes] | None = None  # pieces of an unstreamed answer, for its usage
         self._first_byte_at = 0.0
         self._status = 0
         self._bytes_out = 0
         # watched by the sweep
-        self.deadline = float("inf")
+        self.deadline = NEVER
         self.active = False  # bytes came since the last sweep
         self.done = False
 
@@ -145,12 +142,7 @@ class Exchange:
             self._open_elsewhere(method)
             return
         self._route = route
-        self._dialect = route.dialect
-        secret = credential(head.fields)
-        if isinstance(secret, Refuse):
-            self.refuse(secret)
-            return
-        key = identify(self._worker.snapshot, secret, self._time)
+        key = identify(self.worker.snapshot, head.fields, self._time)
         if isinstance(key, Refuse):
             self.refuse(key)
             return
@@ -173,19 +165,19 @@ class Exchange:
             self.refuse(Refuse("method_not_allowed", f"{path} takes {' and '.join(allowed)}, not {method}."), b"allow: %b\r\n" % _allow(allowed))
         else:
             self._recorded = False
-            if path == "/healthz" or self._worker.ready():
+            if path == "/healthz" or self.worker.ready():
                 self._answer_self(200, b"ok\n", content_type=b"text/plain")
             else:
                 self._answer_self(503, b"not ready\n", b"retry-after: 1\r\n", content_type=b"text/plain")
 
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
-        route, key = self._route, self._key
+        route, key, worker = self._route, self._key, self.worker
         assert route is not None and key is not None
-        self._bytes_in = len(body)
+        self._body = body
+        snapshot = worker.snapshot
         if route.kind == "list":
-            names = self._worker.snapshot.model_names
-            self._answer_self(200, route.dialect.list_models(route.endpoint, names))
+            self._answer_self(200, route.dialect.list_models(route.endpoint, snapshot.model_names))
             return
         content_type = self.head.fields.get(b"content-type", b"").decode("latin-1")
         ask = route.dialect.read(route.endpoint, body, content_type)
@@ -193,16 +185,14 @@ class Exchange:
             self.refuse(ask)
             return
         self.ask = ask
-        worker = self._worker
-        model = decide(worker.snapshot, key, ask)
+        model = decide(snapshot, key, ask)
         if isinstance(model, Refuse):
             self.refuse(model)
             return
         self._model = model
-        if not worker.may_begin():
+        if worker.journal.room < NEEDED and not worker.serves_unaccounted:
             self.refuse(Refuse("accounting_unavailable", "The gate cannot record work at the moment. Try again soon.", retry_after=5))
             return
-        self._body = body
         self._pool = pool = worker.pools.models[model.name]
         self.deadline = self._started + model.queue_timeout
         if not pool.begin(self):
@@ -217,6 +207,11 @@ class Exchange:
         """The drain limit is over."""
         if not self.done:
             self._break("gate_stopped", FAULTS["overloaded"], "The gate is being stopped.")
+
+    def gate_failed(self) -> None:
+        """A fault of the gate's own."""
+        if not self.done:
+            self._break("gate_failed", FAULTS["internal_error"], "The gate failed. Its operator finds more under the request id.")
 
     def pause(self) -> None:
         """The client reads slower than the instance writes."""
@@ -253,26 +248,25 @@ class Exchange:
 
     def connected(self, connection: UpstreamConnection) -> None:
         """Send the request. The first time, the intent is journaled before."""
-        instance, ask, route, model = self.instance, self.ask, self._route, self._model
+        instance, ask, route, model, worker = self.instance, self.ask, self._route, self._model, self.worker
         assert instance is not None and ask is not None and route is not None and model is not None
         now = time.monotonic()
         if not self._admitted:
-            self._admitted = True
             self._handed_at = now
-            self._worker.journal.intent(self._intent(instance))
+            if worker.journal.room >= NEEDED:  # else the operator wants it served all the same
+                self._admitted = True
+                worker.journal.intent(self._intent(instance))
         self._connection = connection
-        spec = instance.spec
-        head = self.head
-        body = route.dialect.patch(route.endpoint, ask, self._body, spec.upstream_model)
         self.deadline = now + model.first_byte_timeout
+        body = route.dialect.patch(route.endpoint, ask, self._body, instance.spec.upstream_model)
         connection.ask(
-            self, upstream_request(head.method, route.path, head.fields, instance.fields, self.request_id, body)
+            self, upstream_request(route.method, route.path, self.head.fields, instance.fields, self.request_id, body)
         )
 
     def connect_failed(self, instance: Instance, why: str) -> None:
         if self.wants(instance):
             self.instance = None
-            self._worker.complain(f"{instance.spec.id}: cannot connect: {why}", self.request_id)
+            self.worker.complain(f"{instance.spec.id}: cannot connect: {why}", self.request_id)
             if not self._again("connect"):
                 self._fail_upstream("upstream_error", "The model cannot be reached.")
 
@@ -285,15 +279,16 @@ class Exchange:
 
     def answer_began(self, status: int, fields: dict[bytes, bytes], framing: int) -> None:
         """The answer's head. Nothing is written yet: it goes with the first bytes of the body, in one call."""
-        self._first_byte_at = time.monotonic()
+        self._first_byte_at = now = time.monotonic()
         self._upstream_status = status
         self._framing = framing
-        self._upstream_fields = fields
         self.active = True
         if status >= 500:
             return  # answer_ended or answer_data says it in the gate's words
-        route, ask = self._route, self.ask
+        route, ask, worker = self._route, self.ask, self.worker
         assert route is not None and ask is not None
+        if worker.draining:
+            self.keep_alive = False
         if ask.stream and status == 200:
             self._scanner = route.dialect.scanner(route.endpoint, ask)
         else:
@@ -306,53 +301,55 @@ class Exchange:
         else:
             self.keep_alive = False
             framing_line = b""
-        if self._worker.draining:
-            self.keep_alive = False
         if not self.keep_alive:
             framing_line += CLOSE
         elif self.head.minor == 0:
             framing_line += KEEP_ALIVE
         handed = self._handed_at
-        timing = b"queue;dur=%.1f, upstream;dur=%.1f" % (
-            (handed - self._started) * 1e3,
-            (self._first_byte_at - handed) * 1e3,
+        self._pending_head = answer_head(
+            status,
+            fields,
+            worker.date,
+            self.request_id,
+            (int((handed - self._started) * 1e6), int((now - handed) * 1e6)),
+            framing_line,
         )
-        self._pending_head = answer_head(status, fields, self._worker.date, self.request_id, timing, framing_line)
 
-    def answer_data(self, pieces: list[bytes]) -> None:
+    def answer_data(self, data: bytes) -> None:
         """More of the body, not its end."""
         if self._upstream_status >= 500:
             self._fail_status()
             return
         self.active = True
-        out = self._pass(pieces)
-        if out or self._pending_head:
-            self.client.write(self._framed(out))
+        if self._scanner is not None:
+            data = self._scanner.feed(data)
+        else:
+            self._keep(data)
+        if data or self._pending_head:
+            self.client.write(self._framed(data))
 
-    def answer_ended(self, pieces: list[bytes], connection: UpstreamConnection | None) -> None:
-        """The end of the answer, with its last pieces. `connection` is given if it may serve again."""
+    def answer_ended(self, data: bytes, connection: UpstreamConnection | None) -> None:
+        """The end of the answer, with its last bytes. `connection` is given if it may serve again."""
         status = self._upstream_status
         if status >= 500:
-            self._connection = None
             self._give_back(connection)
             self._fail_status()
             return
-        out = self._pass(pieces) if pieces else b""
         scanner = self._scanner
         if scanner is not None:
-            out += scanner.close()
-            if not scanner.finished:
-                self._give_back(connection)
-                self._fail_upstream("upstream_error", "The model's answer broke off.", out)
-                return
-        elif self._framing < CHUNKED and not self._whole():
-            self._give_back(connection)
-            self._fail_upstream("upstream_error", "The model's answer broke off.", out)
+            data = scanner.feed(data) + scanner.close()
+            whole = scanner.finished
+        else:
+            self._keep(data)
+            # An answer that ended with its connection is whole if its JSON is; otherwise its framing has shown it.
+            whole = self._framing >= CHUNKED or self._usage_of_kept() is not None
+        self._give_back(connection)
+        if not whole:
+            self._fail_upstream("upstream_error", "The model's answer broke off.", data)
             return
-        last = self._framed(out)
+        last = self._framed(data)
         if self._chunked:
             last += b"0\r\n\r\n"
-        self._give_back(connection)
         self._finish("complete", status, last)
 
     def connection_was_stale(self) -> None:
@@ -369,25 +366,21 @@ class Exchange:
         self._connection = None
         instance = self.instance
         if instance is not None:
-            self._worker.complain(f"{instance.spec.id}: {why}", self.request_id)
+            self.worker.complain(f"{instance.spec.id}: {why}", self.request_id)
         self._give_back(None)
         if began or not self._again("connect"):
             self._fail_upstream("upstream_error", "The model's answer broke off." if began else "The model did not answer.")
 
     # -- inner steps
 
-    def _pass(self, pieces: list[bytes]) -> bytes:
-        """What the client gets of these pieces; the scanner or the keeper sees them."""
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._scanner is not None:
-            data = self._scanner.feed(data)
-        elif self._kept is not None:
-            self._kept_size += len(data)
-            if self._kept_size > KEPT_ANSWER:
+    def _keep(self, data: bytes) -> None:
+        """Keep an unstreamed answer's bytes for reading its usage, up to a bound."""
+        kept = self._kept
+        if kept is not None:
+            if self._bytes_out + len(data) > KEPT_ANSWER:
                 self._kept = None
-            else:
-                self._kept.append(data)
-        return data
+            elif data:
+                kept.append(data)
 
     def _framed(self, out: bytes) -> bytes:
         """`out` as it goes on the client's wire, behind the head if that is still to be written."""
@@ -400,20 +393,21 @@ class Exchange:
             self._status = self._upstream_status
         return out
 
-    def _whole(self) -> bool:
-        """Whether an answer that ended with its connection is all there: its JSON is complete."""
-        return self._kept is not None and self._usage_of_kept() is not None
-
     def _usage_of_kept(self) -> Usage | None:
-        if self._kept is None or self._route is None:
+        kept, route = self._kept, self._route
+        if kept is None or route is None:
             return None
-        return self._route.dialect.usage(self._route.endpoint, b"".join(self._kept))
+        return route.dialect.usage(route.endpoint, kept[0] if len(kept) == 1 else b"".join(kept))
+
+    def _dialect(self) -> Dialect:
+        """The dialect to say a fault in: the route's, or what the path looks like."""
+        return self._route.dialect if self._route is not None else error_dialect(self.head.path)
 
     def _again(self, on: str) -> bool:
         """Try another instance, if policy allows and nothing was sent to the client. False: no more."""
         model, pool = self._model, self._pool
         assert model is not None and pool is not None
-        if self._attempts >= model.attempts or on not in model.retry_on or self._worker.stopping:
+        if self._attempts >= model.attempts or on not in model.retry_on or self.worker.stopping:
             return False
         self.instance = None
         self._upstream_status = 0
@@ -434,7 +428,7 @@ class Exchange:
         if connection is not None:
             connection.retire()
         if instance is not None:
-            self._worker.complain(f"{instance.spec.id}: answered {status}", self.request_id)
+            self.worker.complain(f"{instance.spec.id}: answered {status}", self.request_id)
         self._give_back(None)
         if self._again(str(status)):
             return
@@ -460,13 +454,13 @@ class Exchange:
             return
         self.keep_alive = False
         if self._scanner is not None:
-            out += self._dialect.stream_error(fault, message)
+            out += self._dialect().stream_error(fault, message, self._scanner.mid_event)
         self._finish(ended, self._status, self._framed(out) if out else b"", reason=fault.code, cut=True)
 
     def refuse(self, refuse: Refuse, fields: bytes = b"", ended: Ended | None = None) -> None:
         """Answer with a fault in the client's own dialect. Ends the exchange."""
         fault = FAULTS[refuse.code]
-        body = self._dialect.error(fault, refuse, self.request_id)
+        body = self._dialect().error(fault, refuse, self.request_id)
         if refuse.retry_after is not None:
             fields += b"retry-after: %d\r\n" % refuse.retry_after
         if fault.status == 401:
@@ -487,13 +481,13 @@ class Exchange:
         ended: Ended = "complete",
         reason: str = "",
     ) -> None:
-        if self._worker.draining:
+        if self.worker.draining:
             self.keep_alive = False
         if not self.keep_alive:
             fields += CLOSE
         elif self.head.minor == 0:
             fields += KEEP_ALIVE
-        whole = answer(status, body, self._worker.date, fields=fields, request_id=self.request_id, content_type=content_type)
+        whole = answer(status, body, self.worker.date, fields=fields, request_id=self.request_id, content_type=content_type)
         if self.head.method == "HEAD":
             whole = without_body(whole)
         else:
@@ -506,14 +500,14 @@ class Exchange:
             return
         self.done = True
         self._status = status
-        if self._pool is not None and self.instance is None and not self._connection:
+        if self.instance is not None:
+            if self._connection is not None:
+                self._connection.retire()
+            self._give_back(None)
+        elif self._pool is not None and self._pool.waiting:
             self._pool.leave(self)
-        connection = self._connection
-        if connection is not None:
-            connection.retire()
-        self._give_back(None)
         if self._recorded:
-            self._worker.finished(self._receipt(ended, status, reason), self._admitted)
+            self.worker.finished(self._receipt(ended, status, reason), self._admitted)
         self.client.exchange_over(last, self.keep_alive, cut)
 
     def _usage(self, ended: Ended) -> Usage:
@@ -535,10 +529,11 @@ class Exchange:
     def _intent(self, instance: Instance) -> Intent:
         key, ask, route = self._key, self.ask, self._route
         assert key is not None and ask is not None and route is not None
+        self._began = began = datetime.fromtimestamp(self._time, UTC)
         return Intent(
             self.id,
             self.request_id,
-            datetime.fromtimestamp(self._time, UTC),
+            began,
             key.id,
             key.name,
             key.team,
@@ -549,7 +544,7 @@ class Exchange:
             ask.stream,
             ask.prompt_estimate,
             self.client.address,
-            self._worker.slot,
+            self.worker.slot,
         )
 
     def _receipt(self, ended: Ended, status: int, reason: str) -> Receipt:
@@ -559,7 +554,7 @@ class Exchange:
         return Receipt(
             self.id,
             self.request_id,
-            datetime.fromtimestamp(self._time, UTC),
+            self._began or datetime.fromtimestamp(self._time, UTC),
             self.head.method,
             # a path in no row is the client's own text: bounded, and its oddities stay out of the log's way
             route.path if route is not None else self.head.path[:200],
@@ -570,7 +565,7 @@ class Exchange:
             key.name if key is not None else "",
             key.id if key is not None else None,
             key.team if key is not None else None,
-            self._dialect.name,
+            route.dialect.name if route is not None else self._dialect().name,
             route.endpoint if route is not None else "",
             self._model.name if self._model is not None else (ask.model if ask is not None else ""),
             self.tried[-1].spec.id if self.tried else "",
@@ -578,14 +573,14 @@ class Exchange:
             usage.prompt_tokens,
             usage.completion_tokens,
             usage.estimated,
-            self._bytes_in,
+            len(self._body),
             self._bytes_out,
             int((self._handed_at - started) * 1e6) if self._handed_at else 0,
             int((self._first_byte_at - started) * 1e6) if self._first_byte_at else None,
             int((time.monotonic() - started) * 1e6),
             self._attempts,
             self.client.address,
-            self._worker.slot,
+            self.worker.slot,
         )
 
 

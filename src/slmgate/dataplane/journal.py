@@ -26,10 +26,12 @@ from slmgate.link.journal import (
     SEALED_OFFSET,
     WORD,
     new_header,
-    padded,
     segment_name,
 )
 from slmgate.terms import Intent, Receipt
+
+NEEDED = 2 * MAX_RECORD
+"""Bytes of `Journal.room` that one more request takes at the most: its intent and its receipt."""
 
 _encode: Callable[[Intent | Receipt], bytes] = msgspec.json.Encoder().encode
 
@@ -68,7 +70,7 @@ class Journal:
     admitted can always be recorded.
     """
 
-    __slots__ = ("_current", "_directory", "_incarnation", "_sequence", "_size", "_spare", "open_intents")
+    __slots__ = ("_current", "_directory", "_incarnation", "_sequence", "_size", "_spare", "open_intents", "room")
 
     def __init__(self, directory: Path, incarnation: str, segment_size: int) -> None:
         self._directory = directory
@@ -78,10 +80,11 @@ class Journal:
         self._spare: _Segment | None = None
         self._current: _Segment | None = None
         self.open_intents = 0
+        self.room = 0  # bytes that may still be written, without what is set aside for open intents
         self.prepare()
 
     def __repr__(self) -> str:
-        return f"<Journal {self._incarnation}: {self._sequence} segments, {self.open_intents} open, {self.left()} bytes left>"
+        return f"<Journal {self._incarnation}: {self._sequence} segments, {self.open_intents} open, {self.room} bytes left>"
 
     def prepare(self) -> bool:
         """Take a reserve segment from the disk if there is none. False: the disk has no room now; ask again later."""
@@ -92,6 +95,8 @@ class Journal:
                 self._spare = self._allocate()
         except OSError:
             return False
+        finally:
+            self._count()
         return True
 
     def _allocate(self) -> _Segment:
@@ -100,29 +105,26 @@ class Journal:
         self._sequence += 1
         return segment
 
-    def left(self) -> int:
-        """Bytes that may still be written, without what is set aside for open intents."""
-        left = 0
-        if self._current is not None:
-            left += self._current.size - self._current.at - MAX_RECORD  # the last record may not fit behind the others
-        if self._spare is not None:
-            left += self._spare.size - HEADER_SIZE - MAX_RECORD
-        return left - self.open_intents * MAX_RECORD
-
-    def has_room(self) -> bool:
-        """Whether one more request may begin: its intent and its receipt are sure to fit."""
-        return self.left() >= 2 * MAX_RECORD
+    def _count(self) -> None:
+        """Work out `room` afresh, when segments have come or gone."""
+        room = 0
+        for segment in (self._current, self._spare):
+            if segment is not None:
+                room += segment.size - segment.at - MAX_RECORD  # the last record may not fit behind the others
+        self.room = room - self.open_intents * MAX_RECORD
 
     def intent(self, intent: Intent) -> None:
-        """Record that work is about to begin. Only after `has_room()`; its `receipt(..., closes_intent=True)` must follow."""
-        self._write(INTENT + _encode(intent))
+        """Record that work is about to begin. Only with `room` for `NEEDED` bytes; its receipt must follow."""
         self.open_intents += 1
+        self.room -= MAX_RECORD
+        self._write(INTENT + _encode(intent))
 
     def receipt(self, receipt: Receipt, closes_intent: bool) -> bool:
         """Record a finished request. False, nothing written: no room, which only a request without an intent can meet."""
         if closes_intent:
             self.open_intents -= 1
-        elif self.left() < MAX_RECORD:
+            self.room += MAX_RECORD
+        elif self.room < MAX_RECORD:
             return False
         self._write(RECEIPT + _encode(receipt))
         return True
@@ -130,24 +132,26 @@ class Journal:
     def _write(self, payload: bytes) -> None:
         segment = self._current
         size = len(payload)
-        if segment is None or segment.at + size + FRAME.size + 8 > segment.size:
+        whole = (FRAME.size + size + 7) & ~7
+        if segment is None or segment.at + whole + FRAME.size > segment.size:
             segment = self._roll()
         at = segment.at
-        start = at + FRAME.size
         # Payload first, then length and checksum: a record cut short is no record.
-        segment.map[start : start + size] = payload
+        segment.map[at + FRAME.size : at + FRAME.size + size] = payload
         FRAME.pack_into(segment.map, at, size, crc32(payload))
-        segment.at = at + padded(size)
+        segment.at = at + whole
+        self.room -= whole
 
     def _roll(self) -> _Segment:
         """Go on in the reserve segment. Raises OSError when there is none, which `left()` keeps from happening."""
-        if self._spare is None and not self.prepare():
-            raise OSError("the journal has no room")
+        if self._spare is None:
+            self.prepare()
         full, self._current, self._spare = self._current, self._spare, None
         if full is not None:
             full.seal()
         self.prepare()
-        assert self._current is not None
+        if self._current is None:
+            raise OSError("the journal has no room")
         return self._current
 
     def syncer(self) -> Callable[[], None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -84,8 +83,10 @@ class Instance:
         """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
         self.busy += 1
         self.served += 1
-        while self.idle:
-            connection = self.idle.pop()
+        exchange.assigned(self)
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
             if connection.usable():
                 exchange.connected(connection)
                 return
@@ -104,8 +105,8 @@ class Instance:
                     lambda: UpstreamConnection(self), self.spec.host, self.spec.port, ssl=self._context
                 )
         except (OSError, TimeoutError) as failure:
-            self.failed(time.monotonic())
-            self.end()
+            self.failed(self._loop.time())
+            self.busy -= 1
             exchange.connect_failed(self, str(failure) or "the connection was not accepted in time")
             self.model.serve_next()
             return
@@ -128,20 +129,15 @@ class Instance:
 
     def release(self, connection: UpstreamConnection | None) -> None:
         """An exchange is through with this instance. `connection` is given when it may be used again."""
-        self.end()
-        if connection is not None:
-            self.put_back(connection)
-        self.model.serve_next()
-
-    def end(self) -> None:
         self.busy -= 1
-
-    def put_back(self, connection: UpstreamConnection) -> None:
-        if self.removed or len(self.idle) >= IDLE_CONNECTIONS:
-            connection.retire()
-        else:
-            connection.idle_since = time.monotonic()
-            self.idle.append(connection)
+        if connection is not None:
+            if self.removed or len(self.idle) >= IDLE_CONNECTIONS:
+                connection.retire()
+            else:
+                connection.idle_since = self._loop.time()
+                self.idle.append(connection)
+        if self.model.waiting:
+            self.model.serve_next()
 
     def lost(self, connection: UpstreamConnection) -> None:
         """An idle connection was closed by the instance."""
@@ -200,7 +196,6 @@ class ModelPool:
         if not self.waiting:
             instance = self._choose(exchange)
             if instance is not None:
-                exchange.assigned(instance)
                 instance.begin(exchange)
                 return True
         if len(exchange.tried) >= len(self.instances) or len(self.waiting) >= self.spec.queue_waiting:
@@ -209,7 +204,7 @@ class ModelPool:
         return True
 
     def _choose(self, exchange: Exchange) -> Instance | None:
-        index = choose(self.spec.balance, self.instances, time.monotonic(), exchange.tried)
+        index = choose(self.spec.balance, self.instances, self._loop.time(), exchange.tried)
         return None if index is None else self.instances[index]
 
     def serve_next(self) -> None:
@@ -218,9 +213,7 @@ class ModelPool:
             instance = self._choose(self.waiting[0])
             if instance is None:
                 return
-            exchange = self.waiting.popleft()
-            exchange.assigned(instance)
-            instance.begin(exchange)
+            instance.begin(self.waiting.popleft())
 
     def leave(self, exchange: Exchange) -> None:
         """The exchange waits no more."""

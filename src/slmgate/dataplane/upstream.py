@@ -29,19 +29,21 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_asked",
         "_body",
-        "_complete",
         "_fields",
         "_framing",
         "_head_bytes",
         "_head_done",
-        "_interim",
         "_parser",
+        "_pending",
         "_reusable",
         "_stray",
+        "_whole",
         "exchange",
         "idle_since",
         "instance",
+        "on_body",
         "on_header",
+        "on_message_complete",
         "transport",
     )
 
@@ -51,23 +53,23 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self._asked = 0  # requests sent over this connection
+        # llhttp calls these for each field, each piece of body and the end: methods of C containers, which spares a Python
+        # call each. `_fields` keeps the first of its name; `_pending` holds one thing for as long as an answer is awaited.
         self._fields: dict[bytes, bytes] = {}
-        # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins)
+        self._body: list[bytes] = []
+        self._pending: list[bool] = []
         self.on_header = self._fields.setdefault
+        self.on_body = self._body.append
+        self.on_message_complete = self._pending.clear
         self._parser = httptools.HttpResponseParser(self)
         # exchange
         self.exchange: Exchange | None = None
-        self._start_answer()
-
-    def _start_answer(self) -> None:
-        self._body: list[bytes] = []  # pieces that came in the data under way
         self._head_done = False
-        self._complete = False
-        self._interim = False  # the head just read is a 1xx
-        self._reusable = False
-        self._stray = False  # bytes behind the answer's end
-        self._framing = 0
         self._head_bytes = 0
+        self._framing = 0
+        self._reusable = False
+        self._stray = False
+        self._whole = 0  # with `_stray`: how many pieces of body are the answer's
 
     def __repr__(self) -> str:
         if self.transport is None or self.transport.is_closing():
@@ -88,7 +90,10 @@ class UpstreamConnection(asyncio.Protocol):
         assert self.transport is not None
         self.exchange = exchange
         self._asked += 1
-        self._start_answer()
+        self._head_done = False
+        self._head_bytes = 0
+        self._stray = False
+        self._pending.append(True)
         self._fields.clear()
         self.transport.write(request)
 
@@ -117,29 +122,44 @@ class UpstreamConnection(asyncio.Protocol):
             self.instance.lost(self)  # it speaks without having been asked
             self.retire()
             return
+        try:
+            self._answer(exchange, data)
+        except Exception:  # a fault of our own costs this request, with a receipt, and no other one
+            self.retire()
+            exchange.worker.report_fault()
+            exchange.gate_failed()
+
+    def _answer(self, exchange: Exchange, data: bytes) -> None:
         if not self._head_done:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self._complete:
+            if self._pending or not self._head_done:
                 self._fail("the answer is not valid HTTP")
                 return
-            self._stray = True
+            self._reusable = False  # the answer is whole; what is behind it costs the connection
         if not self._head_done:
             if self._head_bytes > MAX_HEAD:
                 self._fail("the answer's head is too large")
             return
-        if self._complete:
-            body = self._body
+        body = self._body
+        if not self._pending:
+            if self._stray:
+                self._reusable = False
+                del body[self._whole :]
+            out = body[0] if len(body) == 1 else b"".join(body)
+            body.clear()
             self.exchange = None
-            reusable = self._reusable and not self._stray
-            exchange.answer_ended(body, self if reusable else None)
-            if not reusable:
+            if self._reusable:
+                exchange.answer_ended(out, self)
+            else:
                 self.retire()
-        elif self._body:
-            body, self._body = self._body, []
-            exchange.answer_data(body)
+                exchange.answer_ended(out, None)
+        elif body:
+            out = body[0] if len(body) == 1 else b"".join(body)
+            body.clear()
+            exchange.answer_data(out)
 
     def eof_received(self) -> bool:
         return False
@@ -151,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._asked > 1 and self._head_bytes == 0:
             exchange.connection_was_stale()
         elif self._head_done and self._framing == UNTIL_CLOSE and exc is None:
-            exchange.answer_ended([], None)
+            exchange.answer_ended(b"", None)
         else:
             exchange.upstream_failed("the connection was closed before the answer's end", began=self._head_done)
 
@@ -170,39 +190,33 @@ class UpstreamConnection(asyncio.Protocol):
     # -- called by llhttp
 
     def on_message_begin(self) -> None:
-        if self._complete:
+        if self._head_done and not self._pending and not self._stray:
+            # bytes behind the answer's end: they are nobody's
             self._stray = True
+            self._whole = len(self._body)
 
     def on_headers_complete(self) -> None:
-        if self._complete:
-            return
-        status = self._parser.get_status_code()
+        if self._head_done:
+            return  # a second answer, in the same bytes as the first
+        parser, raw = self._parser, self._fields
+        status = parser.get_status_code()
         if status < 200:
-            # an interim answer; llhttp goes on with the next head (101 ends in HttpParserUpgrade: a fault)
-            self._interim = True
-            self._fields.clear()
+            # an interim answer, after which the real one is still awaited (101 ends in HttpParserUpgrade: a fault)
+            raw.clear()
             return
-        fields = {name.lower(): value.strip(b" \t") for name, value in self._fields.items()}
-        length = fields.get(b"content-length")
+        if not self._pending:
+            self._pending.append(True)  # the interim answer's end has cleared it
+        fields = {name.lower(): value.strip(b" \t") for name, value in raw.items()}
         if b"transfer-encoding" in fields:
-            self._framing = CHUNKED
-        elif status in (204, 304):
-            self._framing = 0
-        elif length is not None:
-            self._framing = int(length)  # llhttp has seen that it is a number
+            framing = CHUNKED
+        elif status == 204 or status == 304:
+            framing = 0
+        elif b"content-length" in fields:
+            framing = int(fields[b"content-length"])  # llhttp has seen that it is a number
         else:
-            self._framing = UNTIL_CLOSE
-        self._reusable = self._parser.should_keep_alive() and self._framing != UNTIL_CLOSE
+            framing = UNTIL_CLOSE
+        self._framing = framing
+        self._reusable = framing != UNTIL_CLOSE and parser.should_keep_alive()
         self._head_done = True
         assert self.exchange is not None
-        self.exchange.answer_began(status, fields, self._framing)
-
-    def on_body(self, body: bytes) -> None:
-        if not self._complete:
-            self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        if self._interim:
-            self._interim = False
-        else:
-            self._complete = True
+        self.exchange.answer_began(status, fields, framing)

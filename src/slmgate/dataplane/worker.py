@@ -15,13 +15,14 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import msgspec
 import uvloop
 
 from slmgate.dataplane.client import ClientConnection
-from slmgate.dataplane.journal import Journal
+from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.tally import Tally
 from slmgate.http1.answers import date_line
@@ -48,6 +49,9 @@ class Worker:
         self._orders = orders
         self._loop = loop
         self._counter = 0
+        self.serves_unaccounted = orders.serve_unaccounted
+        self.now = time.monotonic()  # as of the last tick: good enough for time limits
+        self._wall_offset = time.time() - self.now
         # by the snapshot in force
         self.snapshot = Snapshot(SnapshotSpec(generation=0))
         # for the life of the process
@@ -75,9 +79,9 @@ class Worker:
         self._counter += 1
         return f"{self.incarnation}{self._counter:08x}"
 
-    def may_begin(self) -> bool:
-        """Whether the journal can take one more request, or the operator wants it served all the same."""
-        return self.journal.has_room() or self._orders.serve_unaccounted
+    def wall(self, monotonic: float) -> float:
+        """The wall clock's time at a moment of the monotonic clock, in seconds since the epoch; follows steps within a tick."""
+        return monotonic + self._wall_offset
 
     def finished(self, receipt: Receipt, closes_intent: bool) -> None:
         """An exchange's receipt, before its client's last byte."""
@@ -102,13 +106,20 @@ class Worker:
     def ready(self) -> bool:
         """Every model has an instance, and work can be recorded."""
         now = time.monotonic()
-        return not self.draining and self.may_begin() and all(pool.ready(now) for pool in self.pools.models.values())
+        recordable = self.journal.room >= NEEDED or self.serves_unaccounted
+        return not self.draining and recordable and all(pool.ready(now) for pool in self.pools.models.values())
 
     def complain(self, what: str, request_id: str) -> None:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
         if self._complaints_left > 0:
             self._complaints_left -= 1
             print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+
+    def report_fault(self) -> None:
+        """The traceback of an exception that is being handled, for the operator; never a client's bytes."""
+        if self._complaints_left > 0:
+            self._complaints_left -= 1
+            traceback.print_exc(file=sys.stderr)
 
     # -- the link
 
@@ -153,8 +164,9 @@ class Worker:
     async def _tick(self) -> None:
         while not self.stopping:
             await asyncio.sleep(TICK)
-            now = time.monotonic()
+            self.now = now = time.monotonic()
             wall = time.time()
+            self._wall_offset = wall - now
             self._beats.beat(self.slot)
             for connection in list(self._connections):
                 connection.sweep(now)

@@ -20,6 +20,12 @@ Fields = dict[str, Any]
 MAX_MODEL = 256
 """Characters of a model's name."""
 
+SHALLOW = 256
+"""Brackets. A body with no more of them can be decoded at any depth of calls that the road has."""
+
+MARGIN = 100
+"""Calls. How much deeper a body with more brackets must be readable, for nesting and calls share Python's one limit."""
+
 UNLIMITED = (-1, -2)
 """llama.cpp: -1 no bound, -2 until the context is full; Ollama's `num_predict` says the same."""
 
@@ -107,7 +113,8 @@ def media_refusal(content_type: str, form_label: bool = False) -> Refuse | None:
 def read_object(body: bytes) -> Fields | Refuse:
     """The JSON object (RFC 8259) that is the whole of `body`, or a `Refuse` where it has not exactly one meaning."""
     try:
-        fields = _DECODER.decode(body)
+        brackets = body.count(b"[") + body.count(b"{")
+        fields = _DECODER.decode(body) if brackets <= SHALLOW else _deeper(body, MARGIN)
         again = _ENCODER.encode(fields)
     except UnicodeDecodeError:
         return unreadable("The body is not valid UTF-8: send one JSON object, encoded in UTF-8.")
@@ -126,6 +133,11 @@ def read_object(body: bytes) -> Fields | Refuse:
             if key not in GUARDED and key.casefold() in GUARDED:
                 return unreadable(f"Write the field {key.casefold()} in lower case.", key.casefold())
     return fields
+
+
+def _deeper(body: bytes, frames: int) -> Fields:
+    """Decode `frames` calls further down: what fits there can be read again later, from a deeper place on the road."""
+    return _DECODER.decode(body) if frames == 0 else _deeper(body, frames - 1)
 
 
 def _duplicate(body: bytes) -> Refuse | None:

@@ -99,7 +99,8 @@ def parts(body: bytes, boundary: bytes) -> tuple[Part, ...] | Refuse:
 
 def texts(body: bytes, form: tuple[Part, ...]) -> dict[str, str | list[str]] | Refuse:
     """The text fields; a name that ends in `[]` gives the list of its values."""
-    fields: dict[str, str | list[str]] = {}
+    plain: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
     for part in form:
         if part.file:
             continue
@@ -108,12 +109,10 @@ def texts(body: bytes, form: tuple[Part, ...]) -> dict[str, str | list[str]] | R
         except UnicodeDecodeError:
             return unreadable(f"The form field {_shown(part.name)} is not valid UTF-8.", _param(part.name))
         if part.name.endswith("[]"):
-            values = fields.setdefault(part.name, [])
-            if isinstance(values, list):
-                values.append(text)
+            lists.setdefault(part.name, []).append(text)
         else:
-            fields[part.name] = text
-    return fields
+            plain[part.name] = text
+    return {**plain, **lists}
 
 
 def rebuild(body: bytes, form: tuple[Part, ...], name: str, value: str) -> bytes:

@@ -108,7 +108,10 @@ def upstream_request(
     method: str, path: str, fields: Mapping[bytes, bytes], prefix: bytes, request_id: str, body: bytes
 ) -> bytes:
     """A whole request for an instance. `prefix` is that instance's own fields, made once by `instance_fields`."""
-    passed = b"".join([b"%b: %b\r\n" % (name, fields[name]) for name in REQUEST_FIELDS_PASSED if name in fields])
+    passed = b""
+    for name in REQUEST_FIELDS_PASSED:
+        if name in fields:
+            passed += b"%b: %b\r\n" % (name, fields[name])
     return b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
         method.encode(),
         path.encode(),
@@ -130,14 +133,27 @@ def instance_fields(host: str, port: int, tls: bool, bearer: str | None) -> byte
     return lines.encode()
 
 
-def answer_head(status: int, fields: Mapping[bytes, bytes], date: bytes, request_id: str, timing: bytes, framing: bytes) -> bytes:
-    """The head of a forwarded answer, with its empty line. `framing` and `date` are whole header lines; `timing` is server-timing's value."""
-    passed = b"".join([b"%b: %b\r\n" % (name, fields[name]) for name in ANSWER_FIELDS_PASSED if name in fields])
-    return b"%b%b%b%bx-request-id: %b\r\nserver-timing: %b\r\n\r\n" % (
+def answer_head(
+    status: int, fields: Mapping[bytes, bytes], date: bytes, request_id: str, waited: tuple[int, int], framing: bytes
+) -> bytes:
+    """The head of a forwarded answer, with its empty line.
+
+    `framing` and `date` are whole header lines; `waited` is the time in line and the instance's time to its first byte, in
+    microseconds, for `server-timing` (W3C Server Timing, which counts in milliseconds).
+    """
+    passed = b""
+    for name in ANSWER_FIELDS_PASSED:
+        if name in fields:
+            passed += b"%b: %b\r\n" % (name, fields[name])
+    queue, upstream = waited
+    return b"%b%b%b%bx-request-id: %b\r\nserver-timing: queue;dur=%d.%03d, upstream;dur=%d.%03d\r\n\r\n" % (
         STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
         date,
         passed,
         framing,
         request_id.encode(),
-        timing,
+        queue // 1000,
+        queue % 1000,
+        upstream // 1000,
+        upstream % 1000,
     )

@@ -46,8 +46,14 @@ def credential(fields: Mapping[bytes, bytes]) -> bytes | Refuse:
     return found if 0 < len(found) <= MAX_SECRET else _WRONG
 
 
-def identify(snapshot: Snapshot, secret: bytes, now: float) -> Key | Refuse:
-    """The live key that `secret` opens at `now` (seconds since the epoch), or one and the same refusal for all others."""
+def identify(snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float) -> Key | Refuse:
+    """The live key that a request's credential opens at `now` (seconds since the epoch), or a refusal.
+
+    Whatever is wrong with a credential that was given, the refusal is one and the same.
+    """
+    secret = credential(fields)
+    if isinstance(secret, Refuse):
+        return secret
     row = snapshot.keys_by_digest.get(sha256(secret).digest())
     if row is None:
         return _WRONG

@@ -184,6 +184,10 @@ class KeyStore(Protocol):
 class Store(LedgerStore, KeyStore, Protocol):
     """One database that holds both."""
 
+    def revision(self) -> str:
+        """The revision of the schema."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -76,6 +76,10 @@ class SqlStore:
     def __repr__(self) -> str:
         return f"<SqlStore {self._engine.dialect.name}>"
 
+    def revision(self) -> str:
+        with _translated():
+            return migrations.current(self._engine) or ""
+
     def close(self) -> None:
         self._engine.dispose()
 

@@ -22,7 +22,9 @@ models:
     retry: {attempts: 1, on: [connect, 429]}
     timeouts: {connect: 1s, first_byte: 2s, idle: 3s}
     queue: {waiting: 4, timeout: 5s}
-guard: {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s, body_timeout: 11s, keep_alive: 12s, send_timeout: 13s}
+guard:
+  {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s,
+   body_timeout: 11s, keep_alive: 12s, send_timeout: 13s}
 drain_timeout: 14s
 keys: [{name: bot, team: acme, hash: "sha256:%s", expires: 1970-01-02, disabled: true}]
 """ % ("0a" * 32)

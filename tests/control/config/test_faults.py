@@ -10,8 +10,8 @@ import pytest
 from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded, anchor, printable, quote
 
 
-def fault(line: int = 3, **changes: str) -> ConfigFault:
-    return ConfigFault(file="f.yaml", line=line, column=5, option="workers", problem="'0' is too few", **changes)
+def fault(line: int = 3, hint: str = "") -> ConfigFault:
+    return ConfigFault(file="f.yaml", line=line, column=5, option="workers", problem="'0' is too few", hint=hint)
 
 
 def test_one_line() -> None:

@@ -5,6 +5,7 @@ Positions and whole files are the golden files' affair.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def test_accepted(kind: Kind, text: str, value: Any) -> None:
         (COUNT, "257", "is more than this option takes"),
         (COUNT, "", "is not a number"),
         (COUNT, "1\n", "is not a number"),
-        (COUNT, "١", "is not a number"),
+        (COUNT, "\u0661", "is not a number"),
         (COUNT, "9" * 32, "is more than this option takes"),
         (COUNT, "9" * 33, "is not a number"),
         (SIZE, "1073741825", "is more than this option takes"),
@@ -224,10 +225,8 @@ def test_a_moment_comes_back_from_its_text(moment: datetime) -> None:
     st.sampled_from(["plain", "quoted", "fetched"]),
 )
 def test_a_value_or_a_fault_and_nothing_else(kind: Kind, text: str, style: Style) -> None:
-    try:
-        kind.write(kind.take(text, style))
-    except BadValueError as error:
-        assert error.problem
+    with contextlib.suppress(BadValueError):
+        assert kind.write(kind.take(text, style)) is not None
 
 
 def test_every_kind_says_what_it_accepts() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slmgate.control.config import ConfigError, client_name, from_upstream, load, load_text, restart_needed
+from slmgate.control.config import ConfigError, client_name, client_names, from_upstream, load, load_text, restart_needed
 from slmgate.control.config.document import MAX_BYTES
 from slmgate.control.config.options import Config
 from slmgate.control.config.table import walk
@@ -39,10 +39,8 @@ def test_a_file(tmp_path: Path, content: bytes) -> None:
 def test_files_to_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text("secret")
     monkeypatch.setenv("SLMGATE_TEST_HOST", "h")
-    write(
-        tmp_path,
-        b'models: {m: {instances: [{url: "http://${env:SLMGATE_TEST_HOST}", bearer: "${file:key}", upstream_model: "${file:key}"}]}}',
-    )
+    instance = b'{url: "http://${env:SLMGATE_TEST_HOST}", bearer: "${file:key}", upstream_model: "${file:key}"}'
+    write(tmp_path, b"models: {m: {instances: [%s]}}" % instance)
     assert load(tmp_path / "slmgate.yaml").files == (tmp_path / "slmgate.yaml", tmp_path / "key")
 
 
@@ -141,11 +139,20 @@ def test_client_name(own: str, name: str) -> None:
     assert client_name(own) == name
 
 
+def test_client_names_are_all_different() -> None:
+    assert client_names(["/a/x.gguf", "/b/x.gguf", "/a/x.gguf", "/c/x.gguf", "x"]) == {
+        "x": "/a/x.gguf",
+        "x-2": "/b/x.gguf",
+        "x-3": "/c/x.gguf",
+        "x-4": "x",
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "needed"),
     [
         ("", []),
-        ("guard: {max_body: 1k}\ndrain_timeout: 1s\nkeys: [{name: a, hash: 'sha256:%s'}]" % ("00" * 32), []),
+        ("guard: {max_body: 2k}\ndrain_timeout: 1s\nkeys: [{name: a, hash: 'sha256:%s'}]" % ("00" * 32), []),
         ("listen: [{address: ':9'}]", ["listen"]),
         ("admin: {address: ':9'}", ["admin.address"]),
         (

@@ -41,6 +41,12 @@ def test_faults_are_bounded() -> None:
     assert len(loaded.faults) == MAX_FAULTS
 
 
+def test_many_faults_in_one_line_are_told_in_time() -> None:
+    """Each excerpt is cut from a line that is struck through once; a minute, when it was done for each fault."""
+    loaded = load_text("{" + ", ".join(f"bogus{i}: 1" for i in range(40_000)) + "}")
+    assert len(loaded.faults) == MAX_FAULTS
+
+
 def test_faults_are_in_the_order_of_the_file() -> None:
     loaded = load_text("workers: 0\nguard: {max_body: 0}\nmodels: {m: {instances: []}}\nbogus: 1\n")
     assert [fault.line for fault in loaded.faults] == [1, 2, 3, 4]

@@ -30,12 +30,11 @@ ENV = {"A": "1", "B_2": "two", "EMPTY": ""}
     ],
 )
 def test_environment(text: str, outcome: str, found: bool) -> None:
-    resolved = resolve(text, Path("/nowhere"), ENV)
-    assert (resolved.text, resolved.found, resolved.files) == (outcome, found, ())
+    assert resolve(text, Path("/nowhere"), ENV, []) == (outcome, found)
 
 
 def test_what_was_fetched_is_not_read_again() -> None:
-    assert resolve("${env:X}", Path(), {"X": "${env:A}"}).text == "${env:A}"
+    assert resolve("${env:X}", Path(), {"X": "${env:A}"}, []).text == "${env:A}"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def test_what_was_fetched_is_not_read_again() -> None:
 )
 def test_refused(text: str) -> None:
     with pytest.raises(BadValueError):
-        resolve(text, Path("/nowhere"), ENV)
+        resolve(text, Path("/nowhere"), ENV, [])
 
 
 @pytest.mark.parametrize(
@@ -75,19 +74,20 @@ def test_refused(text: str) -> None:
 )
 def test_file(tmp_path: Path, content: bytes, text: str) -> None:
     (tmp_path / "f").write_bytes(content)
-    resolved = resolve("${file:f}", tmp_path, {})
-    assert (resolved.text, resolved.files) == (text, (tmp_path / "f",))
-    assert resolve(f"${{file:{tmp_path}/f}}", Path("/nowhere"), {}).text == text
+    files: list[Path] = []
+    assert resolve("${file:f}", tmp_path, {}, files) == (text, True)
+    assert resolve(f"${{file:{tmp_path}/f}}", Path("/nowhere"), {}, files).text == text
+    assert files == [tmp_path / "f"] * 2
 
 
 @pytest.mark.parametrize(("size", "right"), [(MAX_FILE, True), (MAX_FILE + 1, False)])
 def test_file_size(tmp_path: Path, size: int, right: bool) -> None:
     (tmp_path / "f").write_bytes(b"x" * size)
     if right:
-        assert len(resolve("${file:f}", tmp_path, {}).text) == size
+        assert len(resolve("${file:f}", tmp_path, {}, []).text) == size
     else:
         with pytest.raises(BadValueError, match="larger than 64 KiB"):
-            resolve("${file:f}", tmp_path, {})
+            resolve("${file:f}", tmp_path, {}, [])
 
 
 def test_files_that_cannot_be_had(tmp_path: Path) -> None:
@@ -95,5 +95,5 @@ def test_files_that_cannot_be_had(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("none", "binary", "pipe", ".", "a\0b", "x" * 300):
         with pytest.raises(BadValueError) as caught:
-            resolve(f"${{file:{name}}}", tmp_path, {})
+            resolve(f"${{file:{name}}}", tmp_path, {}, [])
         assert "canary" not in caught.value.problem + caught.value.hint

@@ -21,7 +21,7 @@ class Leaf(Section, frozen=True, kw_only=True):
 class Tree(Section, frozen=True, kw_only=True):
     leaf: Annotated[Leaf, Option("One.")] = Leaf()
     leaves: Annotated[tuple[Leaf, ...], Option("Many.")]
-    named: Annotated[dict[str, Leaf], Option("Named.", reloadable=False)] = {}
+    named: Annotated[dict[str, Leaf], Option("Named.", reloadable=False)]
 
 
 def test_shapes() -> None:

@@ -7,7 +7,7 @@ const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
 const named = (step) => ({ headers: { "x-request-id": `${prefix}-${step}` } });
 const fixed = {
   model: "smollm2",
-  max_tokens: 16,
+  max_tokens: 8,
   temperature: 0,
   messages: [{ role: "user", content: "Name three colours." }],
 };

@@ -22,6 +22,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from slmgate import __version__
 from slmgate.control.admin.context import AdminContext
@@ -77,6 +78,10 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         origin = connection.headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
             raise HTTPException(status_code=403, detail="Requests from other sites' pages are not taken.")
+        kind = connection.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            # what a page of another site may send without asking first is not JSON
+            raise HTTPException(status_code=415, detail="Send `Content-Type: application/json`.")
 
     def check_permission(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         needed = route.opt.get("permission")
@@ -110,6 +115,9 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
             version=__version__,
             openapi_router=Router("/api", route_handlers=[], opt={"permission": Permission.PUBLIC}),
             render_plugins=[JsonRenderPlugin()],
+            use_handler_docstrings=True,
+            components=Components(security_schemes={"admin_key": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"admin_key": []}],
         ),
         on_app_init=[on_init],
         logging_config=None,
@@ -173,6 +181,8 @@ def _http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[b
 def _said(entry: Any) -> str:
     where = entry.get("key") if isinstance(entry, dict) else None
     what = entry.get("message", "") if isinstance(entry, dict) else str(entry)
+    if where == "data" and what == "'data'":
+        return "The request needs a JSON body."
     return f"{where}: {what}" if where else str(what)
 
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Annotated
 
 from litestar import Response
-from litestar.params import Dependency, Parameter
+from litestar.di import NamedDependency
+from litestar.params import Parameter, SkipValidation
 
 from slmgate.control.admin import views
 from slmgate.control.admin.context import AdminContext, GateStatus, InstanceStatus
@@ -20,8 +21,8 @@ from slmgate.control.operators import Operator
 from slmgate.stores.base import USAGE_GROUPS, AuditRecord, ReceiptFilter, unknown_groups
 from slmgate.terms import Receipt
 
-Context = Annotated[AdminContext, Dependency(skip_validation=True)]
-Caller = Annotated[Operator, Dependency(skip_validation=True)]
+Context = NamedDependency[SkipValidation[AdminContext]]
+Caller = NamedDependency[SkipValidation[Operator]]
 Moment = Annotated[str | None, Parameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
 Limit = Annotated[int, Parameter(ge=1, le=1000, description="How many at the most.")]
 
@@ -145,9 +146,9 @@ def create_key(context: Context, caller: Caller, data: views.NewKey) -> views.Is
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
 
 
-def rotate_key(context: Context, caller: Caller, id: str, data: views.Rotation) -> views.IssuedKey:
+def rotate_key(context: Context, caller: Caller, id: str, data: views.Rotation | None = None) -> views.IssuedKey:
     """Give a key a new secret; the old ones work on for `overlap`."""
-    record, secret = context.keyring.rotate(id, parse_duration(data.overlap), caller.name)
+    record, secret = context.keyring.rotate(id, parse_duration(data.overlap if data else "0s"), caller.name)
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
 
 

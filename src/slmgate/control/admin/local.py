@@ -6,18 +6,18 @@ reads no configuration and serves no socket; the caller is the owner of the file
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, Operator, Permission
-from slmgate.stores import open_store
+from slmgate.control.state_dir import LEDGER_FILE
+from slmgate.stores.base import LedgerUnavailable, NotOffered, SchemaTooNew
+from slmgate.stores.sql import open_store
 
-LEDGER_FILE = "ledger.sqlite3"
-LOCK_FILE = "serve.lock"
+STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
+"""What opening or asking a store may raise; the message of each says what to do."""
 
 
 class OwnerOfFiles(AdminKeys):
@@ -41,18 +41,3 @@ class LocalContext:
 
     async def reload(self) -> Sequence[object]:
         return ("No gate runs; `slmgate serve` reads the configuration when it starts.",)
-
-
-def is_served(state_dir: Path) -> bool:
-    """Whether a gate owns this state directory: it holds the lock for as long as it lives."""
-    try:
-        lock = os.open(state_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False

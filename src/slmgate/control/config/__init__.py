@@ -5,7 +5,7 @@ Other rooms import from here. What a configuration is stands in `options.py`; no
 
 from slmgate.control.config.compile import compile_snapshot, instance_id
 from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded
-from slmgate.control.config.loading import client_name, from_upstream, load, load_text, restart_needed
+from slmgate.control.config.loading import client_name, client_names, from_upstream, load, load_text, restart_needed
 from slmgate.control.config.options import Config
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ConfigFault",
     "Loaded",
     "client_name",
+    "client_names",
     "compile_snapshot",
     "from_upstream",
     "instance_id",

@@ -324,7 +324,7 @@ class Moment(Kind, frozen=True, kw_only=True):
             raise BadValueError("is no day or hour of the calendar", "write 2027-01-01 or 2027-01-01T12:00:00Z") from None
 
     def form(self, value: datetime) -> str:
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return value.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
     def own_schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ].+)?$"}

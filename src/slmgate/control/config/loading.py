@@ -28,8 +28,10 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         return _unreadable(path, f"cannot be read: {error.strerror}", "`slmgate init` writes one")
+    if len(data) > MAX_BYTES:
+        return _unreadable(path, f"is larger than {MAX_BYTES // 1024 // 1024} MiB", "is it the right file?")
     try:
-        text = data[:MAX_BYTES].decode() if len(data) <= MAX_BYTES else "\n" * (MAX_BYTES + 1)
+        text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return _unreadable(path, f"is not UTF-8 text: byte {data[error.start]:#04x} in line {line}", "save it as UTF-8")
@@ -68,7 +70,7 @@ def from_upstream(url: str, models: Sequence[str], engine: Engine = "openai", ba
     """
     try:
         origin = Url().take(url, "quoted")
-        named = {client_name(model): UPSTREAM_NAME.take(model, "quoted") for model in models}
+        named = client_names([UPSTREAM_NAME.take(model, "quoted") for model in models])
         if not named:
             raise BadValueError("serves no model", "name one with --model")
         if engine not in get_args(Engine):
@@ -96,6 +98,19 @@ def client_name(upstream_model: str) -> str:
     file = re.split(r"[/\\]", upstream_model.rstrip("/\\"))[-1].removesuffix(".gguf")
     name = re.sub(r"[^A-Za-z0-9._:@+-]+", "-", file).lstrip("._:@+-")[:128]
     return name or "model"
+
+
+def client_names(upstream_models: Sequence[str]) -> dict[str, str]:
+    """Names for clients, all different, each with the server's own."""
+    named: dict[str, str] = {}
+    for own in dict.fromkeys(upstream_models):
+        name = base = client_name(own)
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{base[:120]}-{number}"
+        named[name] = own
+    return named
 
 
 def restart_needed(old: Config, new: Config) -> list[str]:

@@ -69,17 +69,24 @@ class Reader:
 
     def faults(self) -> tuple[ConfigFault, ...]:
         """All faults in the order of the file. Excerpts are cut here, once every secret's place is known."""
-        made = [self._fault(place, span, problem, hint) for place, span, problem, hint in self._faults]
+        shown = self._shown({span.line for _, span, _, _ in self._faults})
+        made = [self._fault(fault, shown[fault[1].line]) for fault in self._faults]
         return tuple(sorted(made, key=lambda fault: (fault.line, fault.column)))
 
-    def _fault(self, place: Place | None, span: Span, problem: str, hint: str) -> ConfigFault:
-        line = self._lines[span.line] if span.line < len(self._lines) else ""
-        for secret in self._secrets:
-            if secret.line <= span.line <= secret.end_line:
-                start = secret.column if span.line == secret.line else 0
-                end = secret.end_column if span.line == secret.end_line else len(line)
-                line = line[:start] + "*" * (end - start) + line[end:]
-        line = _SECRET.sub(lambda found: found[1] + "*" * len(found[2]), line)
+    def _shown(self, wanted: set[int]) -> dict[int, str]:
+        """The lines `wanted` with every secret struck out, column for column."""
+        lines = {number: list(self._lines[number]) if number < len(self._lines) else [] for number in wanted}
+        for secret in set(self._secrets):
+            for number in wanted.intersection(range(secret.line, secret.end_line + 1)):
+                start = secret.column if number == secret.line else 0
+                end = secret.end_column if number == secret.end_line else len(lines[number])
+                lines[number][start:end] = "*" * (end - start)
+        return {
+            number: _SECRET.sub(lambda found: found[1] + "*" * len(found[2]), "".join(line)) for number, line in lines.items()
+        }
+
+    def _fault(self, fault: tuple[Place | None, Span, str, str], line: str) -> ConfigFault:
+        place, span, problem, hint = fault
         cut = max(0, span.column - _EXCERPT // 2)
         option = place.option if place else ""
         # An entry of a list or map is explained where the list or map is.
@@ -203,8 +210,7 @@ class Reader:
         style: Style = "plain" if node.plain else "quoted"
         fetched = False
         try:
-            resolved = resolve(node.text, self._base, self._env)
-            self.files.extend(resolved.files)
+            resolved = resolve(node.text, self._base, self._env, self.files)
             fetched = resolved.found
             value = kind.take(resolved.text, "fetched" if fetched else style)
         except BadValueError as wrong:
@@ -218,6 +224,8 @@ class Reader:
         return self._base / value if isinstance(value, Path) else value
 
     def _unknown(self, section: type[Section], place: Place, key: Scalar, value: Node) -> None:
+        if len(self._faults) >= MAX_FAULTS:
+            return  # finding a likely name costs too much to do it for nothing
         here = place if place.option else None
         if key.text in section.later:
             self.blame(here, key.span, f"{quote(key.text)} {NOT_YET}", NOT_YET_HINT)

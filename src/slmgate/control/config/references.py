@@ -20,22 +20,21 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Resolved(NamedTuple):
-    """`found`: something was fetched, so that the text may be a secret. `files`: what was read, absolute."""
+    """`found`: something was fetched, so that the text may be a secret."""
 
     text: str
     found: bool
-    files: tuple[Path, ...]
 
 
-def resolve(text: str, base: Path, env: Mapping[str, str]) -> Resolved:
+def resolve(text: str, base: Path, env: Mapping[str, str], files: list[Path]) -> Resolved:
     """Put in what the references of `text` name. `$${` is a literal `${`; paths are relative to `base`.
 
+    Every file that is asked for is added to `files`, also one that is missing: a watcher waits for it to appear.
     Raises `BadValueError` for a reference that cannot be read or fetched.
     """
     if "${" not in text:
-        return Resolved(text, False, ())
+        return Resolved(text, False)
     parts: list[str] = []
-    files: list[Path] = []
     found = False
     end = 0
     for match in _REFERENCE.finditer(text):
@@ -55,7 +54,7 @@ def resolve(text: str, base: Path, env: Mapping[str, str]) -> Resolved:
             parts.append(_content(name, base / name))
         else:
             raise BadValueError("has a reference of an unknown kind", _meant(match[1]))
-    return Resolved("".join([*parts, text[end:]]), found, tuple(files))
+    return Resolved("".join([*parts, text[end:]]), found)
 
 
 def _meant(inner: str) -> str:

@@ -1,0 +1,205 @@
+"""The rooms of the road, one by one: nanoseconds of each step that a request takes, without a socket.
+
+`python -m bench.rooms [NAME ...]` times each step in loops of about 20 ms, takes the best of several, and subtracts what
+an empty call costs (the calibration, printed too). The ingest is timed whole, over thousands of receipts in a real
+store. It is the only part of the benchmark that imports the product; its requests and answers are those of `wire`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httptools
+import msgspec
+
+from bench import wire
+from slmgate.control.ledger import Ingest
+from slmgate.dataplane.journal import Journal
+from slmgate.dialects import TABLE
+from slmgate.http1 import heads
+from slmgate.policy.decide import decide
+from slmgate.policy.identify import identify
+from slmgate.policy.snapshot import InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
+from slmgate.stores.sql import open_store
+from slmgate.terms import Ask, Intent, Key, Receipt
+
+RECEIPTS = 5000
+"""How many the ingest takes in one go."""
+_NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+Step = Callable[[], object]
+
+
+def loop(step: Step, count: int) -> int:
+    """Nanoseconds of `count` calls."""
+    numbers = range(count)
+    begun = time.perf_counter_ns()
+    for _ in numbers:
+        step()
+    return time.perf_counter_ns() - begun
+
+
+def nanoseconds(step: Step, repeats: int = 7) -> float:
+    """Nanoseconds of one call, the best of `repeats` loops of about 20 ms: what disturbs only ever adds."""
+    count = 1
+    while loop(step, count) < 2_000_000:
+        count *= 4
+    count = max(1, int(count * 20_000_000 / max(1, loop(step, count))))
+    return min(loop(step, count) for _ in range(repeats)) / count
+
+
+def a_receipt(number: int) -> Receipt:
+    return Receipt(
+        id=f"{'b' * 12}-{number:016x}",
+        request_id=f"req-{number:016x}",
+        time=_NOW,
+        method="POST",
+        path=wire.PATH,
+        status=200,
+        verdict="admit",
+        reason="ok",
+        ended="complete",
+        principal="bench",
+        key="k1",
+        dialect="openai",
+        endpoint="chat",
+        model=wire.MODEL,
+        instance="127.0.0.1:9000",
+        prompt_tokens=34,
+        completion_tokens=13,
+        bytes_in=320,
+        bytes_out=500,
+        first_byte_us=900,
+        total_us=1000,
+        attempts=1,
+        address="127.0.0.1",
+        worker=1,
+    )
+
+
+def an_intent(number: int) -> Intent:
+    receipt = a_receipt(number)
+    return Intent(
+        id=receipt.id,
+        request_id=receipt.request_id,
+        time=_NOW,
+        key="k1",
+        principal="bench",
+        team=None,
+        model=wire.MODEL,
+        instance="127.0.0.1:9000",
+        dialect="openai",
+        endpoint="chat",
+        prompt_tokens=34,
+        address="127.0.0.1",
+        worker=1,
+    )
+
+
+def head_fields() -> tuple[bytes, dict[bytes, bytes]]:
+    """The request's head without its empty line, and its fields as llhttp gives them."""
+    head = wire.request(9000, wire.body()).partition(b"\r\n\r\n")[0]
+    lines = head.split(b"\r\n")[1:]
+    return head, {name.strip(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+
+
+class _Parsed:
+    """What httptools calls back; the least that a parse must do."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        pass
+
+
+def steps(directory: Path) -> dict[str, Step]:
+    """Every step of the road by name, ready to be called again and again."""
+    key = Key(id="k1", name="bench", digests=((sha256(wire.SECRET.encode()).digest(), None),))
+    instance = InstanceSpec(id="127.0.0.1:9000", host="127.0.0.1", port=9000)
+    model = ModelSpec(name=wire.MODEL, instances=(instance,))
+    snapshot = Snapshot(SnapshotSpec(generation=1, models=(model,), keys=(key,)))
+    dialect = TABLE["POST", wire.PATH].dialect
+    body, streamed = wire.body(), wire.body(stream=True)
+    ask, stream_ask = (_ask(dialect.read("chat", content, "application/json")) for content in (body, streamed))
+    head, raw = head_fields()
+    fields = {name.lower(): value for name, value in raw.items()}
+    prefix = heads.instance_fields("127.0.0.1", 9000, False, None)
+    answer = wire.answer()
+    event = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
+    scanner = dialect.scanner("chat", stream_ask)
+    answer_fields = {b"content-type": b"application/json", b"content-length": b"321"}
+    framing, date = b"content-length: 321\r\n", b"date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
+    journal = Journal(directory / "journal", "a" * 12, 64 * 1024 * 1024)
+    intent, receipt = an_intent(1), a_receipt(1)
+    request = wire.request(9000, body)
+    encode = msgspec.json.Encoder().encode
+
+    def write_both() -> None:
+        journal.intent(intent)
+        journal.receipt(receipt, True)
+
+    def parse() -> None:
+        httptools.HttpRequestParser(_Parsed()).feed_data(request)
+
+    return {
+        "llhttp parse of the request": parse,
+        "http1.read_request_head": lambda: heads.read_request_head(head, raw, len(raw)),
+        "policy.identify": lambda: identify(snapshot, fields, 1.0),
+        "dialect.read": lambda: dialect.read("chat", body, "application/json"),
+        "policy.decide": lambda: decide(snapshot, key, ask),
+        "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
+        "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
+        "http1.upstream_request": lambda: heads.upstream_request("POST", wire.PATH, fields, prefix, "req-1", body),
+        "http1.answer_head": lambda: heads.answer_head(200, answer_fields, date, "req-1", (0, 900), framing),
+        "dialect.usage": lambda: dialect.usage("chat", answer),
+        "dialect.scanner (made)": lambda: dialect.scanner("chat", stream_ask),
+        "scanner.feed (one event)": lambda: scanner.feed(event),
+        "receipt encoded": lambda: encode(receipt),
+        "journal: intent and receipt": write_both,
+    }
+
+
+def _ask(found: object) -> Ask:
+    if not isinstance(found, Ask):
+        raise SystemExit(f"the benchmark's own request is refused: {found}")
+    return found
+
+
+def ingest(directory: Path) -> float:
+    """Nanoseconds per receipt from journal segments into a SQLite ledger, intents included."""
+    where = directory / "segments"
+    journal = Journal(where, "c" * 12, 16 * 1024 * 1024)
+    for number in range(RECEIPTS):
+        journal.intent(an_intent(number))
+        journal.receipt(a_receipt(number), True)
+    journal.close()
+    store = open_store(directory / "ledger.sqlite")
+    lines: list[Any] = []
+    begun = time.perf_counter_ns()
+    Ingest(store, where, lines.extend).run_once()
+    took = time.perf_counter_ns() - begun
+    store.close()
+    if len(lines) != RECEIPTS:
+        raise SystemExit(f"the ingest took {len(lines)} receipts of {RECEIPTS}")
+    return took / RECEIPTS
+
+
+def main(wanted: list[str]) -> int:
+    empty = nanoseconds(lambda: None)
+    print(f"calibration: an empty call takes {empty:.0f} ns and is subtracted")
+    with tempfile.TemporaryDirectory(prefix="slmgate-rooms-") as name:
+        directory = Path(name)
+        for called, step in steps(directory).items():
+            if not wanted or any(word in called for word in wanted):
+                print(f"{called:36} {max(0.0, nanoseconds(step) - empty):9,.0f} ns")
+        if not wanted or any(word in "control.ledger ingest" for word in wanted):
+            print(f"{'control.ledger ingest, per receipt':36} {ingest(directory):9,.0f} ns")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

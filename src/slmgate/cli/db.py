@@ -1,0 +1,121 @@
+"""`slmgate db`: the store's schema brought up to date, its receipts exported, its file backed up while in use.
+
+`upgrade` and `backup` work on the store itself, running gate or not; `export` reads through the admin API.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import msgspec
+import typer
+
+from slmgate.cli import show
+from slmgate.cli.client import NO, USAGE, AdminClient, AdminOption, CommandFailed, ConfigOption, JsonOption, exits, find, session
+
+if TYPE_CHECKING:
+    from slmgate.control.admin.local import LocalContext
+
+_PAGE = 1000
+
+db = typer.Typer(help="The store of receipts and keys.", no_args_is_help=True)
+
+
+class Format(enum.StrEnum):
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@db.command("upgrade")
+def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Bring the store's schema up to date. `serve` does the same when it starts."""
+    with exits(), _store(config) as context:
+        revision = context.store.revision()
+    typer.echo(show.json_text({"revision": revision}) if as_json else f"the schema is at revision {revision}, the newest")
+
+
+@db.command("backup")
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the whole store into a new file, consistent, while the gate goes on."""
+    with exits(), _store(config) as context:
+        try:
+            context.store.backup(target)
+        except FileExistsError:
+            raise CommandFailed(NO, f"{target} exists already; name a new file.") from None
+        except OSError as error:
+            raise CommandFailed(NO, f"{target} cannot be written: {error.strerror}.") from error
+        size = target.stat().st_size
+    typer.echo(show.json_text({"file": str(target), "bytes": size}) if as_json else f"wrote {target}, {size:,} bytes")
+
+
+@db.command("export")
+def export(
+    format: Annotated[Format, typer.Option("--format", help="JSON lines or CSV.")] = Format.JSONL,
+    since: Annotated[str | None, typer.Option("--since", help="A duration back from now (30d), a day, or a time (UTC).")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="As --since.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="A new file instead of stdout.")] = None,
+    config: ConfigOption = None,
+    admin: AdminOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every receipt, oldest first."""
+    kind = Format.JSONL if as_json else format
+    with session(config, admin) as client, _output(output) as out:
+        for number, page in enumerate(_pages(client, since, until)):
+            if kind is Format.JSONL:
+                out.writelines(msgspec.json.encode(receipt).decode() + "\n" for receipt in page)
+                continue
+            columns = list(page[0])
+            text = show.csv_text(columns, ([receipt[name] for name in columns] for receipt in page))
+            out.write(text if number == 0 else text.partition("\n")[2])
+
+
+def _pages(client: AdminClient, since: str | None, until: str | None) -> Iterator[list[dict[str, Any]]]:
+    cursor: int | None = 0
+    while cursor is not None:
+        answer = client.get("/api/v1/receipts", {"since": since, "until": until, "limit": _PAGE, "after": cursor})
+        if answer["receipts"]:
+            yield [entry["receipt"] for entry in answer["receipts"]]
+        cursor = answer["next"]
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CommandFailed(NO, f"{path} cannot be made: {error.strerror}.") from error
+    with os.fdopen(file, "w", encoding="utf-8") as out:
+        yield out
+
+
+@contextmanager
+def _store(config: Path | None) -> Iterator[LocalContext]:
+    from slmgate.control.admin.local import STORE_FAULTS, LocalContext
+
+    place = find(config, None)
+    if place.state_dir is None:
+        raise CommandFailed(USAGE, "This needs the state directory; name the configuration with -c.")
+    try:
+        context = LocalContext(place.state_dir)
+        yield context
+        context.store.close()
+    except STORE_FAULTS as error:
+        raise CommandFailed(NO, str(error)) from error
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(db, name="db")

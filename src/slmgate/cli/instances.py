@@ -1,0 +1,40 @@
+"""`slmgate instances`: the servers behind the gate and what each carries now.
+
+Only a running gate knows; the figures are those of its workers' last second.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from slmgate.cli import show
+from slmgate.cli.client import UNREACHABLE, AdminOption, CommandFailed, ConfigOption, JsonOption, session
+
+instances = typer.Typer(help="The servers behind the gate.", no_args_is_help=True)
+
+
+@instances.callback()
+def _group() -> None:
+    pass  # with this, one command is still a group
+
+
+@instances.command("list")
+def list_instances(config: ConfigOption = None, admin: AdminOption = None, as_json: JsonOption = False) -> None:
+    """Every instance: its model, whether it is used, requests in flight and waiting."""
+    with session(config, admin) as client:
+        status = client.get("/api/v1/status")
+        if not status["running"]:
+            raise CommandFailed(UNREACHABLE, "No gate runs here, so nothing is known of instances; `slmgate serve` starts one.")
+    rows = status["instances"]
+    if as_json:
+        typer.echo(show.json_text(rows))
+        return
+    shown = [
+        [row["model"], row["id"], "healthy" if row["healthy"] else "passed over", row["in_flight"], row["waiting"]]
+        for row in rows
+    ]
+    show.table(("model", "instance", "state", "in flight", "waiting"), shown, ("in flight", "waiting"))
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(instances, name="instances")

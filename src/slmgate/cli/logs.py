@@ -1,0 +1,74 @@
+"""`slmgate logs`: receipts as they were, or as they come with `-f`, one line each.
+
+It reads the ledger through the admin API, so it shows what every worker did, and nothing that is not yet in the ledger.
+Prompts and answers are in no receipt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from slmgate.cli import show
+from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOption, session
+
+POLL_SECONDS = 0.5
+_PAGE = 1000
+
+
+def logs(
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    client: Annotated[str | None, typer.Option("--client", help="Only this client's.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None,
+    status: Annotated[int | None, typer.Option("--status", help="Only answers with this HTTP status.")] = None,
+    request: Annotated[str | None, typer.Option("--request", metavar="ID", help="Only this request.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="A duration back from now (2h), a day, or a time (UTC).")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=_PAGE, help="How many of the newest to begin with.")] = 20,
+    config: ConfigOption = None,
+    admin: AdminOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The newest receipts, oldest first."""
+    query = {"client": client, "model": model, "status": status, "request_id": request, "since": since}
+    with session(config, admin) as gate:
+        for receipt in receipts(gate, query, limit, follow):
+            typer.echo(msgspec.json.encode(receipt).decode() if as_json else line(receipt))
+
+
+def receipts(gate: AdminClient, query: Mapping[str, object], limit: int, follow: bool) -> Iterator[dict[str, Any]]:
+    """The newest `limit` receipts, oldest first; then, to `follow`, each that comes, for ever."""
+    page = gate.get("/api/v1/receipts", {**query, "limit": limit})["receipts"]
+    yield from (entry["receipt"] for entry in reversed(page))
+    cursor = page[0]["cursor"] if page else 0
+    while follow:
+        page = gate.get("/api/v1/receipts", {**query, "limit": _PAGE, "after": cursor})["receipts"]
+        for entry in page:
+            cursor = entry["cursor"]
+            yield entry["receipt"]
+        if not page:
+            time.sleep(POLL_SECONDS)
+
+
+def line(receipt: Mapping[str, Any]) -> str:
+    """One receipt for a person: when, what came of it, whose, which model, tokens, and how long it took."""
+    tokens = f"{receipt['prompt_tokens']}+{receipt['completion_tokens']}{'~' if receipt['estimated'] else ''}"
+    parts = (
+        receipt["time"][:23].rstrip("Z") + "Z",
+        f"{receipt['status'] or '-':>3}",
+        receipt["principal"] or "-",
+        receipt["model"] or "-",
+        receipt["endpoint"] or receipt["path"] or "-",
+        receipt["reason"] if receipt["ended"] in ("complete", "refused") else f"{receipt['reason']} {receipt['ended']}",
+        f"{tokens} tokens",
+        f"{receipt['total_us'] / 1000:.1f} ms",
+        receipt["request_id"],
+    )
+    return "  ".join(show.visible(part) for part in parts)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("logs")(logs)

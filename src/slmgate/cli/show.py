@@ -1,0 +1,68 @@
+"""How commands show data: tables, CSV and JSON, safe for the terminal and the spreadsheet that read them.
+
+Texts in receipts come from clients, so none reaches a terminal with its control characters or a spreadsheet as a
+formula. This module knows no command and no API.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# with the full-width forms, which some spreadsheets take for the same
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def json_text(data: Any) -> str:
+    """Indented JSON, for people and programs."""
+    return msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+
+
+def visible(value: object) -> str:
+    """The value as text, with what a terminal would obey or hide replaced; None is empty."""
+    text = "" if value is None else str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        character if not unicodedata.category(character).startswith(("C", "Zl", "Zp")) else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[str] = ()) -> None:
+    """Print a table, the columns in `numbers` set to the right. Piped, it is as wide as it must be."""
+    right = frozenset(numbers)
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else visible(cell)) for cell in row))
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(width=500, highlight=False, color_system=None)
+    console.print(made)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV (RFC 4180, with bare line feeds). A text that a spreadsheet would compute is quoted with an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([guarded(cell) for cell in row] for row in rows)
+    return out.getvalue()
+
+
+def guarded(cell: object) -> object:
+    """The cell so that no spreadsheet takes it for a formula; numbers and empty cells stay what they are."""
+    if cell is None:
+        return ""
+    if isinstance(cell, str) and cell.lstrip(" ").startswith(_FORMULA_STARTS):
+        return "'" + cell
+    return cell

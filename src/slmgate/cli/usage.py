@@ -1,0 +1,60 @@
+"""`slmgate usage`: requests and tokens by client, model, day and more, as a table, CSV or JSON.
+
+The sums are made behind the admin API from the ledger's receipts; this file only asks and shows.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from slmgate.cli import show
+from slmgate.cli.client import AdminOption, ConfigOption, JsonOption, session
+
+FIGURES = ("requests", "refused", "errors", "prompt_tokens", "completion_tokens", "total_tokens")
+
+
+class Format(enum.StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def usage(
+    by: Annotated[str, typer.Option("--by", help="Groups, with commas: client, team, model, day ...")] = "client,model",
+    since: Annotated[str, typer.Option("--since", help="A duration back from now (30d), a day, or a time (UTC).")] = "30d",
+    until: Annotated[str | None, typer.Option("--until", help="As --since; up to now by default.")] = None,
+    format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+    config: ConfigOption = None,
+    admin: AdminOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Requests, refusals, errors and tokens from the ledger, and the share of tokens that had to be estimated."""
+    with session(config, admin) as client:
+        report = client.get("/api/v1/usage", {"by": by, "since": since, "until": until})
+    groups = report["by"]
+    columns = [*groups, *FIGURES, "estimated_share"]
+    if as_json or format is Format.JSON:
+        typer.echo(show.json_text(report))
+        return
+    rows = [[*(row["group"][name] for name in groups), *(row[name] for name in FIGURES)] for row in report["rows"]]
+    shares = [row["estimated_share"] for row in report["rows"]]
+    if format is Format.CSV:
+        typer.echo(show.csv_text(columns, ([*row, share] for row, share in zip(rows, shares, strict=True))), nl=False)
+        return
+    if not rows:
+        typer.echo("no requests in this time")
+        return
+    titles = [*groups, "requests", "refused", "errors", "prompt", "completion", "total tokens", "estimated"]
+    shown = [[*row, f"{share:.0%}"] for row, share in zip(rows, shares, strict=True)]
+    if groups and len(rows) > 1:
+        sums = [sum(row[len(groups) + place] for row in rows) for place in range(len(FIGURES))]
+        estimated = sum(share * row[-1] for row, share in zip(rows, shares, strict=True))
+        shown.append(["all", *[""] * (len(groups) - 1), *sums, f"{estimated / sums[-1]:.0%}" if sums[-1] else "0%"])
+    show.table(titles, shown, titles[len(groups) :])
+
+
+def register(app: typer.Typer) -> None:
+    app.command("usage")(usage)

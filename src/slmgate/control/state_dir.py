@@ -1,0 +1,30 @@
+"""The state directory: the names of what lies in it, and whether a running gate owns it.
+
+Everything that must outlive a restart is here. This module opens nothing but the lock, and is cheap to import for
+commands that only want to know whom to ask.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+LEDGER_FILE = "ledger.sqlite3"
+LOCK_FILE = "serve.lock"
+JOURNAL_DIR = "journal"
+
+
+def is_served(state_dir: Path) -> bool:
+    """Whether a gate owns this state directory: it holds the lock for as long as it lives. Raises OSError (not ours to read)."""
+    try:
+        lock = os.open(state_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False

@@ -1,0 +1,66 @@
+"""`slmgate check`: exit codes, text and data.
+
+What is a fault is tested with the configuration room.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from slmgate.cli import check
+
+RIGHT = 'models: {m: {instances: [{url: "http://h:1"}]}}\n'
+WRONG = RIGHT + "workers: 0\nbogus: 1\n"
+
+
+def app() -> typer.Typer:
+    made = typer.Typer()
+    check.register(made)
+    made.callback()(lambda: None)
+    return made
+
+
+def run(tmp_path: Path, text: str, *arguments: str) -> tuple[int, str]:
+    path = tmp_path / "slmgate.yaml"
+    path.write_text(text)
+    result = CliRunner().invoke(app(), ["check", "-c", str(path), *arguments])
+    return result.exit_code, result.stdout.replace(str(tmp_path), "DIR")
+
+
+def test_right(tmp_path: Path) -> None:
+    assert run(tmp_path, RIGHT) == (0, "DIR/slmgate.yaml is right: 1 model, 1 instance, 0 declared keys\n")
+
+
+def test_wrong(tmp_path: Path) -> None:
+    code, output = run(tmp_path, WRONG)
+    assert code == 1
+    assert "DIR/slmgate.yaml:2:10: workers:" in output
+    assert output.endswith("\n2 faults\n")
+
+
+def test_json(tmp_path: Path) -> None:
+    code, output = run(tmp_path, RIGHT, "--json")
+    assert (code, json.loads(output)) == (0, {"file": "DIR/slmgate.yaml", "ok": True, "faults": []})
+    code, output = run(tmp_path, WRONG, "--json")
+    report = json.loads(output)
+    assert (code, report["ok"]) == (1, False)
+    assert [(fault["line"], fault["column"]) for fault in report["faults"]] == [(2, 10), (3, 1)]
+
+
+def test_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["check"], ["check", "-c", "none.yaml"], ["check", "-c", "."], ["check", "--bogus"]):
+        result = CliRunner().invoke(app(), arguments)
+        assert result.exit_code == 2
+    assert "slmgate init" in CliRunner().invoke(app(), ["check"]).stderr
+
+
+def test_the_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("slmgate.yaml").write_text(RIGHT)
+    assert CliRunner().invoke(app(), ["check"]).stdout.startswith("slmgate.yaml is right")

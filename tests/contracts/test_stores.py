@@ -1,0 +1,248 @@
+"""What every store must do, in one suite: SQLite here, and PostgreSQL when `SLMGATE_TEST_POSTGRES` gives a URL.
+
+A store's own file tests only what is its own. Each test begins with an empty store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from slmgate.stores import schema
+from slmgate.stores.base import (
+    USAGE_GROUPS,
+    AuditRecord,
+    Batch,
+    KeyRecord,
+    KeySecret,
+    NameTaken,
+    ReceiptFilter,
+    Store,
+    UsageRow,
+)
+from slmgate.stores.sql import open_store
+from tests.tools.journal_writer import NOON, make_intent, make_receipt
+
+POSTGRES = os.environ.get("SLMGATE_TEST_POSTGRES")
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "sqlite":
+        where: Path | str = tmp_path / "ledger.db"
+    else:
+        where = str(POSTGRES)
+        url = sa.make_url(where).set(drivername="postgresql+psycopg")
+        with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+            schema.metadata.drop_all(connection)
+            connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+    store = open_store(where)
+    yield store
+    store.close()
+
+
+def change(action: str = "key.create", target: str = "k1") -> AuditRecord:
+    return AuditRecord(time=NOON, actor="admin", action=action, target=target, detail={"name": "bot"})
+
+
+def key(id: str = "k1", name: str = "bot", **fields: object) -> KeyRecord:
+    return KeyRecord(id=id, name=name, created=NOON, **fields)  # type: ignore[arg-type]  # fields as the test gives them
+
+
+def write(store: Store, *ids: str, **fields: object) -> None:
+    store.write(Batch(receipts=[make_receipt(id, **fields) for id in ids]))
+
+
+EVERYTHING = {
+    "request_id": "mine", "time": datetime(2026, 11, 20, 1, 2, 3, 456789, tzinfo=UTC), "reason": "rate_limit_exceeded",
+    "verdict": "refuse", "ended": "refused", "status": 429, "stream": True, "estimated": True, "bytes_in": 1, "bytes_out": 2,
+    "queue_us": 3, "first_byte_us": 4, "total_us": 5, "attempts": 0, "address": "2001:db8::1", "worker": 6, "key": None, "team": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", [{}, EVERYTHING, {"path": "/é\u202e'\";--"}])
+def test_a_receipt_comes_back_as_it_was(store: Store, fields: dict[str, object]) -> None:
+    write(store, "r1", **fields)
+    assert store.receipt("r1") == make_receipt("r1", **fields)
+
+
+def test_a_receipt_is_written_once(store: Store) -> None:
+    write(store, "r1", status=200)
+    write(store, "r1", "r2", "r2", status=500)
+    assert [(each.id, each.status) for each in store.all_receipts(ReceiptFilter())] == [("r1", 200), ("r2", 500)]
+
+
+def test_a_receipt_is_found_by_the_clients_name_for_it(store: Store) -> None:
+    write(store, "r1", "r2", request_id="mine")
+    write(store, "r3")
+    assert [found and found.id for found in map(store.receipt, ("mine", "r1", "r3", "none"))] == ["r2", "r1", "r3", None]
+    assert [each.receipt.id for each in store.receipts(ReceiptFilter(request_id="mine"), 9)] == ["r2", "r1"]
+    assert [each.receipt.id for each in store.receipts(ReceiptFilter(request_id="r3"), 9)] == ["r3"]
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, 2**63, 10**30, -(10**30)])
+def test_a_number_too_large_is_bent(store: Store, value: int) -> None:
+    write(store, "r1", completion_tokens=value)
+    found = store.receipt("r1")
+    assert found is not None
+    assert found.completion_tokens == max(1 - 2**63, min(2**63 - 1, value))
+
+
+def test_a_text_with_nul_is_kept_somehow(store: Store) -> None:
+    write(store, "r1", path="/a\0b")
+    found = store.receipt("r1")
+    assert found is not None
+    assert found.path in ("/a\0b", "/a\ufffdb")
+
+
+def test_intents_and_positions(store: Store) -> None:
+    store.write(Batch(opened=[make_intent("r1"), make_intent("r2", address="::1")], positions={"a": 64, "b": 128}))
+    store.write(Batch(opened=[make_intent("r2", model="other")], closed=["r1", "none"], positions={"a": 640}, forgotten=["b", "c"]))
+    assert store.open_intents() == [make_intent("r2", address="::1")]
+    assert store.positions() == {"a": 640}
+    store.make_durable()
+
+
+def test_an_empty_batch(store: Store) -> None:
+    store.write(Batch())
+    assert store.positions() == {}
+    assert store.open_intents() == []
+    assert list(store.all_receipts(ReceiptFilter())) == []
+
+
+def test_paging_meets_every_receipt_once(store: Store) -> None:
+    write(store, *(f"r{number}" for number in range(7)))
+    down, before = [], None
+    while page := store.receipts(ReceiptFilter(), 3, before=before):
+        down += [each.receipt.id for each in page]
+        before = page[-1].seq
+    up, after = [], 0
+    while page := store.receipts(ReceiptFilter(), 3, after=after):
+        up += [each.receipt.id for each in page]
+        after = page[-1].seq
+    assert up == [f"r{number}" for number in range(7)]
+    assert down == up[::-1]
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        (ReceiptFilter(), ["a", "b", "c"]),
+        (ReceiptFilter(client="eve"), ["b"]),
+        (ReceiptFilter(client="Eve"), []),
+        (ReceiptFilter(team="blue"), ["b"]),
+        (ReceiptFilter(key="k9"), ["b"]),
+        (ReceiptFilter(model="m2"), ["b"]),
+        (ReceiptFilter(instance="i2"), ["b"]),
+        (ReceiptFilter(endpoint="embeddings"), ["b"]),
+        (ReceiptFilter(status=429), ["b"]),
+        (ReceiptFilter(verdict="refuse"), ["b"]),
+        (ReceiptFilter(reason="full"), ["b"]),
+        (ReceiptFilter(ended="refused"), ["b"]),
+        (ReceiptFilter(since=NOON + DAY), ["c"]),
+        (ReceiptFilter(since=NOON + DAY + timedelta(microseconds=1)), []),
+        (ReceiptFilter(until=NOON), []),
+        (ReceiptFilter(until=NOON + timedelta(microseconds=1)), ["a", "b"]),
+        (ReceiptFilter(status=429, client="bot"), []),
+    ],
+)
+def test_filters(store: Store, which: ReceiptFilter, expected: list[str]) -> None:
+    write(store, "a")
+    write(
+        store, "b", principal="eve", team="blue", key="k9", model="m2", instance="i2", endpoint="embeddings", status=429,
+        verdict="refuse", reason="full", ended="refused",
+    )  # fmt: skip
+    write(store, "c", time=NOON + DAY)
+    assert [each.id for each in store.all_receipts(which)] == expected
+
+
+def row(group: tuple[str, ...], requests: int, refused: int, errors: int, tokens: tuple[int, int, int]) -> UsageRow:
+    return UsageRow(
+        group=group, requests=requests, refused=refused, errors=errors,
+        prompt_tokens=tokens[0], completion_tokens=tokens[1], estimated_tokens=tokens[2],
+    )  # fmt: skip
+
+
+def some_usage(store: Store) -> None:
+    write(store, "a", "b")
+    write(store, "c", estimated=True, ended="client_left", status=200)
+    write(store, "d", status=429, verdict="refuse", ended="refused", principal="eve")
+    write(store, "e", status=502, ended="upstream_error", model="m2", completion_tokens=0, time=NOON + 12 * timedelta(hours=1))
+    write(store, "f", status=0, ended="unknown", team=None, model="m2", time=NOON + 30 * DAY)
+
+
+def test_usage_as_a_whole(store: Store) -> None:
+    assert store.usage([], ReceiptFilter()) == []
+    some_usage(store)
+    assert store.usage([], ReceiptFilter()) == [row((), 6, 1, 2, (35, 20, 12))]
+
+
+def test_usage_by_groups(store: Store) -> None:
+    some_usage(store)
+    assert store.usage(["client", "model"], ReceiptFilter()) == [
+        row(("bot", "m2"), 2, 0, 2, (14, 5, 0)),
+        row(("bot", "smollm2"), 3, 0, 0, (21, 15, 12)),
+        row(("eve", "smollm2"), 1, 1, 0, (0, 0, 0)),
+    ]
+    assert [(each.group, each.requests) for each in store.usage(["team"], ReceiptFilter())] == [(("",), 1), (("acme",), 5)]
+    assert store.usage(["client"], ReceiptFilter(client="eve"))[0].requests == 1
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("hour", ["2026-11-20T12:00Z", "2026-11-21T00:00Z", "2026-12-20T12:00Z"]),
+        ("day", ["2026-11-20", "2026-11-21", "2026-12-20"]),
+        ("month", ["2026-11", "2026-12"]),
+    ],
+)
+def test_usage_by_time(store: Store, by: str, groups: list[str]) -> None:
+    some_usage(store)
+    found = store.usage([by], ReceiptFilter())
+    assert [each.group[0] for each in found] == groups
+    assert sum(each.requests for each in found) == 6
+
+
+def test_usage_by_everything_at_once(store: Store) -> None:
+    some_usage(store)
+    assert sum(each.requests for each in store.usage(list(USAGE_GROUPS), ReceiptFilter())) == 6
+
+
+def test_keys(store: Store) -> None:
+    first = key(team="acme", roles=("a", "b"), expires=NOON + DAY, secrets=(KeySecret(b"1" * 32, NOON), KeySecret(b"2" * 32, NOON + DAY, NOON)))
+    store.save_key(first, change())
+    store.save_key(key("k2", "other", disabled=True), change())
+    assert store.keys() == [first, key("k2", "other", disabled=True)]
+    second = key(secrets=(KeySecret(b"3" * 32, NOON),))
+    store.save_key(second, change("key.rotate"))
+    assert store.keys()[0] == second
+
+
+def test_a_name_is_taken_until_its_key_is_revoked(store: Store) -> None:
+    store.save_key(key("k1", "bot"), change())
+    with pytest.raises(NameTaken, match="bot"):
+        store.save_key(key("k2", "bot"), change())
+    assert [each.id for each in store.keys()] == ["k1"]
+    assert len(store.audit(9)) == 1
+    store.save_key(key("k1", "bot", revoked=NOON), change("key.revoke"))
+    store.save_key(key("k2", "bot"), change())
+    assert [each.id for each in store.keys()] == ["k1", "k2"]
+
+
+def test_the_audit_log(store: Store) -> None:
+    for number in range(5):
+        store.append_audit(change("reload", f"t{number}"))
+    newest = store.audit(2)
+    assert [each.target for each in newest] == ["t4", "t3"]
+    assert (newest[0].time, newest[0].actor, newest[0].detail) == (NOON, "admin", {"name": "bot"})
+    assert [each.target for each in store.audit(9, before=newest[-1].id)] == ["t2", "t1", "t0"]
+
+
+def test_revision(store: Store) -> None:
+    assert store.revision() == "0001"

@@ -1,0 +1,142 @@
+"""What is SQLite's own in the SQL store: its file, its locks, its faults, its backup. The rest is in tests/contracts.
+
+A full disk is a file that may not grow; a busy database is another connection's transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from slmgate.stores import sql
+from slmgate.stores.base import Batch, LedgerUnavailable, NotOffered, ReceiptFilter
+from slmgate.stores.sql import SqlStore, open_store
+from tests.tools.journal_writer import make_receipt
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+def modes(path: Path) -> set[int]:
+    return {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+
+
+def test_its_files_are_its_owners_only(path: Path) -> None:
+    path.touch(0o644)
+    store = open_store(path)
+    store.write(Batch(receipts=[make_receipt("r1")]))
+    assert {file.name for file in path.parent.iterdir()} >= {"ledger.db", "ledger.db-wal"}
+    assert modes(path) == {0o600}
+    assert repr(store) == "<SqlStore sqlite>"
+
+
+@pytest.mark.parametrize(("full", "level"), [(False, 1), (True, 2)])
+def test_pragmas(path: Path, full: bool, level: int) -> None:
+    store = open_store(path, full_sync=full)
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
+
+
+def test_reopening_keeps_what_is_there(path: Path) -> None:
+    store = open_store(path)
+    store.write(Batch(receipts=[make_receipt("r1")], positions={"a": 1}))
+    store.make_durable()
+    store.close()
+    assert open_store(path).positions() == {"a": 1}
+
+
+def test_make_durable_without_a_log(path: Path) -> None:
+    store = open_store(path)
+    store.close()  # the last connection takes the log with it
+    SqlStore(store._engine, path).make_durable()
+
+
+def test_where_no_file_can_be(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="state_dir"):
+        open_store(tmp_path / "none" / "ledger.db")
+
+
+def test_a_file_that_is_no_database(path: Path) -> None:
+    path.write_bytes(b"not a database, and longer than a header of one" * 10)
+    with pytest.raises(LedgerUnavailable, match="not a database"):
+        open_store(path)
+
+
+def test_a_full_disk_writes_nothing_and_passes(path: Path) -> None:
+    store = open_store(path)
+    with store._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    batch = Batch(receipts=[make_receipt(f"r{number}") for number in range(100)], positions={"a": 9})
+    with pytest.raises(LedgerUnavailable, match="full"):
+        store.write(batch)
+    assert store.positions() == {}
+    assert list(store.all_receipts(ReceiptFilter())) == []
+    with store._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=100000")
+    store.write(batch)
+    assert store.positions() == {"a": 9}
+
+
+def test_a_busy_database(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_BUSY_TIMEOUT", 0)
+    store = open_store(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerUnavailable, match="locked"):
+        store.write(Batch(receipts=[make_receipt("r1")]))
+    assert list(store.all_receipts(ReceiptFilter())) == []  # readers are not kept out
+    other.execute("ROLLBACK")
+    store.write(Batch(receipts=[make_receipt("r1")]))
+
+
+def test_a_reader_does_not_keep_a_writer_out(path: Path) -> None:
+    store = open_store(path)
+    store.write(Batch(receipts=[make_receipt("r1")]))
+    reading = store.all_receipts(ReceiptFilter())
+    next(reading)
+    store.write(Batch(receipts=[make_receipt("r2")]))
+
+
+def test_backup(path: Path, tmp_path: Path) -> None:
+    store = open_store(path)
+    store.write(Batch(receipts=[make_receipt("r1")]))
+    target = tmp_path / "copy.db"
+    store.backup(target)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [each.id for each in open_store(target).all_receipts(ReceiptFilter())] == ["r1"]
+    with pytest.raises(FileExistsError):
+        store.backup(target)
+
+
+def test_a_backup_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
+    store = open_store(path)
+    store.close()
+    path.write_bytes(b"not a database, and longer than a header of one" * 10)
+    with pytest.raises(LedgerUnavailable, match="backup"):
+        store.backup(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_postgresql_backs_itself_up(path: Path, tmp_path: Path) -> None:
+    store = open_store(path)
+    store._path = None
+    with pytest.raises(NotOffered, match="pg_dump"):
+        store.backup(tmp_path / "copy.db")
+    store.make_durable()
+
+
+def test_the_insert_is_by_position_for_postgresql_too() -> None:
+    engine = pytest.importorskip("psycopg", reason="the postgres extra is not installed") and sql._postgresql_engine("postgresql://h/d")
+    text = sql._compiled_receipt_insert(engine, sql.postgresql_insert)
+    assert "ON CONFLICT (id) DO NOTHING" in text
+    assert "%(" not in text
+    assert text.count("%s") == len(sql.RECEIPT_FIELDS)
