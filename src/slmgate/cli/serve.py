@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The configuration file; slmgate.yaml if absent.")] = None,
-    upstream: Annotated[str | None, typer.Option(help="Serve this instance without any file, e.g. http://127.0.0.1:8000.")] = None,
+    upstream: Annotated[
+        str | None, typer.Option(help="Serve this instance without any file, e.g. http://127.0.0.1:8000.")
+    ] = None,
     model: Annotated[list[str] | None, typer.Option(help="With --upstream: its model, instead of asking it.")] = None,
     engine: Annotated[str | None, typer.Option(help="With --upstream: its engine, instead of asking it.")] = None,
 ) -> None:

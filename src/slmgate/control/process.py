@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-
 import shutil
 import signal
 import socket
 import sys
 import threading
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +62,7 @@ class Control:
         self.keyring = Keyring(self.store)
         self.admin_keys = AdminKeys(self._state_dir)
         self.publisher = Publisher(config, self.keyring.as_terms, log.info)
-        self.keyring.on_change.append(lambda: self._loop.call_soon_threadsafe(self.publisher.keys_changed))
+        self.keyring.on_change.append(self._keys_changed)
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / "journal", self.access_log.write)
 
@@ -122,6 +120,10 @@ class Control:
         return faults
 
     # -- life
+
+    def _keys_changed(self) -> None:
+        """Called in whatever thread changed a key."""
+        self._loop.call_soon_threadsafe(self.publisher.keys_changed)
 
     def _keep_last_good(self) -> None:
         """A copy of the file in force: what a control process that is started again falls back to."""

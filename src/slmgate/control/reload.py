@@ -108,4 +108,7 @@ class Publisher:
         if unapplied:
             self._say(f"in force after a restart only: {', '.join(unapplied)}")
         workers = len(self._peers)
-        self._say(f"configuration in force on {workers} worker{'s' if workers != 1 else ''}" + ("" if settled else ", not confirmed by all yet"))
+        self._say(
+            f"configuration in force on {workers} worker{'s' if workers != 1 else ''}"
+            + ("" if settled else ", not confirmed by all yet")
+        )

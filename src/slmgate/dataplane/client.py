@@ -175,7 +175,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport.write(data)
 
     def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
-        """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole, so the line is closed behind it."""
+        """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole: the line is closed behind it."""
         self.exchange = None
         if self.state is CLOSED or self._transport is None:
             return
@@ -213,7 +213,7 @@ class ClientConnection(asyncio.Protocol):
                     goes_on = self._read_body()
                 else:
                     goes_on = self._skip_body() if state is SKIP else False
-        except Exception:  # a fault of our own costs this request, with a 500 and a receipt, and no other one
+        except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a 500 and a receipt, and no other
             self._worker.report_fault()
             if self.exchange is None:
                 self._abort()
@@ -381,7 +381,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_bytes(self, refuse: Refuse) -> bool:
         """What came is no request that can be read in one way: say so and close; where the next would begin is not known."""
-        exchange = self.exchange = Exchange(self, self._worker, None)
+        exchange = self.exchange = Exchange(self, self._worker)
         exchange.keep_alive = False
         self._backlog = b""
         exchange.refuse(refuse)

@@ -162,7 +162,10 @@ class Exchange:
             self._recorded = False
             self._answer_self(204, b"", b"allow: %b\r\n" % _allow(allowed))
         elif method not in allowed:
-            self.refuse(Refuse("method_not_allowed", f"{path} takes {' and '.join(allowed)}, not {method}."), b"allow: %b\r\n" % _allow(allowed))
+            self.refuse(
+                Refuse("method_not_allowed", f"{path} takes {' and '.join(allowed)}, not {method}."),
+                b"allow: %b\r\n" % _allow(allowed),
+            )
         else:
             self._recorded = False
             if path == "/healthz" or self.worker.ready():
@@ -191,7 +194,9 @@ class Exchange:
             return
         self._model = model
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
-            self.refuse(Refuse("accounting_unavailable", "The gate cannot record work at the moment. Try again soon.", retry_after=5))
+            self.refuse(
+                Refuse("accounting_unavailable", "The gate cannot record work at the moment. Try again soon.", retry_after=5)
+            )
             return
         self._pool = pool = worker.pools.models[model.name]
         self.deadline = self._started + model.queue_timeout
@@ -259,9 +264,7 @@ class Exchange:
         self._connection = connection
         self.deadline = now + model.first_byte_timeout
         body = route.dialect.patch(route.endpoint, ask, self._body, instance.spec.upstream_model)
-        connection.ask(
-            self, upstream_request(route.method, route.path, self.head.fields, instance.fields, self.request_id, body)
-        )
+        connection.ask(self, upstream_request(route.method, route.path, self.head.fields, instance.fields, self.request_id, body))
 
     def connect_failed(self, instance: Instance, why: str) -> None:
         if self.wants(instance):

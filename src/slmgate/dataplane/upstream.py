@@ -124,7 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         try:
             self._answer(exchange, data)
-        except Exception:  # a fault of our own costs this request, with a receipt, and no other one
+        except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a receipt, and no other
             self.retire()
             exchange.worker.report_fault()
             exchange.gate_failed()

@@ -173,9 +173,9 @@ class Worker:
             if int(wall) != self._second:
                 self._second = int(wall)
                 self._each_second(now, wall)
-            if not self._servers and not self.draining and self.snapshot.generation:
-                if len(self._connections) < self._most_connections() * 0.95:
-                    await self._accept()
+            paused = not self._servers and not self.draining and self.snapshot.generation > 0
+            if paused and len(self._connections) < self._most_connections() * 0.95:
+                await self._accept()
 
     def _each_second(self, now: float, wall: float) -> None:
         self.date = date_line(wall)

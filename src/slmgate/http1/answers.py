@@ -21,7 +21,9 @@ def date_line(now: float) -> bytes:
     return b"date: %b\r\n" % formatdate(now, usegmt=True).encode()
 
 
-def answer(status: int, body: bytes, date: bytes, *, fields: bytes = b"", request_id: str = "", content_type: bytes = JSON) -> bytes:
+def answer(
+    status: int, body: bytes, date: bytes, *, fields: bytes = b"", request_id: str = "", content_type: bytes = JSON
+) -> bytes:
     """A whole answer of the gate's own. `fields` are further header lines, each with its line end.
 
     204 has neither body nor length (RFC 9110 section 8.6).

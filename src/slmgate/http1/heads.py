@@ -14,7 +14,15 @@ import msgspec
 
 from slmgate.terms import Refuse
 
-REQUEST_FIELDS_PASSED = (b"content-type", b"accept", b"user-agent", b"anthropic-version", b"anthropic-beta", b"traceparent", b"tracestate")
+REQUEST_FIELDS_PASSED = (
+    b"content-type",
+    b"accept",
+    b"user-agent",
+    b"anthropic-version",
+    b"anthropic-beta",
+    b"traceparent",
+    b"tracestate",
+)
 """The only request fields that an instance sees from a client. No credential, cookie, address or coding is among them."""
 
 ANSWER_FIELDS_PASSED = (b"content-type", b"cache-control", b"content-disposition", b"content-language", b"retry-after")
@@ -25,7 +33,17 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)"
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 _ONCE = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"api-key", b"content-type", b"expect", b"x-request-id")
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"content-type",
+        b"expect",
+        b"x-request-id",
+    )
 )
 
 STATUS_LINES: dict[int, bytes] = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
@@ -104,9 +122,7 @@ def sane_request_id(value: bytes | None) -> str | None:
     return value.decode() if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
-def upstream_request(
-    method: str, path: str, fields: Mapping[bytes, bytes], prefix: bytes, request_id: str, body: bytes
-) -> bytes:
+def upstream_request(method: str, path: str, fields: Mapping[bytes, bytes], prefix: bytes, request_id: str, body: bytes) -> bytes:
     """A whole request for an instance. `prefix` is that instance's own fields, made once by `instance_fields`."""
     passed = b""
     for name in REQUEST_FIELDS_PASSED:

@@ -19,7 +19,7 @@ _LENGTH = Struct("!I")
 MAX_MESSAGE = 256 * 1024 * 1024
 RECONNECT_SECONDS = 0.1
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Message)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def pack(message: Message) -> bytes:

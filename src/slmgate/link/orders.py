@@ -9,8 +9,9 @@ import msgspec
 
 
 class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """`listeners`, `beats` and `lifeline` are file descriptors; `link` and `journal` are paths; `sync` is seconds or None for never.
+    """`listeners`, `beats` and `lifeline` are file descriptors; `link` and `journal` are paths.
 
+    `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing.
     """
 

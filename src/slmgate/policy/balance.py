@@ -17,7 +17,7 @@ class Candidate(Protocol):
     weight: int
     max_in_flight: int | None
     down_until: float
-    served: int
+    served: float
 
 
 def choose(strategy: str, candidates: Sequence[Candidate], now: float, tried: Collection[Candidate] = ()) -> int | None:
