@@ -14,17 +14,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import uvicorn
-from watchfiles import awatch
 
 from slmgate.control.access_log import AccessLog
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
-from slmgate.control.config import Config, ConfigError, ConfigFault, load_text
+from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.keyring import Keyring
 from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key
@@ -37,6 +36,7 @@ from slmgate.stores.base import LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 
 BEAT_SECONDS = 0.25
+WATCH_SECONDS = 0.5
 INGEST_SECONDS = 0.2
 LEDGER_FILE = "ledger.sqlite3"
 LAST_GOOD = "last-good.yaml"
@@ -47,8 +47,9 @@ log = logging.getLogger("slmgate.control")
 class Control:
     """What the admin API asks (`AdminContext`) and what runs beside it."""
 
-    def __init__(self, orders: ControlOrders, config: Config) -> None:
+    def __init__(self, orders: ControlOrders, config: Config, files: Sequence[Path]) -> None:
         self._orders = orders
+        self._files = files  # the configuration file and those that it fetches from
         self._state_dir = Path(orders.state_dir)
         self._board = beats.Beats(orders.beats)
         self._tallies: dict[int, Tally] = {}
@@ -114,6 +115,7 @@ class Control:
             loaded = self._orders.source.load()
         except ConfigError as error:
             return error.faults
+        self._files = loaded.files or self._files
         faults = await self.publisher.take(loaded)
         if not faults:
             self._keep_last_good()
@@ -179,17 +181,21 @@ class Control:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _watch(self) -> None:
-        """Reload when the file or one that it fetches from changes; the directory is watched, as files are often replaced."""
-        path = self._orders.source.path
-        if path is None:
+        """Reload when the file, or one that it fetches from, changes.
+
+        By looking at it twice a second: that sees a file replaced, a link turned and a single file mounted into a container,
+        of which the kernel's notices miss one or the other.
+        """
+        if self._orders.source.path is None:
             return
-        file = Path(path).absolute()
-        before = _content(file)
-        async for _ in awatch(file.parent, recursive=False, debounce=200, step=50):
-            now = _content(file)
+        before = _fingerprints(self._files)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = _fingerprints(self._files)
             if now != before:
-                before = now
+                await asyncio.sleep(WATCH_SECONDS / 5)  # its writer may be in the middle of it
                 await self.reload()
+                before = _fingerprints(self._files)
 
     async def run(self) -> None:
         """Until SIGTERM, or until the supervisor is gone."""
@@ -234,6 +240,18 @@ class _Admin(uvicorn.Server):
         yield
 
 
+def _fingerprints(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
+    """What tells that a file is not what it was: its identity, size and time of change; None where there is none."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            status = file.stat()
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
+
+
 def _content(file: Path) -> bytes | None:
     try:
         return file.read_bytes()
@@ -241,9 +259,9 @@ def _content(file: Path) -> bytes | None:
         return None
 
 
-def _first_config(orders: ControlOrders) -> Config:
+def _first_config(orders: ControlOrders) -> Loaded:
     """The configuration to begin with. A control process that is started again under serving workers falls back to the
-    last good one when the file has become bad meanwhile. Raises ConfigError."""
+    last good one when the file has become bad meanwhile."""
     loaded = orders.source.load()
     if loaded.config is None and orders.again and orders.source.path is not None:
         kept = _content(Path(orders.state_dir) / LAST_GOOD)
@@ -251,18 +269,19 @@ def _first_config(orders: ControlOrders) -> Config:
             log.error("the configuration file has faults; going on with the last good one (see `slmgate check`)")
             path = Path(orders.source.path).absolute()
             loaded = load_text(kept.decode(errors="replace"), str(path), path.parent)
-    return loaded.unwrap()
+    return loaded
 
 
 async def _main(orders: ControlOrders) -> None:
-    await Control(orders, _first_config(orders)).run()
+    loaded = _first_config(orders)
+    await Control(orders, loaded.unwrap(), loaded.files).run()
 
 
 def main() -> None:
     """Entry of `python -m slmgate.control.process ORDERS`."""
     orders = msgspec.json.decode(sys.argv[1], type=ControlOrders)
     logging.basicConfig(level=logging.INFO, format="slmgate: %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "uvicorn", "watchfiles", "httpx"):
+    for chatty in ("alembic", "uvicorn", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(_main(orders))

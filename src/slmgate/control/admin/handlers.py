@@ -12,7 +12,7 @@ from typing import Annotated
 
 from litestar import Response
 from litestar.di import NamedDependency
-from litestar.params import Parameter, SkipValidation
+from litestar.params import FromPath, FromQuery, QueryParameter, SkipValidation
 
 from slmgate.control.admin import views
 from slmgate.control.admin.context import AdminContext, GateStatus, InstanceStatus
@@ -23,8 +23,8 @@ from slmgate.terms import Receipt
 
 Context = NamedDependency[SkipValidation[AdminContext]]
 Caller = NamedDependency[SkipValidation[Operator]]
-Moment = Annotated[str | None, Parameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="How many at the most.")]
+Moment = Annotated[str | None, QueryParameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at the most.")]
 
 
 class BadQuery(ValueError):
@@ -59,12 +59,12 @@ async def instances(context: Context) -> list[InstanceStatus]:
 
 def usage(
     context: Context,
-    by: str = "",
+    by: FromQuery[str] = "",
     since: Moment = None,
     until: Moment = None,
-    client: str | None = None,
-    team: str | None = None,
-    model: str | None = None,
+    client: FromQuery[str | None] = None,
+    team: FromQuery[str | None] = None,
+    model: FromQuery[str | None] = None,
 ) -> views.UsageReport:
     """Requests and tokens, summed by any of client, team, key, model, instance, dialect, endpoint, status, reason, ended,
     hour, day, month (`by`, with commas)."""
@@ -81,22 +81,22 @@ def usage(
 
 def receipts(
     context: Context,
-    client: str | None = None,
-    team: str | None = None,
-    key: str | None = None,
-    model: str | None = None,
-    instance: str | None = None,
-    endpoint: str | None = None,
-    status: int | None = None,
-    verdict: str | None = None,
-    reason: str | None = None,
-    ended: str | None = None,
-    request_id: str | None = None,
+    client: FromQuery[str | None] = None,
+    team: FromQuery[str | None] = None,
+    key: FromQuery[str | None] = None,
+    model: FromQuery[str | None] = None,
+    instance: FromQuery[str | None] = None,
+    endpoint: FromQuery[str | None] = None,
+    status: FromQuery[int | None] = None,
+    verdict: FromQuery[str | None] = None,
+    reason: FromQuery[str | None] = None,
+    ended: FromQuery[str | None] = None,
+    request_id: FromQuery[str | None] = None,
     since: Moment = None,
     until: Moment = None,
     limit: Limit = 100,
-    before: int | None = None,
-    after: int | None = None,
+    before: FromQuery[int | None] = None,
+    after: FromQuery[int | None] = None,
 ) -> views.ReceiptPage:
     """Receipts, the newest first, from the cursor `before`; or with `after`, the oldest first from there, to follow."""
     if before is not None and after is not None:
@@ -121,7 +121,7 @@ def receipts(
     return views.ReceiptPage(page, page[-1].cursor if len(page) == limit else None)
 
 
-def receipt(context: Context, id: str) -> Receipt:
+def receipt(context: Context, id: FromPath[str]) -> Receipt:
     """One receipt, by its id or by the `x-request-id` that its client saw."""
     found = context.store.receipt(id)
     if found is None:
@@ -134,7 +134,7 @@ def keys(context: Context) -> views.KeyPage:
     return views.KeyPage([views.key_view(context.keyring, record) for record in context.keyring.all()])
 
 
-def key(context: Context, id: str) -> views.KeyView:
+def key(context: Context, id: FromPath[str]) -> views.KeyView:
     """One key, by its id or name."""
     return views.key_view(context.keyring, context.keyring.show(id))
 
@@ -146,23 +146,23 @@ def create_key(context: Context, caller: Caller, data: views.NewKey) -> views.Is
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
 
 
-def rotate_key(context: Context, caller: Caller, id: str, data: views.Rotation | None = None) -> views.IssuedKey:
+def rotate_key(context: Context, caller: Caller, id: FromPath[str], data: views.Rotation | None = None) -> views.IssuedKey:
     """Give a key a new secret; the old ones work on for `overlap`."""
     record, secret = context.keyring.rotate(id, parse_duration(data.overlap if data else "0s"), caller.name)
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
 
 
-def disable_key(context: Context, caller: Caller, id: str) -> views.KeyView:
+def disable_key(context: Context, caller: Caller, id: FromPath[str]) -> views.KeyView:
     """Refuse a key until it is enabled again."""
     return views.key_view(context.keyring, context.keyring.disable(id, caller.name))
 
 
-def enable_key(context: Context, caller: Caller, id: str) -> views.KeyView:
+def enable_key(context: Context, caller: Caller, id: FromPath[str]) -> views.KeyView:
     """Undo `disable`."""
     return views.key_view(context.keyring, context.keyring.enable(id, caller.name))
 
 
-def revoke_key(context: Context, caller: Caller, id: str) -> views.KeyView:
+def revoke_key(context: Context, caller: Caller, id: FromPath[str]) -> views.KeyView:
     """End a key for good."""
     return views.key_view(context.keyring, context.keyring.revoke(id, caller.name))
 
@@ -176,7 +176,7 @@ async def reload(context: Context, caller: Caller) -> Response[views.ReloadRepor
     return Response(views.ReloadReport(applied=not faults, faults=faults), status_code=409 if faults else 200)
 
 
-def audit(context: Context, limit: Limit = 100, before: int | None = None) -> views.AuditPage:
+def audit(context: Context, limit: Limit = 100, before: FromQuery[int | None] = None) -> views.AuditPage:
     """Every change that was made, by whom, newest first."""
     changes = context.store.audit(limit, before)
     return views.AuditPage(changes, changes[-1].id if len(changes) == limit else None)
