@@ -120,8 +120,8 @@ class Page:
         bases = (GATE, "nginx+policies", "envoy+policies")
         return [str(found) if (found := ratio(row, self.row(base), figure)) else "-" for base in bases]
 
-    def _part(self, figure: str, head: list[str], rest: Callable[[Row], list[str]]) -> str:
-        rows = [row for row in self.rows if row.middle(figure) is not None]
+    def _part(self, figure: str, head: list[str], rest: Callable[[Row], list[str]], also: str = "") -> str:
+        rows = [row for row in self.rows if row.middle(figure) is not None or row.middle(also) is not None]
         lines = [[row.name, *self._ratios(row, figure), *rest(row)] for row in rows]
         ratios = ["x slmgate", "x nginx+policies", "x envoy+policies"]
         return table(["", *ratios, *head], lines) if rows else ""
@@ -132,7 +132,7 @@ class Page:
             figures += [added(row, self.direct, figure) for figure in ("p50_us", "p99_us")]
             return [*map(digits, figures), row.does]
 
-        text = self._part("cpu_us", ["CPU us/request", "requests/s", "added p50 us", "added p99 us", "does"], rest)
+        text = self._part("cpu_us", ["CPU us/request", "requests/s", "added p50 us", "added p99 us", "does"], rest, also="p50_us")
         return text and "Requests: ratios of CPU per request, median (smallest-largest) of the rounds\n\n" + text
 
     def _streams(self) -> str:

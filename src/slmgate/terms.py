@@ -1,7 +1,7 @@
 """The frozen records that all rooms speak: who calls, what is asked, what was decided, what it came to.
 
 Every record is a `msgspec.Struct`: the cheapest object to build and to encode that we measured, typed
-and immutable. This module knows no room, no clock and no wire format; it only names things, with the
+and immutable; those that can hold no cycle are kept out of the garbage collector's sight. This module knows no room, no clock and no wire format; it only names things, with the
 words of the dictionary in ARCHITECTURE.md.
 """
 
@@ -69,7 +69,7 @@ class Ask(msgspec.Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one request. `estimated`: counted by the gate because the engine did not say."""
 
     prompt_tokens: int = 0
@@ -77,7 +77,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
 
 
-class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Journaled before a request is forwarded, so that a crash cannot make the work free.
 
     A receipt with the same `id` closes it; an intent whose worker died without one becomes a receipt `unknown`.
@@ -99,7 +99,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
     worker: int = 0
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """The record of one finished request; also, encoded as JSON, its line in the access log.
 
     `id` is the gate's own and unique; `request_id` is what the client saw in `x-request-id` (its own, when sane,

@@ -51,7 +51,7 @@ def change(action: str = "key.create", target: str = "k1") -> AuditRecord:
     return AuditRecord(time=NOON, actor="admin", action=action, target=target, detail={"name": "bot"})
 
 
-def key(id: str = "k1", name: str = "bot", **fields: object) -> KeyRecord:
+def a_key(id: str = "k1", name: str = "bot", **fields: object) -> KeyRecord:
     return KeyRecord(id=id, name=name, created=NOON, **fields)  # type: ignore[arg-type]  # fields as the test gives them
 
 
@@ -62,7 +62,8 @@ def write(store: Store, *ids: str, **fields: object) -> None:
 EVERYTHING = {
     "request_id": "mine", "time": datetime(2026, 11, 20, 1, 2, 3, 456789, tzinfo=UTC), "reason": "rate_limit_exceeded",
     "verdict": "refuse", "ended": "refused", "status": 429, "stream": True, "estimated": True, "bytes_in": 1, "bytes_out": 2,
-    "queue_us": 3, "first_byte_us": 4, "total_us": 5, "attempts": 0, "address": "2001:db8::1", "worker": 6, "key": None, "team": None,
+    "queue_us": 3, "first_byte_us": 4, "total_us": 5, "attempts": 0, "address": "2001:db8::1", "worker": 6,
+    "key": None, "team": None,
 }  # fmt: skip
 
 
@@ -103,7 +104,9 @@ def test_a_text_with_nul_is_kept_somehow(store: Store) -> None:
 
 def test_intents_and_positions(store: Store) -> None:
     store.write(Batch(opened=[make_intent("r1"), make_intent("r2", address="::1")], positions={"a": 64, "b": 128}))
-    store.write(Batch(opened=[make_intent("r2", model="other")], closed=["r1", "none"], positions={"a": 640}, forgotten=["b", "c"]))
+    store.write(
+        Batch(opened=[make_intent("r2", model="other")], closed=["r1", "none"], positions={"a": 640}, forgotten=["b", "c"])
+    )
     assert store.open_intents() == [make_intent("r2", address="::1")]
     assert store.positions() == {"a": 640}
     store.make_durable()
@@ -215,24 +218,31 @@ def test_usage_by_everything_at_once(store: Store) -> None:
 
 
 def test_keys(store: Store) -> None:
-    first = key(team="acme", roles=("a", "b"), expires=NOON + DAY, secrets=(KeySecret(b"1" * 32, NOON), KeySecret(b"2" * 32, NOON + DAY, NOON)))
+    first = a_key(
+        team="acme",
+        roles=("a", "b"),
+        expires=NOON + DAY,
+        secrets=(KeySecret(b"1" * 32, NOON), KeySecret(b"2" * 32, NOON + DAY, NOON)),
+    )
     store.save_key(first, change())
-    store.save_key(key("k2", "other", disabled=True), change())
-    assert store.keys() == [first, key("k2", "other", disabled=True)]
-    second = key(secrets=(KeySecret(b"3" * 32, NOON),))
+    store.save_key(a_key("k2", "other", disabled=True), change())
+    assert store.keys() == [first, a_key("k2", "other", disabled=True)]
+    second = a_key(secrets=(KeySecret(b"3" * 32, NOON),))
     store.save_key(second, change("key.rotate"))
     assert store.keys()[0] == second
 
 
 def test_a_name_is_taken_until_its_key_is_revoked(store: Store) -> None:
-    store.save_key(key("k1", "bot"), change())
+    store.save_key(a_key("k1", "bot"), change())
     with pytest.raises(NameTaken, match="bot"):
-        store.save_key(key("k2", "bot"), change())
-    assert [each.id for each in store.keys()] == ["k1"]
+        store.save_key(a_key("k2", "bot"), change())
+    found = store.keys()
+    assert [each.id for each in found] == ["k1"]
     assert len(store.audit(9)) == 1
-    store.save_key(key("k1", "bot", revoked=NOON), change("key.revoke"))
-    store.save_key(key("k2", "bot"), change())
-    assert [each.id for each in store.keys()] == ["k1", "k2"]
+    store.save_key(a_key("k1", "bot", revoked=NOON), change("key.revoke"))
+    store.save_key(a_key("k2", "bot"), change())
+    found = store.keys()
+    assert [each.id for each in found] == ["k1", "k2"]
 
 
 def test_the_audit_log(store: Store) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from slmgate.control import access_log
 from slmgate.control.access_log import AccessLog
 
 
@@ -45,9 +44,9 @@ def test_standard_streams(target: str, fd: int, monkeypatch: pytest.MonkeyPatch)
 
     def write(to: int, data: memoryview) -> int:
         written.append((to, bytes(data[:4])))
-        return 4 if len(data) > 4 else len(data)
+        return min(len(data), 4)
 
-    monkeypatch.setattr(access_log.os, "write", write)
+    monkeypatch.setattr("slmgate.control.access_log.os.write", write)
     log = AccessLog("stdout" if target == "stdout" else "stderr")
     log.write([b"one", b"two"])
     log.close()
@@ -75,7 +74,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, Callable[
         go.wait(10)
         return write(to, data)
 
-    monkeypatch.setattr(access_log.os, "write", slow)
+    monkeypatch.setattr("slmgate.control.access_log.os.write", slow)
     return inside, go.set
 
 
@@ -109,7 +108,7 @@ def test_a_failing_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         failed.set()
 
     original = AccessLog._drop
-    monkeypatch.setattr(access_log.os, "write", broken)
+    monkeypatch.setattr("slmgate.control.access_log.os.write", broken)
     monkeypatch.setattr(AccessLog, "_drop", drop)
     log = AccessLog(path)
     log.write([b"lost", b"lost too"])
@@ -123,15 +122,16 @@ def test_a_failing_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_pipe_that_must_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits, write = [], os.write
+    waits: list[int] = []
+    write = os.write
 
     def full_once(to: int, data: memoryview) -> int:
         if not waits:
             raise BlockingIOError
         return write(to, data)
 
-    monkeypatch.setattr(access_log.os, "write", full_once)
-    monkeypatch.setattr(access_log.select, "select", lambda *_: waits.append(1))
+    monkeypatch.setattr("slmgate.control.access_log.os.write", full_once)
+    monkeypatch.setattr("slmgate.control.access_log.select.select", lambda *_: waits.append(1))
     log = AccessLog(tmp_path / "access.log")
     log.write([b"one"])
     log.close()

@@ -67,8 +67,9 @@ def test_a_secret_has_its_form_and_only_its_digest_stays(keyring: Keyring, tmp_p
         assert secret[-43:].encode() not in file.read_bytes()
 
 
-def test_what_the_road_gets(keyring: Keyring) -> None:
+def test_what_the_road_gets(keyring: Keyring, clock: Clock) -> None:
     record, secret = keyring.create("bot", team="acme", expires=NOON + HOUR)
+    clock.now += timedelta(seconds=1)
     revoked, _ = keyring.create("old")
     keyring.revoke("old")
     (key,) = keyring.as_terms()
@@ -177,7 +178,23 @@ def test_good_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a" * 65, " a", "a ", "a\n", "a\tb", "\x00", "a\x1b[31m", "a\u202eb", "a\u200bb", "\ud800", "a\u2028b", "\u00a0a", "\x85"]
+    "name",
+    [
+        "",
+        "a" * 65,
+        " a",
+        "a ",
+        "a\n",
+        "a\tb",
+        "\x00",
+        "a\x1b[31m",
+        "a\u202eb",
+        "a\u200bb",
+        "\ud800",
+        "a\u2028b",
+        "\u00a0a",
+        "\x85",
+    ],
 )
 def test_bad_names(name: str) -> None:
     with pytest.raises(BadKeyInput):
@@ -215,7 +232,9 @@ def test_expiries(text: str, expiry: datetime | None) -> None:
     assert parse_expiry(text, NOON) == expiry
 
 
-@pytest.mark.parametrize("text", [*BAD_DURATIONS, "2027-13-01", "tomorrow", "999999999d", "9999999d", "0001-01-01T00:00:00+23:00"])
+@pytest.mark.parametrize(
+    "text", [*BAD_DURATIONS, "2027-13-01", "tomorrow", "999999999d", "9999999d", "0001-01-01T00:00:00+23:00"]
+)
 def test_bad_expiries(text: str) -> None:
     with pytest.raises(BadKeyInput):
         parse_expiry(text, NOON)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.control import operators
 from slmgate.control.operators import AdminKeys, Operator, Permission, create_first_admin_key, read_admin_key
 
 
@@ -26,7 +25,7 @@ def test_it_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
 
 def test_two_makers_at_once_leave_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "admin.key").write_text("the other's\n")
-    monkeypatch.setattr(operators.Path, "exists", lambda _: False)
+    monkeypatch.setattr("slmgate.control.operators.Path.exists", lambda _: False)
     assert create_first_admin_key(tmp_path) is None
     assert read_admin_key(tmp_path) == "the other's"
     assert len(list(tmp_path.iterdir())) == 1

@@ -10,9 +10,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from sqlalchemy.dialects.postgresql import insert
 
 from slmgate.stores import sql
 from slmgate.stores.base import Batch, LedgerUnavailable, NotOffered, ReceiptFilter
+from slmgate.stores.schema import RECEIPT_FIELDS
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.journal_writer import make_receipt
 
@@ -135,8 +137,10 @@ def test_postgresql_backs_itself_up(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_insert_is_by_position_for_postgresql_too() -> None:
-    engine = pytest.importorskip("psycopg", reason="the postgres extra is not installed") and sql._postgresql_engine("postgresql://h/d")
-    text = sql._compiled_receipt_insert(engine, sql.postgresql_insert)
+    engine = pytest.importorskip("psycopg", reason="the postgres extra is not installed") and sql._postgresql_engine(
+        "postgresql://h/d"
+    )
+    text = sql._compiled_receipt_insert(engine, insert)
     assert "ON CONFLICT (id) DO NOTHING" in text
     assert "%(" not in text
-    assert text.count("%s") == len(sql.RECEIPT_FIELDS)
+    assert text.count("%s") == len(RECEIPT_FIELDS)

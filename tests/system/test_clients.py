@@ -139,9 +139,7 @@ def test_openai_responses(real: Gate, client: Any) -> None:
 
 def test_openai_responses_stream(real: Gate, client: Any) -> None:
     name = named()
-    events = list(
-        client.responses.create(model="smollm2", input="Name three colours.", max_output_tokens=8, stream=True, **name)
-    )
+    events = list(client.responses.create(model="smollm2", input="Name three colours.", max_output_tokens=8, stream=True, **name))
     last = events[-1]
     assert last.type == "response.completed"
     assert last.response.usage

@@ -24,7 +24,7 @@ Check = Callable[[Gate, MockUpstream], None]
 CHECKS: dict[str, Check] = {
     "credential": lambda gate, upstream: headers.test_no_valid_credential(gate, upstream, ()),
     "two-models": lambda gate, upstream: bad_input.test_body_that_cannot_be_read_in_one_way(gate, upstream, "two-models"),
-    "bare-lf": lambda gate, upstream: bad_input.test_head_that_is_not_http(gate, upstream, "bare-lf"),
+    "two-hosts": lambda gate, upstream: bad_input.test_head_that_is_not_http(gate, upstream, "two-hosts"),
     "forwarded-headers": headers.test_headers_that_end_at_the_gate,
     "answer-headers": headers.test_response_headers_are_the_gates_own,
     "path": lambda gate, upstream: wire.test_method_and_path_outside_the_table(gate, upstream, "POST", "/sleep", {404}),

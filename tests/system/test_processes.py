@@ -85,7 +85,7 @@ def test_start_serves_within_two_seconds_on_all_workers(launch: Launch, upstream
     served = {pid for pid in gate.workers() if gate.ports_of(pid)}
     assert len(served) == 2, "one port, two workers"
     assert get(gate.admin, "/healthz") == 200
-    assert get(gate.admin, "/readyz") == 200
+    eventually(lambda: get(gate.admin, "/readyz") == 200, 2, "the admin listener knows that the gate is ready")
     for wire in wires:
         wire.__exit__()
 

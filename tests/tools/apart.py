@@ -51,6 +51,6 @@ def sh(*command: str) -> None:
 def drop(port: int) -> None:
     """From now on every packet to or from this TCP port vanishes. Only to be called inside `run_apart`."""
     sh("nft", "add table inet lost")
-    sh("nft", "add chain inet lost all { type filter hook input priority 0 ; }")
+    sh("nft", "add chain inet lost packets { type filter hook input priority 0 ; }")
     for direction in ("sport", "dport"):
-        sh("nft", f"add rule inet lost all tcp {direction} {port} drop")
+        sh("nft", f"add rule inet lost packets tcp {direction} {port} drop")

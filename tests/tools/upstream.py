@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(pause, self.close_if_idle)
 
     def close_if_idle(self) -> None:
-        if self.current is None:
+        if self.current is None and not self.buffer:
             self.transport.close()
 
     async def play(self, asked: Asked, script: dict[str, Any]) -> None:

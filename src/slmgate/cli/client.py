@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -56,8 +56,16 @@ class Place:
 class AdminClient:
     """One command's conversation. Use it in a `with`."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None, url: str, key: str | None) -> None:
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport | None,
+        url: str,
+        key: str | None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`transport` None: the network. `close` is called at the end, for what stands behind the transport."""
         self._url = url
+        self._close = close
         self._runner = asyncio.Runner()
         self._http = httpx.AsyncClient(
             transport=transport,
@@ -73,6 +81,7 @@ class AdminClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._runner.run(self._http.aclose())
         self._runner.close()
+        self._close()
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """The answer's JSON. None among the query's values are left out. Raises CommandFailed."""
@@ -141,7 +150,8 @@ def connect(config: Path | None, admin: str | None) -> AdminClient:
     except (*STORE_FAULTS, OSError) as error:
         raise CommandFailed(NO, str(error)) from error
     app: Any = create_app(context)  # Litestar's types of an ASGI application and httpx's differ in words only
-    return AdminClient(httpx.ASGITransport(app, raise_app_exceptions=False), "http://localhost", "local")  # any key will do
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return AdminClient(transport, "http://localhost", "local", context.store.close)  # any key will do
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Ingest:
         """
         try:
             return self._run()
-        except BaseException:
+        except BaseException:  # whatever it was, what is remembered here may no longer be what the store holds
             self._positions = None
             raise
 

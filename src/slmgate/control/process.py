@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import shutil
 import signal
@@ -29,6 +30,7 @@ from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.reload import Publisher
+from slmgate.control.state_dir import JOURNAL_DIR, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer
 from slmgate.link.messages import Confirm, Message, Tally
@@ -37,8 +39,7 @@ from slmgate.stores.sql import open_store
 
 BEAT_SECONDS = 0.25
 WATCH_SECONDS = 0.5
-INGEST_SECONDS = 0.2
-LEDGER_FILE = "ledger.sqlite3"
+INGEST_SECONDS = 0.3
 LAST_GOOD = "last-good.yaml"
 
 log = logging.getLogger("slmgate.control")
@@ -65,7 +66,7 @@ class Control:
         self.publisher = Publisher(config, self.keyring.as_terms, log.info)
         self.keyring.on_change.append(self._keys_changed)
         self.access_log = AccessLog(config.log.access)
-        self._ingest = Ingest(self.store, self._state_dir / "journal", self.access_log.write)
+        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
 
     # -- AdminContext
 
@@ -210,7 +211,14 @@ class Control:
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")
         ingest.start()
         admin = _Admin(
-            uvicorn.Config(create_app(self), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none")
+            uvicorn.Config(
+                create_app(self, [self.publisher.config.admin.address.host]),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+            )
         )
         serving = loop.create_task(admin.serve(sockets=[socket.socket(fileno=self._orders.admin)]))
         self._board.mark(self._orders.row, beats.READY)
@@ -283,6 +291,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="slmgate: %(message)s", stream=sys.stderr)
     for chatty in ("alembic", "uvicorn", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # batches of receipts come and go by the thousand, and hold no cycles
     try:
         asyncio.run(_main(orders))
     except ConfigError as error:

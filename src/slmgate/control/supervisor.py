@@ -24,6 +24,7 @@ import msgspec
 
 from slmgate.control.config import Config
 from slmgate.control.orders import ConfigSource, ControlOrders
+from slmgate.control.state_dir import JOURNAL_DIR, LOCK_FILE
 from slmgate.link import beats
 from slmgate.link.orders import WorkerOrders
 
@@ -102,7 +103,7 @@ class Supervisor:
         """One gate per state directory."""
         try:
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock_fd = os.open(self._state_dir / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock_fd = os.open(self._state_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
         try:
@@ -179,7 +180,7 @@ class Supervisor:
             beats=self._board_fd,
             lifeline=self._lifeline,
             link=f"{self._link_dir}/link",
-            journal=str(self._state_dir / "journal"),
+            journal=str(self._state_dir / JOURNAL_DIR),
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",

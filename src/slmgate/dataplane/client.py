@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from slmgate.dataplane.exchange import Exchange
+from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin
 from slmgate.http1.answers import CONTINUE
 from slmgate.http1.framing import CHUNKED, ChunkedReader, request_framing
-from slmgate.http1.heads import RequestHead, read_request_head
-from slmgate.terms import Refuse
+from slmgate.http1.heads import RequestHead
+from slmgate.policy.snapshot import Snapshot
+from slmgate.terms import Key, Refuse
 
 if TYPE_CHECKING:
     from slmgate.dataplane.worker import Worker
@@ -53,9 +54,11 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_worker",
         "address",
+        "credential",
         "deadline",
         "exchange",
         "on_header",
+        "opened",
         "state",
     )
 
@@ -66,12 +69,15 @@ class ClientConnection(asyncio.Protocol):
         self.address = ""
         self._fields: dict[bytes, bytes] = {}
         # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins,
-        # and `read_request_head` notices by the count that there was a second)
+        # and `HeadReader` notices by the count of lines that there was a second)
         self.on_header = self._fields.setdefault
         self._parser = httptools.HttpRequestParser(self)
         self._paused_at = 0.0  # when the client stopped taking bytes; 0: it takes them
         self._reading = True  # the transport may hand over bytes
         self._running = False  # `_run` is on the stack
+        # the last credential that was shown here, and what it opened under which snapshot: clients repeat theirs
+        self.credential = b""
+        self.opened: tuple[Snapshot, Key, float] | None = None
         # between requests
         self.state = HEAD
         self.deadline = NEVER
@@ -240,11 +246,9 @@ class ClientConnection(asyncio.Protocol):
             self._renew_parser()  # an offer to upgrade is ignored (RFC 9110 section 7.8)
         except httptools.HttpParserError:
             return self._refuse_bytes(Refuse("invalid_request", "The request is not valid HTTP/1.1."))
-        lines = data[:end]
-        count = lines.count(b"\r\n")
-        if count > gate.max_headers:
+        if len(self._fields) > gate.max_headers:
             return self._refuse_bytes(Refuse("headers_too_large", f"A request may have {gate.max_headers} headers at the most."))
-        head = read_request_head(lines, self._fields, count)
+        head = self._worker.heads.read(data[:end], self._fields)
         if isinstance(head, Refuse):
             return self._refuse_bytes(head)
         framing = request_framing(head.fields, head.minor)
@@ -267,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, head: RequestHead, framing: int) -> bool:
         """A request begins: make its exchange and, if it may go on, its body. True: the next request may be looked at."""
-        exchange = self.exchange = Exchange(self, self._worker, head)
+        exchange = self.exchange = begin(self, self._worker, head)
         expect = head.fields.get(b"expect")
         backlog = self._backlog
         if 0 <= framing <= len(backlog) and expect is None:
@@ -381,7 +385,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_bytes(self, refuse: Refuse) -> bool:
         """What came is no request that can be read in one way: say so and close; where the next would begin is not known."""
-        exchange = self.exchange = Exchange(self, self._worker)
+        exchange = self.exchange = begin(self, self._worker, NO_HEAD)
         exchange.keep_alive = False
         self._backlog = b""
         exchange.refuse(refuse)

@@ -43,17 +43,19 @@ class _Segment:
 
     def __init__(self, path: Path, size: int) -> None:
         """Raises OSError when the disk has no room for the whole segment; nothing is left behind then."""
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # It gets its name when it is locked and begun: control takes an unlocked segment for a dead worker's.
+        unnamed = path.with_suffix(".new")
+        self.fd = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            # The lock comes first: control settles any unlocked, unsealed segment as a dead worker's.
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             os.posix_fallocate(self.fd, 0, size)
             self.map = mmap.mmap(self.fd, size)
+            self.map[:HEADER_SIZE] = new_header()
+            os.rename(unnamed, path)
         except OSError:
-            os.unlink(path)
+            os.unlink(unnamed)
             os.close(self.fd)
             raise
-        self.map[:HEADER_SIZE] = new_header()
         self.size = size
         self.at = HEADER_SIZE
 

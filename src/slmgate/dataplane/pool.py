@@ -83,11 +83,13 @@ class Instance:
         """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
         self.busy += 1
         self.served += 1
-        exchange.assigned(self)
+        exchange.instance = self
+        exchange.tried = (*exchange.tried, self)
+        exchange.attempts += 1
         idle = self.idle
         while idle:
             connection = idle.pop()
-            if connection.usable():
+            if not connection.closing():
                 exchange.connected(connection)
                 return
         self.renew(exchange)
@@ -194,6 +196,10 @@ class ModelPool:
     def begin(self, exchange: Exchange) -> bool:
         """Give the exchange an instance it has not tried, or a place in line. False: there is neither."""
         if not self.waiting:
+            only = self.instances[0] if len(self.instances) == 1 and not exchange.tried else None
+            if only is not None and (only.max_in_flight is None or only.busy < only.max_in_flight):
+                only.begin(exchange)  # there is nothing to choose
+                return True
             instance = self._choose(exchange)
             if instance is not None:
                 instance.begin(exchange)

@@ -7,11 +7,13 @@ one exchange at a time and goes back to the pool only after an answer that ended
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from slmgate.http1.framing import CHUNKED
+from slmgate.http1.heads import ANSWER_FIELDS_PASSED, FieldNames, answer_fields
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's heads, interim ones (1xx) included, before its body begins."""
+_NAMES = FieldNames(ANSWER_FIELDS_PASSED)
 UNTIL_CLOSE = -2
 """Framing of an answer that ends with its connection (RFC 9112 section 6.3, last rule)."""
 
@@ -38,6 +41,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reusable",
         "_stray",
         "_whole",
+        "closing",
         "exchange",
         "idle_since",
         "instance",
@@ -51,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         # connection
         self.instance = instance
         self.transport: asyncio.Transport | None = None
+        self.closing: Callable[[], bool] = bool  # the transport's own `is_closing`, once there is one
         self.idle_since = 0.0
         self._asked = 0  # requests sent over this connection
         # llhttp calls these for each field, each piece of body and the end: methods of C containers, which spares a Python
@@ -82,9 +87,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- called by the pool and the exchange
 
-    def usable(self) -> bool:
-        return self.transport is not None and not self.transport.is_closing()
-
     def ask(self, exchange: Exchange, request: bytes) -> None:
         """Send a whole request; its answer goes to `exchange`."""
         assert self.transport is not None
@@ -115,6 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self.closing = transport.is_closing
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -206,7 +209,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if not self._pending:
             self._pending.append(True)  # the interim answer's end has cleared it
-        fields = {name.lower(): value.strip(b" \t") for name, value in raw.items()}
+        lowered, names = _NAMES.look(tuple(raw))
+        fields = dict(zip(lowered, raw.values(), strict=True))
         if b"transfer-encoding" in fields:
             framing = CHUNKED
         elif status == 204 or status == 304:
@@ -219,4 +223,4 @@ class UpstreamConnection(asyncio.Protocol):
         self._reusable = framing != UNTIL_CLOSE and parser.should_keep_alive()
         self._head_done = True
         assert self.exchange is not None
-        self.exchange.answer_began(status, fields, framing)
+        self.exchange.answer_began(status, fields.get(b"content-type", b""), answer_fields(fields, names), framing)

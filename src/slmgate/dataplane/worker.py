@@ -26,6 +26,7 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.tally import Tally
 from slmgate.http1.answers import date_line
+from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
 from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish
@@ -57,6 +58,7 @@ class Worker:
         # for the life of the process
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.pools = Pools(loop)
+        self.heads = HeadReader()
         self.tally = Tally()
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()

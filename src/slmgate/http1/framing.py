@@ -15,7 +15,7 @@ from slmgate.terms import Refuse
 CHUNKED = -1
 """The framing of a body in the chunked coding, where a sized body's framing is its length."""
 
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+MAX_DIGITS = 18
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 MAX_CHUNK_LINE = 256
@@ -33,7 +33,7 @@ def request_framing(fields: Mapping[bytes, bytes], minor: int) -> int | Refuse:
     if coding is None:
         if length is None:
             return 0
-        if _LENGTH.fullmatch(length):
+        if length.isdigit() and len(length) <= MAX_DIGITS:  # ASCII digits only, for bytes
             return int(length)
         return Refuse("invalid_request", "The Content-Length header is not a number.")
     if length is not None:

@@ -15,7 +15,6 @@ import msgspec
 from slmgate.terms import Refuse
 
 REQUEST_FIELDS_PASSED = (
-    b"content-type",
     b"accept",
     b"user-agent",
     b"anthropic-version",
@@ -46,65 +45,139 @@ _ONCE = frozenset(
     )
 )
 
+REMEMBERED_SETS = 512
+REMEMBERED_NAMES = 40
+REMEMBERED_LINE = 256
+
 STATUS_LINES: dict[int, bytes] = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
 class RequestHead(msgspec.Struct):
-    """One request's head. `fields` have lower-case names and values without blanks around them; `minor` is the HTTP version's."""
+    """One request's head. `fields` have lower-case names and values without blanks around them; `minor` is the HTTP version's.
+
+    `passed` are the names of those fields that an instance will see.
+    """
 
     method: str
     path: str
     fields: dict[bytes, bytes]
     minor: int
     keep_alive: bool
+    passed: tuple[bytes, ...] = ()
 
 
-def read_request_head(head: bytes, raw_fields: Mapping[bytes, bytes], count: int) -> RequestHead | Refuse:
-    """A request's head from its bytes (without the empty line) and the fields that llhttp found in it.
+class FieldNames:
+    """Field names in lower case, and which of them pass to the other side, looked up by a head's names as they came.
 
-    `raw_fields` may have lost fields that came twice; `count` is the number of header lines, so that this is noticed and
-    the lines are read again one by one. llhttp checks tokens; here is what it leaves open: one space in the request line,
-    the version, one valid Host, fields that may come only once, folded lines, bare line feeds.
+    Peers send the same set of names over and over, so what was worked out once is kept: a bounded number of sets of bounded
+    size, thrown away together when there are too many.
     """
-    line_end = head.find(b"\r\n")
-    line = _REQUEST_LINE.fullmatch(head if line_end < 0 else head[:line_end])
-    if line is None:
-        return Refuse("invalid_request", "The request line is malformed.")
-    method, target, major, minor = line.groups()
-    if major != b"1" or minor not in (b"0", b"1"):
-        return Refuse("version_not_supported", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    fields = {name.lower(): value.strip(b" \t") for name, value in raw_fields.items()}
-    if len(fields) != count:
-        again = _read_fields(head[line_end + 2 :])
-        if isinstance(again, Refuse):
-            return again
-        fields = again
-    host = fields.get(b"host")
-    if host is None:
-        if minor == b"1":
-            return Refuse("invalid_request", "The Host header is missing.")
-    elif not _HOST.fullmatch(host):
-        return Refuse("invalid_request", "The Host header is not valid.")
-    if target[:1] != b"/" and target != b"*":
-        # absolute-form (RFC 9112 section 3.2.2): accepted where it says the same as Host
-        prefix = b"http://" + (host or b"") + b"/"
-        if not host or not target.lower().startswith(prefix.lower()):
-            return Refuse("invalid_request", "The request target is not a path.")
-        target = target[len(prefix) - 1 :]
-    path, _, _ = target.partition(b"?")
-    connection = fields.get(b"connection")
-    if connection is None:
-        keep_alive = minor == b"1"
-    else:
-        options = {option.strip(b" \t") for option in connection.lower().split(b",")}
-        keep_alive = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
-    return RequestHead(method.decode(), path.decode(), fields, 1 if minor == b"1" else 0, keep_alive)
+
+    __slots__ = ("_allowed", "_known")
+
+    def __init__(self, allowed: tuple[bytes, ...]) -> None:
+        self._allowed = allowed
+        self._known: dict[tuple[bytes, ...], tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {}
+
+    def look(self, names: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """The names in lower case, in their order, and those of them that pass. The same name may come out twice."""
+        found = self._known.get(names)
+        if found is None:
+            lowered = tuple([name.lower() for name in names])
+            found = lowered, tuple([name for name in self._allowed if name in lowered])
+            if len(names) <= REMEMBERED_NAMES:
+                if len(self._known) >= REMEMBERED_SETS:
+                    self._known.clear()
+                self._known[names] = found
+        return found
+
+
+class HeadReader:
+    """Reads request heads behind llhttp, which has checked their tokens; what it leaves open is checked here.
+
+    That is: one space in the request line, the version, one valid Host, fields that may come only once, folded lines, bare
+    line feeds. One reader serves all connections of a worker; it keeps nothing of a request but request lines, hosts and
+    sets of names that were found good, each a bounded number.
+    """
+
+    __slots__ = ("_hosts", "_lines", "_names")
+
+    def __init__(self) -> None:
+        self._names = FieldNames(REQUEST_FIELDS_PASSED)
+        self._lines: dict[bytes, tuple[str, str, int]] = {}
+        self._hosts: set[bytes] = set()
+
+    def read(self, head: bytes, raw: Mapping[bytes, bytes]) -> RequestHead | Refuse:
+        """A request's head from its bytes (without the empty line) and the fields that llhttp found in it.
+
+        `raw` has lost fields that came twice under one name; by the number of lines this is noticed, and they are read again.
+        """
+        line_end = head.find(b"\r\n")
+        line = head if line_end < 0 else head[:line_end]
+        known = self._lines.get(line)
+        if known is None:
+            read = self._read_line(line, raw)
+            if isinstance(read, Refuse):
+                return read
+            known = read
+        method, path, minor = known
+        lowered, passed = self._names.look(tuple(raw))
+        fields = dict(zip(lowered, raw.values(), strict=True))
+        if len(fields) != head.count(b"\r\n") or b"\t" in head:
+            again = _read_fields(head[line_end + 2 :] if line_end >= 0 else b"")
+            if isinstance(again, Refuse):
+                return again
+            fields = again
+        host = fields.get(b"host")
+        if host not in self._hosts and not self._is_good_host(host, minor):
+            return Refuse("invalid_request", "The Host header is missing or not valid.")
+        connection = fields.get(b"connection")
+        if connection is None:
+            keep_alive = minor == 1
+        else:
+            options = {option.strip(b" \t") for option in connection.lower().split(b",")}
+            keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+        return RequestHead(method, path, fields, minor, keep_alive, passed)
+
+    def _read_line(self, line: bytes, raw: Mapping[bytes, bytes]) -> tuple[str, str, int] | Refuse:
+        """Method, path and minor version of a request line that was not seen before."""
+        found = _REQUEST_LINE.fullmatch(line)
+        if found is None:
+            return Refuse("invalid_request", "The request line is malformed.")
+        method, target, major, minor = found.groups()
+        if major != b"1" or minor not in (b"0", b"1"):
+            return Refuse("version_not_supported", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        absolute = target[:1] != b"/" and target != b"*"
+        if absolute:
+            # absolute-form (RFC 9112 section 3.2.2): accepted where it says the same as Host
+            hosts = [value for name, value in raw.items() if name.lower() == b"host"]
+            prefix = b"http://" + b"".join(hosts) + b"/"
+            if len(hosts) != 1 or not hosts[0] or not target.lower().startswith(prefix.lower()):
+                return Refuse("invalid_request", "The request target is not a path.")
+            target = target[len(prefix) - 1 :]
+        path = target.partition(b"?")[0].decode()
+        known = method.decode(), path, 1 if minor == b"1" else 0
+        if not absolute and len(line) <= REMEMBERED_LINE:
+            if len(self._lines) >= REMEMBERED_SETS:
+                self._lines.clear()
+            self._lines[line] = known
+        return known
+
+    def _is_good_host(self, host: bytes | None, minor: int) -> bool:
+        if host is None:
+            return minor == 0
+        if not _HOST.fullmatch(host):
+            return False
+        if len(self._hosts) >= REMEMBERED_SETS:
+            self._hosts.clear()
+        self._hosts.add(host)
+        return True
 
 
 def _read_fields(lines: bytes) -> dict[bytes, bytes] | Refuse:
     """The fields of a head in which a name comes twice, joined as RFC 9110 section 5.3 says, or refused where it may not."""
     fields: dict[bytes, bytes] = {}
-    for line in lines.split(b"\r\n"):
+    for line in lines.split(b"\r\n") if lines else ():
         found = _FIELD.fullmatch(line)
         if found is None:
             return Refuse("invalid_request", "A header line is malformed.")
@@ -122,21 +195,29 @@ def sane_request_id(value: bytes | None) -> str | None:
     return value.decode() if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
-def upstream_request(method: str, path: str, fields: Mapping[bytes, bytes], prefix: bytes, request_id: str, body: bytes) -> bytes:
-    """A whole request for an instance. `prefix` is that instance's own fields, made once by `instance_fields`."""
+def upstream_request(line: bytes, prefix: bytes, head: RequestHead, content_type: bytes, request_id: str, body: bytes) -> bytes:
+    """A whole request for an instance.
+
+    `line` is its request line (`request_line`), `prefix` the instance's own fields (`instance_fields`): both were made before.
+    """
+    fields = head.fields
     passed = b""
-    for name in REQUEST_FIELDS_PASSED:
-        if name in fields:
-            passed += b"%b: %b\r\n" % (name, fields[name])
-    return b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-        method.encode(),
-        path.encode(),
+    for name in head.passed:
+        passed += b"%b: %b\r\n" % (name, fields[name])
+    return b"%b%b%bx-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        line,
         prefix,
         passed,
         request_id.encode(),
+        content_type,
         len(body),
         body,
     )
+
+
+def request_line(method: str, path: str) -> bytes:
+    """A request line with its line end."""
+    return f"{method} {path} HTTP/1.1\r\n".encode()
 
 
 def instance_fields(host: str, port: int, tls: bool, bearer: str | None) -> bytes:
@@ -149,18 +230,20 @@ def instance_fields(host: str, port: int, tls: bool, bearer: str | None) -> byte
     return lines.encode()
 
 
-def answer_head(
-    status: int, fields: Mapping[bytes, bytes], date: bytes, request_id: str, waited: tuple[int, int], framing: bytes
-) -> bytes:
+def answer_fields(fields: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> bytes:
+    """The header lines of an instance's answer that pass: those of `names` (`FieldNames(ANSWER_FIELDS_PASSED)` knows which)."""
+    passed = b""
+    for name in names:
+        passed += b"%b: %b\r\n" % (name, fields[name])
+    return passed
+
+
+def answer_head(status: int, passed: bytes, date: bytes, request_id: str, waited: tuple[int, int], framing: bytes) -> bytes:
     """The head of a forwarded answer, with its empty line.
 
-    `framing` and `date` are whole header lines; `waited` is the time in line and the instance's time to its first byte, in
-    microseconds, for `server-timing` (W3C Server Timing, which counts in milliseconds).
+    `passed`, `framing` and `date` are whole header lines; `waited` is the time in line and the instance's time to its first
+    byte, in microseconds, for `server-timing` (W3C Server Timing, which counts in milliseconds).
     """
-    passed = b""
-    for name in ANSWER_FIELDS_PASSED:
-        if name in fields:
-            passed += b"%b: %b\r\n" % (name, fields[name])
     queue, upstream = waited
     return b"%b%b%b%bx-request-id: %b\r\nserver-timing: queue;dur=%d.%03d, upstream;dur=%d.%03d\r\n\r\n" % (
         STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,

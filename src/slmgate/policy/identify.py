@@ -32,32 +32,28 @@ def credential(fields: Mapping[bytes, bytes]) -> bytes | Refuse:
     found: bytes | None = None
     authorization = fields.get(b"authorization")
     if authorization is not None:
-        scheme, _, found = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
+        if authorization[:7].lower() != b"bearer ":
             return _WRONG
-    for name in (b"x-api-key", b"api-key"):
-        value = fields.get(name)
-        if value is not None:
-            if found is not None and found != value:
-                return _TWO
-            found = value
+        found = authorization[7:]
+    if b"x-api-key" in fields or b"api-key" in fields:
+        for name in (b"x-api-key", b"api-key"):
+            value = fields.get(name)
+            if value is not None:
+                if found is not None and found != value:
+                    return _TWO
+                found = value
     if found is None:
         return _MISSING
     return found if 0 < len(found) <= MAX_SECRET else _WRONG
 
 
-def identify(snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float) -> Key | Refuse:
-    """The live key that a request's credential opens at `now` (seconds since the epoch), or a refusal.
+def identify(snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float) -> tuple[Key, float] | Refuse:
+    """The live key that a request's credential opens at `now`, with the second at which it stops doing so, or a refusal.
 
-    Whatever is wrong with a credential that was given, the refusal is one and the same.
+    Times are seconds since the epoch. Whatever is wrong with a credential that was given, the refusal is one and the same.
     """
     secret = credential(fields)
     if isinstance(secret, Refuse):
         return secret
     row = snapshot.keys_by_digest.get(sha256(secret).digest())
-    if row is None:
-        return _WRONG
-    key, until = row
-    if key.disabled or (until is not None and now >= until) or (key.expires is not None and now >= key.expires):
-        return _WRONG
-    return key
+    return row if row is not None and now < row[1] else _WRONG

@@ -6,6 +6,8 @@ know where configuration comes from, and holds no state that outlives a reload: 
 
 from __future__ import annotations
 
+from math import inf
+
 import msgspec
 
 from slmgate.terms import Key
@@ -71,10 +73,17 @@ class Snapshot:
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
-        # digest -> the key it opens and the second at which this secret (not the key) stops working
-        self.keys_by_digest: dict[bytes, tuple[Key, float | None]] = {
-            digest: (key, until) for key in spec.keys for digest, until in key.digests
+        # digest -> the key it opens, and the second at which it stops doing so. A disabled key opens nothing.
+        self.keys_by_digest: dict[bytes, tuple[Key, float]] = {
+            digest: (key, min(_never_if_none(until), _never_if_none(key.expires)))
+            for key in spec.keys
+            if not key.disabled
+            for digest, until in key.digests
         }
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys_by_digest)} digests>"
+
+
+def _never_if_none(second: float | None) -> float:
+    return inf if second is None else second

@@ -37,7 +37,9 @@ def test_every_route_is_a_row(client: TestClient[Litestar]) -> None:
 
 
 @pytest.mark.parametrize("row", ROUTES, ids=lambda row: f"{row.method} {row.path}")
-@pytest.mark.parametrize("credential", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic {}", "{}", "Bearer {}x", "Bearer sk-slm-a-b"])
+@pytest.mark.parametrize(
+    "credential", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic {}", "{}", "Bearer {}x", "Bearer sk-slm-a-b"]
+)
 def test_no_row_without_a_credential(row: object, credential: str | None, gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert hasattr(row, "path")
     assert hasattr(row, "permission")
@@ -67,14 +69,27 @@ def test_the_scheme_is_read_in_any_case(name: str, gate: AdminGate, client: Test
     assert client.get("/api/v1/keys", headers={"authorization": f"{name} {gate.secret}"}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8081", "[::1]", "[::1]:8081", "localhost", "LOCALHOST:1", "gate.lan", "10.0.0.1:80"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:8081", "[::1]", "[::1]:8081", "localhost", "LOCALHOST:1", "gate.lan", "10.0.0.1:80"]
+)
 def test_known_hosts(host: str, gate: AdminGate) -> None:
     with asking(gate, "Gate.lan") as client:
         assert client.get("/healthz", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8081", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1", "[::1]x", "127.0.0.1:x", "::1x"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8081",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1",
+        "[::1]x",
+        "127.0.0.1:x",
+        "::1x",
+    ],
 )
 def test_unknown_hosts(host: str, client: TestClient[Litestar]) -> None:
     assert not _known_host(host, {"localhost"})
@@ -83,7 +98,9 @@ def test_unknown_hosts(host: str, client: TestClient[Litestar]) -> None:
             assert client.get(path, headers={"host": host}).status_code == 421
 
 
-@pytest.mark.parametrize("origin", ["null", "http://evil.example", "http://127.0.0.1", "http://127.0.0.1:8082", "file://", "ftp://127.0.0.1:8081"])
+@pytest.mark.parametrize(
+    "origin", ["null", "http://evil.example", "http://127.0.0.1", "http://127.0.0.1:8082", "file://", "ftp://127.0.0.1:8081"]
+)
 def test_foreign_origins(origin: str, gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert client.get("/api/v1/keys", headers={"origin": origin}).status_code == 403
     assert client.post("/api/v1/keys", json={"name": "bot"}, headers={"origin": origin}).status_code == 403
@@ -97,7 +114,9 @@ def test_its_own_origin(origin: str, client: TestClient[Litestar]) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx"]
+)
 def test_a_form_is_not_json(kind: str, gate: AdminGate, client: TestClient[Litestar]) -> None:
     answer = client.post("/api/v1/keys", content=b'{"name":"bot"}', headers={"content-type": kind})
     assert answer.status_code == 415
@@ -115,7 +134,13 @@ def test_a_form_is_not_json(kind: str, gate: AdminGate, client: TestClient[Lites
         ("POST", "/api/v1/keys", b"[]", 400, "data: Expected `object`, got `array`"),
         ("POST", "/api/v1/keys", b'{"name":1}', 400, "name: Expected `str`, got `int`"),
         ("POST", "/api/v1/keys", b'{"name":"a","hash":"x"}', 400, "data: Object contains unknown field `hash`"),
-        ("POST", "/api/v1/keys", b'{"name":"a\\u0000"}', 400, "The name must have visible characters only, no control characters."),
+        (
+            "POST",
+            "/api/v1/keys",
+            b'{"name":"a\\u0000"}',
+            400,
+            "The name must have visible characters only, no control characters.",
+        ),
         ("GET", "/api/v1/receipts?limit=0", None, 400, "limit: Expected `int` >= 1"),
         ("GET", "/api/v1/receipts?limit=1001", None, 400, "limit: Expected `int` <= 1000"),
     ],
@@ -133,7 +158,9 @@ def test_a_body_over_the_bound(client: TestClient[Litestar]) -> None:
     assert client.post("/api/v1/keys", json={"name": "a" * (1024 * 1024)}).status_code == 413
 
 
-@pytest.mark.parametrize(("error", "status"), [(LedgerUnavailable("disk full at /secret/path"), 503), (RuntimeError("/secret/path"), 500)])
+@pytest.mark.parametrize(
+    ("error", "status"), [(LedgerUnavailable("disk full at /secret/path"), 503), (RuntimeError("/secret/path"), 500)]
+)
 def test_failures_say_nothing_of_the_inside(
     error: Exception, status: int, gate: AdminGate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

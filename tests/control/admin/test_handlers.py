@@ -40,7 +40,7 @@ def test_health(gate: AdminGate, client: TestClient[Litestar]) -> None:
 
 
 def test_status_and_instances(client: TestClient[Litestar]) -> None:
-    assert client.get("/api/v1/status").json() == msgspec.to_builtins(READY)
+    assert client.get("/api/v1/status").json() == msgspec.json.decode(msgspec.json.encode(READY))
     assert client.get("/api/v1/instances").json() == msgspec.to_builtins(READY.instances)
 
 

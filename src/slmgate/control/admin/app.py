@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response, Router
-from litestar.config.app import AppConfig
 from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, ValidationException
@@ -98,10 +97,6 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
             raise HTTPException(status_code=403, detail="This admin key may not do that.")
         connection.state.operator = operator
 
-    def on_init(config: AppConfig) -> AppConfig:
-        config.request_max_body_size = MAX_BODY
-        return config
-
     return Litestar(
         route_handlers=[_handler(row) for row in ROUTES],
         guards=[check_origin, check_permission],
@@ -119,7 +114,7 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
             components=Components(security_schemes={"admin_key": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"admin_key": []}],
         ),
-        on_app_init=[on_init],
+        request_max_body_size=MAX_BODY,
         logging_config=None,
     )
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from litestar import Response
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, QueryParameter, SkipValidation
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
 
 from slmgate.control.admin import views
 from slmgate.control.admin.context import AdminContext, GateStatus, InstanceStatus
@@ -139,14 +139,16 @@ def key(context: Context, id: FromPath[str]) -> views.KeyView:
     return views.key_view(context.keyring, context.keyring.show(id))
 
 
-def create_key(context: Context, caller: Caller, data: views.NewKey) -> views.IssuedKey:
+def create_key(context: Context, caller: Caller, data: JSONBody[views.NewKey]) -> views.IssuedKey:
     """Issue a key. The secret is in this answer and nowhere else."""
     expires = parse_expiry(data.expires, utc_now())
     record, secret = context.keyring.create(data.name, data.team, expires=expires, actor=caller.name)
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
 
 
-def rotate_key(context: Context, caller: Caller, id: FromPath[str], data: views.Rotation | None = None) -> views.IssuedKey:
+def rotate_key(
+    context: Context, caller: Caller, id: FromPath[str], data: JSONBody[views.Rotation | None] = None
+) -> views.IssuedKey:
     """Give a key a new secret; the old ones work on for `overlap`."""
     record, secret = context.keyring.rotate(id, parse_duration(data.overlap if data else "0s"), caller.name)
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)

@@ -1,0 +1,64 @@
+"""`slmgate db`: schema, backup and export over a store with a few receipts."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from slmgate.cli import db
+from slmgate.stores.base import Batch
+from slmgate.stores.sql import open_store
+from slmgate.terms import Receipt
+from tests.tools.command import run
+from tests.tools.journal_writer import make_receipt
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slmgate-data").mkdir()
+    store = open_store(tmp_path / "slmgate-data" / "ledger.sqlite3")
+    store.write(Batch(receipts=[make_receipt(f"r{number}", path="=x") for number in range(5)]))
+    store.close()
+    return tmp_path
+
+
+def test_upgrade() -> None:
+    assert run("db", "upgrade").stdout == "the schema is at revision 0001, the newest\n"
+    assert json.loads(run("db", "upgrade", "--json").stdout) == {"revision": "0001"}
+
+
+def test_backup(here: Path) -> None:
+    assert run("db", "backup", "copy.db").exit_code == 0
+    assert stat.S_IMODE((here / "copy.db").stat().st_mode) == 0o600
+    again = run("db", "backup", "copy.db")
+    assert (again.exit_code, "exists already" in again.stderr) == (1, True)
+    nowhere = run("db", "backup", "none/copy.db")
+    assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
+    assert json.loads(run("db", "backup", "two.db", "--json").stdout)["bytes"] == (here / "two.db").stat().st_size
+
+
+def test_export_as_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "_PAGE", 2)
+    lines = run("db", "export").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["r0", "r1", "r2", "r3", "r4"]
+    assert run("db", "export", "--since", "2090-01-01").stdout == ""
+
+
+def test_export_as_csv(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "_PAGE", 2)
+    assert run("db", "export", "--format", "csv", "-o", "all.csv").exit_code == 0
+    lines = (here / "all.csv").read_text().splitlines()
+    assert lines[0].split(",") == list(Receipt.__struct_fields__)
+    assert len(lines) == 6
+    assert ",'=x," in lines[1]
+    assert run("db", "export", "-o", "all.csv").exit_code == 1
+
+
+def test_a_broken_store(here: Path) -> None:
+    (here / "slmgate-data" / "ledger.sqlite3").write_bytes(b"no database, but longer than the header of one" * 10)
+    ended = run("db", "upgrade")
+    assert (ended.exit_code, "not a database" in ended.stderr) == (1, True)

@@ -1,0 +1,154 @@
+"""A worker on fakes: real connections, exchanges, pools and a real journal, on a turned clock and transports of bytes.
+
+`Stage` sets it up, moves the other sides, and checks at the end that every request left one receipt and nothing is held.
+It does not know what a test expects in between; `road.py` writes that down as a transcript.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.worker import Worker
+from slmgate.link import beats, journal
+from slmgate.link.orders import WorkerOrders
+from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.terms import Key
+from tests.tools.fakes import Clock, FakeLoop, FakeTransport
+
+SECRET = b"sk-slm-unit-0123456789abcdef"
+KEY = Key(id="k1", name="acme-bot", team="acme", digests=((sha256(SECRET).digest(), None),))
+
+
+def instance(name: str, **settings: Any) -> InstanceSpec:
+    """An instance whose id and host are its name."""
+    return InstanceSpec(id=name, host=name, port=80, **settings)
+
+
+def model(*instances: str | InstanceSpec, name: str = "m", **settings: Any) -> ModelSpec:
+    """A model with these instances, `a` when none is given."""
+    specs = tuple(instance(one) if isinstance(one, str) else one for one in instances or ("a",))
+    return ModelSpec(name=name, instances=specs, balance=settings.pop("balance", "round_robin"), **settings)
+
+
+def request(
+    body: bytes | dict[str, Any] = b"",
+    fields: bytes = b"",
+    line: bytes = b"POST /v1/chat/completions HTTP/1.1",
+    key: bytes = SECRET,
+) -> bytes:
+    """A request with the key and a sized body; `fields` are further header lines, each with its line end."""
+    data = json.dumps(body).encode() if isinstance(body, dict) else body
+    length = b"Content-Length: %d\r\n" % len(data) if data else b""
+    return b"%b\r\nHost: gate\r\nAuthorization: Bearer %b\r\n%b%b\r\n%b" % (line, key, fields, length, data)
+
+
+def reply(body: bytes, status: int = 200, fields: bytes = b"content-type: application/json\r\n") -> bytes:
+    """An instance's sized answer."""
+    return b"HTTP/1.1 %d X\r\n%bcontent-length: %d\r\n\r\n%b" % (status, fields, len(body), body)
+
+
+class Stage:
+    """`models` and the other settings are the first snapshot's; `told` is called with what our side does, as it does it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        patch: pytest.MonkeyPatch,
+        *models: ModelSpec,
+        gate: GateSpec | None = None,
+        segment_size: int = 64 * 1024,
+        **orders: Any,
+    ) -> None:
+        self.clock = Clock()
+        self.loop = FakeLoop(self.clock)
+        for module in ("dataplane.client", "dataplane.exchange", "dataplane.worker", "link.beats"):
+            patch.setattr(f"slmgate.{module}.time", self.clock)
+        no_limits = SimpleNamespace(RLIMIT_NOFILE=0, getrlimit=lambda _: (1024, 4096), setrlimit=lambda *_: None)
+        patch.setattr("slmgate.dataplane.worker.resource", no_limits)
+        self.journal = directory / "journal"
+        self.board = beats.create()
+        settings = {"listeners": (), "sync": None, "link": "", "segment_size": segment_size, **orders}
+        self.worker = Worker(
+            WorkerOrders(slot=0, beats=self.board, lifeline=-1, journal=str(self.journal), **settings), self.loop
+        )
+        self.gate = gate or GateSpec()
+        self.models = models or (model(),)
+        self.clients: list[ClientConnection] = []
+        self.asked = 0  # requests that owe a receipt, by the ids given out
+        self._read: dict[str, int] = {}  # segment -> how far it was read
+        self.records: list[tuple[bytes, dict[str, Any]]] = []
+        self.publish()
+        self.life = self.loop.create_task(self.worker.run())
+        self.loop.settle()
+
+    def publish(self, *models: ModelSpec, gate: GateSpec | None = None, keys: tuple[Key, ...] = (KEY,)) -> None:
+        """A new snapshot comes."""
+        self.models, self.gate = models or self.models, gate or self.gate
+        generation = self.worker.snapshot.generation + 1
+        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, keys=keys))
+        self.loop.settle()
+
+    def connect(self, name: str = "client") -> FakeTransport:
+        """A client connects; `name` is what it is called in what the loop tells."""
+        client = ClientConnection(self.worker)
+        transport = FakeTransport(self.loop, client, lambda what, data: self.loop.told(name, what, data))
+        client.connection_made(transport)
+        self.clients.append(client)
+        return transport
+
+    def read_journal(self) -> list[tuple[bytes, dict[str, Any]]]:
+        """The records that came since the last call, as control would find them: kind and fields."""
+        new: list[tuple[bytes, dict[str, Any]]] = []
+        for path in sorted(self.journal.glob("*.seg")):
+            for record in journal.scan(path.read_bytes(), self._read.get(path.name, journal.HEADER_SIZE)):
+                self._read[path.name] = record.end
+                new.append((record.kind, json.loads(record.payload)))
+        self.records += new
+        return new
+
+    @property
+    def receipts(self) -> list[dict[str, Any]]:
+        self.read_journal()
+        return [fields for kind, fields in self.records if kind == journal.RECEIPT]
+
+    def check(self) -> None:
+        """Everybody leaves. Each request has one receipt, each intent among them, and nothing is held."""
+        for client in self.clients:
+            if client.state != "closed" or client.exchange is not None:
+                client.connection_lost(None)
+        for host in self.loop.doors:
+            self.loop.doors[host] = "opens"
+        self.loop.turn(1)
+        ids = Counter(fields["id"] for fields in self.receipts)
+        assert not [one for one, count in ids.items() if count > 1], "two receipts of one request"
+        assert {fields["id"] for kind, fields in self.records if kind == journal.INTENT} <= ids.keys(), (
+            "an intent without receipt"
+        )
+        assert self.worker.tally.requests == len(ids) + self.worker.tally.unjournaled
+        pools = self.worker.pools.models.values()
+        assert [one for pool in pools for one in pool.instances if one.busy] == [], "an instance is still held"
+        assert [one for pool in pools for one in pool.waiting] == [], "an exchange still waits"
+        assert self.worker.journal.open_intents == 0
+        room = self.worker.journal.room
+        if not self.life.done():
+            self.worker.journal.prepare()
+            assert self.worker.journal.room == room, "the journal's count of its room went wrong"
+        assert not self.loop.failures, self.loop.failures
+
+    def shut(self) -> None:
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.settle()
+        self.loop.close()
+        self.worker.journal.close()
+        os.close(self.board)
