@@ -51,7 +51,7 @@ def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchan
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """States, told by fields: reading (`ask` None), waiting (`instance` None), asked, answering (`upstream_status`), over (`done`).
+    """States, told by fields: reading (`ask` None), waiting (`instance` None), asked, answering (`upstream_status`), `done`.
 
     A struct, because its forty fields get their defaults in C; everything below `started` is set as the request goes on.
     """
