@@ -1,8 +1,8 @@
 """The frozen records that all rooms speak: who calls, what is asked, what was decided, what it came to.
 
 Every record is a `msgspec.Struct`: the cheapest object to build and to encode that we measured, typed
-and immutable; those that can hold no cycle are kept out of the garbage collector's sight. This module knows no room, no clock and no wire format; it only names things, with the
-words of the dictionary in ARCHITECTURE.md.
+and immutable; those that can hold no cycle are kept out of the garbage collector's sight.
+This module knows no room, no clock and no wire format; it only names things, with the words of the dictionary in ARCHITECTURE.md.
 """
 
 from __future__ import annotations

@@ -6,10 +6,20 @@ stands before the bytes that it must precede: the intent before the request, the
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from slmgate.dataplane.exchange import KEPT_ANSWER
+from slmgate.dataplane.journal import NEEDED
+from slmgate.dialects import TABLE
+from slmgate.link.journal import MAX_RECORD
+from slmgate.policy.snapshot import GateSpec
+from slmgate.terms import Key
+from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, Road
 from tests.tools.shown import meant
-
-USAGE = rb'{"usage":{"prompt_tokens":5,"completion_tokens":7}}'
+from tests.tools.stage import KEY, instance, model, reply, request
 
 # --- the plain way
 
@@ -26,7 +36,7 @@ def test_plain(road: Road) -> None:
         == intent  a
         << a       <chat>
         >> a       200 {}
-        == 200     complete a 5+1~
+        == 200     complete a 4+1~
         << client  200 | {}
     """)
 
@@ -80,7 +90,7 @@ def test_a_sized_body_in_pieces(road: Road) -> None:
         >> a       567
         << client  567
         >> a       89
-        == 200     complete a 5+3~
+        == 200     complete a 4+3~
         << client  89
     """)
 
@@ -91,7 +101,7 @@ def test_a_body_until_close(road: Road) -> None:
         >> client  chat
         == intent  a
         << a       <chat>
-        >> a       HTTP/1.1 200 OK\r\n\r\n<used>
+        >> a       HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n<used>
         << client  200 transfer-encoding: chunked | 33\r\n<used>\r\n
         >> a       ends
         << a       closed
@@ -100,11 +110,11 @@ def test_a_body_until_close(road: Road) -> None:
         >> client  chat
         == intent  a
         << a2      <chat>
-        >> a2      HTTP/1.1 200 OK\r\n\r\n{"usage":
+        >> a2      HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"usage":
         << client  200 transfer-encoding: chunked | 9\r\n{"usage":\r\n
         >> a2      ends
         << a2      closed
-        == 200     upstream_error a !upstream_error 5+3~
+        == 200     upstream_error a !upstream_error 4+3~
         << client  closed
     """)
 
@@ -121,12 +131,1007 @@ def test_a_status_of_the_instance_passes(road: Road) -> None:
         == intent  a
         << a       <chat>
         >> a       HTTP/1.1 204 No Content\r\n\r\n
-        == 204     complete a 5+0~
+        == 204     complete a 4+0~
         << client  204
         >> client  chat
         == intent  a
         << a       <chat>
         >> a       HTTP/1.1 299 Odd\r\ncontent-length: 0\r\nretry-after: 3\r\nserver: x\r\n\r\n
-        == 299     complete a 5+0~
+        == 299     complete a 4+0~
         << client  299 retry-after: 3
     """)
+
+
+# --- what the gate answers itself
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "fields"),
+    [
+        (b"GET /nothing HTTP/1.1", 404, ""),
+        (b"GET /v1/chat/completions HTTP/1.1", 405, " allow: POST, OPTIONS"),
+        (b"POST /v1/models HTTP/1.1", 405, " allow: GET, HEAD, OPTIONS"),
+        (b"POST /healthz HTTP/1.1", 405, " allow: GET, HEAD, OPTIONS"),
+    ],
+)
+def test_nothing_there(road: Road, line: bytes, status: int, fields: str) -> None:
+    code = "not_found" if status == 404 else "method_not_allowed"
+    road.plays(
+        f"""
+        >> client asks
+        == {status} refused !{code}
+        << client {status} !{code}{fields}
+        """,
+        asks=request(line=line),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b"OPTIONS * HTTP/1.1", "204 allow: GET, POST, HEAD, OPTIONS"),
+        (b"OPTIONS /v1/models HTTP/1.1", "204 allow: GET, HEAD, OPTIONS"),
+        (b"OPTIONS /v1/messages HTTP/1.1", "204 allow: POST, OPTIONS"),
+        (b"GET /healthz HTTP/1.1", r"200 content-type: text/plain | ok\n"),
+        (b"HEAD /healthz HTTP/1.1", "200 content-type: text/plain content-length: 3"),
+        (b"GET /readyz HTTP/1.1", r"200 content-type: text/plain | ok\n"),
+    ],
+)
+def test_no_verdict_no_receipt(road: Road, line: bytes, answer: str) -> None:
+    road.plays(f">> client asks\n<< client {answer}", asks=request(line=line, key=b"wrong"))
+    assert road.stage.receipts == []
+
+
+def test_not_ready_when_no_instance_can_be_reached(road: Road) -> None:
+    road.plays(
+        r"""
+        >> door    a refuses
+        >> client  chat
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+        >> client  ready
+        << client  503 content-type: text/plain retry-after: 1 | not ready\n
+        """,
+        ready=request(line=b"GET /readyz HTTP/1.1"),
+    )
+
+
+def test_the_list_of_models(road: Road) -> None:
+    stage = road.stage
+    stage.publish(model("a", name="m"), model("b", name="n"))
+    client, answers = stage.connect(), []
+    stage.loop.told = lambda who, what, data: answers.append(data)
+    client.feed(request(line=b"GET /v1/models HTTP/1.1"))
+    head, _, body = answers[0].partition(b"\r\n\r\n")
+    assert [one["id"] for one in json.loads(body)["data"]] == ["m", "n"]
+    client.feed(request(line=b"HEAD /v1/models HTTP/1.1"))
+    assert answers[1].endswith(b"\r\n\r\n") and b"content-length: %d\r\n" % len(body) in answers[1]
+    assert [(one["status"], one["ended"], one["verdict"], one["bytes_out"]) for one in stage.receipts] == [
+        (200, "complete", "admit", len(body)),
+        (200, "complete", "admit", 0),
+    ]
+
+
+REFUSED = [
+    ("stranger", request({"model": "m"}, key=b"wrong"), "401 !invalid_api_key www-authenticate: Bearer"),
+    ("nobody", b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\n\r\n", "401 !invalid_api_key www-authenticate: Bearer"),
+    ("two", request({"model": "m"}, b"x-api-key: other\r\n"), "401 !invalid_api_key www-authenticate: Bearer"),
+    ("coded", request({"model": "m"}, b"Content-Encoding: gzip\r\n"), "415 !unsupported_media_type"),
+    ("unreadable", request(b"not json"), "400 !invalid_request"),
+    ("empty", request(), "400 !invalid_request"),
+    ("unknown", request({"model": "zzz"}), "404 !model_not_found"),
+    ("expects", request({"model": "m"}, b"Expect: 200-maybe\r\n"), "417 !expectation_failed connection: close"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "answer"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_refused_at_each_question(road: Road, name: str, text: bytes, answer: str) -> None:
+    script = f"""
+        >> client  asks
+        == {answer[:3]} refused !{answer.split("!")[1].split()[0]}
+        << client  {answer}
+        """
+    road.plays(script + ("<< client half-closed\n" if "close" in answer else ""), asks=text)
+    receipt = road.stage.receipts[0]
+    assert (receipt["verdict"], receipt["attempts"], receipt["first_byte_us"]) == ("refuse", 0, None)
+    assert road.stage.loop.knocks == []
+
+
+def test_a_receipt_says_who_and_what(road: Road) -> None:
+    road.plays(
+        r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> clock   2
+        >> a       200 <used>
+        == 200     complete a 5+7
+        << client  200 | <used>
+        >> client  wrong
+        == 404     refused !model_not_found
+        << client  404 !model_not_found
+        """,
+        wrong=request({"model": "zzz"}, b"X-Request-Id: mine-1\r\n"),
+    )
+    first, second = road.stage.receipts
+    assert first == {
+        "id": first["id"],
+        "request_id": first["id"],
+        "time": first["time"],
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": 200,
+        "verdict": "admit",
+        "reason": "",
+        "ended": "complete",
+        "principal": KEY.name,
+        "key": KEY.id,
+        "team": KEY.team,
+        "dialect": "openai",
+        "endpoint": "chat",
+        "model": "m",
+        "instance": "a",
+        "stream": False,
+        "prompt_tokens": 5,
+        "completion_tokens": 7,
+        "estimated": False,
+        "bytes_in": 14,
+        "bytes_out": 51,
+        "queue_us": 0,
+        "first_byte_us": 2_000_000,
+        "total_us": 2_000_000,
+        "attempts": 1,
+        "address": "192.0.2.7",
+        "worker": 0,
+    }
+    assert (second["request_id"], second["model"], second["verdict"]) == ("mine-1", "zzz", "refuse")
+    intent = road.stage.records[0][1]
+    assert {name: first[name] for name in intent} == {**intent, "prompt_tokens": 5}
+
+
+def test_the_longest_receipt_fits(road: Road) -> None:
+    """What a client can make long is bounded: path, request id and model."""
+    client = road.stage.connect()
+    fields = b"X-Request-Id: %b\r\n" % (b"i" * 128)
+    client.feed(request({"model": "\x01" * 256}, fields))
+    client.feed(request(line=b"GET /%b HTTP/1.1" % (b"p" * 30_000), fields=fields))
+    assert [one["status"] for one in road.stage.receipts] == [404, 404]
+    assert max(len(json.dumps(one)) for one in road.stage.receipts) < MAX_RECORD
+
+
+# --- connecting, retries
+
+
+def test_cannot_connect(road: Road) -> None:
+    road.plays(r"""
+        >> door    a refuses
+        >> client  chat
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+        >> door    a opens
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       200 {}
+        == 200     complete a 4+1~
+        << client  200 | {}
+    """)
+    assert road.stage.receipts[0]["verdict"] == "admit"
+
+
+def test_another_instance_is_tried(open_road: OpenRoad) -> None:
+    open_road(model("a", "b")).plays(r"""
+        >> door    a refuses
+        >> client  chat
+        == intent  b
+        << b       <chat>
+        >> b       200 {}
+        == 200     complete b 4+1~
+        << client  200 | {}
+    """)
+
+
+def test_no_retry_without_connect_in_the_list(open_road: OpenRoad) -> None:
+    open_road(model("a", "b", retry_on=("502",))).plays(r"""
+        >> door    a refuses
+        >> client  chat
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
+def test_no_more_attempts_than_allowed(open_road: OpenRoad) -> None:
+    road = open_road(model("a", "b", "c", attempts=2))
+    road.plays(r"""
+        >> door    a refuses
+        >> door    b refuses
+        >> client  chat
+        == 502     upstream_error b !upstream_error
+        << client  502 !upstream_error
+    """)
+    assert road.stage.loop.knocks == ["a", "b"]
+    assert road.stage.receipts[0]["attempts"] == 2
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_attempts_at_their_smallest(open_road: OpenRoad, attempts: int) -> None:
+    open_road(model("a", "b", attempts=attempts)).plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       503 {}
+        << a       aborted
+        == 503     refused a !overloaded
+        << client  503 !overloaded retry-after: 1
+    """)
+
+
+def test_a_status_is_retried(open_road: OpenRoad) -> None:
+    open_road(model("a", "b")).plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       503 {}
+        << b       <chat>
+        >> b       502 {}
+        == 502     upstream_error b !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
+def test_a_status_that_is_not_retried(open_road: OpenRoad) -> None:
+    open_road(model("a", "b")).plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       500 {}
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
+def test_a_failing_status_in_pieces(road: Road) -> None:
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       HTTP/1.1 500 X\r\ncontent-length: 5\r\n\r\n
+        >> a       ab
+        << a       aborted
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
+# --- an instance that dies
+
+
+def test_it_dies_before_its_answer(open_road: OpenRoad) -> None:
+    open_road(model("a", "b")).plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       leaves
+        << b       <chat>
+        >> b       200 {}
+        == 200     complete b 4+1~
+        << client  200 | {}
+    """)
+
+
+@pytest.mark.parametrize("how", ["leaves", "resets"])
+@pytest.mark.parametrize("head", ["", r"HTTP/1.1 200 O"])
+def test_it_dies_within_its_head(road: Road, head: str, how: str) -> None:
+    road.plays(f"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       {head}
+        >> a       {how}
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
+@pytest.mark.parametrize("how", ["leaves", "resets"])
+def test_it_dies_between_head_and_body(road: Road, how: str) -> None:
+    """Nothing has gone to the client, so it gets a clean answer; but the work was begun, so no other instance is asked."""
+    road.plays(rf"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n
+        >> a       {how}
+        == 502     upstream_error a !upstream_error 4+14~
+        << client  502 !upstream_error
+    """)
+
+
+def test_it_dies_within_a_sized_body(road: Road) -> None:
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234
+        << client  200 content-length: 9 | 1234
+        >> a       leaves
+        == 200     upstream_error a !upstream_error 4+1~
+        << client  closed
+    """)
+
+
+BROKEN = r'data: {"error":{"message":"The model\'s answer broke off.","type":"api_error","param":null,"code":"upstream_error"}}\n\n'
+
+
+def test_it_dies_within_a_stream(road: Road) -> None:
+    road.plays(rf"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+        >> a       leaves
+        == 200     upstream_error a !upstream_error 8+1~
+        << client  72\r\n{BROKEN}\r\n
+        << client  closed
+    """.replace("\\'", "'"))
+
+
+def test_a_stream_that_ends_too_soon(road: Road) -> None:
+    """A clean end of the body without the stream's own end is a broken stream too."""
+    road.plays(rf"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+        >> a       end
+        == 200     upstream_error a !upstream_error 8+1~
+        << client  72\r\n{BROKEN}\r\n
+        << client  closed
+    """.replace("\\'", "'"))
+
+
+def test_garbage_for_an_answer(road: Road) -> None:
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       \x00\x01 nonsense\r\n\r\n
+        << a       aborted
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
+def test_garbage_within_a_stream(road: Road) -> None:
+    road.plays(rf"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+        >> a       zz\r\nno size
+        << a       aborted
+        == 200     upstream_error a !upstream_error 8+1~
+        << client  72\r\n{BROKEN}\r\n
+        << client  closed
+    """.replace("\\'", "'"))
+
+
+# --- time limits
+
+
+def test_connecting_takes_too_long(open_road: OpenRoad) -> None:
+    open_road(model("a", connect_timeout=2.0)).plays(r"""
+        >> door    a hangs
+        >> client  chat
+        >> clock   1.75
+        >> clock   0.5
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
+def test_the_request_gives_up_before_the_connection_does(open_road: OpenRoad) -> None:
+    road = open_road(model("a", connect_timeout=5.0, queue_timeout=1.0))
+    road.plays(r"""
+        >> door    a hangs
+        >> client  chat
+        >> clock   1
+        == 504     upstream_timeout a !upstream_timeout
+        << client  504 !upstream_timeout
+        >> clock   5
+    """)
+
+
+def test_no_first_byte(open_road: OpenRoad) -> None:
+    open_road(model("a", first_byte_timeout=5.0)).plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> clock   4.75
+        >> clock   0.5
+        << a       aborted
+        == 504     upstream_timeout a !upstream_timeout
+        << client  504 !upstream_timeout
+    """)
+
+
+def test_silence_within_an_answer(open_road: OpenRoad) -> None:
+    open_road(model("a", idle_timeout=5.0)).plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n12
+        << client  200 content-length: 9 | 12
+        >> clock   4.75
+        >> a       34
+        << client  34
+        >> clock   4.75
+        >> clock   1
+        << a       aborted
+        == 200     upstream_timeout a !upstream_timeout 4+1~
+        << client  closed
+    """)
+
+
+def test_a_slow_reader_does_not_count_as_a_silent_instance(open_road: OpenRoad) -> None:
+    open_road(model("a", idle_timeout=5.0), gate=GateSpec(send_timeout=20.0)).plays(r"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+        >> client  stops-reading
+        << a       pauses reading
+        >> clock   10
+        >> client  reads-on
+        << a       reads on
+        >> a       chunk <done>
+        << client  e\r\n<done>\r\n
+        >> a       end
+        == 200     complete a 8+1~
+        << client  0\r\n\r\n
+    """)
+
+
+def test_a_reader_that_takes_nothing_for_too_long(open_road: OpenRoad) -> None:
+    open_road(gate=GateSpec(send_timeout=20.0)).plays(r"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+        >> client  stops-reading
+        << a       pauses reading
+        >> clock   20
+        >> clock   0.5
+        << client  aborted
+        << a       aborted
+        == 200     client_left a !client_left 8+1~
+    """)
+
+
+def test_a_pipelined_answer_is_held_back_from_a_reader_that_takes_nothing(road: Road) -> None:
+    """The client stopped taking bytes in the answer before: the next one's instance is paused from the start."""
+    road.plays(r"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> client  stream
+        >> client  stops-reading
+        << a       pauses reading
+        >> client  reads-on
+        << a       reads on
+        >> a       all
+        == 200     complete a 8+1~
+        << client  <sse> 3d\r\n<x><done>\r\n0\r\n\r\n
+        == intent  a
+        << a       <stream>
+        >> client  stops-reading
+        << a       pauses reading
+        >> client  reads-on
+        << a       reads on
+        >> client  leaves
+        << a       aborted
+        == 499     client_left a !client_left
+        """,
+        all=STREAMED + b"3d\r\n" + meant("<x><done>") + b"\r\n0\r\n\r\n",
+    )
+
+
+def test_a_stuck_reader_pauses_the_next_instance_too(road: Road) -> None:
+    stage = road.stage
+    client = stage.connect()
+    client.feed(request({"model": "m"}))
+    stage.loop.settle()
+    first = stage.loop.opened["a"][0]
+    client.feed(request({"model": "m"}))
+    write = client.write
+
+    def fills(data: bytes) -> None:
+        write(data)
+        client.protocol.pause_writing()
+
+    client.write = fills  # type: ignore[assignment, method-assign]  # the kernel's buffer is full with the first answer
+    first.feed(reply(b"{}"))
+    stage.loop.settle()
+    assert not first.reading, "the second answer must wait until the client takes the first"
+    client.write = write  # type: ignore[method-assign]  # and empty again
+    client.protocol.resume_writing()
+    first.feed(reply(b"{}"))
+    assert [one["ended"] for one in stage.receipts] == ["complete", "complete"]
+
+
+# --- waiting in line
+
+
+def test_in_line(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    road.plays(r"""
+        >> client   chat
+        == intent   a
+        << a        <chat>
+        >> client2  chat
+        >> client3  chat
+        >> clock    1
+        >> client2  leaves
+        == 499      client_left !client_left
+        >> a        200 {}
+        == intent   a
+        << a        <chat>
+        == 200      complete a 4+1~
+        << client   200 | {}
+        >> a        200 {}
+        == 200      complete a 4+1~
+        << client3  200 | {}
+    """)
+    assert [one["queue_us"] for one in road.stage.receipts] == [0, 0, 1_000_000]
+
+
+def test_too_long_in_line(open_road: OpenRoad) -> None:
+    open_road(model(instance("a", max_in_flight=1), queue_timeout=5.0)).plays(r"""
+        >> client   chat
+        == intent   a
+        << a        <chat>
+        >> client2  chat
+        >> clock    4.75
+        >> clock    0.5
+        == 503      refused !overloaded
+        << client2  503 !overloaded retry-after: 1
+    """)
+
+
+@pytest.mark.parametrize("places", [0, 1, 2])
+def test_places_in_line(open_road: OpenRoad, places: int) -> None:
+    """At the bound they wait, one past it is refused at once."""
+    road = open_road(model(instance("a", max_in_flight=1), queue_waiting=places))
+    stage = road.stage
+    for number in range(places + 2):
+        stage.connect(f"client{number}").feed(request({"model": "m"}))
+    stage.loop.settle()
+    assert len(stage.worker.pools.models["m"].waiting) == places
+    assert [(one["status"], one["reason"]) for one in stage.receipts] == [(503, "overloaded")]
+
+
+@pytest.mark.parametrize("bound", [0, 1, 2])
+def test_requests_in_flight(open_road: OpenRoad, bound: int) -> None:
+    road = open_road(model(instance("a", max_in_flight=bound)))
+    for number in range(bound + 1):
+        road.stage.connect(f"client{number}").feed(request({"model": "m"}))
+    road.stage.loop.settle()
+    pool = road.stage.worker.pools.models["m"]
+    assert (pool.instances[0].busy, len(pool.waiting)) == (bound, 1)
+
+
+# --- the client leaves
+
+
+@pytest.mark.parametrize("how", ["leaves", "resets", "ends"])
+def test_the_client_leaves_while_the_instance_works(road: Road, how: str) -> None:
+    road.plays(f"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> client  {how}
+        {"<< client closed" if how == "ends" else ""}
+        << a       aborted
+        == 499     client_left a !client_left
+    """)
+
+
+def test_the_client_leaves_within_its_answer(road: Road) -> None:
+    road.plays(r"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+        >> client  leaves
+        << a       aborted
+        == 200     client_left a !client_left 8+1~
+    """)
+
+
+@pytest.mark.parametrize("then", ["opens", "refuses", "hangs"])
+def test_the_client_leaves_while_the_connection_is_opened(road: Road, then: str) -> None:
+    road.plays(f"""
+        >> door    a hangs
+        >> client  chat
+        >> client  leaves
+        == 499     client_left a !client_left
+        >> door    a {then}
+        >> clock   3
+    """)
+
+
+def test_a_connection_that_nobody_wants_any_more_is_kept(road: Road) -> None:
+    road.plays(r"""
+        >> door    a hangs
+        >> client  chat
+        >> client  leaves
+        == 499     client_left a !client_left
+        >> door    a opens
+        >> clock   1
+        >> client  chat
+        == intent  a
+        << a       <chat>
+    """)
+    assert road.stage.loop.knocks == ["a"]
+
+
+def test_the_client_leaves_within_its_body(road: Road) -> None:
+    road.plays(
+        r"""
+        >> client  half
+        >> client  leaves
+        == 499     client_left !client_left
+        """,
+        half=request({"model": "m"})[:-3],
+    )
+
+
+def test_the_client_ends_within_its_body(road: Road) -> None:
+    road.plays(
+        r"""
+        >> client  half
+        >> client  ends
+        == 400     refused !invalid_request
+        << client  400 !invalid_request connection: close
+        << client  half-closed
+        << client  closed
+        """,
+        half=request({"model": "m"})[:-3],
+    )
+
+
+# --- the gate stops
+
+
+def test_drained(road: Road) -> None:
+    road.plays(r"""
+        >> client   chat
+        == intent   a
+        << a        <chat>
+        >> client2  connects
+        >> gate     drains
+        << client2  closed
+        >> a        200 <used>
+        == 200      complete a 5+7
+        << client   200 connection: close | <used>
+        << client   closed
+    """)
+    assert road.stage.worker.stopping
+
+
+def test_the_drain_limit(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=2)), gate=GateSpec(drain_timeout=5.0))
+    road.plays(r"""
+        >> client   stream
+        == intent   a
+        << a        <stream>
+        >> a        events
+        >> a        chunk <x>
+        << client   <sse> 2f\r\n<x>\r\n
+        >> client2  chat
+        == intent   a
+        << a2       <chat>
+        >> client3  chat
+        >> gate     drains
+        >> clock    4.75
+    """)
+    road.stage.loop.told = lambda *_: None
+    road.stage.loop.turn(1)
+    ended = {(one["status"], one["ended"], one["reason"]) for one in road.stage.receipts}
+    assert ended == {(200, "gate_stopped", "overloaded"), (503, "gate_stopped", "overloaded")}
+    assert len(road.stage.receipts) == 3
+
+
+# --- the journal without room
+
+
+def test_no_room_to_record(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road()
+    monkeypatch.setattr(road.stage.worker.journal, "room", NEEDED - 1)
+    road.plays(r"""
+        >> client  chat
+        == 503     refused !accounting_unavailable
+        << client  503 !accounting_unavailable retry-after: 5
+    """)
+    assert not road.stage.worker.ready()
+    road.stage.worker.journal.prepare()
+
+
+def test_exactly_enough_room_to_record(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road()
+    monkeypatch.setattr(road.stage.worker.journal, "room", NEEDED)
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       200 {}
+        == 200     complete a 4+1~
+        << client  200 | {}
+    """)
+    road.stage.worker.journal.prepare()
+
+
+def test_served_unaccounted_where_the_operator_says_so(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road(serve_unaccounted=True)
+    monkeypatch.setattr(road.stage.worker.journal, "room", 0)
+    road.plays(r"""
+        >> client  chat
+        << a       <chat>
+        >> a       200 {}
+        << client  200 | {}
+    """)
+    assert road.stage.worker.tally.unjournaled == 1
+    road.stage.worker.journal.prepare()
+
+
+# --- faults of our own
+
+
+class FaultyError(Exception):
+    """Stands for whatever may go wrong in our own code."""
+
+
+def faulty(*_: object) -> None:
+    raise FaultyError
+
+
+@pytest.mark.parametrize("step", ["read", "patch", "usage", "scanner"])
+@pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
+def test_an_exception_in_a_dialect_costs_one_request(
+    road: Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: str, kept: bool
+) -> None:
+    stage = road.stage
+    client = stage.connect()
+    if kept:
+        client.feed(request({"model": "m"}))
+        stage.loop.settle()
+        stage.loop.opened["a"][0].feed(reply(b"{}"))
+    before = len(stage.receipts)
+    answers: list[bytes] = []
+    stage.loop.told = lambda who, what, data: answers.append(data) if who == "client" and what == "write" else None
+    with monkeypatch.context() as patch:
+        patch.setattr(type(TABLE["POST", "/v1/chat/completions"].dialect), step, faulty)
+        client.feed(request({"model": "m", "stream": step == "scanner"}))
+        stage.loop.settle()
+        if step in ("usage", "scanner"):
+            stage.loop.opened["a"][0].feed(STREAMED + b"1\r\nx\r\n" if step == "scanner" else reply(b"{}"))
+        stage.loop.settle()
+    assert [(one["status"], one["ended"]) for one in stage.receipts[before:]] == [(500, "gate_failed")]
+    assert answers[-1].startswith(b"HTTP/1.1 500 ")
+    assert "FaultyError" in capsys.readouterr().err
+    stage.loop.turn(1)
+    client = stage.connect()
+    client.feed(request({"model": "m"}))
+    stage.loop.settle()
+    stage.loop.opened["a"][-1].feed(reply(b"{}"))
+    assert stage.receipts[-1]["ended"] == "complete"
+
+
+def test_a_scanner_that_fails_within_a_stream(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    road.plays(r"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+    """)
+    monkeypatch.setattr("slmgate.dialects.openai.ChunkScanner.feed", faulty)
+    road.stage.loop.told = lambda *_: None
+    road.end_of("a").feed(b"1\r\nx\r\n")
+    assert [(one["status"], one["ended"]) for one in road.stage.receipts] == [(200, "gate_failed")]
+
+
+def test_a_fault_of_the_next_in_line_is_not_this_requests(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    road.plays(r"""
+        >> client   chat
+        == intent   a
+        << a        <chat>
+        >> client2  chat
+    """)
+    monkeypatch.setattr(type(TABLE["POST", "/v1/chat/completions"].dialect), "patch", faulty)
+    road.stage.loop.told = lambda *_: None
+    road.end_of("a").feed(reply(b"{}"))
+    road.stage.loop.settle()
+    ended = sorted((one["status"], one["ended"]) for one in road.stage.receipts)
+    assert ended == [(200, "complete"), (500, "gate_failed")]
+
+
+def test_a_dialect_that_cannot_even_say_an_error(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is lost, the worker and the receipt are not."""
+    monkeypatch.setattr(type(TABLE["POST", "/v1/chat/completions"].dialect), "error", faulty)
+    client = road.stage.connect()
+    road.stage.loop.told = lambda *_: None
+    client.feed(request({"model": "zzz"}))
+    assert client.lost
+    assert [one["ended"] for one in road.stage.receipts] == ["client_left"]
+    assert [type(one) for one in road.stage.loop.failures] == [FaultyError]
+    road.stage.loop.failures.clear()
+
+
+def test_a_fault_in_a_sweep_costs_one_connection(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road(model("a", first_byte_timeout=1.0))
+    client = road.stage.connect()
+    client.feed(request({"model": "m"}))
+    road.stage.loop.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(TABLE["POST", "/v1/chat/completions"].dialect), "error", faulty)
+        road.stage.loop.turn(2)
+    assert client.lost
+    assert not road.stage.life.done()
+    road.stage.connect().feed(request({"model": "m"}))
+    road.stage.loop.turn(3)
+    assert [one["ended"] for one in road.stage.receipts] == ["client_left", "upstream_timeout"]
+
+
+# --- smaller matters
+
+
+def test_the_states_as_repr_tells_them(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    stage = road.stage
+    seen: list[str] = []
+
+    def see() -> None:
+        exchange = stage.clients[-1].exchange
+        assert exchange is not None
+        seen.append(repr(exchange).rpartition(" ")[2])
+
+    client = stage.connect()
+    whole = request({"model": "m"})
+    client.feed(whole[:-1])
+    see()
+    client.feed(whole[-1:])
+    see()
+    stage.loop.settle()
+    see()
+    stage.loop.opened["a"][0].feed(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n1")
+    see()
+    exchange = stage.clients[-1].exchange
+    stage.loop.opened["a"][0].feed(b"2")
+    assert seen == ["reading>", "waiting>", "asked>", "answering>"]
+    assert repr(exchange).endswith(" POST /v1/chat/completions over>")
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_the_answer_kept_for_its_usage_is_bounded(road: Road, past: int) -> None:
+    client = road.stage.connect()
+    client.feed(request({"model": "m"}))
+    road.stage.loop.settle()
+    body = b'{"usage":{"prompt_tokens":5,"completion_tokens":7},"x":"%b"}'
+    body = body % (b"y" * (KEPT_ANSWER + past - len(body) + 2))
+    half = len(body) // 2
+    road.stage.loop.opened["a"][0].feed(reply(body)[:-half])
+    road.stage.loop.opened["a"][0].feed(body[-half:])
+    assert road.stage.receipts[0]["estimated"] is bool(past)
+
+
+def test_a_model_that_is_removed_while_requests_wait(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    road.plays(r"""
+        >> client   chat
+        == intent   a
+        << a        <chat>
+        >> client2  chat
+    """)
+    road.played = []
+    road.stage.publish(model("b", name="n"))
+    assert road.played == ["== 503 refused !overloaded", "<< client2 503 !overloaded retry-after: 1"]
+    road.plays(r"""
+        >> a        200 {}
+        << a        aborted
+        == 200      complete a 4+1~
+        << client   200 | {}
+    """)
+
+
+def test_an_http_1_0_client(road: Road) -> None:
+    road.plays(
+        r"""
+        >> client   old
+        == intent   a
+        << a        <chat>
+        >> a        200 {}
+        == 200      complete a 4+1~
+        << client   200 connection: keep-alive | {}
+        >> client   stream
+        == intent   a
+        << a        <stream>
+        >> a        events
+        >> a        chunk <x>
+        << client   200 content-type: text/event-stream connection: close | <x>
+        >> a        chunk <done>
+        << client   <done>
+        >> a        end
+        == 200      complete a 8+1~
+        << client   closed
+        """,
+        old=request({"model": "m"}, b"Connection: keep-alive\r\n", b"POST /v1/chat/completions HTTP/1.0"),
+        stream=request({"model": "m", "stream": True}, b"Connection: keep-alive\r\n", b"POST /v1/chat/completions HTTP/1.0"),
+    )
+
+
+def test_a_key_that_is_revoked_or_expires_between_two_requests(road: Road) -> None:
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       200 {}
+        == 200     complete a 4+1~
+        << client  200 | {}
+    """)
+    until = road.stage.clock.time() + 5
+    road.stage.publish(keys=(Key(id="k1", name="acme-bot", digests=((KEY.digests[0][0], until),)),))
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       200 {}
+        == 200     complete a 4+1~
+        << client  200 | {}
+        >> clock   5
+        >> client  chat
+        == 401     refused !invalid_api_key
+        << client  401 !invalid_api_key www-authenticate: Bearer
+    """)
+    road.stage.publish()
+    road.stage.publish(keys=())
+    road.plays(r"""
+        >> client  chat
+        == 401     refused !invalid_api_key
+        << client  401 !invalid_api_key www-authenticate: Bearer
+    """)
+
+
+def test_another_credential_on_the_same_connection(road: Road) -> None:
+    road.plays(
+        r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       200 {}
+        == 200     complete a 4+1~
+        << client  200 | {}
+        >> client  two
+        == 401     refused !invalid_api_key
+        << client  401 !invalid_api_key www-authenticate: Bearer
+        >> client  wrong
+        == 401     refused !invalid_api_key
+        << client  401 !invalid_api_key www-authenticate: Bearer
+        """,
+        two=request({"model": "m"}, b"api-key: other\r\n"),
+        wrong=request({"model": "m"}, key=b"wrong"),
+    )

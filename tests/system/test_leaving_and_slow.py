@@ -18,7 +18,7 @@ from tests.system.conftest import Launch
 from tests.system.scenes import GOOD, POISON, assert_served, plain
 from tests.tools.gate import OTHER, SECRET, Gate, eventually, model
 from tests.tools.load import Background, Loader
-from tests.tools.upstream import MockUpstream
+from tests.tools.upstream import STREAM_HEAD, MockUpstream, chunk
 from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
 
 # --- clients that leave, or read slowly --------------------------------------------------------------------------------
@@ -49,6 +49,22 @@ def test_client_that_leaves_stops_the_instance(gate: Gate, upstream: MockUpstrea
         assert 6 <= row["completion_tokens"] <= asked["events"]
         assert row["estimated"]
     assert_served(gate, upstream)
+
+
+def test_client_that_closes_after_the_dialects_end(gate: Gate, upstream: MockUpstream) -> None:
+    """Official clients close at `[DONE]`, often before the last chunk: they had the whole answer, and so says the receipt."""
+    mine = f"done-{time.monotonic_ns()}"
+    text_event = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+    usage_event = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+    body = text_event + usage_event + b"data: [DONE]\n\n"
+    text = STREAM_HEAD % b"text/event-stream" + chunk(body)
+    with Wire(gate.port) as wire:
+        script = {"do": "raw", "bytes": text.decode(), "then": "stall"}
+        wire.send(request(chat(stream=True, **script), secret=SECRET, headers=(f"X-Request-Id: {mine}",)))
+        while b"[DONE]" not in (wire.event() or b"[DONE]"):
+            pass
+    row = gate.receipt(mine)
+    assert (row["ended"], row["prompt_tokens"], row["completion_tokens"]) == ("complete", 3, 1), row
 
 
 def test_client_that_leaves_the_queue_costs_nothing(launch: Launch, upstream: MockUpstream) -> None:

@@ -22,6 +22,7 @@ from tests.tools.stage import Stage, reply, request
 
 STREAMED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 TEXTS = {"chat": request({"model": "m"}), "stream": request({"model": "m", "stream": True}), "events": STREAMED}
+TEXTS["json"] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 ACTS: dict[str, Callable[[FakeTransport], None]] = {
     "connects": lambda end: None,

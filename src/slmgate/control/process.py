@@ -59,6 +59,7 @@ class Control:
         self._ending = threading.Event()
         self._lag: float | None = None  # seconds since the ledger last was up to date; None: never yet
         self._loop = asyncio.get_running_loop()
+        log.setLevel(config.log.level.upper())
         create_first_admin_key(self._state_dir)
         self.store: Store = open_store(self._state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)

@@ -128,11 +128,11 @@ class Supervisor:
 
     def _probe_port(self, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """The address to bind. With SO_REUSEPORT two gates could share a port unnoticed, so it is first bound without."""
-        family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+        if not host:  # every address: both families in one socket, where the machine has IPv6
+            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
         try:
-            if host and ":" not in host:
-                family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-                host = str(resolved[0])
+            family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            host = str(resolved[0])
             with socket.socket(family) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
@@ -184,6 +184,7 @@ class Supervisor:
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
+            complains=config.log.level != "error",
         )
         return _Child(f"worker {slot}", slot, config.worker_timeout, lambda: self._spawn("slmgate.dataplane.worker", orders, fds))
 

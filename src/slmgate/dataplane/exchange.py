@@ -257,7 +257,17 @@ class Exchange(msgspec.Struct, eq=False):
         return not self.done and self.instance is instance and self.connection is None
 
     def connected(self, connection: UpstreamConnection) -> None:
-        """Send the request. The first time, the intent is journaled before."""
+        """Send the request. The first time, the intent is journaled before.
+
+        Whoever frees a connection calls this: a fault in here is this exchange's own, and must not become theirs.
+        """
+        try:
+            self._send(connection)
+        except Exception:  # whatever it was, it costs this request, with a 500 and a receipt, and no other one
+            self.worker.report_fault()
+            self.gate_failed()
+
+    def _send(self, connection: UpstreamConnection) -> None:
         instance, ask, route, model, worker = self.instance, self.ask, self.route, self.model, self.worker
         assert instance is not None and ask is not None and route is not None and model is not None
         now = time.monotonic()
@@ -273,6 +283,8 @@ class Exchange(msgspec.Struct, eq=False):
         content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
         line = _LINES[route.method, route.path]
         connection.ask(self, upstream_request(line, instance.fields, self.head, content_type, self.request_id, body))
+        if self.client.writing_paused():  # it has yet to take the answer before
+            connection.pause()
 
     def connect_failed(self, instance: Instance, why: str) -> None:
         if self.wants(instance):

@@ -108,15 +108,17 @@ class Instance:
                 )
         except (OSError, TimeoutError) as failure:
             self.failed(self._loop.time())
-            self.busy -= 1
-            exchange.connect_failed(self, str(failure) or "the connection was not accepted in time")
+            if exchange.wants(self):  # else it is over, and has given its place back already
+                self.busy -= 1
+                exchange.connect_failed(self, str(failure) or "the connection was not accepted in time")
             self.model.serve_next()
             return
         self._failures = 0
         self.succeeded()
         if exchange.wants(self):
             exchange.connected(connection)
-        else:  # the client left meanwhile
+        else:  # the client left meanwhile, and its place was given back: this is one for the connection alone
+            self.busy += 1
             self.release(connection)
 
     def failed(self, now: float) -> None:

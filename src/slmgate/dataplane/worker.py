@@ -113,7 +113,7 @@ class Worker:
 
     def complain(self, what: str, request_id: str) -> None:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
-        if self._complaints_left > 0:
+        if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
             print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from slmgate.terms import Usage
 
-MAX_COUNT = 2**40
+MAX_COUNT = 2**31
 """Tokens. No request comes near it; a larger figure is a lie or a fault."""
 
 T = TypeVar("T")

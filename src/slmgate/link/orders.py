@@ -12,7 +12,7 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     """`listeners`, `beats` and `lifeline` are file descriptors; `link` and `journal` are paths.
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
-    `serve_unaccounted`: go on when the journal is full, instead of refusing.
+    `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
     """
 
     slot: int
@@ -24,3 +24,4 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     segment_size: int = 8 * 1024 * 1024
     sync: float | None = 1.0
     serve_unaccounted: bool = False
+    complains: bool = True
