@@ -87,11 +87,11 @@ def test_a_sized_body_in_pieces(road: Road) -> None:
         << a       <chat>
         >> a       HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234
         << client  200 content-length: 10 | 01234
-        >> a       567
-        << client  567
-        >> a       89
+        >> a       fgh
+        << client  fgh
+        >> a       ij
         == 200     complete a 4+3~
-        << client  89
+        << client  ij
     """)
 
 
@@ -293,7 +293,7 @@ def test_the_longest_receipt_fits(road: Road) -> None:
     """What a client can make long is bounded: path, request id and model."""
     client = road.stage.connect()
     fields = b"X-Request-Id: %b\r\n" % (b"i" * 128)
-    client.feed(request({"model": "\x01" * 256}, fields))
+    client.feed(request({"model": "\U0001f600" * 256}, fields))
     client.feed(request(line=b"GET /%b HTTP/1.1" % (b"p" * 30_000), fields=fields))
     assert [one["status"] for one in road.stage.receipts] == [404, 404]
     assert max(len(json.dumps(one)) for one in road.stage.receipts) < MAX_RECORD
@@ -360,7 +360,6 @@ def test_attempts_at_their_smallest(open_road: OpenRoad, attempts: int) -> None:
         == intent  a
         << a       <chat>
         >> a       503 {}
-        << a       aborted
         == 503     refused a !overloaded
         << client  503 !overloaded retry-after: 1
     """)
@@ -442,7 +441,7 @@ def test_it_dies_between_head_and_body(road: Road, how: str) -> None:
         << a       <chat>
         >> a       HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n
         >> a       {how}
-        == 502     upstream_error a !upstream_error 4+14~
+        == 502     upstream_error a !upstream_error 4+0~
         << client  502 !upstream_error
     """)
 
@@ -473,7 +472,7 @@ def test_it_dies_within_a_stream(road: Road) -> None:
         << client  <sse> 2f\r\n<x>\r\n
         >> a       leaves
         == 200     upstream_error a !upstream_error 8+1~
-        << client  72\r\n{BROKEN}\r\n
+        << client  75\r\n{BROKEN}\r\n
         << client  closed
     """.replace("\\'", "'"))
 
@@ -489,7 +488,7 @@ def test_a_stream_that_ends_too_soon(road: Road) -> None:
         << client  <sse> 2f\r\n<x>\r\n
         >> a       end
         == 200     upstream_error a !upstream_error 8+1~
-        << client  72\r\n{BROKEN}\r\n
+        << client  75\r\n{BROKEN}\r\n
         << client  closed
     """.replace("\\'", "'"))
 
@@ -517,7 +516,7 @@ def test_garbage_within_a_stream(road: Road) -> None:
         >> a       zz\r\nno size
         << a       aborted
         == 200     upstream_error a !upstream_error 8+1~
-        << client  72\r\n{BROKEN}\r\n
+        << client  75\r\n{BROKEN}\r\n
         << client  closed
     """.replace("\\'", "'"))
 

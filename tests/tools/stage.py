@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
+import time
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -71,8 +73,9 @@ class Stage:
     ) -> None:
         self.clock = Clock()
         self.loop = FakeLoop(self.clock)
-        for module in ("dataplane.client", "dataplane.exchange", "dataplane.worker", "link.beats"):
-            patch.setattr(f"slmgate.{module}.time", self.clock)
+        for name, module in list(sys.modules.items()):
+            if name.startswith(("slmgate.dataplane.", "slmgate.link.")) and getattr(module, "time", None) is time:
+                patch.setattr(module, "time", self.clock)
         no_limits = SimpleNamespace(RLIMIT_NOFILE=0, getrlimit=lambda _: (1024, 4096), setrlimit=lambda *_: None)
         patch.setattr("slmgate.dataplane.worker.resource", no_limits)
         self.journal = directory / "journal"

@@ -86,8 +86,10 @@ class Control:
                     healthy=row.healthy and (known is None or known.healthy),
                 )
         models = [
-            ModelStatus(name=name, ready=any(row.healthy for (model, _), row in instances.items() if model == name))
+            # until the workers have told of its instances, nothing is known against it
+            ModelStatus(name=name, ready=any(row.healthy for row in rows) or not rows)
             for name in config.models
+            for rows in ([row for (model, _), row in instances.items() if model == name],)
         ]
         return GateStatus(
             generation=self.publisher.generation,

@@ -30,7 +30,12 @@ def usage_of(exchange: Exchange) -> Usage:
     if exchange.upstream_status == 0 or exchange.upstream_status >= 400:
         return _NOTHING  # nothing was generated, as far as the instance told
     assert exchange.ask is not None
-    completion = -(-exchange.bytes_out // 4) if scanner is None else scanner.tokens_seen
+    if scanner is not None:
+        completion = scanner.tokens_seen
+    elif exchange.status == exchange.upstream_status:
+        completion = -(-exchange.bytes_out // 4)
+    else:
+        completion = 0  # the bytes that went out were the gate's own words
     return Usage(exchange.ask.prompt_estimate, completion, True)
 
 

@@ -152,6 +152,13 @@ class ClientConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Called every tick: the time limits of this connection and of its exchange."""
+        try:
+            self._sweep(now)
+        except Exception:  # noqa: BLE001  # a fault of our own costs this connection; the worker's tick must go on
+            self._worker.report_fault()
+            self._abort()
+
+    def _sweep(self, now: float) -> None:
         if self._paused_at and now - self._paused_at > self._worker.snapshot.gate.send_timeout:
             self._abort()
         elif self.state is BUSY:
@@ -224,6 +231,7 @@ class ClientConnection(asyncio.Protocol):
             if self.exchange is None:
                 self._abort()
             else:
+                self.exchange.keep_alive = False  # nor is what was read of the connection to be relied on
                 self.exchange.gate_failed()
         finally:
             self._running = False

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
+END_SECONDS = 0.25
+"""How long an instance may take from the dialect's end of a stream to the end of the answer, before it is ended for it."""
 HEALTH_PATHS = ("/healthz", "/readyz")
 NEVER = float("inf")
 NO_HEAD = RequestHead("", "", {}, 1, False)
@@ -93,6 +95,8 @@ class Exchange(msgspec.Struct, eq=False):
     kept: bytes | None = None
     """An unstreamed JSON answer so far, for its usage."""
     usage: Usage | None = None
+    held: bytes = b""
+    """The end of a stream, which waits for the end of the answer that carries it."""
     first_byte_at: float = 0.0
     status: int = 0
     """What the client was told; 0 while it was told nothing."""
@@ -217,6 +221,7 @@ class Exchange(msgspec.Struct, eq=False):
     def client_left(self) -> None:
         """The client closed: stop the instance's work at once."""
         if not self.done:
+            self.held = b""
             self._finish("client_left", 499 if not self.status else self.status, reason="client_left")
 
     def gate_stops(self) -> None:
@@ -245,7 +250,9 @@ class Exchange(msgspec.Struct, eq=False):
             assert self.model is not None
             self.deadline = now + self.model.idle_timeout
         elif now >= self.deadline and not self.client.writing_paused():
-            if self.upstream_status or self.connection is not None or self.instance is not None:
+            if self.held:
+                self._complete(self.held)
+            elif self.upstream_status or self.connection is not None or self.instance is not None:
                 self._fail_upstream("upstream_timeout", "The model did not answer in time.")
             else:
                 self.no_room("No instance of the model came free in time.")
@@ -263,21 +270,22 @@ class Exchange(msgspec.Struct, eq=False):
         """
         try:
             self._send(connection)
-        except Exception:  # whatever it was, it costs this request, with a 500 and a receipt, and no other one
+        except Exception:  # noqa: BLE001  # whatever it was, it costs this request, with a 500 and a receipt, and no other
             self.worker.report_fault()
             self.gate_failed()
 
     def _send(self, connection: UpstreamConnection) -> None:
         instance, ask, route, model, worker = self.instance, self.ask, self.route, self.model, self.worker
         assert instance is not None and ask is not None and route is not None and model is not None
+        self.connection = connection
         now = time.monotonic()
         if not self.admitted:
             self.handed_at = now
             self.began = datetime.fromtimestamp(worker.wall(self.started), UTC)
             if worker.journal.room >= NEEDED:  # else the operator wants it served all the same
+                intent = intent_of(self)
                 self.admitted = True
-                worker.journal.intent(intent_of(self))
-        self.connection = connection
+                worker.journal.intent(intent)
         self.deadline = now + model.first_byte_timeout
         body = route.dialect.patch(route.endpoint, ask, self.body, instance.spec.upstream_model)
         content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
@@ -343,6 +351,12 @@ class Exchange(msgspec.Struct, eq=False):
         scanner = self.scanner
         if scanner is not None:
             data = scanner.feed(data)
+            if scanner.finished:
+                # The client's last bytes: they wait for the answer's formal end, a moment, so that the receipt comes first.
+                self.held += data
+                self.active = False
+                self.deadline = time.monotonic() + END_SECONDS
+                return
         elif self.kept is not None:
             self._keep(data)
         if self.chunked and not self.pending_head:  # the common piece of a stream
@@ -368,7 +382,7 @@ class Exchange(msgspec.Struct, eq=False):
             if not scanner.finished:
                 self._fail_upstream("upstream_error", "The model's answer broke off.", data)
                 return
-            data += rest
+            data = self.held + data + rest
         elif self.kept is not None:
             self._keep(data)
             self._read_usage()
@@ -376,10 +390,13 @@ class Exchange(msgspec.Struct, eq=False):
             if self.framing < CHUNKED and self.usage is None:
                 self._fail_upstream("upstream_error", "The model's answer broke off.", data)
                 return
+        self._complete(data)
+
+    def _complete(self, data: bytes) -> None:
         last = self._framed(data)
         if self.chunked:
             last += b"0\r\n\r\n"
-        self._finish("complete", status, last)
+        self._finish("complete", self.upstream_status, last)
 
     def connection_was_stale(self) -> None:
         """A kept connection was closed by the instance before it saw the request: ask it again on a new one.
@@ -397,7 +414,9 @@ class Exchange(msgspec.Struct, eq=False):
         if instance is not None:
             self.worker.complain(f"{instance.spec.id}: {why}", self.request_id)
         self._give_back(None)
-        if began or not self._again("connect"):
+        if self.held:
+            self._complete(self.held)  # the dialect's own end had passed: the answer is whole
+        elif began or not self._again("connect"):
             self._fail_upstream("upstream_error", "The model's answer broke off." if began else "The model did not answer.")
 
     # -- inner steps
@@ -470,6 +489,7 @@ class Exchange(msgspec.Struct, eq=False):
         else:
             self.pending_head = b""
             self.chunked = False
+            self.upstream_status = 0  # whatever it began to say counts for nothing
             self.refuse(Refuse(code, message))
 
     def _break(self, ended: Ended, fault: Fault, message: str, out: bytes = b"") -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
     from slmgate.dataplane.pool import Instance
 
-MAX_HEAD = 64 * 1024
+MAX_HEAD = 32 * 1024
 """Bytes of an answer's heads, interim ones (1xx) included, before its body begins."""
 _NAMES = FieldNames(ANSWER_FIELDS_PASSED)
 UNTIL_CLOSE = -2
@@ -32,6 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_asked",
         "_body",
+        "_fault",
         "_fields",
         "_framing",
         "_head_bytes",
@@ -73,6 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._framing = 0
         self._reusable = False
+        self._fault = ""  # what was found wrong with the head
         self._stray = False
         self._whole = 0  # with `_stray`: how many pieces of body are the answer's
 
@@ -135,16 +137,27 @@ class UpstreamConnection(asyncio.Protocol):
     def _answer(self, exchange: Exchange, data: bytes) -> None:
         if not self._head_done:
             self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                end = data.find(b"\r\n\r\n")
+                if end < 0 or self._head_bytes - len(data) + end > MAX_HEAD:
+                    self._fail("the answer's head is too large")
+                    return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise  # not the instance's fault: `answer_began` failed
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if self._pending or not self._head_done:
+                if self._body:
+                    exchange.answer_data(b"".join(self._body))  # what came before the garbage is good
+                    self._body.clear()
                 self._fail("the answer is not valid HTTP")
                 return
             self._reusable = False  # the answer is whole; what is behind it costs the connection
+        if self._fault:
+            self._fail(self._fault)
+            return
         if not self._head_done:
-            if self._head_bytes > MAX_HEAD:
-                self._fail("the answer's head is too large")
             return
         body = self._body
         if not self._pending:
@@ -203,6 +216,9 @@ class UpstreamConnection(asyncio.Protocol):
             return  # a second answer, in the same bytes as the first
         parser, raw = self._parser, self._fields
         status = parser.get_status_code()
+        if parser.get_http_version() not in ("1.1", "1.0") or status < 100:
+            self._fault = "the answer is not HTTP/1.1"
+            return
         if status < 200:
             # an interim answer, after which the real one is still awaited (101 ends in HttpParserUpgrade: a fault)
             raw.clear()
@@ -213,6 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
         fields = dict(zip(lowered, raw.values(), strict=True))
         if b"transfer-encoding" in fields:
             framing = CHUNKED
+            if fields[b"transfer-encoding"].lower() != b"chunked":
+                self._fault = "the answer has a transfer coding that is not understood"
+                return
         elif status == 204 or status == 304:
             framing = 0
         elif b"content-length" in fields:
