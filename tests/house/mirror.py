@@ -27,7 +27,7 @@ WHOLE = {
     "tests/control/config/test_golden.py": "golden files: text in, configuration or faults out, through the whole of loading"
 }
 """Tests of several source files together -> why. The files have test files of their own beside it."""
-NOT_MIRRORED = ("tests/house/", "tests/system/", "tests/contracts/", "tests/tools/")
+NOT_MIRRORED = ("tests/house/", "tests/bench/", "tests/system/", "tests/contracts/", "tests/tools/")
 
 
 def mirrored(path: str) -> str:

@@ -209,6 +209,8 @@ class Supervisor:
             child.run(now)
         if not self._wait_until_ready():
             return self._stop(1)
+        if self._stopping:
+            return self._stop(0)
         for address in self._addresses:
             print(f"slmgate: gate listening on {address}", flush=True)
         print(f"slmgate: admin listening on {_url((self._admin.family, self._admin.getsockname()))}", flush=True)
@@ -217,19 +219,24 @@ class Supervisor:
         return self._stop(0)
 
     def _wait_until_ready(self) -> bool:
-        """All children have marked themselves ready. False: one ended before, or time ran out, or a stop was asked for."""
+        """All children have marked themselves ready, or a stop was asked for. False: one gave up, or time ran out.
+
+        A child that was killed from outside is no reason to give up: it is started again, as it would be later.
+        """
         limit = time.monotonic() + START_TIMEOUT
-        while not all(self._board.read(child.row)[1] == beats.READY for child in self._children):
-            if time.monotonic() > limit:
+        while not self._stopping and not all(self._board.read(child.row)[1] == beats.READY for child in self._children):
+            now = time.monotonic()
+            if now > limit:
                 _say("the gate did not come up in time; see the messages above")
                 return False
             self._wait(0.02)
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
-                    _say(f"{child.name} ended with code {child.died(time.monotonic())} while starting; see the messages above")
-                    return False
-            if self._stopping:
-                return False
+                    code = child.died(now)
+                    if code >= 0:
+                        _say(f"{child.name} ended with code {code} while starting; see the messages above")
+                        return False
+                    child.run(now)
         return True
 
     def _step(self) -> None:

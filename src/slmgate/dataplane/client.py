@@ -241,7 +241,10 @@ class ClientConnection(asyncio.Protocol):
         data = self._backlog
         gate = self._worker.snapshot.gate
         if data.startswith(b"\r\n"):
-            data = self._backlog = data[2:]  # an empty line before a request is to be ignored (RFC 9112 section 2.2)
+            data = self._backlog = data[_empty_lines(data) :]  # are to be ignored before a request (RFC 9112 section 2.2)
+            if not data:
+                self._scanned = 0
+                return False  # and they buy no time
         end = data.find(b"\r\n\r\n", max(0, self._scanned - 3))
         if end < 0 or end > gate.max_header:
             return self._unfinished_head(data, gate.max_header)
@@ -270,8 +273,8 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = time.monotonic() + self._worker.snapshot.gate.header_timeout
         self._scanned = len(data)
         line_end = data.find(b"\n")
-        if len(data) > bound:
-            code = "uri_too_long" if line_end < 0 else "headers_too_large"
+        if len(data) > bound + 3:  # three bytes of the empty line may be here
+            code = "headers_too_large" if 0 <= line_end <= bound else "uri_too_long"
             return self._refuse_bytes(Refuse(code, f"A request's head may have {bound} bytes at the most."))
         if line_end >= 0 and (data[line_end - 1 : line_end] != b"\r" or b" HTTP/" not in data[:line_end] or b"\n\n" in data):
             return self._refuse_bytes(Refuse("invalid_request", "The request line is malformed."))
@@ -451,3 +454,11 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
+
+
+def _empty_lines(data: bytes) -> int:
+    """How many bytes of empty lines `data` begins with."""
+    at = 0
+    while data.startswith(b"\r\n", at):
+        at += 2
+    return at

@@ -321,7 +321,7 @@ class Exchange(msgspec.Struct, eq=False):
             return  # answer_ended or answer_data says it in the gate's words
         route, ask, worker = self.route, self.ask, self.worker
         assert route is not None and ask is not None
-        if content_type.startswith(JSON):
+        if not content_type or content_type.startswith(JSON):
             self.kept = b""
         elif ask.stream and status == 200 and content_type.startswith(_STREAMS):
             self.scanner = route.dialect.scanner(route.endpoint, ask)

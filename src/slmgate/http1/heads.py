@@ -120,7 +120,8 @@ class HeadReader:
         method, path, minor = known
         lowered, passed = self._names.look(tuple(raw))
         fields = dict(zip(lowered, raw.values(), strict=True))
-        if len(fields) != head.count(b"\r\n") or b"\t" in head:
+        # llhttp leaves the blanks behind a value (RFC 9110 section 5.5)
+        if len(fields) != head.count(b"\r\n") or b"\t" in head or b" \r" in head or head.endswith(b" "):
             again = _read_fields(head[line_end + 2 :] if line_end >= 0 else b"")
             if isinstance(again, Refuse):
                 return again

@@ -1,0 +1,123 @@
+"""The journal's format: whatever is cut off or overwritten, what is read back is a beginning of what was written.
+
+Segments are built here by the format's own description, independently of `dataplane/journal.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slmgate.link import journal
+from slmgate.link.journal import INTENT, RECEIPT, Record, padded, scan
+
+
+def record(payload: bytes) -> bytes:
+    whole = struct.pack("=II", len(payload), crc32(payload)) + payload
+    return whole + b"\0" * (-len(whole) % 8)
+
+
+def segment(*payloads: bytes, tail: int = 64) -> bytes:
+    return journal.new_header() + b"".join(record(payload) for payload in payloads) + b"\0" * tail
+
+
+payloads = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
+
+
+def read(data: bytes, offset: int = journal.HEADER_SIZE) -> list[bytes]:
+    return [one.kind + one.payload for one in scan(data, offset)]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("0123456789ab-00000001.seg", ("0123456789ab", 1)),
+        ("ffffffffffff-99999999.seg", ("ffffffffffff", 99_999_999)),
+        ("0123456789ab-00000001.seg\n", None),
+        ("0123456789AB-00000001.seg", None),
+        ("0123456789ab-1.seg", None),
+        ("0123456789ab-00000001.tmp", None),
+        ("x0123456789ab-00000001.seg", None),
+        ("", None),
+    ],
+)
+def test_names(name: str, parts: tuple[str, int] | None) -> None:
+    assert journal.parse_segment_name(name) == parts
+    if parts:
+        assert journal.segment_name(*parts) == name
+
+
+def test_the_header() -> None:
+    header = journal.new_header()
+    assert (len(header), header[:8]) == (journal.HEADER_SIZE, journal.MAGIC)
+    assert not journal.is_sealed(header)
+    sealed = bytearray(header)
+    journal.WORD.pack_into(sealed, journal.SEALED_OFFSET, 1)
+    assert journal.is_sealed(bytes(sealed))
+
+
+@pytest.mark.parametrize(("length", "takes"), [(0, 8), (1, 16), (7, 16), (8, 16), (9, 24), (4088, 4096)])
+def test_padding(length: int, takes: int) -> None:
+    assert padded(length) == takes
+    assert length == 0 or len(record(b"x" * length)) == takes
+
+
+def test_records_with_their_ends() -> None:
+    data = segment(INTENT + b"{}", RECEIPT + b"1234567")
+    assert list(scan(data, 64)) == [Record(b"I", b"{}", 80), Record(b"R", b"1234567", 96)]
+    assert list(scan(memoryview(data), 80)) == [Record(b"R", b"1234567", 96)]
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 7, b"\0" * 8, b"\0" * 64, b"\xff" * 64])
+def test_nothing_there(data: bytes) -> None:
+    assert list(scan(data)) == []
+
+
+@given(payloads)
+def test_all_come_back(wrote: list[bytes]) -> None:
+    assert read(segment(*wrote)) == wrote
+
+
+@given(payloads, st.integers(0))
+def test_cut_off_anywhere(wrote: list[bytes], at: int) -> None:
+    """A segment that ends early, and one whose rest was never written, hold the same beginning."""
+    data = segment(*wrote)
+    at = journal.HEADER_SIZE + at % (len(data) - journal.HEADER_SIZE + 1)
+    got = read(data[:at])
+    assert got == wrote[: len(got)]
+    kept = sum(len(record(one)) for one in got)
+    left = wrote[len(got) :]
+    assert not left or journal.HEADER_SIZE + kept + 8 + len(left[0]) > at, "a whole record was left out"
+    zeros = read(data[:at] + b"\0" * (len(data) - at))
+    assert zeros == wrote[: len(zeros)]
+
+
+@given(payloads, st.integers(0), st.integers(1, 255))
+def test_a_byte_that_changed(wrote: list[bytes], at: int, change: int) -> None:
+    data = bytearray(segment(*wrote))
+    at = journal.HEADER_SIZE + at % (len(data) - journal.HEADER_SIZE)
+    data[at] ^= change
+    got = read(bytes(data))
+    end, whole = journal.HEADER_SIZE, 0
+    for one in wrote:
+        padding = range(end + 8 + len(one), end + len(record(one)))
+        if end <= at < end + len(record(one)) and at not in padding:
+            break
+        end, whole = end + len(record(one)), whole + 1
+    assert got == wrote[:whole], "what is not a record was read, or one was lost without need"
+
+
+@given(st.binary(max_size=300), st.integers(0, 320))
+def test_no_bytes_at_all_raise(data: bytes, offset: int) -> None:
+    for one in scan(data, offset):
+        assert one.end <= len(data) + 7
+
+
+@given(payloads, payloads)
+def test_reading_goes_on_where_it_ended(first: list[bytes], then: list[bytes]) -> None:
+    ends = [one.end for one in scan(segment(*first), journal.HEADER_SIZE)]
+    assert read(segment(*first, *then), ends[-1] if ends else journal.HEADER_SIZE) == then

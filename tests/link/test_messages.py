@@ -1,0 +1,39 @@
+"""The messages of the link: each comes back from its trip as what it was, and a stranger's is refused.
+
+How they are cut into pieces on the way is `test_channel.py`'s affair.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish, Tally
+from slmgate.policy.snapshot import SnapshotSpec
+
+MESSAGES = [
+    Hello(0, 1, "0123456789ab"),
+    Hello(3, 99, "0123456789ab", 7),
+    Publish(SnapshotSpec(generation=7)),
+    Confirm(0, 7),
+    Tally(0, 1, 2, 3, 4, 5),
+    Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda one: type(one).__name__)
+def test_a_round_trip(message: Message) -> None:
+    decoded: Message = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=Message)
+    assert decoded == message
+
+
+@pytest.mark.parametrize("told", [{}, {"type": "other"}, {"type": "hello"}, {"type": "confirm", "slot": "x", "generation": 1}, 1])
+def test_anything_else_is_refused(told: object) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Message)
+
+
+def test_a_field_of_a_newer_version_is_let_pass() -> None:
+    """While a gate is upgraded, an old worker may hear a newer control."""
+    told = {"type": "confirm", "slot": 1, "generation": 2, "mood": "good"}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Message) == Confirm(1, 2)
