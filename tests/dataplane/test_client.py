@@ -1,6 +1,7 @@
 """The client's connection on fakes: heads and bodies cut anywhere, pipelining, early refusals, limits at their bounds, time.
 
 What an exchange does with a request is `test_exchange.py`'s; here it is what reaches it, and what happens to the line after.
+Length: one source file, one test file; the tables of inputs cut anywhere and the transcripts take the room.
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ CUT = {
     "bad chunk": (chunked([JSON], end=b"zz\r\n"), ["400 !invalid_request connection: close", "half-closed"], []),
     "no body": (request(line=b"GET /v1/nothing HTTP/1.1") + CHAT, ["404 !not_found", "200 | {}"], [JSON]),
     "close": (request({"model": "m"}, b"Connection: close\r\n") + CHAT, ["200 connection: close | {}", "closed"], [JSON]),
-    "HTTP/1.0": (request({"model": "m"}, line=b"POST /v1/chat/completions HTTP/1.0"), ["200 connection: close | {}", "closed"], [JSON]),
+    "HTTP/1.0": (
+        request({"model": "m"}, line=b"POST /v1/chat/completions HTTP/1.0"),
+        ["200 connection: close | {}", "closed"],
+        [JSON],
+    ),
     "upgrade": (request({"model": "m"}, b"Connection: upgrade\r\nUpgrade: h2c\r\n") + CHAT, ["200 | {}"] * 2, [JSON, JSON]),
     "blanks behind values": (request({"model": "m"}, b"X: y  \r\nX-Request-Id: \t z \t \r\n"), ["200 | {}"], [JSON]),
 }

@@ -2,6 +2,7 @@
 
 The `road` fixture checks behind each test that every request left exactly one receipt and that nothing is held. A record
 stands before the bytes that it must precede: the intent before the request, the receipt before the client's last bytes.
+Length: transcripts are long, and these are one list of the ways in which one request can go; a second file would hide holes.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def test_the_list_of_models(road: Road) -> None:
     client, answers = stage.connect(), []
     stage.loop.told = lambda who, what, data: answers.append(data)
     client.feed(request(line=b"GET /v1/models HTTP/1.1"))
-    head, _, body = answers[0].partition(b"\r\n\r\n")
+    _, _, body = answers[0].partition(b"\r\n\r\n")
     assert [one["id"] for one in json.loads(body)["data"]] == ["m", "n"]
     client.feed(request(line=b"HEAD /v1/models HTTP/1.1"))
     assert answers[1].endswith(b"\r\n\r\n") and b"content-length: %d\r\n" % len(body) in answers[1]
@@ -458,11 +459,14 @@ def test_it_dies_within_a_sized_body(road: Road) -> None:
     """)
 
 
-BROKEN = r'data: {"error":{"message":"The model\'s answer broke off.","type":"api_error","param":null,"code":"upstream_error"}}\n\n'
+BROKEN = (
+    r'data: {"error":{"message":"The model\'s answer broke off.","type":"api_error","param":null,"code":"upstream_error"}}\n\n'
+)
 
 
 def test_it_dies_within_a_stream(road: Road) -> None:
-    road.plays(rf"""
+    road.plays(
+        rf"""
         >> client  stream
         == intent  a
         << a       <stream>
@@ -473,12 +477,14 @@ def test_it_dies_within_a_stream(road: Road) -> None:
         == 200     upstream_error a !upstream_error 8+1~
         << client  75\r\n{BROKEN}\r\n
         << client  closed
-    """.replace("\\'", "'"))
+    """.replace("\\'", "'")
+    )
 
 
 def test_a_stream_that_ends_too_soon(road: Road) -> None:
     """A clean end of the body without the stream's own end is a broken stream too."""
-    road.plays(rf"""
+    road.plays(
+        rf"""
         >> client  stream
         == intent  a
         << a       <stream>
@@ -489,7 +495,8 @@ def test_a_stream_that_ends_too_soon(road: Road) -> None:
         == 200     upstream_error a !upstream_error 8+1~
         << client  75\r\n{BROKEN}\r\n
         << client  closed
-    """.replace("\\'", "'"))
+    """.replace("\\'", "'")
+    )
 
 
 def test_garbage_for_an_answer(road: Road) -> None:
@@ -505,7 +512,8 @@ def test_garbage_for_an_answer(road: Road) -> None:
 
 
 def test_garbage_within_a_stream(road: Road) -> None:
-    road.plays(rf"""
+    road.plays(
+        rf"""
         >> client  stream
         == intent  a
         << a       <stream>
@@ -517,7 +525,8 @@ def test_garbage_within_a_stream(road: Road) -> None:
         == 200     upstream_error a !upstream_error 8+1~
         << client  75\r\n{BROKEN}\r\n
         << client  closed
-    """.replace("\\'", "'"))
+    """.replace("\\'", "'")
+    )
 
 
 # --- time limits
@@ -617,7 +626,8 @@ def test_a_reader_that_takes_nothing_for_too_long(open_road: OpenRoad) -> None:
 
 def test_a_pipelined_answer_is_held_back_from_a_reader_that_takes_nothing(road: Road) -> None:
     """The client stopped taking bytes in the answer before: the next one's instance is paused from the start."""
-    road.plays(r"""
+    road.plays(
+        r"""
         >> client  stream
         == intent  a
         << a       <stream>

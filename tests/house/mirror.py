@@ -17,9 +17,7 @@ IN_SYSTEM = {
     "src/slmgate/cli/demo.py": "starts a real model and a real gate: tests/system runs the whole tour",
     "src/slmgate/cli/children.py": "starts and ends processes: tests/system runs the whole tour",
     "src/slmgate/cli/serve.py": "hands over to the supervisor: every system test starts the gate through it",
-    "src/slmgate/control/supervisor.py": "forks, signals and sockets: tests/system kills and freezes its children",
     "src/slmgate/control/process.py": "a process around the parts that have tests: tests/system kills and freezes it",
-    "src/slmgate/dataplane/worker.py": "a process around the parts that have tests: tests/system kills and freezes it",
     "src/slmgate/cli/engine.py": "the real model's process: tests/system runs the whole tour",
 }
 """Source file -> why its tests are in tests/system. Never a file of the pure floor."""

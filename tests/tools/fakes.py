@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack
+
+_Ts = TypeVarTuple("_Ts")
 
 STEP = 0.25
 """Seconds by which a turned clock goes on at once: no timer is further behind than this."""
@@ -98,7 +100,7 @@ class FakeTransport(asyncio.Transport):
             return
         try:
             self.protocol.data_received(data)
-        except Exception as failure:  # a loop reports it and drops the connection
+        except Exception as failure:  # noqa: BLE001  # a loop reports it and drops the connection
             self._loop.failures.append(failure)
             self.closing = True
             self.lose(failure)
@@ -126,8 +128,8 @@ class FakeLoop(asyncio.BaseEventLoop):
         self.opened: dict[str, list[FakeTransport]] = {}
         self.knocks: list[str] = []  # each try to connect, by host
         self.told: Callable[[str, str, bytes], None] = lambda host, what, data: None
-        self.signals: dict[int, Callable[[], None]] = {}
-        self.readers: dict[int, Callable[[], None]] = {}
+        self.signals: dict[int, Callable[[], Any]] = {}
+        self.readers: dict[int, Callable[[], Any]] = {}
         self.servers: list[FakeServer] = []
         self.failures: list[BaseException] = []
         self.set_exception_handler(
@@ -173,11 +175,11 @@ class FakeLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
-        self.signals[signal.Signals(sig)] = lambda: callback(*args) and None
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]) -> None:
+        self.signals[signal.Signals(sig)] = lambda: callback(*args)
 
-    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
-        self.readers[fd] = lambda: callback(*args) and None
+    def add_reader(self, fd: Any, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]) -> None:
+        self.readers[fd] = lambda: callback(*args)
 
     def remove_reader(self, fd: Any) -> bool:
         return self.readers.pop(fd, None) is not None
@@ -186,7 +188,7 @@ class FakeLoop(asyncio.BaseEventLoop):
 
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         self.knocks.append(host)
-        while self.doors.get(host) == "hangs":
+        while self.doors.get(host) == "hangs":  # noqa: ASYNC110  # the test opens the door at any time of its clock
             await asyncio.sleep(STEP)
         if self.doors.get(host) == "refuses":
             raise ConnectionRefusedError(111, "Connection refused")

@@ -33,6 +33,7 @@ class Publisher:
         # Later than any generation of a control process before this one.
         self._generation = time.time_ns() // 1_000_000
         self._spec = self._compile(config)
+        self._generation = self._spec.generation
         self._packed = pack(Publish(self._spec))
         self._confirmed = asyncio.Event()
 

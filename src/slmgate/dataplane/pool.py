@@ -209,6 +209,8 @@ class ModelPool:
         if len(exchange.tried) >= len(self.instances) or len(self.waiting) >= self.spec.queue_waiting:
             return False
         self.waiting.append(exchange)
+        if len(self.waiting) > 1:  # all of those before may be waiting for other instances
+            self.serve_next()
         return True
 
     def _choose(self, exchange: Exchange) -> Instance | None:
@@ -216,12 +218,21 @@ class ModelPool:
         return None if index is None else self.instances[index]
 
     def serve_next(self) -> None:
-        """Room may have come free: let those in line have it, in their order."""
-        while self.waiting:
-            instance = self._choose(self.waiting[0])
-            if instance is None:
+        """Room may have come free: let those in line have it, in their order.
+
+        Who has tried the instance that is free lets the others pass; whoever has tried none shows that there is no room.
+        """
+        place = 0
+        while place < len(self.waiting):
+            exchange = self.waiting[place]
+            instance = self._choose(exchange)
+            if instance is not None:
+                del self.waiting[place]
+                instance.begin(exchange)
+            elif exchange.tried:
+                place += 1
+            else:
                 return
-            instance.begin(self.waiting.popleft())
 
     def leave(self, exchange: Exchange) -> None:
         """The exchange waits no more."""

@@ -96,7 +96,8 @@ class ChunkedReader:
                 continue
             end = data.find(b"\n", at)
             if end < 0:
-                if len(data) - at > (MAX_TRAILERS if self._state == "trailer" else MAX_CHUNK_LINE):
+                # of a size line, its carriage return may be here
+                if len(data) - at > (MAX_TRAILERS if self._state == "trailer" else MAX_CHUNK_LINE + 1):
                     self.fault = "A line of the chunked coding is too long."
                 self._pending = data[at:]
                 return pieces, b""

@@ -1,0 +1,43 @@
+"""What control is told at its start, and how it reads a configuration afresh by that.
+
+What stands in a configuration is tested in `tests/control/config`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from slmgate.control.config import ConfigError
+from slmgate.control.orders import ConfigSource, ControlOrders
+
+FILE = ConfigSource(path="/etc/slmgate.yaml")
+UPSTREAM = ConfigSource(upstream="http://h:1", models=("m",), engine="vllm")
+
+
+@pytest.mark.parametrize("source", [FILE, UPSTREAM])
+def test_a_round_trip(source: ConfigSource) -> None:
+    orders = ControlOrders(source=source, state_dir="/var/s", admin=1, link=2, beats=3, row=4, lifeline=5, workers=6, again=True)
+    assert msgspec.json.decode(msgspec.json.encode(orders), type=ControlOrders) == orders
+
+
+def test_a_file_is_read_afresh_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "slmgate.yaml"
+    source = ConfigSource(path=str(path))
+    assert source.load().faults
+    path.write_text('models: {m: {instances: [{url: "http://h:1"}]}}\n')
+    assert list(source.load().unwrap().models) == ["m"]
+    path.write_text("models: {m: 1}\n")
+    assert source.load().faults
+
+
+def test_an_upstream() -> None:
+    config = UPSTREAM.load().unwrap()
+    assert list(config.models) == ["m"]
+
+
+def test_an_upstream_that_cannot_be() -> None:
+    with pytest.raises(ConfigError):
+        ConfigSource(upstream="nonsense", models=("m",)).load()

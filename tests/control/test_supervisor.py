@@ -1,0 +1,168 @@
+"""The supervisor's pure parts: when a child that died is started again, when silence means death, how an address is shown.
+
+Processes, signals and sockets are real in tests/system, where children are killed and frozen.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slmgate.control import supervisor as module
+from slmgate.control.supervisor import CHECK_SECONDS, LONGEST_PAUSE, SHORTEST_LIFE, START_TIMEOUT, Supervisor, _Child, _url
+from slmgate.link.beats import READY, STARTING
+from tests.tools.fakes import Clock
+
+
+class FakeProcess:
+    """A child's process: alive until it has a code."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self.signals: list[int] = []
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def wait(self) -> int:
+        assert self.code is not None
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+
+@pytest.fixture(autouse=True)
+def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "os", SimpleNamespace(pidfd_open=lambda pid: 99, close=lambda fd: None))
+
+
+def child(started: list[FakeProcess] | None = None) -> Any:
+    known: list[FakeProcess] = [] if started is None else started
+
+    def start() -> Any:
+        known.append(FakeProcess())
+        return known[-1]
+
+    return _Child("worker 0", 0, 2.0, start)
+
+
+def test_a_child_that_dies_young_is_started_after_a_pause_that_doubles() -> None:
+    one, now, pauses = child(), 0.0, []
+    for _ in range(7):
+        one.run(now)
+        now += SHORTEST_LIFE - 0.1
+        one.process.code = 1
+        assert one.died(now) == 1
+        pauses.append(round(one.start_after - now, 6))
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert LONGEST_PAUSE < 1.0, "a dead worker is replaced within a second"
+
+
+@pytest.mark.parametrize(("life", "pause"), [(SHORTEST_LIFE - 0.01, 0.05), (SHORTEST_LIFE, 0.0), (SHORTEST_LIFE + 1, 0.0)])
+def test_one_that_lived_is_started_at_once(life: float, pause: float) -> None:
+    one = child()
+    one.run(10.0)
+    one.process.code = -9
+    assert one.died(10.0 + life) == -9
+    assert one.start_after == pytest.approx(10.0 + life + pause)
+    assert (one.process, one.pidfd) == (None, -1)
+
+
+def test_signals_go_to_a_living_child_only() -> None:
+    one = child()
+    one.signal(signal.SIGTERM)
+    one.run(0.0)
+    process = one.process
+    one.signal(signal.SIGTERM)
+    assert process.signals == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize(
+    ("state", "beat", "started", "now", "silent"),
+    [
+        (READY, 10.0, 0.0, 12.0, False),
+        (READY, 10.0, 0.0, 12.1, True),
+        (READY, 10.0, 11.0, 12.1, False),  # an old beat, of the run before
+        (STARTING, 0.0, 10.0, 10.0 + START_TIMEOUT, False),
+        (STARTING, 0.0, 10.0, 10.1 + START_TIMEOUT, True),
+    ],
+)
+def test_silence(state: int, beat: float, started: float, now: float, silent: bool) -> None:
+    one = child()
+    one.started = started
+    watching: Any = SimpleNamespace(_board=SimpleNamespace(read=lambda row: (beat, state)))
+    assert Supervisor._is_silent(watching, one, now) is silent
+
+
+class Watch:
+    """A supervisor's loop over children, one step at a time, on a clock that `_wait` turns."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *children: Any) -> None:
+        self.clock = Clock()
+        patch.setattr(module, "time", self.clock)
+        self._children = children
+        self.beat: float = self.clock.passed
+        self._board = SimpleNamespace(read=lambda row: (self.beat, READY), mark=lambda row, state: None)
+        self.takes = CHECK_SECONDS
+
+    def _wait(self, seconds: float) -> None:
+        self.clock.passed += self.takes
+
+    def _is_silent(self, one: Any, now: float) -> bool:
+        watching: Any = self
+        return Supervisor._is_silent(watching, one, now)
+
+    def step(self) -> None:
+        watching: Any = self
+        Supervisor._step(watching)
+
+
+def test_who_dies_is_replaced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    started: list[FakeProcess] = []
+    one = child(started)
+    watch = Watch(monkeypatch, one)
+    one.run(watch.clock.passed - 100)
+    watch.beat += 1000
+    watch.step()
+    assert len(started) == 1
+    started[0].code = -9
+    watch.step()
+    assert len(started) == 2, "after a long life it is replaced in the same step"
+    assert capsys.readouterr().err == "slmgate: worker 0 ended with code -9; starting another\n"
+    started[1].code = 1
+    watch.step()
+    assert len(started) == 2
+    watch.step()
+    assert len(started) == 3, "after a short one it is replaced when its pause is over"
+
+
+@pytest.mark.parametrize(("takes", "killed"), [(CHECK_SECONDS, True), (4 * CHECK_SECONDS, False)])
+def test_who_is_silent_is_killed_unless_this_process_was_held_up(
+    monkeypatch: pytest.MonkeyPatch, takes: float, killed: bool
+) -> None:
+    one = child()
+    watch = Watch(monkeypatch, one)
+    one.run(watch.clock.passed - 100)
+    watch.beat -= 50
+    watch.takes = takes
+    watch.step()
+    assert one.process.signals == ([signal.SIGKILL] if killed else [])
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (("127.0.0.1", 80), "http://127.0.0.1:80"),
+        (("", 8080), "http://*:8080"),
+        (("::1", 80), "http://[::1]:80"),
+        (("::", 80, 0, 0), "http://[::]:80"),
+    ],
+)
+def test_addresses(address: Any, text: str) -> None:
+    assert _url((2, address)) == text

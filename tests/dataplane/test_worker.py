@@ -1,0 +1,290 @@
+"""A worker's life on fakes: snapshots, listening within its bounds, beats and figures, drain, and the line to its supervisor.
+
+The real process, with signals and sockets, is started in tests/system.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from slmgate.dataplane import worker as module
+from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND
+from slmgate.link.beats import READY, STARTING, Beats
+from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish, Tally
+from slmgate.link.orders import WorkerOrders
+from slmgate.policy.snapshot import GateSpec, SnapshotSpec
+from tests.dataplane.conftest import OpenRoad
+from tests.tools.fakes import Clock, FakeLoop
+from tests.tools.road import Road
+from tests.tools.stage import Stage, instance, model, reply, request
+
+
+class FakeSocket:
+    """A listening socket in whose line clients may be waiting."""
+
+    waiting = 0
+
+    def __init__(self, fileno: int) -> None:
+        self.fileno = fileno
+        self.closed = False
+
+    def dup(self) -> FakeSocket:
+        return self
+
+    def setblocking(self, on: bool) -> None:
+        assert not on
+
+    def accept(self) -> tuple[object, str]:
+        if FakeSocket.waiting == 0:
+            raise BlockingIOError
+        FakeSocket.waiting -= 1
+        return object(), "peer"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def listening(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> OpenRoad:
+    """Roads of workers that listen on two sockets."""
+    monkeypatch.setattr(module, "socket", SimpleNamespace(socket=FakeSocket))
+
+    def opened(*models: Any, **settings: Any) -> Road:
+        return open_road(*models, listeners=(10, 11), **settings)
+
+    FakeSocket.waiting = 0
+    return opened
+
+
+def knock(stage: Stage) -> Any:
+    """A client connects through the newest listening server."""
+    client: Any = stage.loop.servers[-1].factory()
+    from tests.tools.fakes import FakeTransport
+
+    client.connection_made(FakeTransport(stage.loop, client, lambda what, data: stage.loop.told("client", what, data)))
+    stage.clients.append(client)
+    return client
+
+
+def state(stage: Stage) -> int:
+    return Beats(stage.board).read(0)[1]
+
+
+def test_it_listens_after_its_first_snapshot(listening: OpenRoad) -> None:
+    stage = listening().stage
+    assert len(stage.loop.servers) == 2
+    assert state(stage) == READY
+    stage.publish()
+    stage.loop.turn(1)
+    assert len(stage.loop.servers) == 2
+
+
+def test_it_is_not_ready_without_a_snapshot(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "publish", lambda self: None)
+    stage = Stage(tmp_path, monkeypatch)
+    stage.loop.turn(2)
+    assert state(stage) == STARTING
+    assert stage.worker.snapshot.generation == 0
+    stage.shut()
+
+
+@pytest.mark.parametrize("bound", [1, 2])
+def test_the_bound_of_connections(listening: OpenRoad, bound: int) -> None:
+    """At the bound it stops accepting: who comes then waits in the kernel's line. It goes on when some have left."""
+    stage = listening(gate=GateSpec(max_connections=bound)).stage
+    for number in range(bound):
+        assert not stage.loop.servers[0].closed, number
+        knock(stage)
+    assert [server.closed for server in stage.loop.servers] == [True, True]
+    stage.loop.turn(1)
+    assert len(stage.loop.servers) == 2
+    stage.clients[0].connection_lost(None)
+    stage.loop.turn(1)
+    assert [server.closed for server in stage.loop.servers] == [True, True, False, False]
+
+
+def test_no_connections_allowed(listening: OpenRoad) -> None:
+    stage = listening(gate=GateSpec(max_connections=0)).stage
+    knock(stage)
+    stage.loop.turn(1)
+    assert all(server.closed for server in stage.loop.servers)
+
+
+def test_beats_and_figures_each_second(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    stage = road.stage
+    sent: list[Message] = []
+    stage.worker._link.send = sent.append  # type: ignore[method-assign, assignment]  # control is listening
+    stage.connect("client").feed(request({"model": "m"}))
+    stage.connect("client2").feed(request({"model": "m"}))
+    stage.connect("client3").feed(request({"model": "zzz"}))
+    stage.loop.turn(1)
+    assert Beats(stage.board).read(0) == (stage.clock.passed, READY)
+    assert sent[-1] == Tally(0, 3, 2, 1, 1, 0, (InstanceTally("a", "m", 1, 1, True),))
+    before = stage.worker.date
+    stage.loop.turn(2)
+    assert len(sent) >= 3
+    assert stage.worker.date != before
+
+
+def test_the_wall_clock_may_step(road: Road) -> None:
+    stage = road.stage
+    stage.clock.epoch += 3600
+    stage.loop.turn(1)
+    assert stage.worker.wall(stage.clock.monotonic()) == stage.clock.time()
+    stage.clock.epoch -= 7200
+    stage.loop.turn(1)
+    assert stage.worker.wall(stage.clock.monotonic()) == stage.clock.time()
+
+
+@pytest.mark.parametrize("times", [COMPLAINTS_PER_SECOND, COMPLAINTS_PER_SECOND + 1])
+def test_complaints_are_bounded(road: Road, capsys: pytest.CaptureFixture[str], times: int) -> None:
+    for number in range(times):
+        road.stage.worker.complain(f"a: no {number}", "r-1")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == COMPLAINTS_PER_SECOND
+    assert said[0] == "slmgate: request r-1: a: no 0"
+    road.stage.worker.report_fault()
+    assert bool(capsys.readouterr().err) is False
+    road.stage.loop.turn(1)
+    road.stage.worker.complain("again", "r-2")
+    assert capsys.readouterr().err == "slmgate: request r-2: again\n"
+
+
+def test_ids_are_unique(road: Road) -> None:
+    ids = [road.stage.worker.next_id() for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    assert {id[:12] for id in ids} == {road.stage.worker.incarnation}
+
+
+def test_what_control_says(road: Road) -> None:
+    worker = road.stage.worker
+    sent: list[Message] = []
+    worker._link.send = sent.append  # type: ignore[method-assign, assignment]  # control is listening
+    spec = SnapshotSpec(generation=9, models=(model("b", name="n"),))
+    worker._told(Publish(spec))
+    worker._told(Confirm(0, 1))  # not for workers: ignored
+    assert sent == [Confirm(0, 9)]
+    assert list(worker.pools.models) == ["n"]
+    assert worker._hello() == Hello(0, os.getpid(), worker.incarnation, 9)
+
+
+# --- the end
+
+
+def test_an_idle_worker_ends_at_once(listening: OpenRoad) -> None:
+    stage = listening().stage
+    idle = knock(stage)
+    stage.loop.signals[signal.SIGINT]()
+    stage.loop.turn(1)
+    assert not stage.life.done(), "Ctrl-C reaches the whole group: only the supervisor may act on it"
+    stage.loop.signals[signal.SIGTERM]()
+    stage.loop.turn(1)
+    assert stage.life.done() and stage.life.exception() is None
+    assert idle.state == "closed"
+    assert all(server.closed for server in stage.loop.servers)
+    assert [one.closed for one in stage.worker._sockets] == [True, True]  # type: ignore[attr-defined]  # they are fakes
+
+
+def test_it_ends_when_its_supervisor_is_gone(road: Road) -> None:
+    (gone,) = road.stage.loop.readers.values()
+    gone()
+    road.stage.loop.turn(1)
+    assert road.stage.life.done()
+    assert road.stage.loop.readers == {}
+
+
+def test_who_has_knocked_already_is_served(listening: OpenRoad) -> None:
+    """Those in the kernel's line count as accepted: their requests are answered before the worker goes."""
+    stage = listening().stage
+    FakeSocket.waiting = 2
+    stage.loop.signals[signal.SIGTERM]()
+    stage.loop.settle()
+    assert FakeSocket.waiting == 0
+    assert stage.worker.tally.connections == 2
+
+
+def test_drain_waits_for_answers_but_no_longer_than_its_limit(listening: OpenRoad) -> None:
+    stage = listening(gate=GateSpec(drain_timeout=5.0)).stage
+    client = knock(stage)
+    client.data_received(request({"model": "m"}))
+    stage.loop.settle()
+    stage.loop.signals[signal.SIGTERM]()
+    stage.loop.turn(4.5)
+    assert not stage.life.done()
+    assert not stage.worker.ready()
+    stage.publish()
+    stage.loop.turn(0.25)
+    assert all(server.closed for server in stage.loop.servers), "a snapshot makes no draining worker listen"
+    stage.loop.turn(2)
+    assert stage.life.done()
+    assert [one["ended"] for one in stage.receipts] == ["gate_stopped"]
+
+
+def test_drain_ends_with_the_last_answer(listening: OpenRoad) -> None:
+    stage = listening().stage
+    client = knock(stage)
+    client.data_received(request({"model": "m"}))
+    stage.loop.settle()
+    stage.loop.signals[signal.SIGTERM]()
+    stage.loop.turn(2)
+    assert not stage.life.done()
+    stage.loop.opened["a"][0].feed(reply(b"{}"))
+    stage.loop.turn(0.5)
+    assert stage.life.done()
+    assert [one["ended"] for one in stage.receipts] == ["complete"]
+
+
+def test_it_syncs_its_journal(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road(sync=2.0)
+    calls: list[Any] = []
+    monkeypatch.setattr(FakeLoop, "run_in_executor", lambda self, where, call: calls.append(call))
+    road.stage.loop.turn(6)
+    assert len(calls) == 3
+    for call in calls:
+        call()
+
+
+def test_started_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = WorkerOrders(slot=3, listeners=(), beats=-1, lifeline=-1, link="", journal="")
+    started: list[WorkerOrders] = []
+
+    class Recorder:
+        def __init__(self, orders: WorkerOrders, loop: object) -> None:
+            started.append(orders)
+
+        async def run(self) -> None:
+            """Ends at once."""
+
+    def run(main: Any) -> None:
+        loop = FakeLoop(Clock())
+        task = loop.create_task(main)
+        loop.settle()
+        assert task.done()
+        loop.close()
+
+    monkeypatch.setattr(module, "Worker", Recorder)
+    monkeypatch.setattr(module, "uvloop", SimpleNamespace(run=run))
+    monkeypatch.setattr(module, "gc", SimpleNamespace(freeze=lambda: None, set_threshold=lambda *_: None))
+    monkeypatch.setattr(sys, "argv", ["worker", msgspec.json.encode(orders).decode()])
+    module.main()
+    assert started == [orders]
+
+
+@pytest.mark.parametrize(("soft", "hard", "room"), [(1024, 1024, 480), (100, 4096, 2016), (10, 10, 2), (1, 1, 1)])
+def test_descriptors_leave_room_for_pairs_of_connections(
+    road: Road, monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, room: int
+) -> None:
+    asked: list[tuple[int, int]] = []
+    limits = SimpleNamespace(RLIMIT_NOFILE=7, getrlimit=lambda _: (soft, hard), setrlimit=lambda _, both: asked.append(both))
+    monkeypatch.setattr(module, "resource", limits)
+    road.stage.worker._raise_descriptors()
+    assert road.stage.worker._room_for == room
+    assert asked == ([(hard, hard)] if soft < hard else [])
