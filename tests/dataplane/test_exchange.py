@@ -529,6 +529,42 @@ def test_garbage_within_a_stream(road: Road) -> None:
     )
 
 
+def test_garbage_glued_behind_a_good_piece(road: Road) -> None:
+    """What came before it still goes on, in the order in which it came."""
+    road.plays(
+        rf"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       glued
+        << client  <sse> 2f\r\n<x>\r\n
+        << a       aborted
+        == 200     upstream_error a !upstream_error 8+1~
+        << client  75\r\n{BROKEN}\r\n
+        << client  closed
+    """.replace("\\'", "'"),
+        glued=b"2f\r\n" + meant("<x>") + b"\r\nzz\r\n",
+    )
+
+
+def test_an_instance_that_does_not_end_after_its_last_event(open_road: OpenRoad) -> None:
+    """The stream has said that it is over: the client has its whole answer when the instance's time is up."""
+    open_road(model("a", idle_timeout=5.0)).plays(r"""
+        >> client  stream
+        == intent  a
+        << a       <stream>
+        >> a       events
+        >> a       chunk <x>
+        << client  <sse> 2f\r\n<x>\r\n
+        >> a       chunk <done>
+        >> clock   5.5
+        << a       aborted
+        == 200     complete a 8+1~
+        << client  e\r\n<done>\r\n0\r\n\r\n
+    """)
+
+
 # --- time limits
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, TypeVarTuple
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -175,10 +175,10 @@ class FakeLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         self.signals[signal.Signals(sig)] = lambda: callback(*args)
 
-    def add_reader(self, fd: Any, callback: Callable[[Unpack[_Ts]], Any], *args: Unpack[_Ts]) -> None:
+    def add_reader(self, fd: Any, callback: Callable[[*_Ts], Any], *args: *_Ts) -> None:
         self.readers[fd] = lambda: callback(*args)
 
     def remove_reader(self, fd: Any) -> bool:
