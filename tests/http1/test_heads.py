@@ -134,7 +134,9 @@ def test_refused(head: bytes, code: str) -> None:
     assert refused.code == code
 
 
-@pytest.mark.parametrize("host", [b"g", b"g:1", b"gate.example.com:65535", b"10.0.0.1", b"[::1]", b"[::ffff:1.2.3.4]:80", b"a_b-c"])
+@pytest.mark.parametrize(
+    "host", [b"g", b"g:1", b"gate.example.com:65535", b"10.0.0.1", b"[::1]", b"[::ffff:1.2.3.4]:80", b"a_b-c"]
+)
 def test_hosts(host: bytes) -> None:
     assert good(b"GET / HTTP/1.1\r\nHost: " + host).fields[b"host"] == host
 
@@ -184,7 +186,9 @@ def test_keep_alive(version: bytes, options: bytes | None, keep_alive: bool) -> 
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/1\.([01])")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*")
+_FIELD = re.compile(
+    rb"(" + _TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
+)
 
 
 def strictly(head: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None:
@@ -198,7 +202,22 @@ def strictly(head: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]] | No
 
 
 pieces = st.sampled_from(
-    [b"GET", b"POST", b" ", b"/", b"*", b"a", b"http://g/", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b"Host: g", b"host:h"]
+    [
+        b"GET",
+        b"POST",
+        b" ",
+        b"/",
+        b"*",
+        b"a",
+        b"http://g/",
+        b"HTTP/1.1",
+        b"HTTP/1.0",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"Host: g",
+        b"host:h",
+    ]
     + [b"X: y", b"x: z", b"Content-Length: 0", b"\t", b":", b",", b"\x00", b"\xe4", b"Connection: close", b"Accept: a", b"?b"]
 )
 usual = [b"GET", b" ", b"/", b" ", b"HTTP/1.1", b"\r\n", b"Host: g"]
@@ -237,8 +256,11 @@ def test_only_what_a_strict_reading_accepts_is_accepted(edits: list[tuple[int, b
             assert value == b", ".join(said for other, said in lines if other == name)
         assert found.passed == tuple(name for name in REQUEST_FIELDS_PASSED if name in found.fields)
     else:
-        assert hosts != [b"g"] or target[:1] not in (b"/", b"*") or len(lines) != len({name for name, _ in lines}) or (
-            method not in (b"GET", b"POST")
+        assert (
+            hosts != [b"g"]
+            or target[:1] not in (b"/", b"*")
+            or len(lines) != len({name for name, _ in lines})
+            or (method not in (b"GET", b"POST"))
         ), (head, found)
 
 
@@ -334,7 +356,8 @@ def test_fields_of_an_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "line"), [(200, b"200 OK"), (404, b"404 Not Found"), (418, b"418 I'm a Teapot"), (299, b"299 Unknown"), (999, b"999 Unknown")]
+    ("status", "line"),
+    [(200, b"200 OK"), (404, b"404 Not Found"), (418, b"418 I'm a Teapot"), (299, b"299 Unknown"), (999, b"999 Unknown")],
 )
 def test_the_head_of_an_answer(status: int, line: bytes) -> None:
     head = answer_head(status, b"content-type: a/b\r\n", b"date: d\r\n", "r-1", (0, 1_234_567), b"content-length: 1\r\n")

@@ -83,13 +83,16 @@ def test_weighted_takes_turns_by_weight() -> None:
 @given(
     strategy=st.sampled_from(STRATEGIES),
     rows=st.lists(
-        st.tuples(st.integers(0, 4), st.integers(1, 3), st.none() | st.integers(0, 4), st.floats(0, 10), st.booleans()), max_size=6
+        st.tuples(st.integers(0, 4), st.integers(1, 3), st.none() | st.integers(0, 4), st.floats(0, 10), st.booleans()),
+        max_size=6,
     ),
 )
 def test_a_choice_has_room_and_was_not_tried(strategy: str, rows: list[tuple[int, int, int | None, float, bool]]) -> None:
     instances = [One(busy, weight, most, down) for busy, weight, most, down, _ in rows]
     tried = [one for one, row in zip(instances, rows, strict=True) if row[4]]
-    good = [n for n, one in enumerate(instances) if one not in tried and (one.max_in_flight is None or one.busy < one.max_in_flight)]
+    good = [
+        n for n, one in enumerate(instances) if one not in tried and (one.max_in_flight is None or one.busy < one.max_in_flight)
+    ]
     index = choose(strategy, instances, 5.0, tried)
     if not good:
         assert index is None

@@ -262,7 +262,7 @@ def _still_open(intents: dict[bytes, bytes]) -> Iterator[Intent]:
         try:
             yield _read_intent(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            _log.error("The intent %r cannot be understood (%s): no receipt for its request if its worker dies.", name[:60], error)
+            _log.error("The intent %r cannot be understood (%s): no receipt if its worker dies.", name[:60], error)
 
 
 def _is_final(segment: int) -> bool:
