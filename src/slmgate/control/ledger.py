@@ -34,21 +34,14 @@ _MAX_STEPS = 256  # of one run, so that a run ends even when workers write as fa
 _INCARNATION = 12  # leading characters of an id
 
 _log = logging.getLogger("slmgate.ledger")
-_read_receipt = msgspec.json.Decoder(Receipt)
-_read_intent = msgspec.json.Decoder(Intent)
+_read_receipt = msgspec.json.Decoder(Receipt).decode
+_read_intent = msgspec.json.Decoder(Intent).decode
 _write_receipt = msgspec.json.Encoder()
 
 
-class _Id(msgspec.Struct):
-    """The one field of an intent that is needed when its receipt is in the same step."""
-
-    id: str
-
-
-_read_id = msgspec.json.Decoder(_Id)
-
 State = Literal["waiting", "more", "done", "corrupt"]
-"""After a segment was looked at: nothing new but its worker may write; something taken; at its end; not readable further."""
+"""After a segment was looked at: all taken but its worker may write; there is more to take, or its end to see; at its end;
+not readable further."""
 
 
 class _Step:
@@ -57,8 +50,9 @@ class _Step:
     def __init__(self) -> None:
         self.receipts: list[Receipt] = []
         self.lines: list[bytes] = []  # the receipts as they were journaled: the access log's lines
-        self.intents: dict[str, bytes] = {}
+        self.intents: dict[bytes, bytes] = {}  # those without receipt so far, by the text that both begin with
         self.positions: dict[str, int] = {}
+        self.more = False  # there is surely something for another step
         self.finished: dict[Path, State] = {}
         self.unreadable: list[tuple[Path, bytes, str]] = []
 
@@ -99,10 +93,11 @@ class Ingest:
         taken = 0
         for _ in range(_MAX_STEPS):
             step = self._read(self._positions)
-            if not (step.positions or step.finished):
+            if step.positions or step.finished:
+                self._commit(step, self._positions)
+                taken += len(step.receipts)
+            if not step.more:
                 break
-            self._commit(step, self._positions)
-            taken += len(step.receipts)
         return taken + self._settle()
 
     # Reading
@@ -122,6 +117,7 @@ class Ingest:
             for path in segments:
                 state = self._read_segment(path, positions.get(path.name, journal.HEADER_SIZE), step)
                 if state in ("waiting", "more"):
+                    step.more = step.more or state == "more"
                     break  # the next one holds what came later
                 step.finished[path] = state
         return step
@@ -141,7 +137,8 @@ class Ingest:
             if end:
                 _sort(path, payloads, step)
                 step.positions[path.name] = position + end
-                return "more"
+                # What was written while we read is left for the next run: many small steps would cost more than they bring.
+                return "more" if final or end + journal.MAX_RECORD > len(data) else "waiting"
             if not final:
                 return "waiting"
             return "done" if _ends_cleanly(segment, data, position) else "corrupt"
@@ -151,9 +148,8 @@ class Ingest:
     # Writing
 
     def _commit(self, step: _Step, positions: dict[str, int]) -> None:
-        done = {receipt.id for receipt in step.receipts}
-        opened = list(self._still_open(step.intents, done))
-        closed = [id for id in done if id in self._open] if self._open else []
+        opened = list(_still_open(step.intents))
+        closed = [receipt.id for receipt in step.receipts if receipt.id in self._open] if self._open else []
         # A position is dropped only once its segment is seen to be gone: until then it is what keeps it from being read twice.
         forgotten = [name for name in positions if name not in step.positions and not (self._dir / name).exists()]
         batch = Batch(receipts=step.receipts, opened=opened, closed=closed, positions=step.positions, forgotten=forgotten)
@@ -173,15 +169,6 @@ class Ingest:
             self._store.make_durable()
             for path, state in step.finished.items():
                 _remove(path, state, positions.get(path.name, journal.HEADER_SIZE))
-
-    def _still_open(self, intents: dict[str, bytes], done: set[str]) -> Iterator[Intent]:
-        for id, payload in intents.items():
-            if id in done:
-                continue
-            try:
-                yield _read_intent.decode(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                _log.error("The intent %s cannot be understood (%s): no receipt for its request if its worker dies.", id, error)
 
     def _settle(self) -> int:
         """Close the intents of incarnations that have no segment left: their receipts can come from nowhere."""
@@ -253,17 +240,29 @@ def read_payloads(data: bytes) -> tuple[list[bytes], int]:
 def _sort(path: Path, payloads: list[bytes], step: _Step) -> None:
     receipts, lines, intents = step.receipts, step.lines, step.intents
     for payload in payloads:
-        text = payload[1:]
+        kind, text = payload[:1], payload[1:]
+        # `id` is the first field of both records, so that the two of one request find each other without being decoded
+        name = text[: text.find(b",")]
+        if kind == journal.INTENT:
+            intents[name] = text
+            continue
         try:
-            if payload[:1] == journal.RECEIPT:
-                receipts.append(_read_receipt.decode(text))
+            if kind == journal.RECEIPT:
+                receipts.append(_read_receipt(text))
                 lines.append(text)
-            elif payload[:1] == journal.INTENT:
-                intents[_read_id.decode(text).id] = text
+                intents.pop(name, None)
             else:
                 step.unreadable.append((path, payload, "it is neither an intent nor a receipt"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             step.unreadable.append((path, payload, str(error)))
+
+
+def _still_open(intents: dict[bytes, bytes]) -> Iterator[Intent]:
+    for name, text in intents.items():
+        try:
+            yield _read_intent(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            _log.error("The intent %r cannot be understood (%s): no receipt if its worker dies.", name[:60], error)
 
 
 def _is_final(segment: int) -> bool:

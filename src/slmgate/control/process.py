@@ -164,7 +164,7 @@ class Control:
         while True:
             ending = self._ending.is_set()
             try:
-                while self._ingest.run_once():
+                while self._ingest.run_once() and ending:
                     pass
                 self._lag = 0.0
                 if down:

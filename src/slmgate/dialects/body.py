@@ -193,10 +193,8 @@ def bound(fields: Fields, names: frozenset[str], unlimited: frozenset[str] = fro
     """
     largest: int | None = None
     free = False
-    if names.isdisjoint(fields):
-        return None
-    for name in names:
-        value = fields.get(name)
+    for name in names.intersection(fields):
+        value = fields[name]
         if value is None:
             continue
         if type(value) is int and 0 <= value <= MAX_COUNT:

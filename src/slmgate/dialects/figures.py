@@ -6,7 +6,7 @@ module knows neither where a dialect keeps its figures nor what they cost.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -57,6 +57,36 @@ class OpenAIFigures(msgspec.Struct):
 
 
 _FIGURES = msgspec.json.Decoder(OpenAIFigures | None)
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+
+
+class _UsualFigures(OpenAIFigures):
+    """The figures of nearly every answer: both there, under their first names, and believable."""
+
+    prompt_tokens: _Count = msgspec.field()
+    completion_tokens: _Count = msgspec.field()
+
+
+class _UsualAnswer(msgspec.Struct):
+    usage: _UsualFigures
+
+
+class _Answer(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+_USUAL_ANSWER = msgspec.json.Decoder(_UsualAnswer).decode
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
+def openai_answer_usage(body: bytes) -> Usage | None:
+    """The `Usage` in a complete answer; what is not as usual is decoded again, with all the care it needs."""
+    try:
+        figures = _USUAL_ANSWER(body).usage
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        answer = decoded(_ANSWER, body)
+        return openai_usage(answer.usage) if answer else None
+    return Usage(figures.prompt_tokens, figures.completion_tokens)
 
 
 def openai_usage(raw: msgspec.Raw) -> Usage | None:

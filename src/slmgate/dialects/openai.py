@@ -25,7 +25,7 @@ from slmgate.dialects.body import (
     splice,
     unreadable,
 )
-from slmgate.dialects.figures import decoded, openai_usage
+from slmgate.dialects.figures import decoded, openai_answer_usage, openai_usage
 from slmgate.dialects.sse import SseScanner, event_data
 from slmgate.errors import Fault
 from slmgate.terms import Ask, Refuse, Usage
@@ -213,8 +213,7 @@ class OpenAI:
     def usage(self, endpoint: str, body: bytes) -> Usage | None:
         if endpoint == "speech":
             return None
-        answer = decoded(_ANSWER, body)
-        return openai_usage(answer.usage) if answer else None
+        return openai_answer_usage(body)
 
     def scanner(self, endpoint: str, ask: Ask) -> SseScanner:
         if endpoint in _ON_DEMAND:
