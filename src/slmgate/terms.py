@@ -114,7 +114,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     method: str
     path: str
     status: int
-    verdict: Literal["admit", "refuse"]
+    verdict: Literal["admit", "refuse", "none"]
+    """`none`: it ended before there was one, as when a client leaves in the middle of its body."""
     reason: str
     ended: Ended
     principal: str

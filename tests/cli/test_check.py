@@ -60,6 +60,37 @@ def test_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "slmgate init" in CliRunner().invoke(app(), ["check"]).stderr
 
 
+def refuse(path: object, mode: int) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none.yaml", "no such file"), (".", "a directory"), ("x/y.yaml", "no such file"), ("x", "cannot be read")],
+)
+def test_no_file_that_can_be_read(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x").write_text(RIGHT)
+    monkeypatch.setattr("slmgate.cli.check.os.access", refuse)  # the superuser may read all
+    text = CliRunner().invoke(app(), ["check", "-c", name])
+    assert (text.exit_code, message in text.stderr, text.stdout) == (2, True, "")
+    data = CliRunner().invoke(app(), ["check", "-c", name, "--json"])
+    report = json.loads(data.stdout)
+    assert (data.exit_code, report["ok"], report["file"]) == (2, False, name)
+    assert message in report["faults"][0]["problem"]
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stat(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    need = check.need_file
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(typer.Exit) as left:
+        need(tmp_path / "slmgate.yaml")
+    assert left.value.exit_code == 2
+
+
 def test_the_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("slmgate.yaml").write_text(RIGHT)

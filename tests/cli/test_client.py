@@ -1,19 +1,20 @@
-"""How commands find a gate, and what becomes of its answers: exit codes and messages. No socket: transports are stand-ins."""
+"""What becomes of a gate's answers: exit codes and messages. No socket: transports are stand-ins."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-import typer
 
-from slmgate.cli.client import NO, UNREACHABLE, USAGE, AdminClient, CommandFailed, connect, exits, find
+from slmgate.cli import client as module
+from slmgate.cli.client import AdminClient, Network, connect, open_local, session
+from slmgate.cli.ends import NO, UNREACHABLE, USAGE, CommandFailed
+from slmgate.control.admin.routes import MARK
 from slmgate.control.operators import create_first_admin_key
-
-YAML = "models:\n  m:\n    instances:\n      - {url: http://127.0.0.1:9000}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +24,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def answering(answer: Callable[[httpx.Request], httpx.Response]) -> AdminClient:
-    return AdminClient(httpx.MockTransport(answer), "http://gate:1", "secret")
+def answering(answer: Callable[[httpx.Request], httpx.Response], mark: bool = True) -> AdminClient:
+    def marked(request: httpx.Request) -> httpx.Response:
+        answered = answer(request)
+        if mark:
+            answered.headers[MARK] = "1"
+        return answered
+
+    return AdminClient(Network("http://gate:1", "secret", httpx.MockTransport(marked)))
+
+
+def test_the_mark_is_the_apis() -> None:
+    assert module._MARK == MARK
 
 
 def test_a_question_and_its_answer() -> None:
@@ -44,8 +55,9 @@ def test_a_question_and_its_answer() -> None:
         (httpx.Response(404, json={"detail": "no such key"}), NO, "no such key"),
         (httpx.Response(401, json={"detail": "who?"}), NO, "who?"),
         (httpx.Response(400, json={"detail": "bad name"}), USAGE, "bad name"),
+        (httpx.Response(409, json={"detail": "revoked"}), NO, "revoked"),
         (httpx.Response(500, json=["oh"]), NO, "oh"),
-        (httpx.Response(200, text="<html>"), UNREACHABLE, "not slmgate's"),
+        (httpx.Response(200, text="<html>"), UNREACHABLE, "not a slmgate admin API"),
         (httpx.ConnectError("refused"), UNREACHABLE, "refused"),
         (httpx.ReadTimeout(""), UNREACHABLE, "timed out"),
         (httpx.RemoteProtocolError(""), UNREACHABLE, "RemoteProtocolError"),
@@ -62,51 +74,19 @@ def test_what_goes_wrong(answer: httpx.Response | Exception, code: int, message:
     assert failed.value.code == code
 
 
-def test_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as left, exits():
-        raise CommandFailed(3, "not there")
-    assert left.value.exit_code == 3
-    assert capsys.readouterr().err == "slmgate: not there\n"
-
-
-def test_places(here: Path) -> None:
-    place = find(None, None)  # no file: what `serve --upstream` uses
-    assert (place.url, place.state_dir) == ("http://127.0.0.1:8081", Path("slmgate-data"))
-    (here / "slmgate.yaml").write_text(YAML + "admin: {address: '0.0.0.0:99'}\nstate_dir: ./s\n")
-    place = find(None, None)
-    assert (place.url, place.state_dir) == ("http://127.0.0.1:99", here / "s")
-    assert find(None, "https://gate.lan").url == "https://gate.lan"
-    (here / "other.yaml").write_text(YAML + "admin: {address: '[::]:99'}\n")
-    assert find(Path("other.yaml"), None).url == "http://[::1]:99"
-
-
-@pytest.mark.parametrize("url", ["gate:1", "ftp://gate", "http://", "", "/path"])
-def test_an_address_that_is_none(url: str) -> None:
-    with pytest.raises(CommandFailed, match="admin address") as failed:
-        find(None, url)
-    assert failed.value.code == USAGE
-
-
-def test_files_that_are_none(here: Path) -> None:
-    with pytest.raises(CommandFailed, match="slmgate init") as failed:
-        find(Path("none.yaml"), None)
-    assert failed.value.code == USAGE
-    (here / "slmgate.yaml").write_text("modles: {}\n")
-    with pytest.raises(CommandFailed, match="modles"):
-        find(None, None)
-
-
-def test_the_key(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = find(None, None)
-    assert place.admin_key() is None
-    secret = create_first_admin_key(here / "slmgate-data")
-    assert place.admin_key() == secret
-    monkeypatch.setenv("SLMGATE_ADMIN_KEY", "mine")
-    assert place.admin_key() == "mine"
+@pytest.mark.parametrize("status", [200, 401, 404])
+def test_something_else_that_speaks_json(status: int) -> None:
+    strange = httpx.Response(status, json={"object": "list", "detail": "mine"})
+    with (
+        answering(lambda _: strange, mark=False) as client,
+        pytest.raises(CommandFailed, match="not a slmgate admin API") as failed,
+    ):
+        client.get("/api/v1/keys")
+    assert failed.value.code == UNREACHABLE
 
 
 def test_the_store_itself_when_no_gate_runs(here: Path) -> None:
-    with connect(None, None) as client:
+    with session(None, None) as client:
         assert client.get("/api/v1/status")["running"] is False
     (here / "slmgate-data" / "ledger.sqlite3").write_bytes(b"no database, but longer than the header of one" * 10)
     with pytest.raises(CommandFailed, match="not a database"):
@@ -118,7 +98,22 @@ def test_the_gate_when_one_runs(here: Path) -> None:
     with (here / "slmgate-data" / "serve.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with connect(None, None) as client:
-            assert str(client._http.base_url) == "http://127.0.0.1:8081"
-    (here / "slmgate-data" / "admin.key").unlink()
+            assert isinstance(client.road, Network)
+            assert str(client.road._http.base_url) == "http://127.0.0.1:8081"
     with pytest.raises(CommandFailed, match="SLMGATE_ADMIN_KEY"):
         connect(None, "http://gate:1")
+
+
+def denied(*_: object, **__: object) -> int:
+    raise PermissionError(errno.EACCES, "Permission denied", "slmgate-data/serve.lock")
+
+
+def test_a_state_directory_of_another_user(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slmgate.control.state_dir.os.open", denied)
+    for attempt in (lambda: connect(None, None), lambda: open_local(here)):
+        with pytest.raises(CommandFailed, match="run it as the gate's user, or give --admin and SLMGATE_ADMIN_KEY") as failed:
+            attempt()
+        assert failed.value.code == UNREACHABLE
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(CommandFailed, match="run it as the gate's user"):
+        open_local(here)

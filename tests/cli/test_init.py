@@ -162,6 +162,17 @@ def test_elsewhere(home: Path) -> None:
     assert "cannot be written" in missing.stderr
 
 
+def test_a_folder_that_may_not_be_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exists(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", exists)
+    result = run("--upstream", URL, "--engine", "tgi", "--model", "m", "--output", "/else/gate.yaml")
+    assert (result.exit_code, result.stderr) == (
+        2, "/else/gate.yaml cannot be looked at: Permission denied; name another --output\n",
+    )  # fmt: skip
+
+
 def test_the_key_that_is_there_stays() -> None:
     flags = ("--upstream", URL, "--engine", "tgi", "--model", "m", "--force")
     assert "wrote" in run(*flags).stdout.splitlines()[1]

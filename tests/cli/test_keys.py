@@ -31,7 +31,10 @@ def test_a_keys_life() -> None:
     assert json.loads(run("keys", "list", "--json").stdout)["keys"] == [issued["key"]]
     assert "never" in run("keys", "show", "a/b").stdout
     assert run("keys", "rotate", "a/b", "--overlap", "24h").stdout.startswith(f"sk-slm-{id}-")
-    assert len(json.loads(run("keys", "show", id, "--json").stdout)["secrets"]) == 2
+    old, new = json.loads(run("keys", "show", id, "--json").stdout)["secrets"]
+    assert old["created"] <= new["created"] < old["until"]
+    assert new["until"] is None
+    assert "until 20" in run("keys", "show", id).stdout
     assert "disabled" in run("keys", "disable", "a/b").stdout
     assert "active" in run("keys", "enable", id).stdout
     assert "revoked" in run("keys", "revoke", "a/b").stdout
@@ -48,10 +51,14 @@ def test_a_keys_life() -> None:
         (("create", "--name", "x", "--expires", "soon"), 2, "not a time"),
         (("create",), 2, "--name"),
         (("rotate", "bot", "--overlap", "1"), 2, "not a duration"),
+        (("enable", "gone"), 1, "cannot be undone"),
+        (("rotate", "gone"), 1, "cannot be undone"),
     ],
 )
 def test_refusals(words: tuple[str, ...], code: int, message: str) -> None:
     run("keys", "create", "--name", "bot")
+    run("keys", "create", "--name", "gone")
+    run("keys", "revoke", "gone")
     ended = run("keys", *words)
     assert ended.exit_code == code
     assert message in ended.stderr

@@ -53,3 +53,13 @@ def test_nothing_and_nonsense() -> None:
     wrong = run("usage", "--by", "cow")
     assert (wrong.exit_code, "cow" in wrong.stderr) == (2, True)
     assert run("usage", "--format", "pdf").exit_code == 2
+
+
+def test_requests_without_a_key(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "slmgate-data" / "ledger.sqlite3")
+    store.write(Batch(receipts=[make_receipt("stranger", principal="", key=None, team=None, verdict="refuse", status=401)]))
+    store.close()
+    assert "(no key)" in run("usage", *ALL, "--by", "client").stdout
+    assert run("usage", *ALL, "--by", "client,team", "--format", "csv").stdout.splitlines()[1].startswith("(no key),,1,1,")
+    groups = [row["group"] for row in json.loads(run("usage", *ALL, "--by", "client", "--json").stdout)["rows"]]
+    assert {"client": ""} in groups

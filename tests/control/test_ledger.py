@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from slmgate.control.ledger import Ingest, read_payloads
 from slmgate.link import journal
-from slmgate.stores.base import LedgerUnavailable, ReceiptFilter
+from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Intent, Receipt
 from tests.tools.journal_writer import Segment, encoded, framed, make_intent, make_receipt
+from tests.tools.stored import all_receipts
 
 A = "0123456789ab"
 B = "ba9876543210"
@@ -33,7 +34,7 @@ def name(number: int, incarnation: str = A) -> str:
 
 
 def ids(store: SqlStore) -> list[str]:
-    return [receipt.id for receipt in store.all_receipts(ReceiptFilter())]
+    return [receipt.id for receipt in all_receipts(store)]
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_a_torn_copy_at_every_byte(store: SqlStore, directory: Path, ingest: Ing
             whole = segment.write_torn(make_receipt(name(1, run)), stage)
         expected.append((name(1, run), "complete" if whole else "unknown"))
     ingest.run_once()
-    assert sorted((receipt.id, receipt.ended) for receipt in store.all_receipts(ReceiptFilter())) == expected
+    assert sorted((receipt.id, receipt.ended) for receipt in all_receipts(store)) == expected
     assert os.listdir(directory) == []
 
 
@@ -378,7 +379,7 @@ def play(path: Path, script: list[tuple[str, int]], at: int, after: bool, error:
         world.stop(current)
         for _ in range(4):
             run()
-        found = sorted((receipt.id, receipt.ended) for receipt in store.all_receipts(ReceiptFilter()))
+        found = sorted((receipt.id, receipt.ended) for receipt in all_receipts(store))
         assert found == world.expected()
         assert os.listdir(journal_dir) == []
         assert store.open_intents() == []

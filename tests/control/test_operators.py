@@ -54,5 +54,12 @@ def test_a_new_key_counts_at_once(tmp_path: Path) -> None:
     assert keys.check(second) is not None
 
 
+def test_a_key_that_may_not_be_read_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "admin.key").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        read_admin_key(tmp_path)
+    assert AdminKeys(tmp_path).check("") is None
+
+
 def test_permissions_include_each_other() -> None:
     assert Permission.PUBLIC < Permission.VIEWER < Permission.OPERATOR < Permission.OWNER

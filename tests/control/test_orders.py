@@ -19,7 +19,7 @@ UPSTREAM = ConfigSource(upstream="http://h:1", models=("m",), engine="vllm")
 
 @pytest.mark.parametrize("source", [FILE, UPSTREAM])
 def test_a_round_trip(source: ConfigSource) -> None:
-    orders = ControlOrders(source=source, state_dir="/var/s", admin=1, link=2, beats=3, row=4, lifeline=5, workers=6, again=True)
+    orders = ControlOrders(source=source, state_dir="/var/s", admin=1, link=2, beats=3, row=4, lifeline=5, again=True)
     assert msgspec.json.decode(msgspec.json.encode(orders), type=ControlOrders) == orders
 
 
@@ -38,6 +38,24 @@ def test_an_upstream() -> None:
     assert list(config.models) == ["m"]
 
 
-def test_an_upstream_that_cannot_be() -> None:
+def test_addresses_and_state_without_a_file(tmp_path: Path) -> None:
+    source = ConfigSource(
+        upstream="http://h:1", models=("m",), listen=":9000", admin="[::1]:9001", state_dir=str(tmp_path / "state")
+    )
+    config = source.load().unwrap()
+    assert [str(each.address) for each in config.listen] == [":9000"]
+    assert str(config.admin.address) == "[::1]:9001"
+    assert config.state_dir == tmp_path / "state"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ConfigSource(upstream="nonsense", models=("m",)),
+        ConfigSource(upstream="http://h:1", models=("m",), listen="9000"),
+        ConfigSource(upstream="http://h:1", models=("m",), admin="http://h:1"),
+    ],
+)
+def test_an_upstream_that_cannot_be(source: ConfigSource) -> None:
     with pytest.raises(ConfigError):
-        ConfigSource(upstream="nonsense", models=("m",)).load()
+        source.load()

@@ -64,29 +64,30 @@ def test_bodies_that_are_read(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b"", "JSON"),
-        (b"[]", "object"),
+        (b"", "is empty"),
+        (b" \r\n", "is empty"),
+        (b"[]", "not an object"),
         (b'"model"', "object"),
         (b"null", "object"),
         (b"model=m", "JSON"),
-        (b'{"model":"m"', "JSON"),
+        (b'{"model":"m"', "cut off"),
         (b'{"model":"m"}{"model":"n"}', "JSON"),
         (b'{"model":"m"} x', "JSON"),
         (b'{"model":"m",}', "JSON"),
-        (b"{'model':'m'}", "JSON"),
+        (b"{'model':'m'}", "near byte 1"),
         (b'\xef\xbb\xbf{"model":"m"}', "JSON"),
         ('{"model":"m"}'.encode("utf-16"), "JSON"),
         ('{"model":"m"}'.encode("utf-32-le"), "JSON"),
         (b'{"model":"\xff"}', "UTF-8"),
         (b'{"model":"\xc0\xaf"}', "UTF-8"),
         (b'{"model":"\xed\xa0\x80"}', "UTF-8"),
-        (b'{"model":"\\ud800"}', "JSON"),
+        (b'{"model":"\\ud800"}', "surrogate"),
         (b'{"model":"\\udc00\\ud800"}', "JSON"),
         (b'{"model":"a\x00b"}', "JSON"),
         (b'{"n":NaN}', "JSON"),
         (b'{"n":Infinity}', "JSON"),
-        (b'{"n":1e400}', "JSON"),
-        (b'{"n":' + b"9" * 10_000 + b"}", "JSON"),
+        (b'{"n":1e400}', "too large"),
+        (b'{"n":' + b"9" * 10_000 + b"}", "too large"),
         (b'{"n":01}', "JSON"),
         (b"[" * 100_000, "object"),
         (b'{"a":' * 100_000, "deep"),
@@ -107,6 +108,68 @@ def test_bodies_that_are_refused(body: bytes, word: str) -> None:
     assert isinstance(refused, Refuse)
     assert refused.code == "invalid_request"
     assert word in refused.message
+
+
+@pytest.mark.parametrize("around", ['{{"n":{}}}', '{{"model":"m","x":[{{"y":[1,{}]}}]}}', '{{"x":1.0, "seed" : {} }}'])
+@pytest.mark.parametrize("number", ["1.{}", "-0.{}", "1e{}1", "1E-{}1", "1{}e-19999", "0.5{}", "-1.25e+{}1"])
+def test_numbers_of_many_digits(around: str, number: str) -> None:
+    zeros = subject.MAX_DIGITS - 1 - sum(part in number for part in ("}1", "5{", "1{"))
+    good = around.format(number.format("0" * zeros)).encode()
+    assert subject.read_object(good) == json.loads(good)
+    for more in (1, 2, 124, 125, 9_000):
+        refused = subject.read_object(around.format(number.format("0" * (zeros + more))).encode())
+        assert isinstance(refused, Refuse)
+        assert "1000 digits" in refused.message
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_whole_numbers_of_many_digits(sign: str) -> None:
+    good = f'{{"n":{"9" * (subject.MAX_DIGITS - 1)}}}'.encode()
+    assert subject.read_object(good) == json.loads(good)
+    for digits in (subject.MAX_DIGITS, 1_500, 4_300, 4_301, 10_000):
+        refused = subject.read_object(f'{{"n":{sign}{"9" * digits}}}'.encode())
+        assert isinstance(refused, Refuse)
+
+
+@given(st.integers(0, 400), st.integers(0, 3_000), st.integers(0, 400))
+def test_a_run_of_digits_is_found_wherever_it_begins(before: int, digits: int, behind: int) -> None:
+    body = f'{{"a":"{"x" * before}","n":0.{"7" * digits or 0},"b":"{"y" * behind}"}}'.encode()
+    assert isinstance(subject.read_object(body), Refuse) == (digits >= subject.MAX_DIGITS)
+
+
+def test_digits_in_a_text_are_no_number() -> None:
+    body = json.dumps({"model": "m", "prompt": "3" * 20_000}).encode()
+    assert subject.read_object(body) == json.loads(body)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xef\xbb\xbf{}", b"{", b"[1]", b'{"n":1e999}', b'{"a":"\\udc00"}', b"nul", b"{}}"])
+def test_no_word_of_a_parser_goes_out(body: bytes) -> None:
+    refused = subject.read_object(body)
+    assert isinstance(refused, Refuse)
+    assert not {"Input", "truncated", "malformed", "Expected", "range"} & set(refused.message.replace("`", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "refusal"),
+    [
+        (b'{"model":"m"}', "application/json", None),
+        (b'{"model":"m"}', "text/plain", "unsupported_media_type"),
+        (b'{"model":"m"}', "application/x-www-form-urlencoded", "unsupported_media_type"),
+        (b"{", "application/json", "invalid_request"),
+        (b"{}", "application/json", "invalid_request"),
+        (b'{"model":7}', "application/json", "invalid_request"),
+    ],
+)
+def test_how_a_request_is_read(body: bytes, content_type: str, refusal: str | None) -> None:
+    found = subject.read_request(body, content_type)
+    assert (found.code if isinstance(found, Refuse) else None) == refusal
+
+
+def test_how_a_request_is_read_that_need_not_say_much() -> None:
+    label = "application/x-www-form-urlencoded"
+    assert subject.read_request(b"{}", label, form_label=True, named=False) == {}
+    assert isinstance(subject.read_request(b"{}", label, form_label=True), Refuse)
+    assert isinstance(subject.read_request(b'{"model":""}', label, form_label=True, named=False), Refuse)
 
 
 def test_a_body_that_only_the_second_reading_finds_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy.dialects.postgresql import insert
 
 from slmgate.stores import sql
-from slmgate.stores.base import Batch, LedgerUnavailable, NotOffered, ReceiptFilter
+from slmgate.stores.base import Batch, LedgerUnavailable, NotOffered
 from slmgate.stores.schema import RECEIPT_FIELDS
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.journal_writer import make_receipt
+from tests.tools.stored import all_receipts
 
 
 @pytest.fixture
@@ -68,8 +69,18 @@ def test_where_no_file_can_be(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database(path: Path) -> None:
     path.write_bytes(b"not a database, and longer than a header of one" * 10)
-    with pytest.raises(LedgerUnavailable, match="not a database"):
+    with pytest.raises(LedgerUnavailable, match=r"not a database.*restore a backup.*slmgate db backup.*or move the file away"):
         open_store(path)
+
+
+def test_a_file_that_was_damaged(path: Path) -> None:
+    store = open_store(path)
+    store.write(Batch(receipts=[make_receipt(f"r{number}") for number in range(200)]))
+    store.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with pytest.raises(LedgerUnavailable, match=r"malformed.*restore a backup"):
+        all_receipts(SqlStore(sql._sqlite_engine(path, False), path))
 
 
 def test_a_full_disk_writes_nothing_and_passes(path: Path) -> None:
@@ -81,7 +92,7 @@ def test_a_full_disk_writes_nothing_and_passes(path: Path) -> None:
     with pytest.raises(LedgerUnavailable, match="full"):
         store.write(batch)
     assert store.positions() == {}
-    assert list(store.all_receipts(ReceiptFilter())) == []
+    assert all_receipts(store) == []
     with store._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=100000")
     store.write(batch)
@@ -95,7 +106,7 @@ def test_a_busy_database(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(LedgerUnavailable, match="locked"):
         store.write(Batch(receipts=[make_receipt("r1")]))
-    assert list(store.all_receipts(ReceiptFilter())) == []  # readers are not kept out
+    assert all_receipts(store) == []  # readers are not kept out
     other.execute("ROLLBACK")
     store.write(Batch(receipts=[make_receipt("r1")]))
 
@@ -103,9 +114,10 @@ def test_a_busy_database(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reader_does_not_keep_a_writer_out(path: Path) -> None:
     store = open_store(path)
     store.write(Batch(receipts=[make_receipt("r1")]))
-    reading = store.all_receipts(ReceiptFilter())
-    next(reading)
-    store.write(Batch(receipts=[make_receipt("r2")]))
+    with store._reading() as reading:
+        assert reading.exec_driver_sql("SELECT count(*) FROM receipts").scalar() == 1
+        store.write(Batch(receipts=[make_receipt("r2")]))
+        assert reading.exec_driver_sql("SELECT count(*) FROM receipts").scalar() == 1
 
 
 def test_backup(path: Path, tmp_path: Path) -> None:
@@ -114,7 +126,7 @@ def test_backup(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     store.backup(target)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    assert [each.id for each in open_store(target).all_receipts(ReceiptFilter())] == ["r1"]
+    assert [each.id for each in all_receipts(open_store(target))] == ["r1"]
     with pytest.raises(FileExistsError):
         store.backup(target)
 

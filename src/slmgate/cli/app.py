@@ -70,8 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"slmgate {__version__}")
         sys.exit(0)
     try:
-        build(words)(words, prog_name="slmgate")
-    except BrokenPipeError:
+        try:
+            build(words)(words, prog_name="slmgate")
+        finally:
+            sys.stdout.flush()  # here, where it can still be caught
+    except (BrokenPipeError, SystemExit) as end:
+        # The library of commands makes an exit with 1 of a broken pipe.
+        if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
+            raise
         # The reader of our output left (`slmgate logs | head`): that is no failure, and Python must not flush into it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)

@@ -5,6 +5,9 @@ It prints what loading found and changes nothing. What counts as a fault is the 
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,27 +15,52 @@ import msgspec
 import typer
 
 from slmgate.cli import faults
-from slmgate.control.config import Config, load
+from slmgate.control.config import Config, ConfigFault, load
 
-FileOption = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The configuration file.")]
+FileOption = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", readable=False, help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
 DEFAULT_FILE = Path("slmgate.yaml")
 
 
-def need_file(path: Path) -> None:
-    """End with 2 (usage) where there is no such file."""
-    if not path.is_file():
-        typer.echo(f"there is no file {path}: name one with -c, or let `slmgate init` write one", err=True)
-        raise typer.Exit(2)
+def need_file(path: Path, as_json: bool = False) -> None:
+    """End with 2 (usage) where there is no file that can be read at `path`, and say why."""
+    found = _trouble(path)
+    if found is None:
+        return
+    problem, hint = found
+    if as_json:
+        fault = ConfigFault(file=str(path), line=0, column=0, option="", problem=problem, hint=hint)
+        typer.echo(_report(path, (fault,)))
+    else:
+        typer.echo(f"{path}: {problem}: {hint}", err=True)
+    raise typer.Exit(2)
+
+
+def _trouble(path: Path) -> tuple[str, str] | None:
+    """What keeps a file from being read, and the way out."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file", "name one with -c, or let `slmgate init` write one"
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})", "run this as the gate's user, or change who may read it"
+    if stat.S_ISDIR(mode):
+        return "this is a directory", "name the file in it"
+    if not os.access(path, os.R_OK):
+        return "the file cannot be read (Permission denied)", "run this as the gate's user, or change who may read it"
+    return None
+
+
+def _report(path: Path, found: Sequence[ConfigFault]) -> str:
+    return msgspec.json.format(msgspec.json.encode({"file": str(path), "ok": not found, "faults": found}), indent=2).decode()
 
 
 def check(config: FileOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
     """Validate a configuration file: every fault with its place, the option's sentence and a hint."""
-    need_file(config)
+    need_file(config, as_json)
     loaded = load(config)
     if as_json:
-        report = {"file": str(config), "ok": not loaded.faults, "faults": loaded.faults}
-        typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        typer.echo(_report(config, loaded.faults))
     elif loaded.config is not None:
         typer.echo(f"{config} is right: {_summary(loaded.config)}")
     else:

@@ -17,7 +17,7 @@ from slmgate.control.config.show import dump, sample, to_yaml
 
 def show(config: FileOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
     """Print the whole configuration as it would be in force, defaults included and secrets struck out."""
-    need_file(config)
+    need_file(config, as_json)
     loaded = load(config)
     if loaded.config is None:
         typer.echo(faults.text(loaded.faults), err=True)

@@ -17,7 +17,9 @@ import msgspec
 import typer
 
 from slmgate.cli import show
-from slmgate.cli.client import NO, USAGE, AdminClient, AdminOption, CommandFailed, ConfigOption, JsonOption, exits, find, session
+from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOption, open_local, session
+from slmgate.cli.ends import NO, CommandFailed, exits
+from slmgate.cli.place import DEFAULT_STATE_DIR, find
 
 if TYPE_CHECKING:
     from slmgate.control.admin.local import LocalContext
@@ -104,17 +106,15 @@ def _output(path: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def _store(config: Path | None) -> Iterator[LocalContext]:
-    from slmgate.control.admin.local import STORE_FAULTS, LocalContext
+    from slmgate.control.admin.local import STORE_FAULTS
 
-    place = find(config, None)
-    if place.state_dir is None:
-        raise CommandFailed(USAGE, "This needs the state directory; name the configuration with -c.")
+    context = open_local(find(config, None).state_dir or Path(DEFAULT_STATE_DIR))
     try:
-        context = LocalContext(place.state_dir)
         yield context
-        context.store.close()
     except STORE_FAULTS as error:
         raise CommandFailed(NO, str(error)) from error
+    finally:
+        context.store.close()
 
 
 def register(app: typer.Typer) -> None:

@@ -40,7 +40,9 @@ def init(
     upstream: Annotated[
         list[str] | None, typer.Option("--upstream", metavar="URL", help="A running model server; may be repeated.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The file to write.")] = Path("slmgate.yaml"),
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", readable=False, help="The file to write.")] = Path(
+        "slmgate.yaml"
+    ),
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="The model to offer; by default all that the server has.")
@@ -55,7 +57,11 @@ def init(
     """Write slmgate.yaml for a running model server, and a first admin key."""
     if engine is not None and engine not in get_args(Engine):
         _stop(2, f"there is no engine {engine}: write {', '.join(get_args(Engine))}")
-    if output.exists() and not force:
+    try:
+        there = output.exists()
+    except OSError as error:
+        _stop(2, f"{output} cannot be looked at: {error.strerror}; name another --output")
+    if there and not force:
         _stop(2, f"{output} exists already: choose another --output, or --force to overwrite it")
     urls = upstream or _ask()
     found = [each for url in urls for each in _find(url, model, cast("Engine | None", engine))]

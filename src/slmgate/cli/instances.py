@@ -8,7 +8,8 @@ from __future__ import annotations
 import typer
 
 from slmgate.cli import show
-from slmgate.cli.client import UNREACHABLE, AdminOption, CommandFailed, ConfigOption, JsonOption, session
+from slmgate.cli.client import AdminOption, ConfigOption, JsonOption, session
+from slmgate.cli.ends import UNREACHABLE, CommandFailed
 
 instances = typer.Typer(help="The servers behind the gate.", no_args_is_help=True)
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from slmgate.cli import show
-from slmgate.cli.client import NO, AdminClient, AdminOption, CommandFailed, ConfigOption, JsonOption, session
+from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOption, session
+from slmgate.cli.ends import NO, CommandFailed
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key's name or id.")]
 
@@ -115,7 +116,8 @@ def _print_key(key: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(show.json_text(key))
         return
-    secrets = ", ".join("no end" if until is None else f"until {until}" for until in key["secrets"]) or "none"
+    ends = [secret["until"] for secret in key["secrets"]]
+    secrets = ", ".join("no end" if until is None else f"until {until}" for until in ends) or "none"
     rows = {
         "id": key["id"],
         "name": key["name"],

@@ -14,9 +14,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 # with the full-width forms, which some spreadsheets take for the same
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -40,6 +37,11 @@ def visible(value: object) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[str] = ()) -> None:
     """Print a table, the columns in `numbers` set to the right. Piped, it is as wide as it must be."""
+    # imported here, for the commands that show no table
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     right = frozenset(numbers)
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:

@@ -14,6 +14,7 @@ from slmgate.cli import show
 from slmgate.cli.client import AdminOption, ConfigOption, JsonOption, session
 
 FIGURES = ("requests", "refused", "errors", "prompt_tokens", "completion_tokens", "total_tokens")
+NO_KEY = "(no key)"
 
 
 class Format(enum.StrEnum):
@@ -39,7 +40,7 @@ def usage(
     if as_json or format is Format.JSON:
         typer.echo(show.json_text(report))
         return
-    rows = [[*(row["group"][name] for name in groups), *(row[name] for name in FIGURES)] for row in report["rows"]]
+    rows = [[*(_shown(name, row["group"][name]) for name in groups), *(row[name] for name in FIGURES)] for row in report["rows"]]
     shares = [row["estimated_share"] for row in report["rows"]]
     if format is Format.CSV:
         typer.echo(show.csv_text(columns, ([*row, share] for row, share in zip(rows, shares, strict=True))), nl=False)
@@ -54,6 +55,11 @@ def usage(
         estimated = sum(share * row[-1] for row, share in zip(rows, shares, strict=True))
         shown.append(["all", *[""] * (len(groups) - 1), *sums, f"{estimated / sums[-1]:.0%}" if sums[-1] else "0%"])
     show.table(titles, shown, titles[len(groups) :])
+
+
+def _shown(group: str, value: str) -> str:
+    """A group's text. Requests without a valid credential are no client's, which JSON says with an empty text."""
+    return NO_KEY if group in ("client", "key") and not value else value
 
 
 def register(app: typer.Typer) -> None:

@@ -41,6 +41,10 @@ class BadKeyInput(ValueError):
     """A value that a key cannot have; the message says which and what would do."""
 
 
+class KeyRevoked(Exception):
+    """The change cannot be made because the key is revoked, which is for good."""
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -104,7 +108,7 @@ class Keyring:
     def rotate(self, key: str, overlap: timedelta = timedelta(), actor: str = "cli") -> tuple[KeyRecord, str]:
         """Give a key a new secret; the ones it has go on working for `overlap`. Returns it and the new secret.
 
-        Raises UnknownKey, BadKeyInput (revoked, or an overlap out of bounds), LedgerUnavailable.
+        Raises UnknownKey, KeyRevoked, BadKeyInput (an overlap out of bounds), LedgerUnavailable.
         """
         if not timedelta() <= overlap <= MAX_OVERLAP:
             raise BadKeyInput(f"The overlap must be between 0 and {MAX_OVERLAP.days} days.")
@@ -124,7 +128,7 @@ class Keyring:
         return record, secret
 
     def disable(self, key: str, actor: str = "cli") -> KeyRecord:
-        """Refuse the key until it is enabled again. Raises UnknownKey, BadKeyInput (revoked), LedgerUnavailable."""
+        """Refuse the key until it is enabled again. Raises UnknownKey, KeyRevoked, LedgerUnavailable."""
         return self._set_disabled(key, True, actor)
 
     def enable(self, key: str, actor: str = "cli") -> KeyRecord:
@@ -178,7 +182,7 @@ class Keyring:
     def _live(self, key: str) -> KeyRecord:
         record = self.show(key)
         if record.revoked is not None:
-            raise BadKeyInput(f"The key {record.name!r} is revoked, which cannot be undone; create another.")
+            raise KeyRevoked(f"The key {record.name!r} is revoked, which cannot be undone; create another.")
         return record
 
     def _save(self, record: KeyRecord, actor: str, action: str, detail: dict[str, str]) -> None:

@@ -63,10 +63,10 @@ def create_first_admin_key(state_dir: Path) -> str | None:
 
 
 def read_admin_key(state_dir: Path) -> str | None:
-    """The secret of the first admin key; None when there is none or it may not be read."""
+    """The secret of the first admin key; None when there is none. Raises OSError where it may not be read."""
     try:
         return (state_dir / ADMIN_KEY_FILE).read_text().strip() or None
-    except OSError:
+    except FileNotFoundError:
         return None
 
 
@@ -78,7 +78,10 @@ class AdminKeys:
 
     def check(self, secret: str) -> Operator | None:
         """Who holds this secret; None: nobody. Takes the same time however much of a guess is right."""
-        known = read_admin_key(self._state_dir)
+        try:
+            known = read_admin_key(self._state_dir)
+        except OSError:
+            known = None
         given = hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
         right = hmac.compare_digest(given, hashlib.sha256((known or "").encode()).digest())
         return Operator("admin", Permission.OWNER) if right and known else None

@@ -8,25 +8,41 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from slmgate.control.config import Loaded, from_upstream, load
+from slmgate.control.config import ConfigError, ConfigFault, Loaded, from_upstream, load
+from slmgate.control.config.addresses import Address, Listener
+from slmgate.control.config.faults import BadValueError
+from slmgate.control.config.options import Listen
 
 
 class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the configuration comes from: a file, or (`serve --upstream`) an instance and what it said of itself."""
+    """Where the configuration comes from: a file, or (`serve --upstream`) an instance and what it said of itself.
+
+    `listen`, `admin` and `state_dir` stand for the options of these names where there is no file; None: their defaults.
+    """
 
     path: str | None = None
     upstream: str | None = None
     models: tuple[str, ...] = ()
     engine: str = "openai"
     listen: str | None = None
+    admin: str | None = None
+    state_dir: str | None = None
 
     def load(self) -> Loaded:
         """Read it afresh. Raises ConfigError only for an upstream that the same values in a file would be faults for."""
         if self.path is not None:
             return load(Path(self.path))
         assert self.upstream is not None
-        return Loaded(config=from_upstream(self.upstream, self.models, self.engine))  # type: ignore[arg-type]  # checked inside
+        config = from_upstream(self.upstream, self.models, self.engine)  # type: ignore[arg-type]  # checked inside
+        if self.listen is not None:
+            config = replace(config, listen=(Listen(address=_address("--listen", self.listen)),))
+        if self.admin is not None:
+            config = replace(config, admin=replace(config.admin, address=_address("--admin", self.admin)))
+        if self.state_dir is not None:
+            config = replace(config, state_dir=Path(self.state_dir).absolute())
+        return Loaded(config=config)
 
 
 class ControlOrders(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,5 +58,13 @@ class ControlOrders(msgspec.Struct, frozen=True, kw_only=True):
     beats: int
     row: int
     lifeline: int
-    workers: int
     again: bool = False
+
+
+def _address(flag: str, text: str) -> Address:
+    try:
+        address: Address = Listener().take(text, "quoted")
+    except BadValueError as wrong:
+        fault = ConfigFault(file=flag, line=0, column=0, option="", problem=f"{text!r} {wrong.problem}", hint=wrong.hint)
+        raise ConfigError([fault]) from None
+    return address

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import gc
 import logging
-import shutil
+import os
+import resource
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ import uvicorn
 from slmgate.control.access_log import AccessLog
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
+from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.keyring import Keyring
 from slmgate.control.ledger import Ingest
@@ -115,31 +117,43 @@ class Control:
 
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why."""
+        text = self._configuration()
         try:
             loaded = self._orders.source.load()
         except ConfigError as error:
             return error.faults
         self._files = loaded.files or self._files
         faults = await self.publisher.take(loaded)
-        if not faults:
-            self._keep_last_good()
+        if not faults and text == self._configuration():  # else it changed meanwhile, and is looked at again
+            self._keep_last_good(text)
         return faults
 
     # -- life
 
     def _keys_changed(self) -> None:
         """Called in whatever thread changed a key."""
-        self._loop.call_soon_threadsafe(self.publisher.keys_changed)
+        self._loop.call_soon_threadsafe(self._publish_keys)
 
-    def _keep_last_good(self) -> None:
-        """A copy of the file in force: what a control process that is started again falls back to."""
-        if self._orders.source.path is None:
+    def _publish_keys(self) -> None:
+        try:
+            self.publisher.keys_changed()
+        except LedgerUnavailable as error:
+            log.error("changed keys are not in force yet, the store cannot be read: %s", error)
+            self._loop.call_later(WATCH_SECONDS, self._publish_keys)
+
+    def _configuration(self) -> bytes | None:
+        """The configuration file as it is now."""
+        return None if self._orders.source.path is None else _content(Path(self._orders.source.path))
+
+    def _keep_last_good(self, text: bytes | None) -> None:
+        """Keep the file in force: what a control process that is started again falls back to."""
+        if text is None:
             return
         copy = self._state_dir / LAST_GOOD
         with contextlib.suppress(OSError):
             new = copy.with_suffix(".new")
-            shutil.copyfile(self._orders.source.path, new)
-            new.chmod(0o600)
+            new.touch(mode=0o600)
+            new.write_bytes(text)
             new.replace(copy)
 
     def _told(self, peer: Peer, message: Message) -> None:
@@ -159,7 +173,11 @@ class Control:
         self.publisher.left(peer)
 
     def _ingest_forever(self) -> None:
-        """The thread that carries journals into the ledger; the last round comes after the workers have ended."""
+        """The thread that carries journals into the ledger; the last round comes after the workers have ended.
+
+        A disk or a database that fails is waited for. Anything else is a fault of ours: the process ends, and its successor
+        begins where the last committed step ended.
+        """
         down = False
         while True:
             ending = self._ending.is_set()
@@ -170,11 +188,14 @@ class Control:
                 if down:
                     log.info("the ledger can be written again")
                 down = False
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, OSError) as error:
                 if not down:
                     log.error("the ledger cannot be written, receipts stay in the journal: %s", error)
                 down = True
                 self._lag = (self._lag or 0.0) + INGEST_SECONDS
+            except BaseException:
+                log.exception("the ingest failed")
+                os._exit(1)
             if ending:
                 return
             self._ending.wait(INGEST_SECONDS)
@@ -198,7 +219,10 @@ class Control:
             now = _fingerprints(self._files)
             if now != before:
                 await asyncio.sleep(WATCH_SECONDS / 5)  # its writer may be in the middle of it
-                await self.reload()
+                try:
+                    await self.reload()
+                except Exception:  # one reload that fails must not be the last
+                    log.exception("the configuration could not be reloaded; the old one stays in force")
                 before = _fingerprints(self._files)
 
     async def run(self) -> None:
@@ -206,14 +230,14 @@ class Control:
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._background.add(loop.create_task(self.reload())))
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
         self._background: set[asyncio.Task[object]] = {loop.create_task(self._beat()), loop.create_task(self._watch())}
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")
         ingest.start()
-        admin = _Admin(
+        admin = AdminServer(
             uvicorn.Config(
                 create_app(self, [self.publisher.config.admin.address.host]),
                 log_config=None,
@@ -221,12 +245,15 @@ class Control:
                 server_header=False,
                 lifespan="off",
                 ws="none",
+                http=AdminConnection,
+                h11_max_incomplete_event_size=MAX_ADMIN_HEAD,
+                limit_concurrency=MAX_ADMIN_CONNECTIONS,
             )
         )
         serving = loop.create_task(admin.serve(sockets=[socket.socket(fileno=self._orders.admin)]))
         self._board.mark(self._orders.row, beats.READY)
         if not self._orders.again:
-            self._keep_last_good()
+            self._keep_last_good(self._configuration())
         await self._stop.wait()
         self._ending.set()
         admin.should_exit = True
@@ -238,17 +265,16 @@ class Control:
         self.access_log.close()
         self.store.close()
 
+    def _hang_up(self) -> None:
+        """SIGHUP: reload, and go on in a new access log file where the old one was moved away."""
+        self.access_log.reopen()
+        task: asyncio.Task[object] = self._loop.create_task(self.reload())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)
         self._stop.set()
-
-
-class _Admin(uvicorn.Server):
-    """uvicorn without its own signal handlers: this process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _fingerprints(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
@@ -294,6 +320,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="slmgate: %(message)s", stream=sys.stderr)
     for chatty in ("alembic", "uvicorn", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # batches of receipts come and go by the thousand, and hold no cycles
     try:

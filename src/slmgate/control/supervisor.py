@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -34,6 +35,8 @@ START_TIMEOUT = 60.0
 SHORTEST_LIFE = 5.0
 """A child that lived shorter than this is started again only after a pause, which doubles up to `LONGEST_PAUSE`."""
 LONGEST_PAUSE = 0.8
+LONGEST_SOCKET_PATH = 100
+"""Characters; Linux takes 107 bytes for a Unix socket's path (unix(7))."""
 CHECK_SECONDS = 0.25
 KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 
@@ -91,7 +94,11 @@ class Supervisor:
         self._board_fd = beats.create()
         self._board = beats.Beats(self._board_fd)
         self._lifeline, self._held = os.pipe()  # children see the end of file when this process is gone
-        self._link_dir = tempfile.mkdtemp(prefix="slmgate-")  # a short path: a Unix socket's is bounded
+        self._link_path = self._state_dir / "link"
+        self._link_dir: str | None = None
+        if len(str(self._link_path)) > LONGEST_SOCKET_PATH:
+            self._link_dir = tempfile.mkdtemp(prefix="slmgate-")
+            self._link_path = Path(self._link_dir) / "link"
         self._wake, wake_end = socket.socketpair()
         self._wake.setblocking(False)
         wake_end.setblocking(False)
@@ -122,14 +129,15 @@ class Supervisor:
         admin = self._config.admin.address
         self._admin = _listener(self._probe_port(admin.host, admin.port), shared=False)
         self._link = socket.socket(socket.AF_UNIX)
-        self._link.bind(f"{self._link_dir}/link")
-        os.chmod(f"{self._link_dir}/link", 0o600)
+        self._link_path.unlink(missing_ok=True)
+        self._link.bind(str(self._link_path))
+        self._link_path.chmod(0o600)
         self._link.listen(512)
 
     def _probe_port(self, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """The address to bind. With SO_REUSEPORT two gates could share a port unnoticed, so it is first bound without."""
         if not host:  # every address: both families in one socket, where the machine has IPv6
-            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  # what the operator asked for
         try:
             family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             host = str(resolved[0])
@@ -163,7 +171,6 @@ class Supervisor:
                 beats=self._board_fd,
                 row=row,
                 lifeline=self._lifeline,
-                workers=self._workers,
                 again=not first,
             )
             first = False
@@ -179,7 +186,7 @@ class Supervisor:
             listeners=tuple(fds),
             beats=self._board_fd,
             lifeline=self._lifeline,
-            link=f"{self._link_dir}/link",
+            link=str(self._link_path),
             journal=str(self._state_dir / JOURNAL_DIR),
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
@@ -197,7 +204,8 @@ class Supervisor:
             self._listen()
             return self._serve()
         finally:
-            shutil.rmtree(self._link_dir, ignore_errors=True)
+            if self._link_dir is not None:
+                shutil.rmtree(self._link_dir, ignore_errors=True)
 
     def _serve(self) -> int:
         signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
@@ -209,7 +217,7 @@ class Supervisor:
             child.run(now)
         if not self._wait_until_ready():
             return self._stop(1)
-        if self._stopping:
+        if self._stop_asked():
             return self._stop(0)
         for address in self._addresses:
             print(f"slmgate: gate listening on {address}", flush=True)
@@ -238,6 +246,9 @@ class Supervisor:
                         return False
                     child.run(now)
         return True
+
+    def _stop_asked(self) -> bool:
+        return self._stopping
 
     def _step(self) -> None:
         before = time.monotonic()

@@ -27,15 +27,15 @@ def usage_of(exchange: Exchange) -> Usage:
     said = exchange.usage if scanner is None else scanner.usage
     if said is not None:
         return said
-    if exchange.upstream_status == 0 or exchange.upstream_status >= 400:
-        return _NOTHING  # nothing was generated, as far as the instance told
     assert exchange.ask is not None
+    if exchange.upstream_status >= 300 or not exchange.asked_at:
+        return _NOTHING  # the instance said that it did nothing, or was never asked
     if scanner is not None:
         completion = scanner.tokens_seen
     elif exchange.status == exchange.upstream_status:
         completion = -(-exchange.bytes_out // 4)
     else:
-        completion = 0  # the bytes that went out were the gate's own words
+        completion = 0  # it was asked, and what it did with that nobody knows: the bytes that went out were the gate's own
     return Usage(exchange.ask.prompt_estimate, completion, True)
 
 
@@ -75,7 +75,7 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         # a path in no row is the client's own text: bounded
         route.path if route is not None else head.path[:SHOWN_PATH],
         exchange.status,
-        "refuse" if ended == "refused" or (model is None and ended != "complete") else "admit",
+        "refuse" if ended == "refused" else "none" if model is None and ended != "complete" else "admit",
         reason,
         ended,
         key.name if key is not None else "",

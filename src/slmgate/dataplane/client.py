@@ -32,6 +32,8 @@ LINGER = "linger"  # answered and half closed: reading what is still on its way,
 CLOSED = "closed"
 
 MAX_BACKLOG = 64 * 1024
+HEADS_A_TURN = 16
+"""Requests of one connection that are looked at in one turn of the event loop, where the gate answers them itself."""
 SKIPPED = 64 * 1024
 """A refused body up to this size is read past, and the connection kept; a larger one costs the connection."""
 LINGER_SECONDS = 2.0
@@ -114,6 +116,8 @@ class ClientConnection(asyncio.Protocol):
                 self._set_reading(False)
         elif state is HEAD:
             self._backlog = self._backlog + data if self._backlog else data
+            if self._paused_at and len(self._backlog) > MAX_BACKLOG:
+                self._set_reading(False)  # until it takes its answers
             self._run()
         elif state is BODY or state is SKIP:
             self._backlog += data
@@ -147,6 +151,8 @@ class ClientConnection(asyncio.Protocol):
         self._paused_at = 0.0
         if self.exchange is not None:
             self.exchange.resume()
+        elif self._backlog and self.state is HEAD and not self._running:
+            self._worker.soon(self._go_on)
 
     # -- called by the worker
 
@@ -217,11 +223,18 @@ class ClientConnection(asyncio.Protocol):
         """Read what the backlog holds, one request after the other, until it waits for more bytes or for an exchange."""
         self._running = True
         goes_on = True
+        heads = 0
         try:
             while goes_on:
                 state = self.state
                 if state is HEAD:
-                    goes_on = self._read_head() if self._backlog else False
+                    if not self._backlog or self._paused_at:
+                        break  # a client that takes no answers is not asked what else it wants: see `resume_writing`
+                    if heads == HEADS_A_TURN:
+                        self._go_on_later()
+                        break
+                    heads += 1
+                    goes_on = self._read_head()
                 elif state is BODY:
                     goes_on = self._read_body()
                 else:
@@ -235,6 +248,16 @@ class ClientConnection(asyncio.Protocol):
                 self.exchange.gate_failed()
         finally:
             self._running = False
+
+    def _go_on_later(self) -> None:
+        """Let the others have their turn before more of what one client sent at once is looked at."""
+        self._set_reading(False)
+        self._worker.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.state is HEAD:
+            self._set_reading(True)
+            self._run()
 
     def _read_head(self) -> bool:
         """Take one head off the backlog. False: it is not whole yet, or it was refused."""
@@ -276,6 +299,8 @@ class ClientConnection(asyncio.Protocol):
         if len(data) > bound + 3:  # three bytes of the empty line may be here
             code = "headers_too_large" if 0 <= line_end <= bound else "uri_too_long"
             return self._refuse_bytes(Refuse(code, f"A request's head may have {bound} bytes at the most."))
+        if not data[:1].isalpha() and data != b"\r":
+            return self._refuse_bytes(Refuse("invalid_request", "This is not HTTP (TLS is not spoken on this address)."))
         if line_end >= 0 and (data[line_end - 1 : line_end] != b"\r" or b" HTTP/" not in data[:line_end] or b"\n\n" in data):
             return self._refuse_bytes(Refuse("invalid_request", "The request line is malformed."))
         return False
@@ -364,7 +389,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _body_complete(self, exchange: Exchange, body: bytes) -> bool:
         self._enter(BUSY, NEVER)
-        exchange.body_complete(body)
+        if exchange.still_known():
+            exchange.body_complete(body)
         return self.state is HEAD
 
     def _skip_body(self) -> bool:

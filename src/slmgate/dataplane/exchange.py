@@ -3,6 +3,7 @@
 Two sockets, three questions, one exit. It knows no wire format of either side (heads come read, bodies come framed) and no
 socket but through `client` and `upstream`. Whatever happens, `_finish` runs exactly once: the receipt is journaled before the
 client's last byte is written, and the instance is given back.
+Length: one life in one place; what needs none of its state stands in `account.py` and `elsewhere.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from slmgate.dataplane.account import intent_of, receipt_of
+from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
-from slmgate.dialects import PATHS, TABLE, error_dialect
+from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
@@ -23,7 +25,7 @@ from slmgate.http1.framing import CHUNKED
 from slmgate.http1.heads import RequestHead, answer_head, request_line, sane_request_id, upstream_request
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Ended, Key, Refuse, Usage
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
 END_SECONDS = 0.25
 """How long an instance may take from the dialect's end of a stream to the end of the answer, before it is ended for it."""
-HEALTH_PATHS = ("/healthz", "/readyz")
+STALE_SECONDS = 0.1
+"""A kept connection that is lost sooner than this after a request was written to it had been closed before."""
 NEVER = float("inf")
 NO_HEAD = RequestHead("", "", {}, 1, False)
 """Stands for the head of a request that could not be read."""
@@ -71,6 +74,8 @@ class Exchange(msgspec.Struct, eq=False):
     # question 1 and 2
     route: Route | None = None
     key: Key | None = None
+    snapshot: Snapshot | None = None
+    """What the key was last known by."""
     ask: Ask | None = None
     model: ModelSpec | None = None
     admitted: bool = False
@@ -85,16 +90,20 @@ class Exchange(msgspec.Struct, eq=False):
     attempts: int = 0
     body: bytes = b""
     handed_at: float = 0.0
+    asked_at: float = 0.0
     # the answer
     upstream_status: int = 0
+    unwanted: bool = False
+    """The instance's answer is not for the client: it is read past, and said in the gate's words."""
     framing: int = 0
     chunked: bool = False
     pending_head: bytes = b""
     """Built, not yet written: it goes out with the first bytes of the body."""
     scanner: Scanner | None = None
-    kept: bytes | None = None
+    kept: list[bytes] | None = None
     """An unstreamed JSON answer so far, for its usage."""
     usage: Usage | None = None
+    ending: bool = False
     held: bytes = b""
     """The end of a stream, which waits for the end of the answer that carries it."""
     first_byte_at: float = 0.0
@@ -130,22 +139,23 @@ class Exchange(msgspec.Struct, eq=False):
             method = "GET" if head.method == "HEAD" else head.method
             route = self.route = TABLE.get((method, head.path))
             if route is None:
-                self._open_elsewhere(method)
+                answer_elsewhere(self, method)
                 return
-        key = self._identify()
+        key = self._identify(self.started)
         if isinstance(key, Refuse):
             self.refuse(key)
             return
         self.key = key
+        self.snapshot = self.worker.snapshot
         if b"content-encoding" in head.fields:
             self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
 
-    def _identify(self) -> Key | Refuse:
+    def _identify(self, now: float) -> Key | Refuse:
         """Question 1; a client that repeats the credential of its last request is known by that."""
         client, worker, fields = self.client, self.worker, self.head.fields
         snapshot = worker.snapshot
         shown = fields.get(b"authorization")
-        wall = worker.wall(self.started)
+        wall = worker.wall(now)
         opened = client.opened
         if (
             opened is not None
@@ -165,28 +175,14 @@ class Exchange(msgspec.Struct, eq=False):
             client.opened = (snapshot, *row)
         return row[0]
 
-    def _open_elsewhere(self, method: str) -> None:
-        """A path or method that is in no row."""
-        path = self.head.path
-        allowed = ("GET",) if path in HEALTH_PATHS else PATHS.get(path, ())
-        if path == "*" and method == "OPTIONS":
-            allowed = ("GET", "POST")
-        if not allowed:
-            self.refuse(Refuse("not_found", f"There is nothing at {path[:200]}."))
-        elif method == "OPTIONS":
-            self.recorded = False
-            self._answer_self(204, b"", b"allow: %b\r\n" % _allow(allowed))
-        elif method not in allowed:
-            self.refuse(
-                Refuse("method_not_allowed", f"{path} takes {' and '.join(allowed)}, not {method}."),
-                b"allow: %b\r\n" % _allow(allowed),
-            )
-        else:
-            self.recorded = False
-            if path == "/healthz" or self.worker.ready():
-                self._answer_self(200, b"ok\n", content_type=b"text/plain")
-            else:
-                self._answer_self(503, b"not ready\n", b"retry-after: 1\r\n", content_type=b"text/plain")
+    def still_known(self) -> bool:
+        """Ask question 1 again, when time has passed since: a key that was revoked meanwhile opens nothing any more."""
+        key = self._identify(time.monotonic())
+        if isinstance(key, Refuse):
+            self.refuse(key)
+            return False
+        self.snapshot = self.worker.snapshot
+        return True
 
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
@@ -195,7 +191,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.body = body
         snapshot = worker.snapshot
         if route.kind == "list":
-            self._answer_self(200, route.dialect.list_models(route.endpoint, snapshot.model_names))
+            self.answer_self(200, route.dialect.list_models(route.endpoint, snapshot.model_names))
             return
         content_type = self.head.fields.get(b"content-type")
         ask = route.dialect.read(route.endpoint, body, "" if content_type is None else content_type.decode("latin-1"))
@@ -221,7 +217,6 @@ class Exchange(msgspec.Struct, eq=False):
     def client_left(self) -> None:
         """The client closed: stop the instance's work at once."""
         if not self.done:
-            self.held = b""
             self._finish("client_left", 499 if not self.status else self.status, reason="client_left")
 
     def gate_stops(self) -> None:
@@ -250,7 +245,7 @@ class Exchange(msgspec.Struct, eq=False):
             assert self.model is not None
             self.deadline = now + self.model.idle_timeout
         elif now >= self.deadline and not self.client.writing_paused():
-            if self.held:
+            if self.ending:
                 self._complete(self.held)
             elif self.upstream_status or self.connection is not None or self.instance is not None:
                 self._fail_upstream("upstream_timeout", "The model did not answer in time.")
@@ -278,7 +273,10 @@ class Exchange(msgspec.Struct, eq=False):
         instance, ask, route, model, worker = self.instance, self.ask, self.route, self.model, self.worker
         assert instance is not None and ask is not None and route is not None and model is not None
         self.connection = connection
+        if worker.snapshot is not self.snapshot and not self.still_known():
+            return  # it stood in line, and its key was revoked meanwhile
         now = time.monotonic()
+        self.asked_at = now
         if not self.admitted:
             self.handed_at = now
             self.began = datetime.fromtimestamp(worker.wall(self.started), UTC)
@@ -317,15 +315,18 @@ class Exchange(msgspec.Struct, eq=False):
         self.upstream_status = status
         self.framing = framing
         self.active = True
-        if status >= 500:
-            return  # answer_ended or answer_data says it in the gate's words
         route, ask, worker = self.route, self.ask, self.worker
         assert route is not None and ask is not None
+        if (status != 200 and self._is_unwanted(status)) or content_type.startswith(b"text/html"):
+            self.unwanted = True
+            return  # answer_ended or answer_data says it in the gate's words
         if not content_type or content_type.startswith(JSON):
-            self.kept = b""
+            self.kept = []
         elif ask.stream and status == 200 and content_type.startswith(_STREAMS):
             self.scanner = route.dialect.scanner(route.endpoint, ask)
-        if framing >= 0 and self.scanner is None:
+        if status == 204 or status == 304:
+            framing_line = b""  # neither has a body, and 204 no length (RFC 9110 section 8.6)
+        elif framing >= 0 and self.scanner is None:
             framing_line = b"content-length: %d\r\n" % framing
         elif self.head.minor == 1:
             self.chunked = True
@@ -344,7 +345,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def answer_data(self, data: bytes) -> None:
         """More of the body, not its end."""
-        if self.upstream_status >= 500:
+        if self.unwanted:
             self._fail_status()
             return
         self.active = True
@@ -352,10 +353,13 @@ class Exchange(msgspec.Struct, eq=False):
         if scanner is not None:
             data = scanner.feed(data)
             if scanner.finished:
-                # The client's last bytes: they wait for the answer's formal end, a moment, so that the receipt comes first.
-                self.held += data
                 self.active = False
-                self.deadline = time.monotonic() + END_SECONDS
+                if not self.ending:
+                    # The client's last bytes: they wait for the answer's formal end, a moment, so that the receipt comes first.
+                    # What an instance says after its own end is nobody's.
+                    self.ending = True
+                    self.held = data
+                    self.deadline = time.monotonic() + END_SECONDS
                 return
         elif self.kept is not None:
             self._keep(data)
@@ -368,26 +372,27 @@ class Exchange(msgspec.Struct, eq=False):
 
     def answer_ended(self, data: bytes, connection: UpstreamConnection | None) -> None:
         """The end of the answer, with its last bytes. `connection` is given if it may serve again."""
-        status = self.upstream_status
-        if status >= 500:
-            self._give_back(connection)
-            self._fail_status()
+        if self.unwanted:
+            self._fail_status(connection)
             return
         self._give_back(connection)
         scanner = self.scanner
         if scanner is not None:
-            if data:
-                data = scanner.feed(data)
-            rest = scanner.close()
-            if not scanner.finished:
-                self._fail_upstream("upstream_error", "The model's answer broke off.", data)
-                return
-            data = self.held + data + rest
+            if self.ending:
+                data = self.held
+            else:
+                if data:
+                    data = scanner.feed(data)
+                rest = scanner.close()
+                if not scanner.finished:
+                    self._fail_upstream("upstream_error", "The model's answer broke off.", data)
+                    return
+                data += rest
         elif self.kept is not None:
             self._keep(data)
             self._read_usage()
             # Of an answer that ends with its connection only its JSON shows whether it is whole.
-            if self.framing < CHUNKED and self.usage is None:
+            if self.framing < CHUNKED and self.usage is None and self.upstream_status < 400:
                 self._fail_upstream("upstream_error", "The model's answer broke off.", data)
                 return
         self._complete(data)
@@ -399,12 +404,17 @@ class Exchange(msgspec.Struct, eq=False):
         self._finish("complete", self.upstream_status, last)
 
     def connection_was_stale(self) -> None:
-        """A kept connection was closed by the instance before it saw the request: ask it again on a new one.
+        """A kept connection was closed by the instance before a byte of its answer came.
 
-        Not a second attempt: the instance did nothing with the first (the race of RFC 9112 section 9.3.1).
+        At once: it had been closing it already, in the race of RFC 9112 section 9.3.1, and is asked again on a new one. Later:
+        it may have worked on the request, so that this counts like any other loss.
         """
-        self.connection = None
         assert self.instance is not None
+        if time.monotonic() - self.asked_at > STALE_SECONDS:
+            self.upstream_failed("the connection was closed before the answer began", began=False)
+            return
+        self.connection = None
+        self.attempts += 1
         self.instance.renew(self)
 
     def upstream_failed(self, why: str, began: bool) -> None:
@@ -414,7 +424,7 @@ class Exchange(msgspec.Struct, eq=False):
         if instance is not None:
             self.worker.complain(f"{instance.spec.id}: {why}", self.request_id)
         self._give_back(None)
-        if self.held:
+        if self.ending:
             self._complete(self.held)  # the dialect's own end had passed: the answer is whole
         elif began or not self._again("connect"):
             self._fail_upstream("upstream_error", "The model's answer broke off." if began else "The model did not answer.")
@@ -423,9 +433,11 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _keep(self, data: bytes) -> None:
         """Keep an unstreamed answer's bytes for reading its usage, up to a bound."""
-        kept = self.kept
-        if kept is not None:
-            self.kept = kept + data if len(kept) + len(data) <= KEPT_ANSWER else None
+        if self.kept is not None:
+            if self.bytes_out + len(data) <= KEPT_ANSWER:
+                self.kept.append(data)
+            else:
+                self.kept = None
 
     def _framed(self, out: bytes) -> bytes:
         """`out` as it goes on the client's wire, behind the head if that is still to be written."""
@@ -441,7 +453,7 @@ class Exchange(msgspec.Struct, eq=False):
     def _read_usage(self) -> None:
         route = self.route
         if self.kept is not None and route is not None:
-            self.usage = route.dialect.usage(route.endpoint, self.kept)
+            self.usage = route.dialect.usage(route.endpoint, self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
 
     def _dialect(self) -> Dialect:
         """The dialect to say a fault in: the route's, or what the path looks like."""
@@ -455,6 +467,7 @@ class Exchange(msgspec.Struct, eq=False):
             return False
         self.instance = None
         self.upstream_status = 0
+        self.unwanted = False
         self.active = False
         self.deadline = max(self.deadline, time.monotonic() + model.connect_timeout)
         return pool.begin(self)
@@ -465,19 +478,27 @@ class Exchange(msgspec.Struct, eq=False):
         if instance is not None:
             instance.release(connection)
 
-    def _fail_status(self) -> None:
-        """The instance answered 5xx: another one may do better, else it is said in the gate's words."""
+    def _is_unwanted(self, status: int) -> bool:
+        """Whether a status is the operator's affair, or another instance's chance, and not the client's.
+
+        401 and 403 speak of the gate's own credential, 3xx of another place, 5xx of the instance; a listed status is retried.
+        What is left (400, 404, 413, 422 ...) tells the client of its request, and passes.
+        """
+        assert self.model is not None
+        return status >= 500 or 300 <= status < 400 or status in (401, 403, 407, 429) or str(status) in self.model.retry_on
+
+    def _fail_status(self, connection: UpstreamConnection | None = None) -> None:
+        """The answer is not for the client: another instance may do better, else it is said in the gate's words."""
         status = self.upstream_status
-        connection, instance = self.connection, self.instance
-        if connection is not None:
-            connection.retire()
-        if instance is not None:
-            self.worker.complain(f"{instance.spec.id}: answered {status}", self.request_id)
-        self._give_back(None)
+        if self.connection is not None and connection is None:
+            self.connection.retire()  # the rest of what it says is of no use
+        if self.instance is not None:
+            self.worker.complain(f"{self.instance.spec.id}: answered {status}", self.request_id)
+        self._give_back(connection)
         if self._again(str(status)):
             return
-        self.upstream_status = 0
-        if status == 503:
+        self.upstream_status = status if status >= 300 else 0
+        if status in (429, 503):
             self.no_room("Its instances take no more work now.")
         else:
             self._fail_upstream("upstream_error", "The model failed to answer.")
@@ -489,7 +510,6 @@ class Exchange(msgspec.Struct, eq=False):
         else:
             self.pending_head = b""
             self.chunked = False
-            self.upstream_status = 0  # whatever it began to say counts for nothing
             self.refuse(Refuse(code, message))
 
     def _break(self, ended: Ended, fault: Fault, message: str, out: bytes = b"") -> None:
@@ -514,9 +534,9 @@ class Exchange(msgspec.Struct, eq=False):
             ended = "refused"
             if fault.source == "upstream":
                 ended = "upstream_timeout" if refuse.code == "upstream_timeout" else "upstream_error"
-        self._answer_self(fault.status, body, fields, ended=ended, reason=refuse.code)
+        self.answer_self(fault.status, body, fields, ended=ended, reason=refuse.code)
 
-    def _answer_self(
+    def answer_self(
         self,
         status: int,
         body: bytes,
@@ -526,6 +546,7 @@ class Exchange(msgspec.Struct, eq=False):
         ended: Ended = "complete",
         reason: str = "",
     ) -> None:
+        """Answer in the gate's own words. Ends the exchange."""
         if self.worker.draining:
             self.keep_alive = False
         if not self.keep_alive:
@@ -554,7 +575,3 @@ class Exchange(msgspec.Struct, eq=False):
         if self.recorded:
             self.worker.finished(receipt_of(self, ended, reason), self.admitted)
         self.client.exchange_over(last, self.keep_alive, cut)
-
-
-def _allow(methods: tuple[str, ...]) -> bytes:
-    return ", ".join((*methods, *(("HEAD",) if "GET" in methods else ()), "OPTIONS")).encode()

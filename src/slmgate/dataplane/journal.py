@@ -145,7 +145,7 @@ class Journal:
         self.room -= whole
 
     def _roll(self) -> _Segment:
-        """Go on in the reserve segment. Raises OSError when there is none, which `left()` keeps from happening."""
+        """Go on in the reserve segment. Raises OSError when there is none; who looked at `room` before never meets that."""
         if self._spare is None:
             self.prepare()
         full, self._current, self._spare = self._current, self._spare, None

@@ -16,6 +16,7 @@ from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
 from slmgate.policy.balance import choose
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec
+from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
@@ -77,7 +78,8 @@ class Instance:
         self.max_in_flight = spec.max_in_flight
         self.connect_timeout = connect_timeout
         self.fields = instance_fields(spec.host, spec.port, spec.tls, spec.bearer)
-        self._context = ssl.create_default_context() if spec.tls else None
+        if spec.tls and self._context is None:
+            self._context = ssl.create_default_context()
 
     def begin(self, exchange: Exchange) -> None:
         """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
@@ -259,7 +261,7 @@ class Pools:
             for instance in gone.instances:
                 instance.remove()
             while gone.waiting:
-                gone.waiting.popleft().no_room("The model is no longer served.")
+                gone.waiting.popleft().refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 32 * 1024
 """Bytes of an answer's heads, interim ones (1xx) included, before its body begins."""
+MAX_INTERIMS = 16
 _NAMES = FieldNames(ANSWER_FIELDS_PASSED)
 UNTIL_CLOSE = -2
 """Framing of an answer that ends with its connection (RFC 9112 section 6.3, last rule)."""
@@ -37,6 +38,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_framing",
         "_head_bytes",
         "_head_done",
+        "_interims",
         "_parser",
         "_pending",
         "_reusable",
@@ -74,6 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._framing = 0
         self._reusable = False
+        self._interims = 0  # interim answers (1xx) before this one
         self._fault = ""  # what was found wrong with the head
         self._stray = False
         self._whole = 0  # with `_stray`: how many pieces of body are the answer's
@@ -96,6 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._asked += 1
         self._head_done = False
         self._head_bytes = 0
+        self._interims = 0
         self._stray = False
         self._pending.append(True)
         self._fields.clear()
@@ -222,18 +226,21 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             # an interim answer, after which the real one is still awaited (101 ends in HttpParserUpgrade: a fault)
             raw.clear()
+            self._interims += 1
+            if self._interims > MAX_INTERIMS:
+                self._fault = "the instance sends interim answers without end"
             return
         if not self._pending:
             self._pending.append(True)  # the interim answer's end has cleared it
         lowered, names = _NAMES.look(tuple(raw))
         fields = dict(zip(lowered, raw.values(), strict=True))
-        if b"transfer-encoding" in fields:
+        if status == 204 or status == 304:
+            framing = 0
+        elif b"transfer-encoding" in fields:
             framing = CHUNKED
             if fields[b"transfer-encoding"].lower() != b"chunked":
                 self._fault = "the answer has a transfer coding that is not understood"
                 return
-        elif status == 204 or status == 304:
-            framing = 0
         elif b"content-length" in fields:
             framing = int(fields[b"content-length"])  # llhttp has seen that it is a number
         else:

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -116,6 +117,10 @@ class Worker:
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
             print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+
+    def soon(self, act: Callable[[], None]) -> None:
+        """Call `act` in the next turn of the event loop."""
+        self._loop.call_soon(act)
 
     def report_fault(self) -> None:
         """The traceback of an exception that is being handled, for the operator; never a client's bytes."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from slmgate.dialects.body import bound, estimate, flag, media_refusal, model_refusal, read_object, replace
+from slmgate.dialects.body import bound, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
 from slmgate.dialects.openai import BOUNDS, OpenAI
 from slmgate.dialects.sse import SseScanner, event_data
@@ -107,21 +107,16 @@ class Anthropic:
     name = "anthropic"
 
     def read(self, endpoint: str, body: bytes, content_type: str) -> Ask | Refuse:
-        if (refused := media_refusal(content_type)) is not None:
-            return refused
-        fields = read_object(body)
+        fields = read_request(body, content_type)
         if isinstance(fields, Refuse):
             return fields
-        model = fields.get("model")
-        if (refused := model_refusal(model)) is not None:
-            return refused
         stream = flag(fields, "stream")
         if isinstance(stream, Refuse):
             return stream
         limit = bound(fields, BOUNDS)
         if isinstance(limit, Refuse):
             return limit
-        return Ask(str(model), stream, True, estimate(len(body)), limit, fields)
+        return Ask(fields["model"], stream, True, estimate(len(body)), limit, fields)
 
     def patch(self, endpoint: str, ask: Ask, body: bytes, upstream_model: str | None) -> bytes:
         return body if upstream_model is None else replace(body, {"model": upstream_model})

@@ -1,7 +1,7 @@
 """The llama.cpp dialect: its own completion, infill and tokenizer calls.
 
-The facts are those of the server's README (github.com/ggml-org/llama.cpp, tools/server) and of recorded answers. A body
-need not name a model, for a server of one model has only that one. This module does not know which models there are.
+The facts are those of its README (github.com/ggml-org/llama.cpp, tools/server) and of recorded answers. A body need not
+name a model, for an instance of one model has only that one. This module does not know which models there are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from slmgate.dialects.body import bound, estimate, flag, media_refusal, model_refusal, read_object, replace
+from slmgate.dialects.body import bound, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
 from slmgate.dialects.openai import OpenAI
 from slmgate.dialects.sse import SseScanner, event_data
@@ -72,21 +72,16 @@ class LlamaCpp:
     name = "llamacpp"
 
     def read(self, endpoint: str, body: bytes, content_type: str) -> Ask | Refuse:
-        if (refused := media_refusal(content_type, form_label=True)) is not None:
-            return refused
-        fields = read_object(body)
+        fields = read_request(body, content_type, form_label=True, named=False)
         if isinstance(fields, Refuse):
             return fields
-        model = fields.get("model")
-        if model is not None and (refused := model_refusal(model)) is not None:
-            return refused
         stream = flag(fields, "stream")
         if isinstance(stream, Refuse):
             return stream
         limit = bound(fields, BOUNDS, BOUNDS)
         if isinstance(limit, Refuse):
             return limit
-        return Ask(str(model or ""), stream and endpoint in _GENERATING, True, estimate(len(body)), limit, fields)
+        return Ask(fields.get("model") or "", stream and endpoint in _GENERATING, True, estimate(len(body)), limit, fields)
 
     def patch(self, endpoint: str, ask: Ask, body: bytes, upstream_model: str | None) -> bytes:
         return body if upstream_model is None else replace(body, {"model": upstream_model})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from slmgate.dialects.body import bound, child, estimate, flag, media_refusal, model_refusal, read_object, replace
+from slmgate.dialects.body import bound, child, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
 from slmgate.dialects.ndjson import NdjsonScanner
 from slmgate.errors import Fault
@@ -54,14 +54,9 @@ class Ollama:
     name = "ollama"
 
     def read(self, endpoint: str, body: bytes, content_type: str) -> Ask | Refuse:
-        if (refused := media_refusal(content_type, form_label=True)) is not None:
-            return refused
-        fields = read_object(body)
+        fields = read_request(body, content_type, form_label=True)
         if isinstance(fields, Refuse):
             return fields
-        model = fields.get("model")
-        if (refused := model_refusal(model)) is not None:
-            return refused
         stream = flag(fields, "stream", default=endpoint in _STREAMING)
         if isinstance(stream, Refuse):
             return stream
@@ -71,7 +66,7 @@ class Ollama:
         limit = bound(options, _BOUND, _BOUND)
         if isinstance(limit, Refuse):
             return limit
-        return Ask(str(model), stream and endpoint in _STREAMING, True, estimate(len(body)), limit, fields)
+        return Ask(fields["model"], stream and endpoint in _STREAMING, True, estimate(len(body)), limit, fields)
 
     def patch(self, endpoint: str, ask: Ask, body: bytes, upstream_model: str | None) -> bytes:
         return body if upstream_model is None else replace(body, {"model": upstream_model})

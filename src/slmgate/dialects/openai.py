@@ -18,9 +18,8 @@ from slmgate.dialects.body import (
     child,
     estimate,
     flag,
-    media_refusal,
     model_refusal,
-    read_object,
+    read_request,
     replace,
     splice,
     unreadable,
@@ -173,14 +172,9 @@ class OpenAI:
     def read(self, endpoint: str, body: bytes, content_type: str) -> Ask | Refuse:
         if endpoint in FORMS:
             return self._read_form(body, content_type)
-        if (refused := media_refusal(content_type)) is not None:
-            return refused
-        fields = read_object(body)
+        fields = read_request(body, content_type)
         if isinstance(fields, Refuse):
             return fields
-        model = fields.get("model")
-        if (refused := model_refusal(model)) is not None:
-            return refused
         stream = flag(fields, "stream")
         if isinstance(stream, Refuse):
             return stream
@@ -195,7 +189,7 @@ class OpenAI:
             wants_usage = asked
         if endpoint == "speech":
             stream = fields.get("stream_format") == "sse"
-        return Ask(str(model), stream, wants_usage, estimate(len(body)), limit, fields)
+        return Ask(fields["model"], stream, wants_usage, estimate(len(body)), limit, fields)
 
     def patch(self, endpoint: str, ask: Ask, body: bytes, upstream_model: str | None) -> bytes:
         if endpoint in FORMS:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from slmgate.dialects.body import bound, child, estimate, flag, media_refusal, model_refusal, read_object, replace
+from slmgate.dialects.body import bound, child, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
 from slmgate.dialects.openai import OpenAI
 from slmgate.dialects.sse import SseScanner, event_data
@@ -76,14 +76,9 @@ class Tgi:
     name = "tgi"
 
     def read(self, endpoint: str, body: bytes, content_type: str) -> Ask | Refuse:
-        if (refused := media_refusal(content_type, form_label=True)) is not None:
-            return refused
-        fields = read_object(body)
+        fields = read_request(body, content_type, form_label=True, named=False)
         if isinstance(fields, Refuse):
             return fields
-        model = fields.get("model")
-        if model is not None and (refused := model_refusal(model)) is not None:
-            return refused
         parameters = child(fields, "parameters")
         if isinstance(parameters, Refuse):
             return parameters
@@ -93,7 +88,7 @@ class Tgi:
         wants_usage = flag(parameters, "details")
         if isinstance(wants_usage, Refuse):
             return wants_usage
-        return Ask(str(model or ""), endpoint == "generate_stream", wants_usage, estimate(len(body)), limit, fields)
+        return Ask(fields.get("model") or "", endpoint == "generate_stream", wants_usage, estimate(len(body)), limit, fields)
 
     def patch(self, endpoint: str, ask: Ask, body: bytes, upstream_model: str | None) -> bytes:
         changes: dict[str, object] = {} if upstream_model is None else {"model": upstream_model}

@@ -20,6 +20,8 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 MAX_CHUNK_LINE = 256
 MAX_TRAILERS = 8192
+FREE_OVERHEAD = 64 * 1024
+"""Bytes of size lines that any body may have; beyond, a body may not have more of them than of itself."""
 
 
 def request_framing(fields: Mapping[bytes, bytes], minor: int) -> int | Refuse:
@@ -52,12 +54,14 @@ class ChunkedReader:
     read and thrown away: nothing here acts on them. Feed it; when `done`, what `feed` returned second follows the body.
     """
 
-    __slots__ = ("_left", "_pending", "_state", "_trailers", "done", "fault")
+    __slots__ = ("_body", "_left", "_overhead", "_pending", "_state", "_trailers", "done", "fault")
 
     def __init__(self) -> None:
         self._pending = b""  # bytes of an incomplete line, or of the line end behind a chunk
         self._left = 0  # bytes still to come of the chunk under way
         self._state = "size"  # size | data | data_end | trailer
+        self._body = 0  # bytes of body so far
+        self._overhead = 0  # bytes of size lines so far
         self._trailers = 0  # bytes of trailers so far
         self.done = False
         self.fault: str | None = None
@@ -117,6 +121,11 @@ class ChunkedReader:
                 self.fault = "A chunk's size line is malformed."
                 return
             self._left = int(found[1], 16)
+            self._body += self._left
+            self._overhead += len(line)
+            if self._overhead > FREE_OVERHEAD + self._body:
+                self.fault = "The chunks are too small for so many of them."
+                return
             self._state = "data" if self._left else "trailer"
             return
         self._trailers += len(line)

@@ -134,6 +134,9 @@ class HeadReader:
             keep_alive = minor == 1
         else:
             options = {option.strip(b" \t") for option in connection.lower().split(b",")}
+            passed = tuple(
+                [name for name in passed if name not in options]
+            )  # those are for this hop only (RFC 9110 section 7.6.1)
             keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
         return RequestHead(method, path, fields, minor, keep_alive, passed)
 

@@ -34,7 +34,7 @@ def credential(fields: Mapping[bytes, bytes]) -> bytes | Refuse:
     if authorization is not None:
         if authorization[:7].lower() != b"bearer ":
             return _WRONG
-        found = authorization[7:]
+        found = authorization[7:].lstrip(b" ")  # RFC 9110 section 11.4 allows several
     if b"x-api-key" in fields or b"api-key" in fields:
         for name in (b"x-api-key", b"api-key"):
             value = fields.get(name)

@@ -14,7 +14,7 @@ from slmgate.terms import Key
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One running server of a model. `id` is how operators see it; clients never do."""
+    """One running copy of a model. `id` is how operators see it; clients never do."""
 
     id: str
     host: str
@@ -28,7 +28,10 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One model and how to reach it. Times are seconds. `retry_on` holds `connect` and HTTP statuses as text."""
+    """One model and how to reach it. Times are seconds.
+
+    `retry_on` holds HTTP statuses as text and `connect`: no connection, or one that ended before any answer began.
+    """
 
     name: str
     instances: tuple[InstanceSpec, ...]

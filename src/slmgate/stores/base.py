@@ -7,7 +7,7 @@ All calls block and may come from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -147,10 +147,6 @@ class LedgerStore(Protocol):
         self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
     ) -> list[NumberedReceipt]:
         """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it."""
-        ...
-
-    def all_receipts(self, which: ReceiptFilter) -> Iterator[Receipt]:
-        """Every receipt meant, in order of arrival, read in pieces so that memory stays bounded."""
         ...
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:

@@ -40,11 +40,11 @@ from slmgate.stores.schema import RECEIPT_FIELDS, TIME_FIELD, from_us, to_us
 from slmgate.terms import Intent, Receipt
 
 _BUSY_TIMEOUT = 5.0
-_PIECE = 1000
 _BUCKETS = {"hour": 3_600_000_000, "day": 86_400_000_000, "month": 86_400_000_000}  # months are added up from days
 _BUCKET_FORMATS = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 _FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
 _BIGGEST = 2**63 - 1
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _receipts = schema.receipts.c
 _read_intent = msgspec.json.Decoder(Intent)
@@ -166,13 +166,6 @@ class SqlStore:
         query = query.order_by(_receipts.seq.desc() if after is None else _receipts.seq)
         with self._reading() as connection:
             return [NumberedReceipt(row["seq"], _receipt(row)) for row in connection.execute(query).mappings()]
-
-    def all_receipts(self, which: ReceiptFilter) -> Iterator[Receipt]:
-        piece = self.receipts(which, _PIECE, after=0)
-        while piece:
-            for numbered in piece:
-                yield numbered.receipt
-            piece = self.receipts(which, _PIECE, after=piece[-1].seq)
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
         groups = [_group(name).label(f"g{place}") for place, name in enumerate(by)]
@@ -311,6 +304,11 @@ def _translated() -> Iterator[None]:
     except DataError:
         raise
     except DBAPIError as error:
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:  # without what extends the code
+            raise LedgerUnavailable(
+                f"The ledger is damaged: {error.orig}. Stop the gate, then restore a backup (`slmgate db backup` makes them) "
+                "or move the file away: a new one begins without its receipts and keys."
+            ) from error
         raise LedgerUnavailable(f"The ledger cannot be used now: {error.orig}. What is written waits in the journal.") from error
     except PoolTimeout as error:
         raise LedgerUnavailable("The ledger cannot be used now: all its connections are busy.") from error

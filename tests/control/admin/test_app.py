@@ -10,8 +10,9 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from slmgate import __version__
 from slmgate.control.admin.app import _known_host
-from slmgate.control.admin.routes import ROUTES
+from slmgate.control.admin.routes import MARK, ROUTES
 from slmgate.control.operators import Operator, Permission
 from slmgate.stores.base import LedgerUnavailable
 from tests.tools.admin_gate import AdminGate, asking
@@ -30,6 +31,13 @@ def gate(tmp_path: Path) -> Iterator[AdminGate]:
 def client(gate: AdminGate) -> Iterator[TestClient[Litestar]]:
     with asking(gate) as client:
         yield client
+
+
+def test_every_answer_is_marked(client: TestClient[Litestar]) -> None:
+    for path in ("/healthz", "/api/v1/keys", "/api/v1/keys/none", "/nope", "/api/openapi.json"):
+        assert client.get(path).headers["slmgate-admin-api"] == __version__
+    assert MARK in client.delete("/api/v1/keys").headers
+    assert MARK in client.get("/api/v1/keys", headers={"authorization": ""}).headers
 
 
 def test_every_route_is_a_row(client: TestClient[Litestar]) -> None:

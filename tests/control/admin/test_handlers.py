@@ -49,7 +49,8 @@ def test_a_keys_life(gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert made.status_code == 201
     key, secret = made.json()["key"], made.json()["secret"]
     assert secret.startswith(f"sk-slm-{key['id']}-")
-    assert (key["name"], key["team"], key["state"], key["secrets"]) == ("bot", "acme", "active", [None])
+    assert (key["name"], key["team"], key["state"]) == ("bot", "acme", "active")
+    assert key["secrets"] == [{"created": key["created"], "until": None}]
     assert client.get("/api/v1/keys").json() == {"keys": [key]}
     assert client.get("/api/v1/keys/bot").json() == client.get(f"/api/v1/keys/{key['id']}").json() == key
     rotated = client.post("/api/v1/keys/bot/rotate", json={"overlap": "24h"}).json()
@@ -59,6 +60,8 @@ def test_a_keys_life(gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert client.post("/api/v1/keys/bot/disable").json()["state"] == "disabled"
     assert client.post("/api/v1/keys/bot/enable").json()["state"] == "active"
     assert client.post("/api/v1/keys/bot/revoke").json()["state"] == "revoked"
+    for change in ("enable", "disable", "rotate"):
+        assert client.post(f"/api/v1/keys/bot/{change}").status_code == 409
     assert client.post("/api/v1/keys", json={"name": "bot"}).status_code == 201
     assert client.post("/api/v1/keys", json={"name": "bot"}).status_code == 409
     changes = client.get("/api/v1/audit").json()["changes"]

@@ -22,12 +22,13 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Message, Scope
 
 from slmgate import __version__
 from slmgate.control.admin.context import AdminContext
-from slmgate.control.admin.handlers import BadQuery, Unknown
-from slmgate.control.admin.routes import ROUTES, Route
-from slmgate.control.keyring import BadKeyInput, NameTaken, UnknownKey
+from slmgate.control.admin.handlers import STATUS
+from slmgate.control.admin.params import NAMES
+from slmgate.control.admin.routes import MARK, ROUTES, Route
 from slmgate.control.operators import Operator, Permission
 from slmgate.stores.base import LedgerUnavailable
 
@@ -46,14 +47,6 @@ _TITLES = {
     421: "Misdirected request",
     500: "Internal error",
     503: "The store cannot be used now",
-}
-_STATUS: Mapping[type[Exception], int] = {
-    UnknownKey: 404,
-    Unknown: 404,
-    BadKeyInput: 400,
-    BadQuery: 400,
-    NameTaken: 409,
-    LedgerUnavailable: 503,
 }
 
 
@@ -115,8 +108,16 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
             security=[{"admin_key": []}],
         ),
         request_max_body_size=MAX_BODY,
+        signature_namespace=NAMES,
+        before_send=[_mark],
         logging_config=None,
     )
+
+
+async def _mark(message: Message, _: Scope) -> None:
+    """Every answer says whose it is, so that a command can tell this API from whatever else answers at an address."""
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], (MARK.encode(), __version__.encode())]
 
 
 def _handler(row: Route) -> HTTPRouteHandler:
@@ -182,7 +183,7 @@ def _said(entry: Any) -> str:
 
 
 def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), None)
     if status is None:
         _log.error("The admin API failed.", exc_info=error)
         return _answer(500, "The admin API failed; the log of slmgate says where.")

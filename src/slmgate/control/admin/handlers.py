@@ -1,30 +1,36 @@
 """What each route of the admin API does: questions to the keyring and the store, answers as the records of `views.py`.
 
 Handlers that touch the store are plain functions, run in a thread; they raise what is wrong as it is, and `app.py` makes
-problems of it. Who may call is not decided here.
+problems of it. Who may call is not decided here. The web framework is not imported here, but named in annotations.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
-
-from litestar import Response
-from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
+from typing import TYPE_CHECKING
 
 from slmgate.control.admin import views
-from slmgate.control.admin.context import AdminContext, GateStatus, InstanceStatus
-from slmgate.control.keyring import parse_duration, parse_expiry, parse_moment, utc_now
-from slmgate.control.operators import Operator
-from slmgate.stores.base import USAGE_GROUPS, AuditRecord, ReceiptFilter, unknown_groups
+from slmgate.control.admin.context import GateStatus, InstanceStatus
+from slmgate.control.keyring import (
+    BadKeyInput,
+    KeyRevoked,
+    NameTaken,
+    UnknownKey,
+    parse_duration,
+    parse_expiry,
+    parse_moment,
+    utc_now,
+)
+from slmgate.stores.base import USAGE_GROUPS, AuditRecord, LedgerUnavailable, ReceiptFilter, unknown_groups
 from slmgate.terms import Receipt
 
-Context = NamedDependency[SkipValidation[AdminContext]]
-Caller = NamedDependency[SkipValidation[Operator]]
-Moment = Annotated[str | None, QueryParameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
-Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at the most.")]
+if TYPE_CHECKING:
+    from litestar import Response
+    from litestar.params import FromPath, FromQuery, JSONBody
+
+    from slmgate.control.admin.params import Caller, Context, Limit, Moment
 
 
 class BadQuery(ValueError):
@@ -35,6 +41,18 @@ class Unknown(LookupError):
     """There is no such record."""
 
 
+STATUS: Mapping[type[Exception], int] = {
+    UnknownKey: 404,
+    Unknown: 404,
+    BadKeyInput: 400,
+    BadQuery: 400,
+    KeyRevoked: 409,
+    NameTaken: 409,
+    LedgerUnavailable: 503,
+}
+"""What handlers raise -> the HTTP status that says it."""
+
+
 async def healthz() -> views.Health:
     """Alive: the admin listener answers."""
     return views.Health("ok")
@@ -42,6 +60,8 @@ async def healthz() -> views.Health:
 
 async def readyz(context: Context) -> Response[views.Readiness]:
     """Ready: every model has an instance. 503 when not, with the models that have none."""
+    from litestar import Response
+
     now = context.status()
     body = views.Readiness(ready=now.ready, draining=now.draining, models={model.name: model.ready for model in now.models})
     return Response(body, status_code=200 if now.ready else 503)
@@ -171,6 +191,8 @@ def revoke_key(context: Context, caller: Caller, id: FromPath[str]) -> views.Key
 
 async def reload(context: Context, caller: Caller) -> Response[views.ReloadReport]:
     """Read the configuration afresh. 409 with its faults when it cannot be taken; the old one stays then."""
+    from litestar import Response
+
     faults = [str(fault) for fault in await context.reload()]
     detail = {"applied": "no" if faults else "yes"}
     line = AuditRecord(time=utc_now(), actor=caller.name, action="reload", target="configuration", detail=detail)

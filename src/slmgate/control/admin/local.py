@@ -1,15 +1,23 @@
 """The admin API without a gate: what commands talk to when no server runs, over the same store.
 
-It opens the store itself, so a command has one way to ask and one form of answer, whoever answers. It starts no process,
-reads no configuration and serves no socket; the caller is the owner of the files and needs no credential.
+The same handlers answer, in the same form, so a command has one way to ask, whoever answers. It starts no process, reads
+no configuration, serves no socket and needs no web framework; the caller is the owner of the files and needs no credential.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from slmgate.control.admin import handlers, views
 from slmgate.control.admin.context import GateStatus
+from slmgate.control.admin.routes import ROUTES
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.state_dir import LEDGER_FILE
@@ -18,13 +26,16 @@ from slmgate.stores.sql import open_store
 
 STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 """What opening or asking a store may raise; the message of each says what to do."""
+_OWNER = Operator("cli", Permission.OWNER)
+_BODIES: Mapping[Callable[..., Any], type] = {handlers.create_key: views.NewKey, handlers.rotate_key: views.Rotation}
+_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload)
 
 
 class OwnerOfFiles(AdminKeys):
     """Whoever can read and write the state directory needs no key to do so."""
 
     def check(self, secret: str) -> Operator | None:
-        return Operator("cli", Permission.OWNER)
+        return _OWNER
 
 
 class LocalContext:
@@ -41,3 +52,44 @@ class LocalContext:
 
     async def reload(self) -> Sequence[object]:
         return ("No gate runs; `slmgate serve` reads the configuration when it starts.",)
+
+
+class LocalApi:
+    """The routes of the admin API, answered over a store that no gate serves. Not for use from two threads."""
+
+    def __init__(self, context: LocalContext) -> None:
+        self._context = context
+
+    def close(self) -> None:
+        self._context.store.close()
+
+    def ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> tuple[int, Any]:
+        """HTTP status and decoded JSON, as the API itself would give them. `query` holds values of the handlers' types."""
+        handler, given = _handler(method, path)
+        if handler is None:
+            return 404, {"detail": f"The admin API has no {method} {path}."}
+        if handler in _OF_A_GATE:
+            return 409, {"detail": "No gate runs here; `slmgate serve` starts one."}
+        try:
+            if "caller" in inspect.signature(handler).parameters:
+                given["caller"] = _OWNER
+            if handler in _BODIES:
+                given["data"] = msgspec.convert(body or {}, _BODIES[handler])
+            answer = handler(self._context, **given, **query)
+            if inspect.iscoroutine(answer):
+                answer = asyncio.run(answer)
+        except msgspec.ValidationError as error:
+            return 400, {"detail": str(error)}
+        except tuple(handlers.STATUS) as error:
+            return next(status for kind, status in handlers.STATUS.items() if isinstance(error, kind)), {"detail": str(error)}
+        return 200, msgspec.json.decode(msgspec.json.encode(answer))
+
+
+def _handler(method: str, path: str) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
+    """The handler of the row for this path, with what the path says."""
+    for row in ROUTES:
+        before, variable, after = row.path.partition("{id:str}")
+        found = re.fullmatch(f"{re.escape(before)}{'([^/]+)' if variable else ''}{re.escape(after)}", path)
+        if row.method == method and found:
+            return row.handler, {"id": found[1]} if variable else {}
+    return None, {}

@@ -15,6 +15,9 @@ from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
 
+MARK = "slmgate-admin-api"
+"""The header, with slmgate's version, by which every answer of the admin API is known."""
+
 
 @dataclass(frozen=True)
 class Route:

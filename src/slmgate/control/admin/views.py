@@ -15,8 +15,15 @@ from slmgate.stores.base import AuditRecord, KeyRecord, UsageRow
 from slmgate.terms import Receipt
 
 
+class SecretView(msgspec.Struct, frozen=True):
+    """One secret that opens a key, without its text: when it was made, and when it stops to work (None: never)."""
+
+    created: datetime
+    until: datetime | None
+
+
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A key. `secrets` says of each secret that opens it when it stops to do so, None for never."""
+    """A key. `secrets` are those that open it: several while a rotation overlaps, none of a revoked key."""
 
     id: str
     name: str
@@ -26,7 +33,7 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     expires: datetime | None
     revoked: datetime | None
-    secrets: Sequence[datetime | None]
+    secrets: Sequence[SecretView]
 
 
 class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +131,7 @@ def key_view(keyring: Keyring, record: KeyRecord) -> KeyView:
         created=record.created,
         expires=record.expires,
         revoked=record.revoked,
-        secrets=[secret.until for secret in record.secrets],
+        secrets=[SecretView(secret.created, secret.until) for secret in record.secrets],
     )
 
 

@@ -74,7 +74,7 @@ def _instances(name: str, model: Model, gate: list[Address], reader: Reader) -> 
         if earlier is not place:
             _blame(reader, place, f"is an instance of {name} already", f"see {earlier.option}; weight says how much it takes")
         if any(_reaches(instance, listener) for listener in gate):
-            _blame(reader, place, "is the gate itself", "give the address of the model's server")
+            _blame(reader, place, "is the gate itself", "give the address of the model's instance")
 
 
 def _reaches(instance: Instance, listener: Address) -> bool:

@@ -89,9 +89,9 @@ def from_upstream(url: str, models: Sequence[str], engine: Engine = "openai", ba
 
 
 def client_name(upstream_model: str) -> str:
-    """The name for clients of a model that its server calls `upstream_model`: the same wherever that can be.
+    """The name for clients of a model that its instance calls `upstream_model`: the same wherever that can be.
 
-    A server of model files may call a model by its path; then it is the file's name without the extension.
+    An instance that serves model files may call a model by its path; then it is the file's name without the extension.
     """
     if re.fullmatch(MODEL_NAME.pattern, upstream_model):
         return upstream_model
@@ -101,7 +101,7 @@ def client_name(upstream_model: str) -> str:
 
 
 def client_names(upstream_models: Sequence[str]) -> dict[str, str]:
-    """Names for clients, all different, each with the server's own."""
+    """Names for clients, all different, each with the instance's own."""
     named: dict[str, str] = {}
     for own in dict.fromkeys(upstream_models):
         name = base = client_name(own)

@@ -73,21 +73,21 @@ class Admin(Section, frozen=True, kw_only=True):
 
 
 class Instance(Section, frozen=True, kw_only=True):
-    """One running server of a model."""
+    """One running copy of a model: an engine at an address."""
 
     later: ClassVar[tuple[str, ...]] = ("dns", "port", "tls")
 
     url: Annotated[
         Origin,
         Option(
-            "Where the server is: scheme, host and port; the gate adds the path of each request itself.",
+            "Where the instance is: scheme, host and port; the gate adds the path of each request itself.",
             Url(),
             example="http://127.0.0.1:8000",
         ),
     ]
     engine: Annotated[
         Engine,
-        Option("The server's software; `openai` stands for anything that speaks OpenAI's HTTP API.", ENGINES),
+        Option("The instance's software; `openai` stands for anything that speaks OpenAI's HTTP API.", ENGINES),
     ] = "openai"
     weight: Annotated[
         int,
@@ -96,7 +96,7 @@ class Instance(Section, frozen=True, kw_only=True):
     max_in_flight: Annotated[
         int | None,
         Option(
-            "Requests that the server works on at once; more wait in the model's queue. Unset: no bound.",
+            "Requests of each worker that the instance works on at once; more wait in the model's queue. Unset: no bound.",
             Whole(low=1, high=100_000),
             example="16",
         ),
@@ -104,7 +104,7 @@ class Instance(Section, frozen=True, kw_only=True):
     upstream_model: Annotated[
         str | None,
         Option(
-            "The model's name on this server, where it differs from the name that clients use.",
+            "The model's name at this instance, where it differs from the name that clients use.",
             UPSTREAM_NAME,
             example="HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
@@ -112,7 +112,7 @@ class Instance(Section, frozen=True, kw_only=True):
     bearer: Annotated[
         Secret | None,
         Option(
-            "The secret that this server asks for, sent as `Authorization: Bearer`; clients never see it.",
+            "The secret that this instance asks for, sent as `Authorization: Bearer`; clients never see it.",
             Password(),
             example="${env:VLLM_KEY}",
         ),
@@ -126,7 +126,8 @@ class Retry(Section, frozen=True, kw_only=True):
     on: Annotated[
         tuple[str, ...],
         Option(
-            "What is worth another try: `connect` (no connection could be made) and HTTP statuses of the server.",
+            "What is worth another try: `connect` (no connection could be made, or it ended before any answer began) and "
+            "any of these HTTP statuses of an instance.",
             Choice(values=("connect", "429", "500", "502", "503", "504")),
         ),
     ] = ("connect", "502", "503")
@@ -164,7 +165,7 @@ class Model(Section, frozen=True, kw_only=True):
 
     later: ClassVar[tuple[str, ...]] = ("health", "fallback", "parameters", "limits")
 
-    instances: Annotated[tuple[Instance, ...], Option("The running servers of the model, at least one.", at_least=1)]
+    instances: Annotated[tuple[Instance, ...], Option("Where the model runs: its instances, at least one.", at_least=1)]
     balance: Annotated[
         Balance,
         Option(
@@ -218,7 +219,11 @@ class Guard(Section, frozen=True, kw_only=True):
     ] = 32 * KIB
     max_headers: Annotated[int, Option("The most header fields of a request.", Whole(low=8, high=10_000))] = 100
     max_connections: Annotated[
-        int, Option("The most client connections of each worker; more are closed at once.", Whole(low=1, high=1_000_000))
+        int,
+        Option(
+            "The most client connections of each worker; more wait in the kernel's line until one of them ends.",
+            Whole(low=1, high=1_000_000),
+        ),
     ] = 20_000
     header_timeout: Annotated[
         float,
@@ -259,7 +264,7 @@ class Journal(Section, frozen=True, kw_only=True):
     """The files in which a worker records each request before the ledger has it."""
 
     segment_size: Annotated[
-        int, Option("The size of one journal file; each worker holds at least one.", Size(low=MIB, high=GIB), False)
+        int, Option("The size of one journal file; each worker holds two from its start.", Size(low=MIB, high=GIB), False)
     ] = 8 * MIB
     sync: Annotated[
         Literal["never"] | float,

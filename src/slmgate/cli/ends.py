@@ -1,0 +1,40 @@
+"""How a command ends when it does not end well: its exit code and one message on stderr.
+
+Exit codes are those of `cli/app.py`. This module knows no command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+DONE, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+
+class CommandFailed(Exception):
+    """A command ends here: `code` is its exit code, the message is for the user."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextmanager
+def exits() -> Iterator[None]:
+    """A CommandFailed inside ends the command with its message and code; so does a file of the gate that is another user's."""
+    try:
+        yield
+    except CommandFailed as error:
+        typer.echo(f"slmgate: {error}", err=True)
+        raise typer.Exit(error.code) from None
+    except PermissionError as error:
+        typer.echo(f"slmgate: {not_ours(error)}", err=True)
+        raise typer.Exit(UNREACHABLE) from None
+
+
+def not_ours(error: PermissionError) -> str:
+    """What to do about a file of the gate that this user may not use."""
+    what = f"{error.filename} may not be used" if error.filename else "the gate's files may not be used"
+    return f"{what} by this user; run it as the gate's user, or give --admin and SLMGATE_ADMIN_KEY"

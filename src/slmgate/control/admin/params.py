@@ -1,0 +1,32 @@
+"""How the parameters of the handlers reach them: as the web framework is told by their annotations.
+
+Apart from `handlers.py`, so that commands call the handlers without the framework, which takes longer to import than
+they take to answer. `NAMES` is what `app.py` resolves the annotations with; nothing here runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
+
+from slmgate.control.admin.context import AdminContext
+from slmgate.control.operators import Operator
+
+Context = NamedDependency[SkipValidation[AdminContext]]
+Caller = NamedDependency[SkipValidation[Operator]]
+Moment = Annotated[str | None, QueryParameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at the most.")]
+
+NAMES: dict[str, Any] = {
+    "Caller": Caller,
+    "Context": Context,
+    "FromPath": FromPath,
+    "FromQuery": FromQuery,
+    "JSONBody": JSONBody,
+    "Limit": Limit,
+    "Moment": Moment,
+    "Response": Response,
+}
