@@ -41,7 +41,7 @@ NEVER = float("inf")
 NO_HEAD = RequestHead("", "", {}, 1, False)
 """Stands for the head of a request that could not be read."""
 _STREAMS = (b"text/event-stream", b"application/x-ndjson")
-_LINES = {(route.method, route.path): request_line(route.method, route.path) for route in TABLE.values()}
+_LINES = {route.path: request_line(route.method, route.path) for route in TABLE.values() if route.kind != "list"}
 
 
 def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchange:
@@ -289,7 +289,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.deadline = now + model.first_byte_timeout
         body = route.dialect.patch(route.endpoint, ask, self.body, instance.spec.upstream_model)
         content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
-        line = _LINES[route.method, route.path]
+        line = _LINES[route.path]
         connection.ask(self, upstream_request(line, instance.fields, self.head, content_type, self.request_id, body))
         if self.client.writing_paused():  # it has yet to take the answer before
             connection.pause()
