@@ -1,12 +1,13 @@
-"""Writes the generated pages of docs/ and examples/: the options of the configuration and the commands of slmgate.
+"""Writes the generated pages of docs/ and examples/: the options, the commands, and the tables in the page of the APIs.
 
-`python docs/generate.py` writes them, `--check` only compares and fails where one is out of date. It knows no option and
-no command: the option table and the application tell.
+`python docs/generate.py` writes them, `--check` only compares and fails where one is out of date. It knows no option, no
+command and no path: the option table, the application and the table of the dialects tell.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -67,6 +68,85 @@ def commands_page() -> str:
     return HEAD + "".join(_blocks(get_command(app.build(["--help"])), "slmgate")).rstrip() + "\n"
 
 
+API_NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "ollama": "Ollama", "llamacpp": "llama.cpp", "tgi": "TGI"}
+IN_ANSWER = "in the answer"
+NONE = "none: nothing is read or written by the model"
+# Where the figures of a receipt come from: (dialect, endpoint) -> unstreamed answers, streams ("": it never streams).
+FIGURES = {
+    ("openai", "chat"): (IN_ANSWER, "asked for with `stream_options`, and taken out again unless the client asked"),
+    ("openai", "completions"): (IN_ANSWER, "as for chat"),
+    ("openai", "embeddings"): (IN_ANSWER, ""),
+    ("openai", "responses"): (IN_ANSWER, "in the last event"),
+    ("openai", "rerank"): (IN_ANSWER, ""),
+    ("openai", "transcriptions"): (
+        "in a JSON answer, if the engine puts them there; else estimated",
+        "in the last event, if it is there",
+    ),
+    ("openai", "translations"): ("as for transcriptions", "as for transcriptions"),
+    ("openai", "speech"): ("estimated", "in the last event of `stream_format: sse`"),
+    ("openai", "models"): ("the gate answers", ""),
+    ("anthropic", "messages"): (IN_ANSWER, "in `message_start` and `message_delta`"),
+    ("anthropic", "count_tokens"): (NONE, ""),
+    ("ollama", "chat"): (IN_ANSWER, "in the last object"),
+    ("ollama", "generate"): (IN_ANSWER, "in the last object"),
+    ("ollama", "embed"): (IN_ANSWER, ""),
+    ("ollama", "embeddings"): ("estimated: the engine says none", ""),
+    ("ollama", "models"): ("the gate answers", ""),
+    ("llamacpp", "completion"): (IN_ANSWER, "in the last event of each completion"),
+    ("llamacpp", "infill"): (IN_ANSWER, "in the last event"),
+    ("llamacpp", "tokenize"): (NONE, ""),
+    ("llamacpp", "detokenize"): (NONE, ""),
+    ("tgi", "generate"): ("in `details`, if the client asked for them with `decoder_input_details`; else estimated", ""),
+    ("tgi", "generate_stream"): ("", "in `details`, asked for and taken out again unless the client asked"),
+}
+
+
+def _routes_table() -> str:
+    from slmgate.dialects import TABLE
+
+    lines = ["| API | method and path | body | figures, unstreamed | figures, streamed |", "| --- | --- | --- | --- | --- |"]
+    for route in TABLE.values():
+        api = API_NAMES[route.dialect.name]
+        body = {"json": "JSON", "multipart": "form", "list": "none"}[route.kind]
+        whole, streamed = FIGURES[route.dialect.name, route.endpoint]
+        lines.append(f"| {api} | `{route.method} {route.path}` | {body} | {whole or '-'} | {streamed or '-'} |")
+    return "\n".join(lines)
+
+
+def _headers_table() -> str:
+    from slmgate.http1.heads import ANSWER_FIELDS_PASSED, REQUEST_FIELDS_PASSED
+
+    def names(fields: tuple[bytes, ...]) -> str:
+        return ", ".join(f"`{name.decode()}`" for name in sorted(fields))
+
+    return (
+        "| direction | passes as it came | written by the gate |\n| --- | --- | --- |\n"
+        f"| client to instance | {names(REQUEST_FIELDS_PASSED)} | `host`, `content-type`, `content-length`, `x-request-id`, "
+        "`authorization` (the instance's own `bearer`, if it has one) |\n"
+        f"| instance to client | {names(ANSWER_FIELDS_PASSED)} | `date`, `content-length` or `transfer-encoding`, `connection`, "
+        "`x-request-id`, `server-timing` |"
+    )
+
+
+def _bounds_list() -> str:
+    from slmgate.dialects import body, multipart
+
+    return (
+        f"- A number has fewer than {body.MAX_DIGITS:,} digits in a row, and does not overflow.\n"
+        f"- A model's name has 1 to {body.MAX_MODEL} printable characters, and no blank at either end.\n"
+        f"- A form has at most {multipart.MAX_PARTS} parts, each with at most {multipart.MAX_HEAD} bytes of headers."
+    )
+
+
+def apis_page() -> str:
+    """The text of `docs/apis.md`: the page as it is, with what stands between `<!-- made: NAME -->` and `<!-- end -->` made anew."""
+    made = {"routes": _routes_table, "headers": _headers_table, "bounds": _bounds_list}
+    page = (ROOT / "docs" / "apis.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- made: (\w+) -->\n).*?(?=<!-- end -->)", lambda found: f"{found[1]}\n{made[found[2]]()}\n\n", page, flags=re.DOTALL
+    )
+
+
 def write(root: Path) -> None:
     """Write every generated file below `root`."""
     from slmgate.control.config import docs
@@ -74,6 +154,7 @@ def write(root: Path) -> None:
     (root / "docs").mkdir(parents=True, exist_ok=True)
     docs.write(root)
     (root / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
+    (root / "docs" / "apis.md").write_text(apis_page(), encoding="utf-8")
 
 
 def stale(root: Path) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from slmgate.dataplane.worker import Worker
 
 # The states of a connection.
-HEAD = "head"  # waiting for, or in the middle of, a request's head
-BODY = "body"  # reading the body of a request that may go on
-SKIP = "skip"  # reading past the rest of a small body that was refused
-BUSY = "busy"  # an exchange is at work; what comes meanwhile waits in the backlog
-LINGER = "linger"  # answered and half closed: reading what is still on its way, so that the answer is not lost to a reset
-CLOSED = "closed"
+HEAD: Final = "head"  # waiting for, or in the middle of, a request's head
+BODY: Final = "body"  # reading the body of a request that may go on
+SKIP: Final = "skip"  # reading past the rest of a small body that was refused
+BUSY: Final = "busy"  # an exchange is at work; what comes meanwhile waits in the backlog
+LINGER: Final = "linger"  # answered and half closed: reading what is still on its way, so that the answer is not lost to a reset
+CLOSED: Final = "closed"
 
 MAX_BACKLOG = 64 * 1024
 HEADS_A_TURN = 16
@@ -62,12 +63,15 @@ class ClientConnection(asyncio.Protocol):
         "on_header",
         "opened",
         "state",
+        "write",
     )
 
     def __init__(self, worker: Worker) -> None:
         # connection
         self._worker = worker
         self._transport: asyncio.Transport | None = None
+        # for the exchange's pieces: the transport's own method, once there is one, which spares a call for each
+        self.write: Callable[[bytes], object] = bytes
         self.address = ""
         self._fields: dict[bytes, bytes] = {}
         # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins,
@@ -103,6 +107,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self.write = self._transport.write
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if isinstance(peer, tuple) else ""
         self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
@@ -188,10 +193,6 @@ class ClientConnection(asyncio.Protocol):
         return self._paused_at > 0
 
     # -- called by the exchange
-
-    def write(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._transport.write(data)
 
     def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
         """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole: the line is closed behind it."""

@@ -12,8 +12,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from slmgate.dataplane.account import intent_of, receipt_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
@@ -44,7 +42,7 @@ NEVER = float("inf")
 NO_HEAD = RequestHead("", "", {}, 1, False)
 """Stands for the head of a request that could not be read."""
 _STREAMS = (b"text/event-stream", b"application/x-ndjson")
-_LINES = {(route.method, route.path): request_line(route.method, route.path) for route in TABLE.values()}
+_LINES = {route.path: request_line(route.method, route.path) for route in TABLE.values() if route.kind != "list"}
 
 
 def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchange:
@@ -55,66 +53,105 @@ def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchan
     return Exchange(client, worker, head, head.keep_alive, id, request_id, time.monotonic())
 
 
-class Exchange(msgspec.Struct, eq=False):
-    """States, told by fields: reading (`ask` None), waiting (`instance` None), asked, answering (`upstream_status`), `done`.
+class Exchange:
+    """States, told by fields: reading (`ask` None), waiting (`instance` None), asked, answering (`upstream_status`), `done`."""
 
-    A struct, because its forty fields get their defaults in C; everything below `started` is set as the request goes on.
-    """
+    __slots__ = (
+        "active",
+        "admitted",
+        "ask",
+        "asked_at",
+        "attempts",
+        "began",
+        "body",
+        "bytes_out",
+        "chunked",
+        "client",
+        "connection",
+        "deadline",
+        "done",
+        "ending",
+        "first_byte_at",
+        "framing",
+        "handed_at",
+        "head",
+        "held",
+        "id",
+        "instance",
+        "keep_alive",
+        "kept",
+        "key",
+        "model",
+        "pending_head",
+        "pool",
+        "recorded",
+        "request_id",
+        "route",
+        "scanner",
+        "snapshot",
+        "started",
+        "status",
+        "tried",
+        "unwanted",
+        "upstream_status",
+        "usage",
+        "worker",
+    )
 
-    # who and when; `started` is monotonic
-    client: ClientConnection
-    worker: Worker
-    head: RequestHead
-    keep_alive: bool
-    id: str
-    request_id: str
-    started: float
-    began: datetime | None = None
-    """The wall clock's time of `started`, for the records."""
-    # question 1 and 2
-    route: Route | None = None
-    key: Key | None = None
-    snapshot: Snapshot | None = None
-    """What the key was last known by."""
-    ask: Ask | None = None
-    model: ModelSpec | None = None
-    admitted: bool = False
-    """An intent is journaled, its receipt is owed."""
-    recorded: bool = True
-    """Health checks and OPTIONS reach no verdict and leave no receipt."""
-    # the way to an instance
-    pool: ModelPool | None = None
-    instance: Instance | None = None
-    connection: UpstreamConnection | None = None
-    tried: tuple[Instance, ...] = ()
-    attempts: int = 0
-    body: bytes = b""
-    handed_at: float = 0.0
-    asked_at: float = 0.0
-    # the answer
-    upstream_status: int = 0
-    unwanted: bool = False
-    """The instance's answer is not for the client: it is read past, and said in the gate's words."""
-    framing: int = 0
-    chunked: bool = False
-    pending_head: bytes = b""
-    """Built, not yet written: it goes out with the first bytes of the body."""
-    scanner: Scanner | None = None
-    kept: list[bytes] | None = None
-    """An unstreamed JSON answer so far, for its usage."""
-    usage: Usage | None = None
-    ending: bool = False
-    held: bytes = b""
-    """The end of a stream, which waits for the end of the answer that carries it."""
-    first_byte_at: float = 0.0
-    status: int = 0
-    """What the client was told; 0 while it was told nothing."""
-    bytes_out: int = 0
-    # watched by the sweep
-    deadline: float = NEVER
-    active: bool = False
-    """Bytes came since the last sweep."""
-    done: bool = False
+    def __init__(
+        self,
+        client: ClientConnection,
+        worker: Worker,
+        head: RequestHead,
+        keep_alive: bool,
+        id: str,
+        request_id: str,
+        started: float,
+    ) -> None:
+        # who and when; `started` is monotonic
+        self.client = client
+        self.worker = worker
+        self.head = head
+        self.keep_alive = keep_alive
+        self.id = id
+        self.request_id = request_id
+        self.started = started
+        self.began: datetime | None = None  # the wall clock's time of `started`, for the records
+        # question 1 and 2
+        self.route: Route | None = None
+        self.key: Key | None = None
+        self.snapshot: Snapshot | None = None  # what the key was last known by
+        self.ask: Ask | None = None
+        self.model: ModelSpec | None = None
+        self.admitted = False  # an intent is journaled, its receipt is owed
+        self.recorded = True  # health checks and OPTIONS reach no verdict and leave no receipt
+        # the way to an instance
+        self.pool: ModelPool | None = None
+        self.instance: Instance | None = None
+        self.connection: UpstreamConnection | None = None
+        self.tried: tuple[Instance, ...] = ()
+        self.attempts = 0
+        self.body = b""
+        self.handed_at = 0.0
+        self.asked_at = 0.0
+        # the answer
+        self.upstream_status = 0
+        self.unwanted = False  # the instance's answer is not for the client: it is read past, and said in the gate's words
+        self.framing = 0
+        self.chunked = False
+        self.pending_head = b""  # built, not yet written: it goes out with the first bytes of the body
+        self.scanner: Scanner | None = None
+        self.kept: list[bytes] | None = None  # an unstreamed JSON answer so far, for its usage
+        self.usage: Usage | None = None
+        self.ending = False
+        self.held = b""  # the end of a stream, which waits for the end of the answer that carries it
+        self.first_byte_at = 0.0
+        self.status = 0  # what the client was told; 0 while it was told nothing
+        self.bytes_out = 0
+        # watched by the sweep
+        self.deadline = NEVER
+        self.active = False  # bytes came since the last sweep
+        self.done = False
 
     def __repr__(self) -> str:
         if self.done:
@@ -287,7 +324,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.deadline = now + model.first_byte_timeout
         body = route.dialect.patch(route.endpoint, ask, self.body, instance.spec.upstream_model)
         content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
-        line = _LINES[route.method, route.path]
+        line = _LINES[route.path]
         connection.ask(self, upstream_request(line, instance.fields, self.head, content_type, self.request_id, body))
         if self.client.writing_paused():  # it has yet to take the answer before
             connection.pause()

@@ -33,6 +33,7 @@ from slmgate.terms import Intent, Receipt
 NEEDED = 2 * MAX_RECORD
 """Bytes of `Journal.room` that one more request takes at the most: its intent and its receipt."""
 
+_FRAME_SIZE = FRAME.size
 _encode: Callable[[Intent | Receipt], bytes] = msgspec.json.Encoder().encode
 
 
@@ -134,13 +135,14 @@ class Journal:
     def _write(self, payload: bytes) -> None:
         segment = self._current
         size = len(payload)
-        whole = (FRAME.size + size + 7) & ~7
-        if segment is None or segment.at + whole + FRAME.size > segment.size:
+        whole = (_FRAME_SIZE + size + 7) & ~7
+        if segment is None or segment.at + whole + _FRAME_SIZE > segment.size:
             segment = self._roll()
-        at = segment.at
+        at, mapped = segment.at, segment.map
+        start = at + _FRAME_SIZE
         # Payload first, then length and checksum: a record cut short is no record.
-        segment.map[at + FRAME.size : at + FRAME.size + size] = payload
-        FRAME.pack_into(segment.map, at, size, crc32(payload))
+        mapped[start : start + size] = payload
+        FRAME.pack_into(mapped, at, size, crc32(payload))
         segment.at = at + whole
         self.room -= whole
 

@@ -86,7 +86,7 @@ class Instance:
         self.busy += 1
         self.served += 1
         exchange.instance = self
-        exchange.tried = (*exchange.tried, self)
+        exchange.tried += (self,)
         exchange.attempts += 1
         idle = self.idle
         while idle:
