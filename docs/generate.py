@@ -139,7 +139,7 @@ def _bounds_list() -> str:
 
 
 def apis_page() -> str:
-    """The text of `docs/apis.md`: the page as it is, with what stands between `<!-- made: NAME -->` and `<!-- end -->` made anew."""
+    """The text of `docs/apis.md`: the page as it is, what stands between `<!-- made: NAME -->` and `<!-- end -->` made anew."""
     made = {"routes": _routes_table, "headers": _headers_table, "bounds": _bounds_list}
     page = (ROOT / "docs" / "apis.md").read_text(encoding="utf-8")
     return re.sub(

@@ -120,7 +120,7 @@ def test_an_address_and_a_key_need_no_file(here: Path, monkeypatch: pytest.Monke
 )
 def test_a_broken_file(broken: str, state: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "slmgate.yaml").write_text(broken)
-    with pytest.raises(CommandFailed, match="slmgate.yaml") as failed:
+    with pytest.raises(CommandFailed, match=r"slmgate\.yaml") as failed:
         find(None, None)  # no gate has run by it
     assert failed.value.code == USAGE
     (here / state).mkdir()

@@ -22,7 +22,7 @@ SAID = Usage(5, 7)
 def exchange(**facts: Any) -> Exchange:
     nobody: Any = None
     made = Exchange(nobody, nobody, NO_HEAD, True, "id", "rid", 0.0)
-    for name, value in {"attempts": 1, "ask": ASK, "upstream_status": 200, "status": 200, **facts}.items():
+    for name, value in {"attempts": 1, "asked_at": 1.0, "ask": ASK, "upstream_status": 200, "status": 200, **facts}.items():
         setattr(made, name, value)
     return made
 
@@ -40,8 +40,10 @@ def scanner(said: Usage | None) -> ChunkScanner:
         ({"usage": SAID}, SAID),
         ({"scanner": scanner(SAID)}, SAID),
         ({"scanner": scanner(None)}, Usage(9, 3, True)),
-        ({"upstream_status": 0}, Usage()),
-        ({"upstream_status": 399, "status": 399}, Usage(9, 0, True)),
+        ({"upstream_status": 0, "status": 502}, Usage(9, 0, True)),
+        ({"upstream_status": 299, "status": 299}, Usage(9, 0, True)),
+        ({"upstream_status": 300}, Usage()),
+        ({"asked_at": 0.0}, Usage()),
         ({"upstream_status": 400}, Usage()),
         ({"bytes_out": 0}, Usage(9, 0, True)),
         ({"bytes_out": 1}, Usage(9, 1, True)),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slmgate.http1.framing import CHUNKED, MAX_CHUNK_LINE, MAX_TRAILERS, ChunkedReader, request_framing
+from slmgate.http1.framing import CHUNKED, FREE_OVERHEAD, MAX_CHUNK_LINE, MAX_TRAILERS, ChunkedReader, request_framing
 from slmgate.terms import Refuse
 from tests.tools.feeds import cut
 
@@ -270,3 +270,18 @@ def test_the_states_as_repr_tells_them() -> None:
     reader = ChunkedReader()
     reader.feed(b"x\r\n")
     assert repr(reader) == "<ChunkedReader A chunk's size line is malformed.>"
+
+
+def test_tiny_chunks_have_an_end() -> None:
+    """A chunk costs more than its bytes: so many tiny ones are refused, wherever they are cut."""
+    reader = ChunkedReader()
+    most = FREE_OVERHEAD // 2  # each adds three bytes of size line for one of body
+    reader.feed(b"1\r\nx\r\n" * most)
+    assert reader.fault is None
+    reader.feed(b"1\r\nx\r\n")
+    assert reader.fault == "The chunks are too small for so many of them."
+    fair = ChunkedReader()
+    fair.feed(b"40\r\n" + b"x" * 64 + b"\r\n")
+    for _ in range(FREE_OVERHEAD):
+        fair.feed(b"4\r\nabcd\r\n")
+    assert fair.fault is None

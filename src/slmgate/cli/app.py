@@ -69,15 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] in (["--version"], ["-V"]):
         print(f"slmgate {__version__}")
         sys.exit(0)
+    code: int | str | None = 0
+    broken = False
     try:
-        try:
-            build(words)(words, prog_name="slmgate")
-        finally:
-            sys.stdout.flush()  # here, where it can still be caught
-    except (BrokenPipeError, SystemExit) as end:
-        # The library of commands makes an exit with 1 of a broken pipe.
-        if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
-            raise
+        build(words)(words, prog_name="slmgate")
+    except SystemExit as end:  # how commands end; of a broken pipe, the library of commands makes a failure
+        broken = isinstance(end.__context__, BrokenPipeError)
+        code = 0 if broken else end.code
+    try:
+        sys.stdout.flush()  # here, where it can still be caught
+    except BrokenPipeError:
+        broken = True
+    if broken:
         # The reader of our output left (`slmgate logs | head`): that is no failure, and Python must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(0)
+    sys.exit(code)
