@@ -1193,3 +1193,50 @@ def test_many_requests_at_once_take_their_turns(road: Road) -> None:
     stage.loop.settle()
     assert [one["status"] for one in stage.receipts] == [404] * 100
     assert client.reading
+
+
+def test_a_key_that_is_revoked_while_the_body_comes(road: Road) -> None:
+    """Question 1 is asked again when the body is whole, if keys changed meanwhile: no old head keeps a dead key alive."""
+    stage = road.stage
+    client = stage.connect()
+    whole = request({"model": "m"})
+    client.feed(whole[:-1])
+    stage.publish(keys=())
+    client.feed(whole[-1:])
+    stage.loop.settle()
+    assert [one["reason"] for one in stage.receipts] == ["invalid_api_key"]
+    assert not stage.loop.opened
+
+
+def test_a_key_that_is_revoked_while_it_stands_in_line(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    road.plays(r"""
+        >> client   chat
+        == intent   a
+        << a        <chat>
+        >> client2  chat
+    """)
+    road.stage.publish(keys=())
+    road.plays(r"""
+        >> a        200 {}
+        == 401      refused a !invalid_api_key
+        << client2  401 !invalid_api_key www-authenticate: Bearer
+        == 200      complete a 4+1~
+        << client   200 | {}
+    """)
+
+
+def test_what_comes_behind_the_end_of_a_stream_is_nobodys(road: Road) -> None:
+    """An instance that goes on after `[DONE]` neither holds the client up nor fills memory: it has a moment to end."""
+    stage = road.stage
+    client = stage.connect()
+    client.feed(request({"model": "m", "stream": True}))
+    stage.loop.settle()
+    instance_side = stage.loop.opened["a"][0]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    event, done, comment = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n', b"data: [DONE]\n\n", b":\n\n"
+    instance_side.feed(head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (event, done)))
+    for _ in range(20):
+        instance_side.feed(b"%x\r\n%b\r\n" % (len(comment), comment))
+        stage.loop.turn(0.25)
+    assert [one["ended"] for one in stage.receipts] == ["complete"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_usage
+from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer_usage, openai_usage
 from slmgate.terms import Usage
 
 
@@ -57,3 +57,21 @@ def test_openai_usage(raw: bytes, usage: Usage | None) -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b'"\xff"', b"[" * 100_000])
 def test_nothing_that_an_engine_says_raises(data: bytes) -> None:
     assert decoded(msgspec.json.Decoder(object), data) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}', Usage(3, 4)),
+        (b'{"usage":{"input_tokens":3,"output_tokens":4}}', Usage(3, 4)),
+        (b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', Usage(3, 0)),
+        (b'{"usage":{"prompt_tokens":-3,"completion_tokens":4}}', None),
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":2147483649}}', None),
+        (b'{"usage":null}', None),
+        (b"{}", None),
+        (b"not JSON", None),
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4},"x":"\xff"}', None),
+    ],
+)
+def test_the_figures_of_a_complete_answer(body: bytes, expected: Usage | None) -> None:
+    assert openai_answer_usage(body) == expected

@@ -6,7 +6,6 @@ What each command prints is tested in tests/cli; here is what only a process, a 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -103,7 +102,8 @@ def without_file(tmp_path: Path, upstream: MockUpstream) -> Iterator[tuple[int, 
 
 def test_serving_without_a_file(without_file: tuple[int, int], tmp_path: Path) -> None:
     _, admin = without_file
-    assert re.search(rf"admin listening on http://127.0.0.1:{admin}\n", (tmp_path / "gate.log").read_text())
+    line = f"admin listening on http://127.0.0.1:{admin}\n"
+    eventually(lambda: line in (tmp_path / "gate.log").read_text(), 5, "the admin address is told")
     assert not (tmp_path / "slmgate-data").exists()
     secret = (tmp_path / "elsewhere" / "admin.key").read_text().strip()
     listed = slmgate(tmp_path, "instances", "list", "--admin", f"http://127.0.0.1:{admin}", SLMGATE_ADMIN_KEY=secret)

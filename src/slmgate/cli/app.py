@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as end:  # how commands end; of a broken pipe, the library of commands makes a failure
         broken = isinstance(end.__context__, BrokenPipeError)
         code = 0 if broken else end.code
+    except BrokenPipeError:
+        broken = True
     try:
         sys.stdout.flush()  # here, where it can still be caught
     except BrokenPipeError:

@@ -309,9 +309,13 @@ class Exchange:
     def _send(self, connection: UpstreamConnection) -> None:
         instance, ask, route, model, worker = self.instance, self.ask, self.route, self.model, self.worker
         assert instance is not None and ask is not None and route is not None and model is not None
+        if worker.snapshot is not self.snapshot:
+            key = self._identify(time.monotonic())
+            if isinstance(key, Refuse):  # it stood in line, and its key was revoked meanwhile
+                self._give_back(connection)
+                self.refuse(key)
+                return
         self.connection = connection
-        if worker.snapshot is not self.snapshot and not self.still_known():
-            return  # it stood in line, and its key was revoked meanwhile
         now = time.monotonic()
         self.asked_at = now
         if not self.admitted:
