@@ -70,7 +70,7 @@ def test_nothing_that_an_engine_says_raises(data: bytes) -> None:
         (b'{"usage":null}', None),
         (b"{}", None),
         (b"not JSON", None),
-        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4},"x":"\xff"}', None),
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":4},"x":"\xff"}', Usage(3, 4)),  # text is not looked at
     ],
 )
 def test_the_figures_of_a_complete_answer(body: bytes, expected: Usage | None) -> None:

@@ -193,7 +193,7 @@ class Control:
                     log.error("the ledger cannot be written, receipts stay in the journal: %s", error)
                 down = True
                 self._lag = (self._lag or 0.0) + INGEST_SECONDS
-            except BaseException:
+            except BaseException:  # whatever it was: a ledger that stands still unseen is worse than a restart
                 log.exception("the ingest failed")
                 os._exit(1)
             if ending:

@@ -1,0 +1,73 @@
+"""The bounds of an admin connection, on a fake transport and a loop whose timers are called by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from slmgate.control.admin import serving
+from slmgate.control.admin.serving import HEAD_SECONDS, AdminConnection, AdminServer
+
+
+async def nothing(*_: Any) -> None:
+    """An application that is never reached."""
+
+
+class Timers:
+    def __init__(self) -> None:
+        self.waiting: list[tuple[float, Callable[[], None], Mock]] = []
+
+    def call_later(self, delay: float, act: Callable[[], None]) -> Mock:
+        handle = Mock()
+        self.waiting.append((delay, act, handle))
+        return handle
+
+
+def connection(state: ServerState, timers: Timers) -> tuple[AdminConnection, Mock]:
+    config = uvicorn.Config(nothing, log_config=None, lifespan="off", interface="asgi3")
+    config.load()
+    made = AdminConnection(config, state, {}, Mock(call_later=timers.call_later))
+    transport = Mock()
+    transport.is_closing.return_value = False
+    transport.get_extra_info.return_value = None
+    made.connection_made(transport)
+    return made, transport
+
+
+def test_a_connection_without_a_request_is_closed_in_time() -> None:
+    timers = Timers()
+    made, transport = connection(ServerState(), timers)
+    (delay, act, handle) = timers.waiting[0]
+    assert delay == HEAD_SECONDS
+    act()
+    transport.close.assert_called_once()
+    made.connection_lost(None)
+    handle.cancel.assert_called_once()
+
+
+def test_one_that_has_asked_is_left_alone() -> None:
+    timers = Timers()
+    made, transport = connection(ServerState(), timers)
+    made.cycle = Mock()
+    timers.waiting[0][1]()
+    transport.close.assert_not_called()
+
+
+@pytest.mark.parametrize(("there", "refused"), [(0, False), (1, False), (2, True), (3, True)])
+def test_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch, there: int, refused: bool) -> None:
+    monkeypatch.setattr(serving, "MAX_ADMIN_CONNECTIONS", 2)
+    state = ServerState()
+    state.connections = {Mock() for _ in range(there)}
+    made, transport = connection(state, Timers())
+    assert transport.abort.called is refused
+    made.connection_lost(None)
+
+
+def test_no_signal_handlers() -> None:
+    with AdminServer(uvicorn.Config(nothing, log_config=None)).capture_signals():
+        pass
