@@ -14,8 +14,8 @@ from slmgate.control.admin import serving
 from slmgate.control.admin.serving import HEAD_SECONDS, AdminConnection, AdminServer
 
 
-async def nothing(*_: Any) -> None:
-    """An application that is never reached."""
+NOTHING: Any = Mock()
+"""An application that is never reached."""
 
 
 class Timers:
@@ -29,7 +29,7 @@ class Timers:
 
 
 def connection(state: ServerState, timers: Timers) -> tuple[AdminConnection, Mock]:
-    config = uvicorn.Config(nothing, log_config=None, lifespan="off", interface="asgi3")
+    config = uvicorn.Config(NOTHING, log_config=None, lifespan="off", interface="asgi3")
     config.load()
     made = AdminConnection(config, state, {}, Mock(call_later=timers.call_later))
     transport = Mock()
@@ -69,5 +69,5 @@ def test_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch, there: int, refuse
 
 
 def test_no_signal_handlers() -> None:
-    with AdminServer(uvicorn.Config(nothing, log_config=None)).capture_signals():
+    with AdminServer(uvicorn.Config(NOTHING, log_config=None, interface="asgi3")).capture_signals():
         pass
