@@ -218,6 +218,7 @@ class Worker:
         loop = self._loop
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # is for the supervisor, even when the whole group gets it
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C goes to the whole group: the supervisor decides
         loop.add_reader(self._orders.lifeline, self._supervisor_gone, stop)
         tick = loop.create_task(self._tick())
