@@ -23,12 +23,12 @@ from bench import wire
 from slmgate.control.ledger import Ingest
 from slmgate.dataplane.journal import Journal
 from slmgate.dialects import TABLE
-from slmgate.http1 import heads
+from slmgate.http1 import answers, heads
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.stores.sql import open_store
-from slmgate.terms import Ask, Intent, Key, Receipt
+from slmgate.terms import Ask, Intent, Key, Receipt, Refuse
 
 RECEIPTS = 5000
 """How many the ingest takes in one go."""
@@ -131,7 +131,10 @@ def steps(directory: Path) -> dict[str, Step]:
     answer = wire.answer()
     event = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
     scanner = dialect.scanner("chat", stream_ask)
-    answer_fields = {b"content-type": b"application/json", b"content-length": b"321"}
+    passed = b"content-type: application/json\r\n"
+    reader, line = heads.HeadReader(), heads.request_line("POST", wire.PATH)
+    read = reader.read(head, raw)
+    assert not isinstance(read, Refuse)
     framing, date = b"content-length: 321\r\n", b"date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
     journal = Journal(directory / "journal", "a" * 12, 64 * 1024 * 1024)
     intent, receipt = an_intent(1), a_receipt(1)
@@ -147,14 +150,14 @@ def steps(directory: Path) -> dict[str, Step]:
 
     return {
         "llhttp parse of the request": parse,
-        "http1.read_request_head": lambda: heads.read_request_head(head, raw, len(raw)),
+        "http1.HeadReader.read": lambda: reader.read(head, raw),
         "policy.identify": lambda: identify(snapshot, fields, 1.0),
         "dialect.read": lambda: dialect.read("chat", body, "application/json"),
         "policy.decide": lambda: decide(snapshot, key, ask),
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
-        "http1.upstream_request": lambda: heads.upstream_request("POST", wire.PATH, fields, prefix, "req-1", body),
-        "http1.answer_head": lambda: heads.answer_head(200, answer_fields, date, "req-1", (0, 900), framing),
+        "http1.upstream_request": lambda: heads.upstream_request(line, prefix, read, answers.JSON, "req-1", body),
+        "http1.answer_head": lambda: heads.answer_head(200, passed, date, "req-1", (0, 900), framing),
         "dialect.usage": lambda: dialect.usage("chat", answer),
         "dialect.scanner (made)": lambda: dialect.scanner("chat", stream_ask),
         "scanner.feed (one event)": lambda: scanner.feed(event),

@@ -325,3 +325,11 @@ def test_splice_and_replace_leave_the_rest_as_it_was() -> None:
     body = b' { "model" : "m", "t": 1.0e0, "x": {"y": [1, 2]}}'
     assert subject.splice(body, b'"s":1') == b' {"s":1, "model" : "m", "t": 1.0e0, "x": {"y": [1, 2]}}'
     assert subject.replace(body, {"model": "n", "z": True}) == b'{"model":"n","t":1.0e0,"x":{"y": [1, 2]},"z":true}'
+
+
+@pytest.mark.parametrize(("members", "refused"), [(subject.MAX_MEMBERS, False), (subject.MAX_MEMBERS + 1, True)])
+def test_so_many_fields_and_no_more(members: int, refused: bool) -> None:
+    body = b'{"model":"m","a":[' + b",".join([b'{"abcdefgh":0}'] * (members - 2)) + b"]}"
+    assert len(body) > subject.LARGE
+    for one in (body, body.replace(b'h":', b'h" :')):
+        assert isinstance(subject.read_object(one), Refuse) is refused

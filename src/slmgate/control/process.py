@@ -32,7 +32,7 @@ from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.reload import Publisher
-from slmgate.control.state_dir import JOURNAL_DIR, LEDGER_FILE
+from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer
 from slmgate.link.messages import Confirm, Message, Tally
@@ -42,7 +42,6 @@ from slmgate.stores.sql import open_store
 BEAT_SECONDS = 0.25
 WATCH_SECONDS = 0.5
 INGEST_SECONDS = 0.3
-LAST_GOOD = "last-good.yaml"
 
 log = logging.getLogger("slmgate.control")
 

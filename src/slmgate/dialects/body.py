@@ -19,6 +19,12 @@ from slmgate.terms import Refuse
 
 Fields = dict[str, Any]
 
+MAX_MEMBERS = 100_000
+"""Fields of all objects in one body. Reading more would hold up a worker for a good part of a second."""
+
+LARGE = 512 * 1024
+"""Bytes; a smaller body cannot have so many that it matters."""
+
 MAX_MODEL = 256
 """Characters of a model's name."""
 
@@ -130,6 +136,8 @@ def media_refusal(content_type: str, form_label: bool = False) -> Refuse | None:
 
 def read_object(body: bytes) -> Fields | Refuse:
     """The JSON object (RFC 8259) that is the whole of `body`, or a `Refuse` where it has not exactly one meaning."""
+    if len(body) > LARGE and body.count(b'":') + body.count(b'" :') > MAX_MEMBERS:
+        return unreadable(f"The body has more than {MAX_MEMBERS} fields: send a plainer JSON object.")
     try:
         brackets = body.count(b"[") + body.count(b"{")
         fields = _DECODER.decode(body) if brackets <= SHALLOW else _deeper(body, MARGIN)

@@ -106,6 +106,9 @@ def test_receipts_page_by_page(client: TestClient[Litestar]) -> None:
     assert [entry["receipt"]["id"] for entry in following["receipts"]] == ["r3", "r4"]
     assert client.get("/api/v1/receipts?after=1&before=2").status_code == 400
     assert client.get("/api/v1/receipts?status=429").json()["receipts"] == []
+    for query in (f"before={2**63}", "after=-1", "status=1000", f"status={2**70}"):
+        assert client.get(f"/api/v1/receipts?{query}").status_code == 400
+    assert client.get(f"/api/v1/audit?before={2**63}").status_code == 400
 
 
 def test_one_receipt(client: TestClient[Litestar]) -> None:

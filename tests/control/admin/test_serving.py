@@ -13,7 +13,6 @@ from uvicorn.server import ServerState
 from slmgate.control.admin import serving
 from slmgate.control.admin.serving import HEAD_SECONDS, AdminConnection, AdminServer
 
-
 NOTHING: Any = Mock()
 """An application that is never reached."""
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from litestar import Response
     from litestar.params import FromPath, FromQuery, JSONBody
 
-    from slmgate.control.admin.params import Caller, Context, Limit, Moment
+    from slmgate.control.admin.params import Caller, Context, Cursor, Limit, Moment, Status
 
 
 class BadQuery(ValueError):
@@ -107,7 +107,7 @@ def receipts(
     model: FromQuery[str | None] = None,
     instance: FromQuery[str | None] = None,
     endpoint: FromQuery[str | None] = None,
-    status: FromQuery[int | None] = None,
+    status: Status = None,
     verdict: FromQuery[str | None] = None,
     reason: FromQuery[str | None] = None,
     ended: FromQuery[str | None] = None,
@@ -115,8 +115,8 @@ def receipts(
     since: Moment = None,
     until: Moment = None,
     limit: Limit = 100,
-    before: FromQuery[int | None] = None,
-    after: FromQuery[int | None] = None,
+    before: Cursor = None,
+    after: Cursor = None,
 ) -> views.ReceiptPage:
     """Receipts, the newest first, from the cursor `before`; or with `after`, the oldest first from there, to follow."""
     if before is not None and after is not None:
@@ -200,7 +200,7 @@ async def reload(context: Context, caller: Caller) -> Response[views.ReloadRepor
     return Response(views.ReloadReport(applied=not faults, faults=faults), status_code=409 if faults else 200)
 
 
-def audit(context: Context, limit: Limit = 100, before: FromQuery[int | None] = None) -> views.AuditPage:
+def audit(context: Context, limit: Limit = 100, before: Cursor = None) -> views.AuditPage:
     """Every change that was made, by whom, newest first."""
     changes = context.store.audit(limit, before)
     return views.AuditPage(changes, changes[-1].id if len(changes) == limit else None)

@@ -19,14 +19,18 @@ Context = NamedDependency[SkipValidation[AdminContext]]
 Caller = NamedDependency[SkipValidation[Operator]]
 Moment = Annotated[str | None, QueryParameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at the most.")]
+Cursor = Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1, description="A place in the list, as an answer gave it.")]
+Status = Annotated[int | None, QueryParameter(ge=0, le=999, description="An HTTP status.")]
 
 NAMES: dict[str, Any] = {
     "Caller": Caller,
     "Context": Context,
+    "Cursor": Cursor,
     "FromPath": FromPath,
     "FromQuery": FromQuery,
     "JSONBody": JSONBody,
     "Limit": Limit,
     "Moment": Moment,
     "Response": Response,
+    "Status": Status,
 }
