@@ -46,16 +46,15 @@ class Engine:
             command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
         )
         try:
-            eventually(
-                lambda: self.process.poll() is not None or get(self.port, "/health") == 200,
-                60,
-                "llama.cpp answers on its port",
-                0.1,
-            )
+            eventually(self._settled, 60, "llama.cpp answers on its port", 0.1)
             assert self.process.poll() is None, "llama.cpp did not start: run `python -m tests.tools.engine 9000` to see why"
         except BaseException:
             self.close()
             raise
+
+    def _settled(self) -> bool:
+        """It answers, or it has given up."""
+        return self.process.poll() is not None or get(self.port, "/health") == 200
 
     @property
     def url(self) -> str:
