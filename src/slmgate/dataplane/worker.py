@@ -36,7 +36,7 @@ from slmgate.link.orders import WorkerOrders
 from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 from slmgate.terms import Receipt
 
-TICK = 0.1
+TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
