@@ -48,7 +48,7 @@ class Engine:
         try:
             eventually(self._settled, 60, "llama.cpp answers on its port", 0.1)
             assert self.process.poll() is None, "llama.cpp did not start: run `python -m tests.tools.engine 9000` to see why"
-        except BaseException:
+        except BaseException:  # an interrupt, too, must leave no engine behind
             self.close()
             raise
 
