@@ -248,6 +248,7 @@ class Supervisor:
         return True
 
     def _stop_asked(self) -> bool:
+        """Asked anew each time: a signal may have come while another call waited."""
         return self._stopping
 
     def _step(self) -> None:
