@@ -24,13 +24,14 @@ import uvicorn
 
 from slmgate.control.access_log import AccessLog
 from slmgate.control.admin import create_app
-from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
+from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.keyring import Keyring
 from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
+from slmgate.control.picture import picture
 from slmgate.control.reload import Publisher
 from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
@@ -74,29 +75,12 @@ class Control:
 
     def status(self) -> GateStatus:
         """A picture of the gate as it is now, put together from the workers' tallies of the last second."""
-        config = self.publisher.config
-        instances: dict[tuple[str, str], InstanceStatus] = {}
-        for tally in self._tallies.values():
-            for row in tally.instances:
-                known = instances.get((row.model, row.id))
-                instances[row.model, row.id] = InstanceStatus(
-                    id=row.id,
-                    model=row.model,
-                    in_flight=row.in_flight + (known.in_flight if known else 0),
-                    waiting=row.waiting + (known.waiting if known else 0),
-                    healthy=row.healthy and (known is None or known.healthy),
-                )
-        models = [
-            # until the workers have told of its instances, nothing is known against it
-            ModelStatus(name=name, ready=any(row.healthy for row in rows) or not rows)
-            for name in config.models
-            for rows in ([row for (model, _), row in instances.items() if model == name],)
-        ]
+        models, instances = picture(self.publisher.config, self._tallies.values())
         return GateStatus(
             generation=self.publisher.generation,
             draining=self._board.read(beats.DRAINING_ROW)[1] == beats.READY,
             models=models,
-            instances=sorted(instances.values(), key=lambda row: row.id),
+            instances=instances,
             workers=[
                 WorkerStatus(
                     slot=slot,

@@ -5,9 +5,11 @@ Which faults there are is told by the golden files.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import pytest
 
-from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded, anchor, printable, quote
+from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded, anchor, printable, quote, quote_path
 
 
 def fault(line: int = 3, hint: str = "") -> ConfigFault:
@@ -35,3 +37,10 @@ def test_harmless_text() -> None:
     assert quote("x" * 61) == "'" + "x" * 60 + "…'"
     assert quote("x" * 60) == "'" + "x" * 60 + "'"
     assert quote("") == "''"
+
+
+def test_paths_are_whole() -> None:
+    """The last part of a path says which file it is, wherever the configuration lies."""
+    deep = PurePosixPath("/", *["a-long-directory"] * 20, "of\x1bthe.key")
+    assert quote_path(deep) == f"'{str(deep).replace(chr(27), '·')}'"
+    assert len(quote_path(PurePosixPath("x" * 5000))) == 4096 + len("'…'")

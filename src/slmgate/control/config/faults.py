@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,6 +94,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\u00b7" for char in text)
 
 
-def quote(text: str) -> str:
-    """A value from a file, bounded and harmless, in quotes."""
-    return f"'{printable(text[:SHOWN])}{'…' if len(text) > SHOWN else ''}'"
+def quote(text: str, shown: int = SHOWN) -> str:
+    """A value from a file in quotes, harmless and at most `shown` characters of it."""
+    return f"'{printable(text[:shown])}{'…' if len(text) > shown else ''}'"
+
+
+def quote_path(path: PurePath) -> str:
+    """A path in quotes, harmless and whole, as far as a path can be long (Linux: `PATH_MAX`, 4,096 bytes)."""
+    return quote(str(path), 4096)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from slmgate.control.config.faults import BadValueError, quote
+from slmgate.control.config.faults import BadValueError, quote_path
 
 MAX_FILE = 64 * 1024
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\})?")
@@ -75,19 +75,19 @@ def _content(name: str, path: Path) -> str:
         raise BadValueError("names no file", "write ${file:PATH}; the path is relative to the configuration file")
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise BadValueError(f"needs the file {quote(str(path))}, which is not a regular file")
+            raise BadValueError(f"needs the file {quote_path(path)}, which is not a regular file")
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", None) or "not a path"
         hint = "the path is relative to the configuration file"
-        raise BadValueError(f"needs the file {quote(str(path))}, which cannot be read: {reason}", hint) from None
+        raise BadValueError(f"needs the file {quote_path(path)}, which cannot be read: {reason}", hint) from None
     if len(data) > MAX_FILE:
         raise BadValueError(
-            f"needs the file {quote(str(path))}, which is larger than {MAX_FILE // 1024} KiB", "is it the right file?"
+            f"needs the file {quote_path(path)}, which is larger than {MAX_FILE // 1024} KiB", "is it the right file?"
         )
     try:
         content = data.decode()
     except UnicodeDecodeError:
-        raise BadValueError(f"needs the file {quote(str(path))}, which is not UTF-8 text", "is it the right file?") from None
+        raise BadValueError(f"needs the file {quote_path(path)}, which is not UTF-8 text", "is it the right file?") from None
     return content[:-2] if content.endswith("\r\n") else content.removesuffix("\n")

@@ -1,0 +1,48 @@
+"""What the admin API tells of models and instances: the configuration's, with what the workers told."""
+
+from __future__ import annotations
+
+from slmgate.control.admin.context import InstanceStatus, ModelStatus
+from slmgate.control.config import load_text
+from slmgate.control.picture import picture
+from slmgate.link.messages import InstanceTally, Tally
+
+CONFIG = load_text('models: {m: {instances: [{url: "http://a:1"}, {url: "http://b:2"}]}, n: {instances: [{url: "http://c:3"}]}}')
+
+
+def tally(slot: int, *instances: InstanceTally) -> Tally:
+    return Tally(slot=slot, connections=0, in_flight=0, requests=0, refused=0, unjournaled=0, instances=instances)
+
+
+def test_before_any_worker_told() -> None:
+    models, instances = picture(CONFIG.unwrap(), ())
+    assert models == [ModelStatus(name="m", ready=True), ModelStatus(name="n", ready=True)]
+    assert instances == [
+        InstanceStatus(id="m/a:1", model="m"),
+        InstanceStatus(id="m/b:2", model="m"),
+        InstanceStatus(id="n/c:3", model="n"),
+    ]
+
+
+def test_workers_are_added_up() -> None:
+    told = [
+        tally(0, InstanceTally(model="m", id="m/a:1", in_flight=2, waiting=1, healthy=True)),
+        tally(1, InstanceTally(model="m", id="m/a:1", in_flight=3, waiting=0, healthy=False)),
+    ]
+    models, instances = picture(CONFIG.unwrap(), told)
+    assert instances[0] == InstanceStatus(id="m/a:1", model="m", in_flight=5, waiting=1, healthy=False)
+    assert models[0].ready, "b:2 still takes requests"
+
+
+def test_a_model_is_not_ready_when_a_worker_passes_over_all_its_instances() -> None:
+    down = tally(0, InstanceTally(model="n", id="n/c:3", in_flight=0, waiting=0, healthy=False))
+    assert [model.ready for model in picture(CONFIG.unwrap(), [down])[0]] == [True, False]
+
+
+def test_instances_that_left_the_configuration() -> None:
+    gone = tally(0, InstanceTally(model="m", id="m/old:9", in_flight=1, waiting=0, healthy=True))
+    _, instances = picture(CONFIG.unwrap(), [gone])
+    assert instances[2] == InstanceStatus(id="m/old:9", model="m", in_flight=1)
+    down = [InstanceTally(model="m", id=name, in_flight=0, waiting=0, healthy=False) for name in ("m/a:1", "m/b:2")]
+    models, _ = picture(CONFIG.unwrap(), [gone, tally(1, *down)])
+    assert not models[0].ready, "what is left of an instance that was removed takes no new requests"
