@@ -24,6 +24,8 @@ from slmgate.control.ledger import Ingest
 from slmgate.dataplane.journal import Journal
 from slmgate.dialects import TABLE
 from slmgate.http1 import answers, heads
+from slmgate.http1.repeats import seen_head
+from slmgate.link.journal import INTENT, RECEIPT
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
@@ -32,6 +34,7 @@ from slmgate.terms import Ask, Intent, Key, Receipt, Refuse
 
 RECEIPTS = 5000
 """How many the ingest takes in one go."""
+encode = msgspec.json.Encoder().encode
 _NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 Step = Callable[[], object]
 
@@ -137,13 +140,16 @@ def steps(directory: Path) -> dict[str, Step]:
     assert not isinstance(read, Refuse)
     framing, date = b"content-length: 321\r\n", b"date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
     journal = Journal(directory / "journal", "a" * 12, 64 * 1024 * 1024)
-    intent, receipt = an_intent(1), a_receipt(1)
+    intent, receipt = INTENT + encode(an_intent(1)), RECEIPT + encode(a_receipt(1))
+    start = heads.upstream_head(line, prefix, read, answers.JSON)
     request = wire.request(9000, body)
-    encode = msgspec.json.Encoder().encode
 
     def write_both() -> None:
         journal.intent(intent)
         journal.receipt(receipt, True)
+
+    seen = seen_head(request[: -len(body)])
+    assert seen is not None
 
     def parse() -> None:
         httptools.HttpRequestParser(_Parsed()).feed_data(request)
@@ -156,12 +162,12 @@ def steps(directory: Path) -> dict[str, Step]:
         "policy.decide": lambda: decide(snapshot, key, ask),
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
-        "http1.upstream_request": lambda: heads.upstream_request(line, prefix, read, answers.JSON, "req-1", body),
-        "http1.answer_head": lambda: heads.answer_head(200, passed, date, "req-1", (0, 900), framing),
+        "http1.SeenHead.body": lambda: seen.body(request),
+        "http1.upstream_request": lambda: heads.upstream_request(start, b"req-1", body),
+        "http1.answer_head": lambda: heads.answer_head(200, passed, date, b"req-1", (0, 900), framing),
         "dialect.usage": lambda: dialect.usage("chat", answer),
         "dialect.scanner (made)": lambda: dialect.scanner("chat", stream_ask),
         "scanner.feed (one event)": lambda: scanner.feed(event),
-        "receipt encoded": lambda: encode(receipt),
         "journal: intent and receipt": write_both,
     }
 
@@ -177,8 +183,8 @@ def ingest(directory: Path) -> float:
     where = directory / "segments"
     journal = Journal(where, "c" * 12, 16 * 1024 * 1024)
     for number in range(RECEIPTS):
-        journal.intent(an_intent(number))
-        journal.receipt(a_receipt(number), True)
+        journal.intent(INTENT + encode(an_intent(number)))
+        journal.receipt(RECEIPT + encode(a_receipt(number)), True)
     journal.close()
     store = open_store(directory / "ledger.sqlite")
     lines: list[Any] = []

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from slmgate.dataplane.account import SHOWN_PATH, usage_of
+from slmgate.dataplane.account import SHOWN_PATH, plain_receipt, receipt_of, usage_of
 from slmgate.dataplane.exchange import NO_HEAD, Exchange
 from slmgate.dialects.openai import ChunkScanner
-from slmgate.terms import Ask, Usage
-from tests.tools.road import Road
+from slmgate.terms import Ask, Ended, Intent, Receipt, Usage
+from tests.dataplane.conftest import OpenRoad
+from tests.tools.road import TEXTS, Road
+from tests.tools.stage import model, request
 
 ASK = Ask("m", prompt_estimate=9)
 SAID = Usage(5, 7)
@@ -21,7 +24,7 @@ SAID = Usage(5, 7)
 
 def exchange(**facts: Any) -> Exchange:
     nobody: Any = None
-    made = Exchange(nobody, nobody, NO_HEAD, True, "id", "rid", 0.0)
+    made = Exchange(nobody, nobody, NO_HEAD, b"id", b"rid", 0.0)
     for name, value in {"attempts": 1, "asked_at": 1.0, "ask": ASK, "upstream_status": 200, "status": 200, **facts}.items():
         setattr(made, name, value)
     return made
@@ -54,6 +57,52 @@ def scanner(said: Usage | None) -> ChunkScanner:
 )
 def test_tokens(facts: dict[str, Any], usage: Usage) -> None:
     assert usage_of(exchange(**facts)) == usage
+
+
+@pytest.mark.parametrize(
+    ("answer", "ended"),
+    [
+        (">> a 200 <used>", "complete"),
+        (">> a leaves", "upstream_error"),
+        (">> client leaves", "client_left"),
+        (">> clock 200", "upstream_timeout"),
+        (">> a 503 {}", "refused"),
+        (">> gate drains\n>> clock 40", "gate_stopped"),
+    ],
+)
+def test_both_ways_to_write_a_receipt_say_the_same(
+    open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch, answer: str, ended: str
+) -> None:
+    """The texts put together beforehand, and the record built field by field."""
+    road = open_road(model("a", retry_on=()))
+    both: list[tuple[Any, Any]] = []
+
+    def written(exchange: Exchange, ended: Ended, reason: str) -> bytes:
+        line = receipt_of(exchange, ended, reason)
+        assert exchange.what is not None
+        plain = msgspec.json.encode(plain_receipt(exchange, ended, reason))
+        both.append((msgspec.json.decode(line[1:]), msgspec.json.decode(plain)))
+        assert list(both[-1][0]) == list(both[-1][1]), "in the same order"
+        assert msgspec.json.decode(line[1:], type=Receipt) == msgspec.json.decode(plain, type=Receipt)
+        return line
+
+    monkeypatch.setattr("slmgate.dataplane.exchange.receipt_of", written)
+    for line in (">> client chat", *answer.splitlines()):
+        who, what = line[3:].split(" ", 1)
+        road._do(who, what, TEXTS)
+        road.stage.loop.settle()
+    assert [one["ended"] for one, _ in both] == [ended]
+
+
+def test_an_intent_is_one(road: Road) -> None:
+    road.end_of("client").feed(request({"model": "m", "stream": True}))
+    road.stage.loop.settle()
+    kind, fields = road.stage.records[-1]
+    intent = msgspec.convert(fields, Intent)
+    assert (kind, intent.principal, intent.key, intent.team) == (b"I", "acme-bot", "k1", "acme")
+    assert (intent.model, intent.instance, intent.dialect, intent.endpoint, intent.stream) == ("m", "a", "openai", "chat", True)
+    assert (intent.address, intent.worker, intent.prompt_tokens) == ("192.0.2.7", 0, 8)
+    assert intent.time.timestamp() == pytest.approx(road.stage.clock.time())
 
 
 def test_a_request_that_could_not_be_read(road: Road) -> None:

@@ -703,7 +703,7 @@ def test_a_stuck_reader_is_not_asked_what_else_it_wants(road: Road) -> None:
         write(data)
         client.protocol.pause_writing()
 
-    client.write = fills  # type: ignore[assignment, method-assign]  # the kernel's buffer is full with the first answer
+    client.protocol.write = fills  # type: ignore[attr-defined]  # the kernel's buffer is full with the first answer
     first.feed(reply(b"{}"))
     stage.loop.settle()
     assert stage.worker.journal.open_intents == 0, "the second request waits until the client takes the first answer"

@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,21 @@ from slmgate.dataplane import journal as module
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.link import journal as form
 from slmgate.link.journal import HEADER_SIZE, MAX_RECORD
-from slmgate.terms import Intent, Receipt
 
 NAME = "0123456789ab"
 SIZE = 8 * MAX_RECORD
-NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def intent(id: str = "1", size: int = 0) -> Intent:
-    return Intent(id, "r", NOON, "k", "bot", None, "m" * size, "m/a", "openai", "chat")
+def intent(id: str = "1", size: int = 0) -> bytes:
+    return form.INTENT + msgspec.json.encode({"id": id, "model": "m" * size})
 
 
-def receipt(id: str = "1", size: int = 0) -> Receipt:
-    return Receipt(
-        id=id, request_id="r", time=NOON, method="POST", path="p" * size, status=200, verdict="admit", reason="",
-        ended="complete", principal="bot",
-    )  # fmt: skip
+def receipt(id: str = "1", size: int = 0) -> bytes:
+    return form.RECEIPT + msgspec.json.encode({"id": id, "path": "p" * size})
 
 
-BARE = len(msgspec.json.encode(receipt("00000000")))
-LONGEST = MAX_RECORD - 9 - BARE  # with 8 bytes of frame and the kind
+BARE = len(receipt("00000000"))
+LONGEST = MAX_RECORD - 8 - BARE  # with 8 bytes of frame
 
 
 def segments(directory: Path) -> list[Path]:
@@ -169,14 +163,11 @@ def test_killed_between_payload_and_frame(directory: Path, monkeypatch: pytest.M
     journal = Journal(directory, NAME, SIZE)
     journal.intent(intent())
 
-    class DyingFrame:
-        size = form.FRAME.size
-
-        def pack_into(self, *_: object) -> None:
-            raise Died
+    def die(*_: object) -> None:
+        raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "FRAME", DyingFrame())
+        patch.setattr(module, "_pack_frame", die)
         with pytest.raises(Died):
             journal.receipt(receipt(), closes_intent=True)
     assert read(directory) == [("I", "1")]

@@ -25,7 +25,7 @@ def test_dates(now: float, text: bytes) -> None:
 
 
 def test_a_whole_answer() -> None:
-    whole = answer(429, b'{"a":1}', DATE, fields=b"retry-after: 1\r\n" + CLOSE, request_id="r-1")
+    whole = answer(429, b'{"a":1}', DATE, fields=b"retry-after: 1\r\n" + CLOSE, request_id=b"r-1")
     assert whole == (
         b"HTTP/1.1 429 Too Many Requests\r\n" + DATE + b"content-type: application/json\r\ncontent-length: 7\r\n"
         b"x-request-id: r-1\r\nretry-after: 1\r\nconnection: close\r\n\r\n"

@@ -285,3 +285,58 @@ def test_tiny_chunks_have_an_end() -> None:
     for _ in range(FREE_OVERHEAD):
         fair.feed(b"4\r\nabcd\r\n")
     assert fair.fault is None
+
+
+ONE = b"5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 255, 256, 4095])
+def test_the_one_chunk_that_a_piece_is(size: int) -> None:
+    reader = ChunkedReader()
+    assert reader.only_chunk(b"%x\r\n%b\r\n" % (size, b"x" * size)) == b"x" * size
+    assert reader.feed(b"0\r\n\r\n") == ([], b""), "the reader is where it was"
+    assert reader.done
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"5",
+        b"\r\n",
+        ONE[:-1],
+        ONE + b"0",
+        ONE + ONE,
+        b"4\r\nhello\r\n",
+        b"6\r\nhello\r\n",
+        b"05\r\nhello\r\n",
+        b"+5\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b"5;a\r\nhello\r\n",
+        b"5 \r\nhello\r\n",
+        b" 5\r\nhello\r\n",
+        b"5\nhello\r\n",
+        b"5\r\nhello\n\n",
+        b"5\r\nhello\r\r",
+        b"A\r\n0123456789\r\n",
+        b"0\r\n\r\n",
+        b"1000\r\n" + b"x" * 4096 + b"\r\n",
+    ],
+)
+def test_what_is_not_one_chunk(data: bytes) -> None:
+    """Or is one that is seldom seen: all that is `feed`'s to read."""
+    assert ChunkedReader().only_chunk(data) is None
+
+
+@pytest.mark.parametrize("before", [b"3", b"3\r\n", b"3\r\nab", b"3\r\nabc", b"3\r\nabc\r", b"0\r\n", b"0\r\n\r\n"])
+def test_not_in_the_middle_of_another(before: bytes) -> None:
+    reader = ChunkedReader()
+    reader.feed(before)
+    assert reader.only_chunk(ONE) is None
+
+
+@given(st.binary(max_size=30))
+def test_one_chunk_is_read_as_feed_reads_it(data: bytes) -> None:
+    chunk = ChunkedReader().only_chunk(data)
+    if chunk is not None:
+        assert ChunkedReader().feed(data) == ([chunk], b"")

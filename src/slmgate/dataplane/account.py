@@ -1,22 +1,85 @@
 """An exchange's records: the intent before its work begins, the receipt when it is over, and the tokens it came to.
 
-Pure reading of an exchange's fields; where the records go is the journal's affair. It changes nothing.
+Pure reading of an exchange's fields; where the records go is the journal's affair. Records are JSON of `terms.Intent` and
+`terms.Receipt`. Those of admitted work are put together from texts that were encoded before, since all but a few figures
+is the same from one request of a client to the next; `tests/dataplane/test_account.py` holds both ways against each other.
 """
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from slmgate.dialects import error_dialect
-from slmgate.terms import Ended, Intent, Receipt, Usage
+from slmgate.link.journal import INTENT, RECEIPT
+from slmgate.terms import Ended, Receipt, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
+    from slmgate.dataplane.pool import Instance
 
-_NOTHING = Usage()
 SHOWN_PATH = 200
+_NOTHING = Usage()
+_encode = msgspec.json.Encoder().encode
+# `id` comes first: control pairs the two records of a request by it (`control/ledger.py`). Ids and times need no escapes.
+_INTENT = INTENT + b'{"id":"%b","request_id":"%b","time":"%b",%b,"prompt_tokens":%d,%b}'
+_RECEIPT = RECEIPT + (
+    b'{"id":"%b","request_id":"%b","time":"%b",%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,'
+    b'"prompt_tokens":%d,"completion_tokens":%d,"estimated":%b,"bytes_in":%d,"bytes_out":%d,'
+    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b}'
+)
+
+
+class What(msgspec.Struct, frozen=True):
+    """What the records of one client's requests for one instance have in common, as members of a JSON object."""
+
+    instance: Instance
+    stream: bool
+    line: bytes
+    """Method and path."""
+    work: bytes
+    """Whose, of which model, where: `principal` to `stream`."""
+    place: bytes
+    """Address and worker."""
+
+
+def _members(fields: dict[str, Any]) -> bytes:
+    return _encode(fields)[1:-1]
+
+
+def what_of(exchange: Exchange) -> What:
+    """What an exchange that is about to ask its instance has in common with others."""
+    repeat, instance, ask = exchange.repeat, exchange.instance, exchange.ask
+    assert instance is not None and ask is not None
+    known = repeat.what if repeat is not None and repeat.snapshot is exchange.snapshot else None
+    if known is not None and known.instance is instance and known.stream is ask.stream:
+        return known
+    key, route, model = exchange.key, exchange.route, exchange.model
+    assert key is not None and route is not None and model is not None
+    what = What(
+        instance,
+        ask.stream,
+        _members({"method": exchange.head.method, "path": route.path}),
+        _members(
+            {
+                "principal": key.name,
+                "key": key.id,
+                "team": key.team,
+                "dialect": route.dialect.name,
+                "endpoint": route.endpoint,
+                "model": model.name,
+                "instance": instance.spec.id,
+                "stream": ask.stream,
+            }
+        ),
+        _members({"address": exchange.client.address, "worker": exchange.worker.slot}),
+    )
+    if repeat is not None and repeat.snapshot is exchange.snapshot:
+        repeat.what = what
+    return what
 
 
 def usage_of(exchange: Exchange) -> Usage:
@@ -39,38 +102,51 @@ def usage_of(exchange: Exchange) -> Usage:
     return Usage(exchange.ask.prompt_estimate, completion, True)
 
 
-def intent_of(exchange: Exchange) -> Intent:
-    """The record that work is about to begin at the exchange's instance."""
-    key, ask, route, model, instance = exchange.key, exchange.ask, exchange.route, exchange.model, exchange.instance
-    assert key is not None and ask is not None and route is not None and model is not None and instance is not None
-    assert exchange.began is not None
-    return Intent(
+def intent_of(exchange: Exchange) -> bytes:
+    """The record (a kind and a `terms.Intent`, see `link/journal.py`) that work is about to begin at the exchange's instance."""
+    what, ask = exchange.what, exchange.ask
+    assert what is not None and ask is not None
+    return _INTENT % (exchange.id, exchange.request_id, exchange.began, what.work, ask.prompt_estimate, what.place)
+
+
+def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
+    """The record (a kind and a `terms.Receipt`) of a finished exchange."""
+    what, tried = exchange.what, exchange.tried
+    if what is None or what.instance is not tried[-1]:
+        return RECEIPT + _encode(plain_receipt(exchange, ended, reason))
+    usage, started = exchange.usage or usage_of(exchange), exchange.started
+    return _RECEIPT % (
         exchange.id,
         exchange.request_id,
         exchange.began,
-        key.id,
-        key.name,
-        key.team,
-        model.name,
-        instance.spec.id,
-        route.dialect.name,
-        route.endpoint,
-        ask.stream,
-        ask.prompt_estimate,
-        exchange.client.address,
-        exchange.worker.slot,
+        what.line,
+        exchange.status,
+        b"refuse" if ended == "refused" else b"admit",
+        reason.encode(),
+        ended.encode(),
+        what.work,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        b"true" if usage.estimated else b"false",
+        len(exchange.body),
+        exchange.bytes_out,
+        int((exchange.handed_at - started) * 1e6),
+        b"%d" % int((exchange.first_byte_at - started) * 1e6) if exchange.first_byte_at else b"null",
+        int((time.monotonic() - started) * 1e6),
+        exchange.attempts,
+        what.place,
     )
 
 
-def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
-    """The record of a finished exchange."""
+def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
+    """The receipt of any exchange, also of one that ended before it asked an instance."""
     usage = usage_of(exchange)
     key, ask, route, model = exchange.key, exchange.ask, exchange.route, exchange.model
-    started, tried, head = exchange.started, exchange.tried, exchange.head
+    started, tried, head, began = exchange.started, exchange.tried, exchange.head, exchange.began
     return Receipt(
-        exchange.id,
-        exchange.request_id,
-        exchange.began or datetime.fromtimestamp(exchange.worker.wall(started), UTC),
+        exchange.id.decode(),
+        exchange.request_id.decode(),
+        datetime.fromisoformat(began.decode()) if began else datetime.fromtimestamp(started + exchange.worker.wall_offset, UTC),
         head.method,
         # a path in no row is the client's own text: bounded
         route.path if route is not None else head.path[:SHOWN_PATH],

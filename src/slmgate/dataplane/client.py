@@ -2,7 +2,8 @@
 
 Heads are checked by llhttp and `http1/heads.py`, bodies are framed here by `http1/framing.py`: the next request is not even
 looked at before the last one is answered, so that garbage behind a good request cannot spoil the good one's answer. This
-module knows no policy, dialect or instance.
+module knows no policy, dialect or instance. A head that came before on its connection is not read again: `repeat.py`.
+Length: one connection, one state machine; each of its states is a method of a few lines.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin
+from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin, begin_again
+from slmgate.dataplane.repeat import Repeat
 from slmgate.http1.answers import CONTINUE
-from slmgate.http1.framing import CHUNKED, ChunkedReader, request_framing
+from slmgate.http1.framing import CHUNKED, MAX_DIGITS, ChunkedReader, request_framing
 from slmgate.http1.heads import RequestHead
-from slmgate.policy.snapshot import Snapshot
-from slmgate.terms import Key, Refuse
+from slmgate.http1.repeats import seen_head
+from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
     from slmgate.dataplane.worker import Worker
@@ -38,6 +40,8 @@ HEADS_A_TURN = 16
 SKIPPED = 64 * 1024
 """A refused body up to this size is read past, and the connection kept; a larger one costs the connection."""
 LINGER_SECONDS = 2.0
+MAX_UNLIKE = 4
+"""How often a connection's head may be kept in vain, before its client is taken for one whose heads all differ."""
 NEVER = float("inf")
 
 
@@ -50,18 +54,18 @@ class ClientConnection(asyncio.Protocol):
         "_fields",
         "_left",
         "_parser",
-        "_paused_at",
         "_reading",
+        "_repeat",
         "_running",
         "_scanned",
         "_transport",
+        "_unlike",
         "_worker",
         "address",
-        "credential",
         "deadline",
         "exchange",
         "on_header",
-        "opened",
+        "paused_at",
         "state",
         "write",
     )
@@ -78,12 +82,11 @@ class ClientConnection(asyncio.Protocol):
         # and `HeadReader` notices by the count of lines that there was a second)
         self.on_header = self._fields.setdefault
         self._parser = httptools.HttpRequestParser(self)
-        self._paused_at = 0.0  # when the client stopped taking bytes; 0: it takes them
+        self.paused_at = 0.0  # when the client stopped taking bytes; 0: it takes them
         self._reading = True  # the transport may hand over bytes
         self._running = False  # `_run` is on the stack
-        # the last credential that was shown here, and what it opened under which snapshot: clients repeat theirs
-        self.credential = b""
-        self.opened: tuple[Snapshot, Key, float] | None = None
+        self._repeat: Repeat | None = None  # the last head that may come again, and what follows from it
+        self._unlike = 0  # heads that were kept for that in vain
         # between requests
         self.state = HEAD
         self.deadline = NEVER
@@ -115,13 +118,20 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self.state
+        if state is HEAD and not self._backlog and not self.paused_at:
+            repeat = self._repeat
+            if repeat is not None and repeat.snapshot is self._worker.snapshot:
+                body = repeat.seen.body(data)
+                if body is not None:
+                    self._begin_again(repeat, body)
+                    return
         if state is BUSY:
             self._backlog += data
             if len(self._backlog) > MAX_BACKLOG:
                 self._set_reading(False)
         elif state is HEAD:
             self._backlog = self._backlog + data if self._backlog else data
-            if self._paused_at and len(self._backlog) > MAX_BACKLOG:
+            if self.paused_at and len(self._backlog) > MAX_BACKLOG:
                 self._set_reading(False)  # until it takes its answers
             self._run()
         elif state is BODY or state is SKIP:
@@ -148,12 +158,12 @@ class ClientConnection(asyncio.Protocol):
         self._worker.left(self)
 
     def pause_writing(self) -> None:
-        self._paused_at = time.monotonic()
+        self.paused_at = time.monotonic()
         if self.exchange is not None:
             self.exchange.pause()
 
     def resume_writing(self) -> None:
-        self._paused_at = 0.0
+        self.paused_at = 0.0
         if self.exchange is not None:
             self.exchange.resume()
         elif self._backlog and self.state is HEAD and not self._running:
@@ -162,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
     # -- called by the worker
 
     def sweep(self, now: float) -> None:
-        """Called every tick: the time limits of this connection and of its exchange."""
+        """Called when a time limit of this connection or of its exchange may be over; `now` is monotonic."""
         try:
             self._sweep(now)
         except Exception:  # noqa: BLE001  # a fault of our own costs this connection; the worker's tick must go on
@@ -170,10 +180,10 @@ class ClientConnection(asyncio.Protocol):
             self._abort()
 
     def _sweep(self, now: float) -> None:
-        if self._paused_at and now - self._paused_at > self._worker.snapshot.gate.send_timeout:
+        if self.paused_at and now - self.paused_at > self._worker.snapshot.gate.send_timeout:
             self._abort()
         elif self.state is BUSY:
-            if self.exchange is not None:
+            if self.exchange is not None and now >= self.exchange.deadline:
                 self.exchange.sweep(now)
         elif now >= self.deadline:
             self._time_out()
@@ -189,9 +199,6 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.gate_stops()
         self._close()
 
-    def writing_paused(self) -> bool:
-        return self._paused_at > 0
-
     # -- called by the exchange
 
     def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
@@ -200,18 +207,15 @@ class ClientConnection(asyncio.Protocol):
         if self.state is CLOSED or self._transport is None:
             return
         if last:
-            self._transport.write(last)
-        if cut:
+            self.write(last)
+        if self.state is BUSY and keep_alive and not cut:
+            self._next()
+            if not self._reading:
+                self._set_reading(True)
+            if self._backlog and not self._running:
+                self._run()
+        elif cut or self.state is BUSY:
             self._close()
-        elif self.state is BUSY:
-            if not keep_alive:
-                self._close()
-            else:
-                self._next()
-                if not self._reading:
-                    self._set_reading(True)
-                if self._backlog and not self._running:
-                    self._run()
         elif not keep_alive:
             self._linger()
         else:
@@ -229,7 +233,7 @@ class ClientConnection(asyncio.Protocol):
             while goes_on:
                 state = self.state
                 if state is HEAD:
-                    if not self._backlog or self._paused_at:
+                    if not self._backlog or self.paused_at:
                         break  # a client that takes no answers is not asked what else it wants: see `resume_writing`
                     if heads == HEADS_A_TURN:
                         self._go_on_later()
@@ -241,14 +245,18 @@ class ClientConnection(asyncio.Protocol):
                 else:
                     goes_on = self._skip_body() if state is SKIP else False
         except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a 500 and a receipt, and no other
-            self._worker.report_fault()
-            if self.exchange is None:
-                self._abort()
-            else:
-                self.exchange.keep_alive = False  # nor is what was read of the connection to be relied on
-                self.exchange.gate_failed()
+            self._failed()
         finally:
             self._running = False
+
+    def _failed(self) -> None:
+        """A fault of our own, which is being handled: end the request that it hit."""
+        self._worker.report_fault()
+        if self.exchange is None:
+            self._abort()
+        else:
+            self.exchange.keep_alive = False  # nor is what was read of the connection to be relied on
+            self.exchange.gate_failed()
 
     def _go_on_later(self) -> None:
         """Let the others have their turn before more of what one client sent at once is looked at."""
@@ -289,7 +297,7 @@ class ClientConnection(asyncio.Protocol):
         framing = request_framing(head.fields, head.minor)
         if isinstance(framing, Refuse):
             return self._refuse_bytes(framing)
-        return self._begin(head, framing)
+        return self._begin(head, framing, data[: end + 4])
 
     def _unfinished_head(self, data: bytes, bound: int) -> bool:
         """A head that is not whole: wait for the rest, unless what is here can never become a good one."""
@@ -306,8 +314,35 @@ class ClientConnection(asyncio.Protocol):
             return self._refuse_bytes(Refuse("invalid_request", "The request line is malformed."))
         return False
 
-    def _begin(self, head: RequestHead, framing: int) -> bool:
-        """A request begins: make its exchange and, if it may go on, its body. True: the next request may be looked at."""
+    def _begin_again(self, repeat: Repeat, body: bytes) -> None:
+        """A request begins whose head came before, and its body is here: the common request on a kept connection."""
+        worker = self._worker
+        exchange = self.exchange = begin_again(self, worker, repeat)
+        self._enter(BUSY, NEVER)
+        try:
+            if len(body) > worker.snapshot.gate.max_body:
+                self._too_large(exchange)
+            elif exchange.until > exchange.started + worker.wall_offset or exchange.still_known():
+                exchange.body_complete(body)
+        except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a 500 and a receipt, and no other
+            self._failed()
+
+    def _remember(self, raw: bytes, exchange: Exchange) -> None:
+        """Keep a head (with its empty line) that question 1 let pass: clients repeat theirs. Who does not is soon left alone."""
+        route, key, snapshot = exchange.route, exchange.key, exchange.snapshot
+        if self._repeat is not None and self._repeat.snapshot is snapshot:
+            self._unlike += 1
+        if self._unlike > MAX_UNLIKE or not exchange.keep_alive or len(raw) + MAX_DIGITS > self._worker.snapshot.gate.max_header:
+            return
+        seen = seen_head(raw)
+        if seen is not None and route is not None and key is not None and snapshot is not None:
+            exchange.repeat = self._repeat = Repeat(seen, exchange.head, route, key, exchange.until, snapshot)
+
+    def _begin(self, head: RequestHead, framing: int, raw: bytes) -> bool:
+        """A request begins: make its exchange and, if it may go on, its body. True: the next request may be looked at.
+
+        `raw` is the head as it came, with its empty line.
+        """
         exchange = self.exchange = begin(self, self._worker, head)
         expect = head.fields.get(b"expect")
         backlog = self._backlog
@@ -323,6 +358,8 @@ class ClientConnection(asyncio.Protocol):
             else:
                 exchange.open()
                 if not exchange.done:
+                    if framing:
+                        self._remember(raw, exchange)
                     exchange.body_complete(body)
             return self.state is HEAD
         return self._begin_partial(exchange, framing, expect)

@@ -9,10 +9,9 @@ Length: one life in one place; what needs none of its state stands in `account.p
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from slmgate.dataplane.account import intent_of, receipt_of
+from slmgate.dataplane.account import intent_of, receipt_of, what_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dialects import TABLE, error_dialect
@@ -20,15 +19,25 @@ from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
 from slmgate.http1.framing import CHUNKED
-from slmgate.http1.heads import RequestHead, answer_head, request_line, sane_request_id, upstream_request
+from slmgate.http1.heads import (
+    AnswerHead,
+    RequestHead,
+    answer_head,
+    request_line,
+    sane_request_id,
+    upstream_head,
+    upstream_request,
+)
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
 from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Ended, Key, Refuse, Usage
 
 if TYPE_CHECKING:
+    from slmgate.dataplane.account import What
     from slmgate.dataplane.client import ClientConnection
     from slmgate.dataplane.pool import Instance, ModelPool
+    from slmgate.dataplane.repeat import Repeat
     from slmgate.dataplane.upstream import UpstreamConnection
     from slmgate.dataplane.worker import Worker
 
@@ -50,14 +59,27 @@ def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchan
     id = worker.next_id()
     wished = head.fields.get(b"x-request-id")
     request_id = id if wished is None else sane_request_id(wished) or id
-    return Exchange(client, worker, head, head.keep_alive, id, request_id, time.monotonic())
+    return Exchange(client, worker, head, id, request_id, time.monotonic())
+
+
+def begin_again(client: ClientConnection, worker: Worker, repeat: Repeat) -> Exchange:
+    """The exchange of a request whose head came before: what question 1 said then holds as long as the key does."""
+    id = worker.next_id()
+    wished = repeat.head.fields.get(b"x-request-id")
+    request_id = id if wished is None else sane_request_id(wished) or id
+    exchange = Exchange(client, worker, repeat.head, id, request_id, time.monotonic())
+    exchange.repeat = repeat
+    exchange.route = repeat.route
+    exchange.key = repeat.key
+    exchange.until = repeat.until
+    exchange.snapshot = repeat.snapshot
+    return exchange
 
 
 class Exchange:
     """States, told by fields: reading (`ask` None), waiting (`instance` None), asked, answering (`upstream_status`), `done`."""
 
     __slots__ = (
-        "active",
         "admitted",
         "ask",
         "asked_at",
@@ -75,6 +97,7 @@ class Exchange:
         "framing",
         "handed_at",
         "head",
+        "heard",
         "held",
         "id",
         "instance",
@@ -85,6 +108,7 @@ class Exchange:
         "pending_head",
         "pool",
         "recorded",
+        "repeat",
         "request_id",
         "route",
         "scanner",
@@ -92,9 +116,11 @@ class Exchange:
         "started",
         "status",
         "tried",
+        "until",
         "unwanted",
         "upstream_status",
         "usage",
+        "what",
         "worker",
     )
 
@@ -103,23 +129,25 @@ class Exchange:
         client: ClientConnection,
         worker: Worker,
         head: RequestHead,
-        keep_alive: bool,
-        id: str,
-        request_id: str,
+        id: bytes,
+        request_id: bytes,
         started: float,
     ) -> None:
         # who and when; `started` is monotonic
         self.client = client
         self.worker = worker
         self.head = head
-        self.keep_alive = keep_alive
+        self.keep_alive = head.keep_alive
         self.id = id
         self.request_id = request_id
         self.started = started
-        self.began: datetime | None = None  # the wall clock's time of `started`, for the records
+        self.repeat: Repeat | None = None  # what was worked out for this head before, where it came before
+        self.what: What | None = None  # what its records have in common with others, once an intent is journaled
+        self.began = b""  # the wall clock's time of `started`, for the records
         # question 1 and 2
         self.route: Route | None = None
         self.key: Key | None = None
+        self.until = 0.0  # the second at which the key ends
         self.snapshot: Snapshot | None = None  # what the key was last known by
         self.ask: Ask | None = None
         self.model: ModelSpec | None = None
@@ -150,7 +178,7 @@ class Exchange:
         self.bytes_out = 0
         # watched by the sweep
         self.deadline = NEVER
-        self.active = False  # bytes came since the last sweep
+        self.heard = 0.0  # when the instance's last bytes came, to a tick; 0: none that moves the deadline
         self.done = False
 
     def __repr__(self) -> str:
@@ -164,7 +192,7 @@ class Exchange:
             state = "waiting"
         else:
             state = "reading"
-        return f"<Exchange {self.id} {self.head.method} {self.head.path} {state}>"
+        return f"<Exchange {self.id.decode()} {self.head.method} {self.head.path} {state}>"
 
     # -- from the client's side
 
@@ -178,48 +206,28 @@ class Exchange:
             if route is None:
                 answer_elsewhere(self, method)
                 return
-        key = self._identify(self.started)
-        if isinstance(key, Refuse):
-            self.refuse(key)
-            return
-        self.key = key
-        self.snapshot = self.worker.snapshot
-        if b"content-encoding" in head.fields:
+        refused = self._identify(self.started)
+        if refused is not None:
+            self.refuse(refused)
+        elif b"content-encoding" in head.fields:
             self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
 
-    def _identify(self, now: float) -> Key | Refuse:
-        """Question 1; a client that repeats the credential of its last request is known by that."""
-        client, worker, fields = self.client, self.worker, self.head.fields
-        snapshot = worker.snapshot
-        shown = fields.get(b"authorization")
-        wall = worker.wall(now)
-        opened = client.opened
-        if (
-            opened is not None
-            and opened[0] is snapshot
-            and shown == client.credential
-            and b"x-api-key" not in fields
-            and b"api-key" not in fields
-            and wall < opened[2]
-        ):
-            return opened[1]
-        row = identify(snapshot, fields, wall)
+    def _identify(self, now: float) -> Refuse | None:
+        """Question 1; `now` is monotonic. None: the key is known, by the snapshot in force."""
+        worker = self.worker
+        row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset)
         if isinstance(row, Refuse):
-            client.opened = None
             return row
-        if shown is not None:
-            client.credential = shown
-            client.opened = (snapshot, *row)
-        return row[0]
+        self.key, self.until = row
+        self.snapshot = worker.snapshot
+        return None
 
     def still_known(self) -> bool:
         """Ask question 1 again, when time has passed since: a key that was revoked meanwhile opens nothing any more."""
-        key = self._identify(time.monotonic())
-        if isinstance(key, Refuse):
-            self.refuse(key)
-            return False
-        self.snapshot = self.worker.snapshot
-        return True
+        refused = self._identify(time.monotonic())
+        if refused is not None:
+            self.refuse(refused)
+        return refused is None
 
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
@@ -230,8 +238,11 @@ class Exchange:
         if route.kind == "list":
             self.answer_self(200, route.dialect.list_models(route.endpoint, snapshot.model_names))
             return
-        content_type = self.head.fields.get(b"content-type")
-        ask = route.dialect.read(route.endpoint, body, "" if content_type is None else content_type.decode("latin-1"))
+        if self.repeat is not None:
+            content_type = self.repeat.content_type
+        else:
+            content_type = self.head.fields.get(b"content-type", b"").decode("latin-1")
+        ask = route.dialect.read(route.endpoint, body, content_type)
         if isinstance(ask, Refuse):
             self.refuse(ask)
             return
@@ -276,12 +287,14 @@ class Exchange:
             self.connection.resume()
 
     def sweep(self, now: float) -> None:
-        """Called every tick of the worker: time limits of the way to an instance and of its answer."""
-        if self.active:
-            self.active = False
-            assert self.model is not None
-            self.deadline = now + self.model.idle_timeout
-        elif now >= self.deadline and not self.client.writing_paused():
+        """Called when `deadline` is past: the time limits of the way to an instance and of its answer.
+
+        Pieces of an answer only leave their time behind: what that means for the deadline is worked out here, seldom.
+        """
+        heard, self.heard = self.heard, 0.0
+        if heard and self.model is not None and heard + self.model.idle_timeout > now:
+            self.deadline = heard + self.model.idle_timeout
+        elif not self.client.paused_at:
             if self.ending:
                 self._complete(self.held)
             elif self.upstream_status or self.connection is not None or self.instance is not None:
@@ -301,42 +314,45 @@ class Exchange:
         Whoever frees a connection calls this: a fault in here is this exchange's own, and must not become theirs.
         """
         try:
-            self._send(connection)
+            worker, instance, ask, route = self.worker, self.instance, self.ask, self.route
+            assert instance is not None and ask is not None and route is not None and self.model is not None
+            if worker.snapshot is not self.snapshot:
+                refused = self._identify(time.monotonic())
+                if refused is not None:  # it stood in line, and its key was revoked meanwhile
+                    self._give_back(connection)
+                    self.refuse(refused)
+                    return
+            self.connection = connection
+            self.asked_at = now = time.monotonic()
+            if not self.admitted:
+                self.handed_at = now
+                journal = worker.journal
+                if journal.room >= NEEDED:  # else the operator wants it served all the same
+                    self.began = worker.stamp(self.started)
+                    self.what = what_of(self)
+                    self.admitted = True
+                    journal.intent(intent_of(self))
+            self.deadline = now + self.model.first_byte_timeout
+            body = route.dialect.patch(route.endpoint, ask, self.body, instance.spec.upstream_model)
+            repeat = self.repeat
+            if repeat is not None and repeat.instance_fields is instance.fields:
+                head = repeat.upstream_head
+            else:
+                content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
+                head = upstream_head(_LINES[route.path], instance.fields, self.head, content_type)
+                if repeat is not None:
+                    repeat.upstream_head, repeat.instance_fields = head, instance.fields
+            connection.ask(self, upstream_request(head, self.request_id, body))
+            if self.client.paused_at:  # it has yet to take the answer before
+                connection.pause()
         except Exception:  # noqa: BLE001  # whatever it was, it costs this request, with a 500 and a receipt, and no other
             self.worker.report_fault()
             self.gate_failed()
 
-    def _send(self, connection: UpstreamConnection) -> None:
-        instance, ask, route, model, worker = self.instance, self.ask, self.route, self.model, self.worker
-        assert instance is not None and ask is not None and route is not None and model is not None
-        if worker.snapshot is not self.snapshot:
-            key = self._identify(time.monotonic())
-            if isinstance(key, Refuse):  # it stood in line, and its key was revoked meanwhile
-                self._give_back(connection)
-                self.refuse(key)
-                return
-        self.connection = connection
-        now = time.monotonic()
-        self.asked_at = now
-        if not self.admitted:
-            self.handed_at = now
-            self.began = datetime.fromtimestamp(worker.wall(self.started), UTC)
-            if worker.journal.room >= NEEDED:  # else the operator wants it served all the same
-                intent = intent_of(self)
-                self.admitted = True
-                worker.journal.intent(intent)
-        self.deadline = now + model.first_byte_timeout
-        body = route.dialect.patch(route.endpoint, ask, self.body, instance.spec.upstream_model)
-        content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
-        line = _LINES[route.path]
-        connection.ask(self, upstream_request(line, instance.fields, self.head, content_type, self.request_id, body))
-        if self.client.writing_paused():  # it has yet to take the answer before
-            connection.pause()
-
     def connect_failed(self, instance: Instance, why: str) -> None:
         if self.wants(instance):
             self.instance = None
-            self.worker.complain(f"{instance.spec.id}: cannot connect: {why}", self.request_id)
+            self.worker.complain(f"{instance.spec.id}: cannot connect: {why}", self.request_id.decode())
             if not self._again("connect"):
                 self._fail_upstream("upstream_error", "The model cannot be reached.")
 
@@ -347,15 +363,40 @@ class Exchange:
 
     # -- from the instance's side
 
-    def answer_began(self, status: int, content_type: bytes, passed: bytes, framing: int) -> None:
-        """The answer's head; `passed` are its header lines that the client sees.
+    def answered(self, head: AnswerHead, body: bytes, connection: UpstreamConnection) -> None:
+        """A whole answer in one piece, whose head came before with another length; `connection` may serve again.
+
+        The short way of the most common answer: JSON that is forwarded as it is. It ends as every other does, in `_finish`.
+        """
+        worker, route = self.worker, self.route
+        if not self.keep_alive or worker.draining or self.head.minor == 0 or not head.content_type.startswith(JSON):
+            self.answer_began(head, len(body))
+            self.answer_ended(body, connection)
+            return
+        assert route is not None
+        self.first_byte_at = now = time.monotonic()
+        self.upstream_status = 200
+        self.usage = route.dialect.usage(route.endpoint, body)
+        self._give_back(connection)
+        self.bytes_out = size = len(body)
+        handed = self.handed_at
+        waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
+        framing_line = b"content-length: %d\r\n" % size
+        whole = answer_head(200, head.passed, worker.date, self.request_id, waited, framing_line) + body
+        self._finish("complete", 200, whole)
+
+    def answer_began(self, head: AnswerHead, length: int | None = None) -> None:
+        """The answer's head; `length` is its body's, where it is not what the head says.
 
         Nothing is written yet: it goes with the first bytes of the body, in one call.
         """
+        status, content_type = head.status, head.content_type
+        framing = head.framing if length is None else length
         self.first_byte_at = now = time.monotonic()
         self.upstream_status = status
         self.framing = framing
-        self.active = True
+        assert self.model is not None
+        self.deadline = now + self.model.idle_timeout
         route, ask, worker = self.route, self.ask, self.worker
         assert route is not None and ask is not None
         if (status != 200 and self._is_unwanted(status)) or content_type.startswith(b"text/html"):
@@ -382,25 +423,48 @@ class Exchange:
             framing_line += KEEP_ALIVE
         handed = self.handed_at
         waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
-        self.pending_head = answer_head(status, passed, worker.date, self.request_id, waited, framing_line)
+        self.pending_head = answer_head(status, head.passed, worker.date, self.request_id, waited, framing_line)
+
+    def answer_chunk(self, data: bytes, raw: bytes) -> None:
+        """More of a chunked body, not its end. `raw` is the same as it came, as one chunk: it goes on so if nothing changes."""
+        scanner = self.scanner
+        if scanner is None or self.pending_head or not self.chunked:
+            self.answer_data(data)
+            return
+        out = scanner.feed(data)
+        if scanner.finished:
+            self._hold(out)
+            return
+        self.heard = self.worker.now
+        self.bytes_out += len(out)
+        if out is data:
+            self.client.write(raw)
+        elif out:
+            self.client.write(b"%x\r\n%b\r\n" % (len(out), out))
+
+    def _hold(self, data: bytes) -> None:
+        """The dialect's own end of a stream has passed.
+
+        The client's last bytes wait for the answer's formal end, a moment, so that the receipt comes first. What an instance
+        says after its own end is nobody's.
+        """
+        self.heard = 0.0
+        if not self.ending:
+            self.ending = True
+            self.held = data
+            self.deadline = time.monotonic() + END_SECONDS
 
     def answer_data(self, data: bytes) -> None:
         """More of the body, not its end."""
         if self.unwanted:
             self._fail_status()
             return
-        self.active = True
+        self.heard = self.worker.now
         scanner = self.scanner
         if scanner is not None:
             data = scanner.feed(data)
             if scanner.finished:
-                self.active = False
-                if not self.ending:
-                    # The client's last bytes: they wait for the answer's formal end, a moment, so that the receipt comes first.
-                    # What an instance says after its own end is nobody's.
-                    self.ending = True
-                    self.held = data
-                    self.deadline = time.monotonic() + END_SECONDS
+                self._hold(data)
                 return
         elif self.kept is not None:
             self._keep(data)
@@ -463,7 +527,7 @@ class Exchange:
         self.connection = None
         instance = self.instance
         if instance is not None:
-            self.worker.complain(f"{instance.spec.id}: {why}", self.request_id)
+            self.worker.complain(f"{instance.spec.id}: {why}", self.request_id.decode())
         self._give_back(None)
         if self.ending:
             self._complete(self.held)  # the dialect's own end had passed: the answer is whole
@@ -509,7 +573,7 @@ class Exchange:
         self.instance = None
         self.upstream_status = 0
         self.unwanted = False
-        self.active = False
+        self.heard = 0.0
         self.deadline = max(self.deadline, time.monotonic() + model.connect_timeout)
         return pool.begin(self)
 
@@ -534,7 +598,7 @@ class Exchange:
         if self.connection is not None and connection is None:
             self.connection.retire()  # the rest of what it says is of no use
         if self.instance is not None:
-            self.worker.complain(f"{self.instance.spec.id}: answered {status}", self.request_id)
+            self.worker.complain(f"{self.instance.spec.id}: answered {status}", self.request_id.decode())
         self._give_back(connection)
         if self._again(str(status)):
             return
@@ -566,7 +630,7 @@ class Exchange:
     def refuse(self, refuse: Refuse, fields: bytes = b"", ended: Ended | None = None) -> None:
         """Answer with a fault in the client's own dialect. Ends the exchange."""
         fault = FAULTS[refuse.code]
-        body = self._dialect().error(fault, refuse, self.request_id)
+        body = self._dialect().error(fault, refuse, self.request_id.decode())
         if refuse.retry_after is not None:
             fields += b"retry-after: %d\r\n" % refuse.retry_after
         if fault.status == 401:
@@ -614,5 +678,5 @@ class Exchange:
         elif self.pool is not None and self.pool.waiting:
             self.pool.leave(self)
         if self.recorded:
-            self.worker.finished(receipt_of(self, ended, reason), self.admitted)
+            self.worker.finished(receipt_of(self, ended, reason), self.admitted, ended == "refused")
         self.client.exchange_over(last, self.keep_alive, cut)

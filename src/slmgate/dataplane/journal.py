@@ -1,8 +1,8 @@
 """Receipts on disk before the client's last byte: a copy into a memory-mapped segment, no system call per record.
 
 The writing side of `link/journal.py`'s format. A record survives the death of every process from the moment `receipt()`
-returns; it does not know who reads it. Space is taken from the disk ahead (`posix_fallocate`), so that a full disk shows
-here as a refusal before the work, never as a fault in the middle of it.
+returns; this module does not know who reads it, nor what it says. Space is taken from the disk ahead (`posix_fallocate`),
+so that a full disk shows here as a refusal before the work, never as a fault in the middle of it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
-import msgspec
-
 from slmgate.link.journal import (
     FRAME,
     HEADER_SIZE,
-    INTENT,
     MAX_RECORD,
-    RECEIPT,
     SEALED_OFFSET,
     WORD,
     new_header,
     segment_name,
 )
-from slmgate.terms import Intent, Receipt
 
 NEEDED = 2 * MAX_RECORD
 """Bytes of `Journal.room` that one more request takes at the most: its intent and its receipt."""
 
 _FRAME_SIZE = FRAME.size
-_encode: Callable[[Intent | Receipt], bytes] = msgspec.json.Encoder().encode
+_pack_frame = FRAME.pack_into
 
 
 class _Segment:
@@ -116,20 +111,26 @@ class Journal:
                 room += segment.size - segment.at - MAX_RECORD  # the last record may not fit behind the others
         self.room = room - self.open_intents * MAX_RECORD
 
-    def intent(self, intent: Intent) -> None:
-        """Record that work is about to begin. Only with `room` for `NEEDED` bytes; its receipt must follow."""
+    def intent(self, intent: bytes) -> None:
+        """Record that work is about to begin (`link.journal.INTENT` and its JSON); its receipt must follow.
+
+        Only with `room` for `NEEDED` bytes.
+        """
         self.open_intents += 1
         self.room -= MAX_RECORD
-        self._write(INTENT + _encode(intent))
+        self._write(intent)
 
-    def receipt(self, receipt: Receipt, closes_intent: bool) -> bool:
-        """Record a finished request. False, nothing written: no room, which only a request without an intent can meet."""
+    def receipt(self, receipt: bytes, closes_intent: bool) -> bool:
+        """Record a finished request (`link.journal.RECEIPT` and its JSON).
+
+        False, nothing written: no room, which only a request without an intent can meet.
+        """
         if closes_intent:
             self.open_intents -= 1
             self.room += MAX_RECORD
         elif self.room < MAX_RECORD:
             return False
-        self._write(RECEIPT + _encode(receipt))
+        self._write(receipt)
         return True
 
     def _write(self, payload: bytes) -> None:
@@ -142,7 +143,7 @@ class Journal:
         start = at + _FRAME_SIZE
         # Payload first, then length and checksum: a record cut short is no record.
         mapped[start : start + size] = payload
-        FRAME.pack_into(mapped, at, size, crc32(payload))
+        _pack_frame(mapped, at, size, crc32(payload))
         segment.at = at + whole
         self.room -= whole
 

@@ -165,13 +165,14 @@ class Instance:
 class ModelPool:
     """The instances of one model, and the exchanges that wait for one of them, first come first served."""
 
-    __slots__ = ("_loop", "instances", "spec", "waiting")
+    __slots__ = ("_loop", "_only", "instances", "spec", "waiting")
 
     def __init__(self, spec: ModelSpec, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.spec = spec
         self.instances: list[Instance] = []
         self.waiting: deque[Exchange] = deque()
+        self._only: Instance | None = None  # the one instance of a model that has but one
         self.update(spec)
 
     def __repr__(self) -> str:
@@ -191,6 +192,7 @@ class ModelPool:
             self.instances.append(instance)
         for instance in known.values():
             instance.remove()
+        self._only = self.instances[0] if len(self.instances) == 1 else None
         self.serve_next()
 
     def least_served(self, besides: Instance) -> float:
@@ -200,8 +202,8 @@ class ModelPool:
     def begin(self, exchange: Exchange) -> bool:
         """Give the exchange an instance it has not tried, or a place in line. False: there is neither."""
         if not self.waiting:
-            only = self.instances[0] if len(self.instances) == 1 and not exchange.tried else None
-            if only is not None and (only.max_in_flight is None or only.busy < only.max_in_flight):
+            only = self._only
+            if only is not None and not exchange.tried and (only.max_in_flight is None or only.busy < only.max_in_flight):
                 only.begin(exchange)  # there is nothing to choose
                 return True
             instance = self._choose(exchange)

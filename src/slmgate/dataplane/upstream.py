@@ -1,19 +1,22 @@
 """One connection to an instance: a request written, the answer's pieces handed to its exchange as they come.
 
-llhttp reads the answer; what it leaves open (bounds, 1xx, bytes that nobody asked for) is refused here. A connection serves
-one exchange at a time and goes back to the pool only after an answer that ended cleanly. It knows no dialect and no client.
+llhttp reads the answer's head, `http1/framing.py` its body; what both leave open (bounds, 1xx, bytes that nobody asked for)
+is refused here. A connection serves one exchange at a time and goes back to the pool only after an answer that ended
+cleanly. It knows no dialect and no client.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from slmgate.http1.framing import CHUNKED
-from slmgate.http1.heads import ANSWER_FIELDS_PASSED, FieldNames, answer_fields
+from slmgate.http1.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader
+from slmgate.http1.heads import ANSWER_FIELDS_PASSED, AnswerHead, FieldNames, answer_fields
+from slmgate.http1.repeats import SeenHead, seen_head
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
@@ -23,8 +26,7 @@ MAX_HEAD = 32 * 1024
 """Bytes of an answer's heads, interim ones (1xx) included, before its body begins."""
 MAX_INTERIMS = 16
 _NAMES = FieldNames(ANSWER_FIELDS_PASSED)
-UNTIL_CLOSE = -2
-"""Framing of an answer that ends with its connection (RFC 9112 section 6.3, last rule)."""
+_VERSION = b"HTTP/1."
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -32,25 +34,22 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
-        "_body",
-        "_fault",
+        "_backlog",
+        "_chunks",
         "_fields",
-        "_framing",
+        "_head",
         "_head_bytes",
-        "_head_done",
         "_interims",
+        "_keep_alive",
+        "_left",
         "_parser",
-        "_pending",
-        "_reusable",
-        "_stray",
-        "_whole",
+        "_seen",
+        "_seen_as",
         "closing",
         "exchange",
         "idle_since",
         "instance",
-        "on_body",
         "on_header",
-        "on_message_complete",
         "transport",
     )
 
@@ -61,25 +60,23 @@ class UpstreamConnection(asyncio.Protocol):
         self.closing: Callable[[], bool] = bool  # the transport's own `is_closing`, once there is one
         self.idle_since = 0.0
         self._asked = 0  # requests sent over this connection
-        # llhttp calls these for each field, each piece of body and the end: methods of C containers, which spares a Python
-        # call each. `_fields` keeps the first of its name; `_pending` holds one thing for as long as an answer is awaited.
+        # llhttp calls this for each field; the dict's own method spares a Python call. It keeps the first of its name:
+        # fields of framing that come twice are llhttp's to refuse.
         self._fields: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._pending: list[bool] = []
         self.on_header = self._fields.setdefault
-        self.on_body = self._body.append
-        self.on_message_complete = self._pending.clear
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
+        self._keep_alive = False  # what the head under the parser's eyes says of the connection
+        # the last head that may come again, and what it says
+        self._seen: SeenHead | None = None
+        self._seen_as: AnswerHead | None = None
         # exchange
         self.exchange: Exchange | None = None
-        self._head_done = False
+        self._head: AnswerHead | None = None  # of the answer under way, once it was read
+        self._backlog = b""  # of a head that is not whole
         self._head_bytes = 0
-        self._framing = 0
-        self._reusable = False
         self._interims = 0  # interim answers (1xx) before this one
-        self._fault = ""  # what was found wrong with the head
-        self._stray = False
-        self._whole = 0  # with `_stray`: how many pieces of body are the answer's
+        self._left = 0  # bytes of a sized body still to come
+        self._chunks: ChunkedReader | None = None
 
     def __repr__(self) -> str:
         if self.transport is None or self.transport.is_closing():
@@ -87,7 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self.exchange is None:
             state = "idle"
         else:
-            state = "answering" if self._head_done else "asked"
+            state = "answering" if self._head is not None else "asked"
         return f"<UpstreamConnection {self.instance.spec.id} {state}>"
 
     # -- called by the pool and the exchange
@@ -97,12 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self.transport is not None
         self.exchange = exchange
         self._asked += 1
-        self._head_done = False
         self._head_bytes = 0
-        self._interims = 0
-        self._stray = False
-        self._pending.append(True)
-        self._fields.clear()
         self.transport.write(request)
 
     def retire(self) -> None:
@@ -132,54 +124,25 @@ class UpstreamConnection(asyncio.Protocol):
             self.retire()
             return
         try:
-            self._answer(exchange, data)
+            if self._chunks is not None:
+                chunk = self._chunks.only_chunk(data)  # the common piece of a stream
+                if chunk is not None:
+                    exchange.answer_chunk(chunk, data)
+                else:
+                    self._read_chunks(exchange, data)
+            elif self._head is not None:
+                self._read_body(exchange, data)
+            else:
+                body = self._seen.body(data) if self._seen is not None and not self._head_bytes else None
+                if body is not None and self._seen_as is not None:  # the common answer: a head as before, and its whole body
+                    self.exchange = None
+                    exchange.answered(self._seen_as, body, self)
+                else:
+                    self._read_heads(exchange, data)
         except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a receipt, and no other
             self.retire()
             exchange.worker.report_fault()
             exchange.gate_failed()
-
-    def _answer(self, exchange: Exchange, data: bytes) -> None:
-        if not self._head_done:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                end = data.find(b"\r\n\r\n")
-                if end < 0 or self._head_bytes - len(data) + end > MAX_HEAD:
-                    self._fail("the answer's head is too large")
-                    return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
-            raise  # not the instance's fault: `answer_began` failed
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if self._pending or not self._head_done:
-                if self._body:
-                    exchange.answer_data(b"".join(self._body))  # what came before the garbage is good
-                    self._body.clear()
-                self._fail("the answer is not valid HTTP")
-                return
-            self._reusable = False  # the answer is whole; what is behind it costs the connection
-        if self._fault:
-            self._fail(self._fault)
-            return
-        if not self._head_done:
-            return
-        body = self._body
-        if not self._pending:
-            if self._stray:
-                self._reusable = False
-                del body[self._whole :]
-            out = body[0] if len(body) == 1 else b"".join(body)
-            body.clear()
-            self.exchange = None
-            if self._reusable:
-                exchange.answer_ended(out, self)
-            else:
-                self.retire()
-                exchange.answer_ended(out, None)
-        elif body:
-            out = body[0] if len(body) == 1 else b"".join(body)
-            body.clear()
-            exchange.answer_data(out)
 
     def eof_received(self) -> bool:
         return False
@@ -190,10 +153,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.instance.lost(self)
         elif self._asked > 1 and self._head_bytes == 0:
             exchange.connection_was_stale()
-        elif self._head_done and self._framing == UNTIL_CLOSE and exc is None:
+        elif self._head is not None and self._head.framing == UNTIL_CLOSE and exc is None:
             exchange.answer_ended(b"", None)
         else:
-            exchange.upstream_failed("the connection was closed before the answer's end", began=self._head_done)
+            exchange.upstream_failed("the connection was closed before the answer's end", began=self._head is not None)
 
     def pause_writing(self) -> None:
         """Nothing to hold: a request is written whole, and bounded."""
@@ -202,36 +165,59 @@ class UpstreamConnection(asyncio.Protocol):
         """See `pause_writing`."""
 
     def _fail(self, why: str) -> None:
-        exchange, began = self.exchange, self._head_done
+        exchange, began = self.exchange, self._head is not None
         self.retire()
         if exchange is not None:
             exchange.upstream_failed(why, began=began)
 
-    # -- called by llhttp
+    # -- reading an answer
 
-    def on_message_begin(self) -> None:
-        if self._head_done and not self._pending and not self._stray:
-            # bytes behind the answer's end: they are nobody's
-            self._stray = True
-            self._whole = len(self._body)
+    def _read_heads(self, exchange: Exchange, data: bytes) -> None:
+        """Read the answer's head, and the interim ones before it; the rest of `data` is its body's."""
+        self._head_bytes += len(data)
+        self._backlog += data
+        while self._head is None:
+            data = self._backlog
+            end = data.find(b"\r\n\r\n")
+            rest = len(data) - end - 4 if end >= 0 else 0
+            if self._head_bytes - rest > MAX_HEAD:
+                self._fail("the answer's head is too large")
+                return
+            if end < 0:
+                if not data.startswith(_VERSION[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+                    self._fail("the answer is not valid HTTP")
+                return
+            self._backlog = data[end + 4 :]
+            read = self._read_head(data[: end + 4])
+            if isinstance(read, str):
+                self._fail(read)
+                return
+            self._head = read
+        head = self._head
+        data, self._backlog = self._backlog, b""
+        exchange.answer_began(head)
+        if head.framing == CHUNKED:
+            self._chunks = ChunkedReader(free=inf)
+            self._read_chunks(exchange, data)
+        else:
+            self._left = head.framing
+            self._read_body(exchange, data)
 
-    def on_headers_complete(self) -> None:
-        if self._head_done:
-            return  # a second answer, in the same bytes as the first
-        parser, raw = self._parser, self._fields
+    def _read_head(self, data: bytes) -> AnswerHead | str | None:
+        """What one head says, None for an interim one, or what is wrong with it."""
+        raw = self._fields
+        raw.clear()
+        parser = self._parser = httptools.HttpResponseParser(self)
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # an upgrade that nobody asked for
+            return "the answer is not valid HTTP"
         status = parser.get_status_code()
         if parser.get_http_version() not in ("1.1", "1.0") or status < 100:
-            self._fault = "the answer is not HTTP/1.1"
-            return
+            return "the answer is not HTTP/1.1"
         if status < 200:
-            # an interim answer, after which the real one is still awaited (101 ends in HttpParserUpgrade: a fault)
-            raw.clear()
             self._interims += 1
-            if self._interims > MAX_INTERIMS:
-                self._fault = "the instance sends interim answers without end"
-            return
-        if not self._pending:
-            self._pending.append(True)  # the interim answer's end has cleared it
+            return None if self._interims <= MAX_INTERIMS else "the instance sends interim answers without end"
         lowered, names = _NAMES.look(tuple(raw))
         fields = dict(zip(lowered, raw.values(), strict=True))
         if status == 204 or status == 304:
@@ -239,14 +225,55 @@ class UpstreamConnection(asyncio.Protocol):
         elif b"transfer-encoding" in fields:
             framing = CHUNKED
             if fields[b"transfer-encoding"].lower() != b"chunked":
-                self._fault = "the answer has a transfer coding that is not understood"
-                return
+                return "the answer has a transfer coding that is not understood"
         elif b"content-length" in fields:
             framing = int(fields[b"content-length"])  # llhttp has seen that it is a number
         else:
             framing = UNTIL_CLOSE
-        self._framing = framing
-        self._reusable = framing != UNTIL_CLOSE and parser.should_keep_alive()
-        self._head_done = True
-        assert self.exchange is not None
-        self.exchange.answer_began(status, fields.get(b"content-type", b""), answer_fields(fields, names), framing)
+        reusable = framing != UNTIL_CLOSE and self._keep_alive
+        head = AnswerHead(status, fields.get(b"content-type", b""), answer_fields(fields, names), framing, reusable)
+        if reusable and status == 200 and framing >= 0:
+            self._seen, self._seen_as = seen_head(data), head
+        return head
+
+    def on_headers_complete(self) -> None:
+        """Called by llhttp, which forgets the answer at the end of a message: here, with an empty body, that is the next step."""
+        assert self._parser is not None
+        self._keep_alive = self._parser.should_keep_alive()
+
+    def _read_body(self, exchange: Exchange, data: bytes) -> None:
+        """More of a body that is sized, or ends with the connection."""
+        left = self._left
+        if left == UNTIL_CLOSE:
+            if data:
+                exchange.answer_data(data)
+        elif len(data) < left:
+            self._left -= len(data)
+            if data:
+                exchange.answer_data(data)
+        else:
+            self._end(exchange, data[:left], data[left:])
+
+    def _read_chunks(self, exchange: Exchange, data: bytes) -> None:
+        chunks = self._chunks
+        assert chunks is not None
+        pieces, rest = chunks.feed(data)
+        out = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if chunks.done:
+            self._end(exchange, out, rest)
+            return
+        if out:
+            exchange.answer_data(out)  # what comes before a fault is good
+        if chunks.fault is not None:
+            self._fail("the answer is not valid HTTP")
+
+    def _end(self, exchange: Exchange, out: bytes, stray: bytes) -> None:
+        """The answer's end. Bytes behind it are nobody's: they cost the connection."""
+        reusable = self._head is not None and self._head.reusable and not stray
+        self.exchange = self._head = self._chunks = None
+        self._interims = 0
+        if reusable:
+            exchange.answer_ended(out, self)
+        else:
+            self.retire()
+            exchange.answer_ended(out, None)

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,6 @@ from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publis
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.snapshot import Snapshot, SnapshotSpec
-from slmgate.terms import Receipt
 
 TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
@@ -48,12 +48,15 @@ class Worker:
     def __init__(self, orders: WorkerOrders, loop: asyncio.AbstractEventLoop) -> None:
         self.slot = orders.slot
         self.incarnation = secrets.token_hex(6)
+        self._name = self.incarnation.encode()
         self._orders = orders
         self._loop = loop
         self._counter = 0
         self.serves_unaccounted = orders.serve_unaccounted
         self.now = time.monotonic()  # as of the last tick: good enough for time limits
-        self._wall_offset = time.time() - self.now
+        self.wall_offset = time.time() - self.now  # what is to be added to the monotonic clock; follows steps within a tick
+        self._stamped = -1  # the second of `_stamp`
+        self._stamp = b""
         # by the snapshot in force
         self.snapshot = Snapshot(SnapshotSpec(generation=0))
         # for the life of the process
@@ -77,20 +80,25 @@ class Worker:
 
     # -- what exchanges and connections ask of it
 
-    def next_id(self) -> str:
+    def next_id(self) -> bytes:
         """An id that is unique for ever: this process's random name and a count."""
         self._counter += 1
-        return f"{self.incarnation}{self._counter:08x}"
+        return b"%b%08x" % (self._name, self._counter)
 
-    def wall(self, monotonic: float) -> float:
-        """The wall clock's time at a moment of the monotonic clock, in seconds since the epoch; follows steps within a tick."""
-        return monotonic + self._wall_offset
+    def stamp(self, monotonic: float) -> bytes:
+        """The wall clock's time at a moment of the monotonic clock, as RFC 3339 says it, in UTC with microseconds."""
+        wall = monotonic + self.wall_offset
+        second = int(wall)
+        if second != self._stamped:
+            self._stamped = second
+            self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+        return b"%b.%06dZ" % (self._stamp, (wall - second) * 1e6)
 
-    def finished(self, receipt: Receipt, closes_intent: bool) -> None:
+    def finished(self, receipt: bytes, closes_intent: bool, refused: bool) -> None:
         """An exchange's receipt, before its client's last byte."""
         tally = self.tally
         tally.requests += 1
-        if receipt.verdict == "refuse":
+        if refused:
             tally.refused += 1
         if not self.journal.receipt(receipt, closes_intent):
             tally.unjournaled += 1
@@ -173,10 +181,13 @@ class Worker:
             await asyncio.sleep(TICK)
             self.now = now = time.monotonic()
             wall = time.time()
-            self._wall_offset = wall - now
+            self.wall_offset = wall - now
             self._beats.beat(self.slot)
             for connection in list(self._connections):
-                connection.sweep(now)
+                exchange = connection.exchange
+                # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
+                if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
+                    connection.sweep(now)
             if int(wall) != self._second:
                 self._second = int(wall)
                 self._each_second(now, wall)

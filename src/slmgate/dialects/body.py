@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -136,7 +137,8 @@ def media_refusal(content_type: str, form_label: bool = False) -> Refuse | None:
 
 def read_object(body: bytes) -> Fields | Refuse:
     """The JSON object (RFC 8259) that is the whole of `body`, or a `Refuse` where it has not exactly one meaning."""
-    if len(body) > LARGE and body.count(b'":') + body.count(b'" :') > MAX_MEMBERS:
+    size = len(body)
+    if size > LARGE and body.count(b'":') + body.count(b'" :') > MAX_MEMBERS:
         return unreadable(f"The body has more than {MAX_MEMBERS} fields: send a plainer JSON object.")
     try:
         brackets = body.count(b"[") + body.count(b"{")
@@ -150,8 +152,8 @@ def read_object(body: bytes) -> Fields | Refuse:
         return _malformed(body, fault)
     # A dropped duplicate takes at least its own colon with it. Colons inside strings come out as they went in, except
     # those written as an escape: so equal counts prove that no key came twice, at a fraction of a second parse's cost.
-    suspect = again != body and (b"\\u003" in body or again.count(b":") != body.count(b":"))
-    if len(body) > MAX_DIGITS and not suspect:
+    suspect = again != body and ((b"\\" in body and b"\\u003" in body) or again.count(b":") != body.count(b":"))
+    if size > MAX_DIGITS and not suspect:
         suspect = _SIGN in body[::_STEP].translate(_ZEROS)
     if suspect and (refused := _read_again(body)) is not None:
         return refused
@@ -210,9 +212,15 @@ def _read_again(body: bytes) -> Refuse | None:
     return None
 
 
+@lru_cache(maxsize=256)
+def _is_name(model: str) -> bool:
+    """Whether a text of at most `MAX_MODEL` characters (longer ones are not to be kept) can be a model's name."""
+    return len(model) > 0 and model.isprintable() and model.strip() == model
+
+
 def model_refusal(model: object) -> Refuse | None:
     """None if `model` can be a model's name: 1 to 256 printable characters, no white space at either end."""
-    if isinstance(model, str) and 0 < len(model) <= MAX_MODEL and model.isprintable() and model.strip() == model:
+    if isinstance(model, str) and len(model) <= MAX_MODEL and _is_name(model):
         return None
     if model is None:
         return unreadable("Name the model in the field model.", "model")
@@ -231,6 +239,8 @@ def read_request(body: bytes, content_type: str, form_label: bool = False, named
     if isinstance(fields, Refuse):
         return fields
     model = fields.get("model")
+    if type(model) is str and len(model) <= MAX_MODEL and _is_name(model):
+        return fields
     if (named or model is not None) and (refused := model_refusal(model)) is not None:
         return refused
     return fields

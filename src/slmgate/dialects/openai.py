@@ -24,7 +24,7 @@ from slmgate.dialects.body import (
     splice,
     unreadable,
 )
-from slmgate.dialects.figures import decoded, openai_answer_usage, openai_usage
+from slmgate.dialects.figures import MAX_COUNT, decoded, openai_answer_usage, openai_usage
 from slmgate.dialects.sse import SseScanner, event_data
 from slmgate.errors import Fault
 from slmgate.terms import Ask, Refuse, Usage
@@ -35,6 +35,7 @@ FORMS = frozenset(("transcriptions", "translations"))
 BOUNDS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"))
 """The names of the completion bound: chat's old and new one, responses', and the one that llama.cpp takes as well."""
 
+_OTHER_BOUNDS = BOUNDS - {"max_tokens"}
 _UNBOUNDED = frozenset(("max_tokens", "max_completion_tokens", "n_predict"))  # where llama.cpp takes -1
 _ASKING = b'"stream_options":{"include_usage":true}'
 # The endpoints whose streams carry usage only if asked; the others always do, or have none.
@@ -175,12 +176,17 @@ class OpenAI:
         fields = read_request(body, content_type)
         if isinstance(fields, Refuse):
             return fields
-        stream = flag(fields, "stream")
-        if isinstance(stream, Refuse):
-            return stream
-        limit = bound(fields, BOUNDS, _UNBOUNDED)
-        if isinstance(limit, Refuse):
-            return limit
+        # The usual values are told here; whatever else stands there is `flag`'s and `bound`'s to judge.
+        stream = fields.get("stream", False)
+        if stream is not False and stream is not True:
+            stream = flag(fields, "stream")
+            if isinstance(stream, Refuse):
+                return stream
+        limit = fields.get("max_tokens")
+        if type(limit) is not int or not 0 <= limit <= MAX_COUNT or not _OTHER_BOUNDS.isdisjoint(fields):
+            limit = bound(fields, BOUNDS, _UNBOUNDED)
+            if isinstance(limit, Refuse):
+                return limit
         wants_usage = False
         if "stream_options" in fields:
             asked = _asked(fields)

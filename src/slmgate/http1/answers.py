@@ -22,7 +22,7 @@ def date_line(now: float) -> bytes:
 
 
 def answer(
-    status: int, body: bytes, date: bytes, *, fields: bytes = b"", request_id: str = "", content_type: bytes = JSON
+    status: int, body: bytes, date: bytes, *, fields: bytes = b"", request_id: bytes = b"", content_type: bytes = JSON
 ) -> bytes:
     """A whole answer of the gate's own. `fields` are further header lines, each with its line end.
 
@@ -35,7 +35,7 @@ def answer(
         date,
         content_type,
         len(body),
-        b"x-request-id: %b\r\n" % request_id.encode() if request_id else b"",
+        b"x-request-id: %b\r\n" % request_id if request_id else b"",
         fields,
         body,
     )

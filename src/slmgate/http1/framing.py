@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from slmgate.terms import Refuse
 
 CHUNKED = -1
 """The framing of a body in the chunked coding, where a sized body's framing is its length."""
+
+UNTIL_CLOSE = -2
+"""The framing of an answer that ends with its connection (RFC 9112 section 6.3, last rule)."""
 
 MAX_DIGITS = 18
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
@@ -47,6 +51,16 @@ def request_framing(fields: Mapping[bytes, bytes], minor: int) -> int | Refuse:
     return CHUNKED
 
 
+_SIZES = {b"%x" % size: size for size in range(1, 4096)}
+"""The sizes of usual chunks by the line that says them."""
+_SHORT_LINE = 5  # bytes of the longest of these lines with its line end
+# The states of a reader: what comes next.
+SIZE: Final = "size"
+DATA: Final = "data"
+DATA_END: Final = "data_end"
+TRAILER: Final = "trailer"
+
+
 class ChunkedReader:
     """Takes the chunked coding off a body as its bytes arrive (RFC 9112 section 7.1), strictly.
 
@@ -54,12 +68,14 @@ class ChunkedReader:
     read and thrown away: nothing here acts on them. Feed it; when `done`, what `feed` returned second follows the body.
     """
 
-    __slots__ = ("_body", "_left", "_overhead", "_pending", "_state", "_trailers", "done", "fault")
+    __slots__ = ("_body", "_free", "_left", "_overhead", "_pending", "_state", "_trailers", "done", "fault")
 
-    def __init__(self) -> None:
+    def __init__(self, free: float = FREE_OVERHEAD) -> None:
+        """`free`: bytes of size lines that the body may have beyond its own size; infinite where small chunks are no attack."""
+        self._free = free
         self._pending = b""  # bytes of an incomplete line, or of the line end behind a chunk
         self._left = 0  # bytes still to come of the chunk under way
-        self._state = "size"  # size | data | data_end | trailer
+        self._state = SIZE
         self._body = 0  # bytes of body so far
         self._overhead = 0  # bytes of size lines so far
         self._trailers = 0  # bytes of trailers so far
@@ -68,6 +84,15 @@ class ChunkedReader:
 
     def __repr__(self) -> str:
         return f"<ChunkedReader {'done' if self.done else self.fault or self._state}>"
+
+    def only_chunk(self, data: bytes) -> bytes | None:
+        """The bytes of the one chunk that `data` is from its first byte to its last, None where it is anything else.
+
+        A short way beside `feed`, for the common piece of a stream: what it takes, `feed` must not be given.
+        """
+        end = data.find(b"\r\n", 0, _SHORT_LINE)
+        whole = _SIZES.get(data[:end]) == len(data) - end - 4 and data.endswith(b"\r\n")
+        return data[end + 2 : -2] if whole and self._state is SIZE and not self._pending else None
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """The pieces of body in `data`, and the bytes after the body's end (only when `done`).
@@ -79,7 +104,7 @@ class ChunkedReader:
         self._pending = b""
         at = 0
         while self.fault is None and not self.done:
-            if self._state == "data":
+            if self._state is DATA:
                 piece = data[at : at + self._left]
                 if piece:
                     pieces.append(piece)
@@ -87,8 +112,8 @@ class ChunkedReader:
                     self._left -= len(piece)
                 if self._left:
                     return pieces, b""
-                self._state = "data_end"
-            if self._state == "data_end":
+                self._state = DATA_END
+            if self._state is DATA_END:
                 if not b"\r\n".startswith(data[at : at + 2]):
                     self.fault = "A chunk does not end where its size says."
                 elif len(data) - at < 2:
@@ -96,12 +121,12 @@ class ChunkedReader:
                     return pieces, b""
                 else:
                     at += 2
-                    self._state = "size"
+                    self._state = SIZE
                 continue
             end = data.find(b"\n", at)
             if end < 0:
                 # of a size line, its carriage return may be here
-                if len(data) - at > (MAX_TRAILERS if self._state == "trailer" else MAX_CHUNK_LINE + 1):
+                if len(data) - at > (MAX_TRAILERS if self._state is TRAILER else MAX_CHUNK_LINE + 1):
                     self.fault = "A line of the chunked coding is too long."
                 self._pending = data[at:]
                 return pieces, b""
@@ -115,7 +140,7 @@ class ChunkedReader:
             self.fault = "A line of the chunked coding ends without a carriage return."
             return
         text = line[:-2]
-        if self._state == "size":
+        if self._state is SIZE:
             found = _CHUNK_LINE.fullmatch(text)
             if found is None or len(text) > MAX_CHUNK_LINE:
                 self.fault = "A chunk's size line is malformed."
@@ -123,10 +148,10 @@ class ChunkedReader:
             self._left = int(found[1], 16)
             self._body += self._left
             self._overhead += len(line)
-            if self._overhead > FREE_OVERHEAD + self._body:
+            if self._overhead > self._free + self._body:
                 self.fault = "The chunks are too small for so many of them."
                 return
-            self._state = "data" if self._left else "trailer"
+            self._state = DATA if self._left else TRAILER
             return
         self._trailers += len(line)
         if not text:

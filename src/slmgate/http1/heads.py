@@ -63,6 +63,19 @@ class RequestHead(msgspec.Struct):
     passed: tuple[bytes, ...] = ()
 
 
+class AnswerHead(msgspec.Struct):
+    """One head of an instance's answer. `framing` is the body's length, `CHUNKED` or `UNTIL_CLOSE` (`http1/framing.py`).
+
+    `passed` are the header lines that the client sees. `reusable`: the connection may serve again after the body.
+    """
+
+    status: int
+    content_type: bytes
+    passed: bytes
+    framing: int
+    reusable: bool
+
+
 class FieldNames:
     """Field names in lower case, and which of them pass to the other side, looked up by a head's names as they came.
 
@@ -191,13 +204,13 @@ def _read_fields(lines: bytes) -> dict[bytes, bytes] | Refuse:
     return fields
 
 
-def sane_request_id(value: bytes | None) -> str | None:
-    """The client's own request id if it is short and harmless in logs and headers, else None."""
-    return value.decode() if value is not None and _REQUEST_ID.fullmatch(value) else None
+def sane_request_id(value: bytes | None) -> bytes | None:
+    """The client's own request id if it is short and harmless in logs, headers and JSON strings, else None."""
+    return value if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
-def upstream_request(line: bytes, prefix: bytes, head: RequestHead, content_type: bytes, request_id: str, body: bytes) -> bytes:
-    """A whole request for an instance.
+def upstream_head(line: bytes, prefix: bytes, head: RequestHead, content_type: bytes) -> bytes:
+    """The part of a request's head for an instance that does not change from one request with `head` to the next.
 
     `line` is its request line (`request_line`), `prefix` the instance's own fields (`instance_fields`): both were made before.
     """
@@ -205,15 +218,12 @@ def upstream_request(line: bytes, prefix: bytes, head: RequestHead, content_type
     passed = b""
     for name in head.passed:
         passed += b"%b: %b\r\n" % (name, fields[name])
-    return b"%b%b%bx-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-        line,
-        prefix,
-        passed,
-        request_id.encode(),
-        content_type,
-        len(body),
-        body,
-    )
+    return b"%b%b%bcontent-type: %b\r\n" % (line, prefix, passed, content_type)
+
+
+def upstream_request(head: bytes, request_id: bytes, body: bytes) -> bytes:
+    """A whole request for an instance; `head` is `upstream_head`'s."""
+    return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (head, request_id, len(body), body)
 
 
 def request_line(method: str, path: str) -> bytes:
@@ -239,7 +249,7 @@ def answer_fields(fields: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> by
     return passed
 
 
-def answer_head(status: int, passed: bytes, date: bytes, request_id: str, waited: tuple[int, int], framing: bytes) -> bytes:
+def answer_head(status: int, passed: bytes, date: bytes, request_id: bytes, waited: tuple[int, int], framing: bytes) -> bytes:
     """The head of a forwarded answer, with its empty line.
 
     `passed`, `framing` and `date` are whole header lines; `waited` is the time in line and the instance's time to its first
@@ -251,7 +261,7 @@ def answer_head(status: int, passed: bytes, date: bytes, request_id: str, waited
         date,
         passed,
         framing,
-        request_id.encode(),
+        request_id,
         queue // 1000,
         queue % 1000,
         upstream // 1000,
