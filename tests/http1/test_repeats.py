@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmgate.http1.framing import MAX_DIGITS
-from slmgate.http1.repeats import seen_head
+from slmgate.http1.repeats import MAX_SEEN, seen_head
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gate\r\nContent-Length: %b\r\nAccept: */*\r\n\r\n"
 
@@ -72,6 +72,14 @@ def test_what_is_not_known_again(data: bytes) -> None:
 )
 def test_heads_without_one_length(head: bytes) -> None:
     assert seen_head(head) is None
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_the_bound_of_what_is_kept(past: int) -> None:
+    head = HEAD % b"1"
+    longest = head.replace(b"*/*", b"x" * (MAX_SEEN - len(head) + 3 + past))
+    assert len(longest) == MAX_SEEN + past
+    assert (seen_head(longest) is None) is bool(past)
 
 
 def test_blanks_behind_the_digits_are_read_the_long_way() -> None:

@@ -92,7 +92,7 @@ class Worker:
         if second != self._stamped:
             self._stamped = second
             self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
-        return b"%b.%06dZ" % (self._stamp, (wall - second) * 1e6)
+        return b"%b.%06dZ" % (self._stamp, int((wall - second) * 1e6))
 
     def finished(self, receipt: bytes, closes_intent: bool, refused: bool) -> None:
         """An exchange's receipt, before its client's last byte."""

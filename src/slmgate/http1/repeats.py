@@ -11,6 +11,8 @@ import re
 
 from slmgate.http1.framing import MAX_DIGITS
 
+MAX_SEEN = 4096
+"""Bytes of a head that is kept: one for each connection, so that long ones would add up."""
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})(?=[ \t]*\r\n)" % MAX_DIGITS, re.IGNORECASE)
 
 
@@ -43,13 +45,9 @@ class SeenHead:
 
 
 def seen_head(head: bytes) -> SeenHead | None:
-    """The head (with its empty line) as one to be known again; None where it has no Content-Length, or more than one.
+    """The head (with its empty line) as one to be known again; None where it is long, or has not exactly one Content-Length.
 
     Only for a head that was accepted: a repetition is accepted unread.
     """
-    found = _LENGTH.findall(head)
-    if len(found) != 1:
-        return None
-    match = _LENGTH.search(head)
-    assert match is not None
-    return SeenHead(head[: match.start(1)], head[match.end(1) :])
+    found = list(_LENGTH.finditer(head)) if len(head) <= MAX_SEEN else []
+    return SeenHead(head[: found[0].start(1)], head[found[0].end(1) :]) if len(found) == 1 else None
