@@ -14,8 +14,12 @@ from slmgate.stores.base import SchemaTooNew
 from slmgate.terms import Receipt
 
 
-def test_receipts_hold_every_field() -> None:
-    assert [column.name for column in schema.receipts.columns] == ["seq", *Receipt.__struct_fields__]
+def test_entries_and_facets_hold_every_field() -> None:
+    """In the record's order: rows are made by position."""
+    facets, entries = list(schema.facets.columns.keys()), list(schema.entries.columns.keys())
+    assert facets[:2] == ["id", "digest"]
+    assert entries[:5] == ["seq", "id", "request_id", "time", "facet"]
+    assert (*entries[1:4], *facets[2:], *entries[5:]) == Receipt.__struct_fields__
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,7 @@ def test_migrations_make_these_tables() -> None:
     migrations.upgrade(engine)
     assert migrations.current(engine) == migrations.HEAD
     migrations.upgrade(engine)
+    assert [column["name"] for column in sa.inspect(engine).get_columns("receipts")] == schema.receipts.columns.keys()
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
