@@ -1,8 +1,8 @@
 """The rooms of the road, one by one: nanoseconds of each step that a request takes, without a socket.
 
 `python -m bench.rooms [NAME ...]` times each step in loops of about 20 ms, takes the best of several, and subtracts what
-an empty call costs (the calibration, printed too). The ingest is timed whole, over 50,000 receipts in a
-real store, in processor time. It is the only part of the benchmark that imports the product; its requests and answers are those of `wire`.
+an empty call costs (the calibration, printed too). The ingest is timed whole, over 50,000 receipts in a real store, in
+processor time. It is the only part of the benchmark that imports the product; its requests and answers are `wire`'s.
 """
 
 from __future__ import annotations

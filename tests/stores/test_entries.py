@@ -72,7 +72,7 @@ def test_a_name_that_is_the_id_takes_no_room(store: SqlStore) -> None:
     write(store, "r1")
     write(store, "r2", request_id="mine")
     with store._reading() as connection:
-        assert connection.execute(sa.select(schema.entries.c.request_id)).scalars().all() == [None, "mine"]
+        assert connection.execute(sa.select(schema.entries.c.request_id)).scalars().all() == ["", "mine"]
 
 
 def test_what_was_rolled_back_is_not_remembered(store: SqlStore) -> None:
@@ -117,6 +117,13 @@ def test_bent_values_share_what_they_were_bent_to(store: SqlStore) -> None:
     assert count(store, schema.facets) == 2
 
 
+def test_the_columns_are_where_rows_are_cut() -> None:
+    fields = schema.RECEIPT_FIELDS
+    assert fields[:3] == ("id", "request_id", "time")
+    assert fields[entries._SHARED] + fields[entries._ESTIMATED] == tuple(entries._FACET[1:])
+    assert fields[entries._TOKENS] + fields[entries._REST] == tuple(entries._ENTRY[4:])
+
+
 @pytest.mark.parametrize(
     ("value", "stored"),
     [
@@ -141,7 +148,11 @@ def test_statements_are_by_position_for_postgresql_too() -> None:
     columns = len(schema.entries.columns) - 1
     assert "ON CONFLICT (id) DO NOTHING" in writer._many
     assert "ON CONFLICT (digest) DO NOTHING" in writer._add_facet
-    for text, values in ((writer._one, columns), (writer._many, ROWS * columns), (writer._add_facet, 15)):
+    for text, values in (
+        (writer._one, columns),
+        (writer._many, ROWS * columns),
+        (writer._add_facet, len(schema.facets.columns) - 1),
+    ):
         assert "%(" not in text
         assert text.count("%s") == values
 
