@@ -20,7 +20,7 @@ from slmgate.stores import schema
 from slmgate.stores.schema import EPOCH, MICROSECOND, RECEIPT_FIELDS
 
 ROWS = 100
-"""Receipts in one statement: one statement for each receipt costs twice as much."""
+"""Receipts in one statement: one statement for each receipt would cost half as much again."""
 MAX_FACETS = 16_384
 """Facets remembered, about a kilobyte each. More of them cost a look into the database, and nothing else."""
 

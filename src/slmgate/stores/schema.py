@@ -20,8 +20,8 @@ metadata = sa.MetaData()
 # SQLite numbers rows by itself only for a column of type INTEGER
 _Sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
-# What most receipts share, once for each combination. A receipt of few figures and a number in place of fifteen values is a
-# third of the work to write and of the bytes to keep. Addresses are not here: there may be as many as receipts.
+# What most receipts share, once for each combination. A receipt of figures and one number in place of fifteen values is
+# less than half of the work to insert and half of the bytes to keep. Addresses are not here: there may be as many as receipts.
 facets = sa.Table(
     "facets",
     metadata,
@@ -46,7 +46,7 @@ facets = sa.Table(
 sa.Index("facets_digest", facets.c.digest, unique=True)
 
 # What is a receipt's own, with the number of its facets. Numbers and texts only: Python's SQLite driver takes as long for one
-# NULL or boolean as for ten of them.
+# NULL or boolean as for ten of those.
 entries = sa.Table(
     "entries",
     metadata,
