@@ -41,6 +41,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         where = str(POSTGRES)
         url = sa.make_url(where).set(drivername="postgresql+psycopg")
         with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+            connection.execute(sa.text("DROP VIEW IF EXISTS receipts"))
             schema.metadata.drop_all(connection)
             connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
     store = open_store(where)

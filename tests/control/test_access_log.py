@@ -19,8 +19,8 @@ from slmgate.control.access_log import AccessLog
 def test_lines_reach_the_file(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     log = AccessLog(path)
-    log.write([b"one", b"two"])
-    log.write([b"three"])
+    log.write(b"one\ntwo\n")
+    log.write(b"three\n")
     log.close()
     assert path.read_bytes() == b"one\ntwo\nthree\n"
     AccessLog(path).close()
@@ -32,7 +32,7 @@ def test_reopen_after_a_rotation(tmp_path: Path) -> None:
     log = AccessLog(path)
     path.rename(tmp_path / "old")
     log.reopen()
-    log.write([b"new"])
+    log.write(b"new\n")
     log.close()
     assert path.read_bytes() == b"new\n"
     assert (tmp_path / "old").read_bytes() == b""
@@ -48,14 +48,14 @@ def test_standard_streams(target: str, fd: int, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("slmgate.control.access_log.os.write", write)
     log = AccessLog("stdout" if target == "stdout" else "stderr")
-    log.write([b"one", b"two"])
+    log.write(b"one\ntwo\n")
     log.close()
     assert written == [(fd, b"one\n"), (fd, b"two\n")]  # a pipe may take less than it was given
 
 
 def test_off() -> None:
     log = AccessLog("off")
-    log.write([b"one"])
+    log.write(b"one\n")
     log.close()
     assert repr(log) == "<AccessLog off: 0 bytes waiting, 0 dropped>"
 
@@ -82,15 +82,17 @@ def test_what_does_not_fit_is_counted_and_told(tmp_path: Path, monkeypatch: pyte
     path = tmp_path / "access.log"
     inside, go = held_up(monkeypatch)
     log = AccessLog(path, max_bytes=20)
-    log.write([b"first"])
+    log.write(b"first\n")
     assert inside.wait(10)
-    log.write([b"0123456789", b"012345678", b"x", b"y" * 30])
-    assert repr(log) == f"<AccessLog {path}: 21 bytes waiting, 2 dropped>"
+    log.write(b"0123456789\n01234567\nx\n" + b"y" * 30 + b"\n")
+    assert repr(log) == f"<AccessLog {path}: 20 bytes waiting, 2 dropped>"
+    log.write(b"z\n")
+    assert repr(log) == f"<AccessLog {path}: 20 bytes waiting, 3 dropped>"
     go()
     log.close()
     lines = path.read_bytes().splitlines()
-    assert lines[:3] == [b"first", b"0123456789", b"012345678"]
-    assert msgspec.json.decode(lines[3])["dropped"] == 2
+    assert lines[:3] == [b"first", b"0123456789", b"01234567"]
+    assert msgspec.json.decode(lines[3])["dropped"] == 3
     assert len(lines) == 4
 
 
@@ -111,9 +113,9 @@ def test_a_failing_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("slmgate.control.access_log.os.write", broken)
     monkeypatch.setattr(AccessLog, "_drop", drop)
     log = AccessLog(path)
-    log.write([b"lost", b"lost too"])
+    log.write(b"lost\nlost too\n")
     assert failed.wait(10)
-    log.write([b"kept"])
+    log.write(b"kept\n")
     log.close()
     lines = path.read_bytes().splitlines()
     assert lines[0] == b"kept"
@@ -133,6 +135,6 @@ def test_a_pipe_that_must_be_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("slmgate.control.access_log.os.write", full_once)
     monkeypatch.setattr("slmgate.control.access_log.select.select", lambda *_: waits.append(1))
     log = AccessLog(tmp_path / "access.log")
-    log.write([b"one"])
+    log.write(b"one\n")
     log.close()
     assert (tmp_path / "access.log").read_bytes() == b"one\n"

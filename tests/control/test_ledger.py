@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slmgate.control.ledger import Ingest, read_payloads
+from slmgate.control.ledger import Ingest
 from slmgate.link import journal
 from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
@@ -159,14 +159,15 @@ def test_a_segment_that_is_full_to_its_last_byte(store: SqlStore, directory: Pat
 
 
 def test_the_access_log_gets_the_payloads(store: SqlStore, directory: Path) -> None:
-    lines: list[bytes] = []
-    ingest = Ingest(store, directory, lines.extend)
+    written: list[bytes] = []
+    ingest = Ingest(store, directory, written.append)
     with Segment(directory, A) as segment:
-        segment.write(make_intent(name(1)), make_receipt(name(1)), make_intent(name(2)))
+        segment.write(make_intent(name(1)), make_receipt(name(1)), make_intent(name(2)), make_receipt(name(3)))
         ingest.run_once()
-        assert lines == [encoded(make_receipt(name(1)))[1:]]
+        assert written == [b"%s\n%s\n" % tuple(encoded(make_receipt(name(number)))[1:] for number in (1, 3))]
     ingest.run_once()
-    assert [msgspec.json.decode(line)["ended"] for line in lines] == ["complete", "unknown"]
+    lines = b"".join(written).splitlines()
+    assert [msgspec.json.decode(line)["ended"] for line in lines] == ["complete", "complete", "unknown"]
 
 
 def test_an_absurd_figure_is_bent_and_counted(store: SqlStore, directory: Path, ingest: Ingest) -> None:
@@ -195,6 +196,35 @@ def test_a_record_that_does_not_decode_is_kept_aside(
     assert ids(store) == [name(1), name(2)]
     assert "cannot be understood" in caplog.text
     assert not segment.path.exists()
+
+
+def test_a_receipt_over_several_lines_counts_as_one(store: SqlStore, directory: Path, ingest: Ingest) -> None:
+    """Receipts are decoded as lines, all of a step at once; one that is none must not put the others in doubt."""
+    spread = b"R" + msgspec.json.format(encoded(make_receipt(name(2)))[1:], indent=1)
+    with Segment(directory, A) as segment:
+        segment.write(make_receipt(name(1)))
+        segment.write_raw(framed(spread))
+        segment.write(make_receipt(name(3)))
+        assert ingest.run_once() == 3
+    assert ids(store) == [name(1), name(2), name(3)]
+
+
+@pytest.mark.parametrize("payload", [b"R", b"R\n", b"R" + b"\n".join(2 * [encoded(make_receipt(name(9)))[1:]])])
+def test_a_payload_of_no_receipt_or_two_is_kept_aside(payload: bytes, store: SqlStore, directory: Path, ingest: Ingest) -> None:
+    with Segment(directory, A) as segment:
+        segment.write(make_receipt(name(1)))
+        segment.write_raw(framed(payload))
+        segment.write(make_receipt(name(2)))
+        assert ingest.run_once() == 2
+    assert ids(store) == [name(1), name(2)]
+    assert (directory / f"{segment.path.name}.bad").read_bytes() == payload + b"\n"
+
+
+@pytest.mark.parametrize("record", [make_intent(name(1)), make_receipt(name(1)), make_receipt('\u20ac,"')])
+def test_the_id_comes_first(record: Intent | Receipt) -> None:
+    """What the intent and the receipt of one request are matched by, undecoded: the text before the first comma."""
+    assert record.__struct_fields__[0] == "id"
+    assert msgspec.json.encode(record).startswith(b'{"id":' + msgspec.json.encode(record.id) + b",")
 
 
 @pytest.mark.parametrize("seal", [True, False])
@@ -411,12 +441,3 @@ def test_any_script_any_failure(
     tmp_path_factory: pytest.TempPathFactory, script: list[tuple[str, int]], at: int, after: bool, error: type[BaseException]
 ) -> None:
     play(tmp_path_factory.mktemp("play"), script, at, after, error)
-
-
-@given(st.lists(st.binary(min_size=1, max_size=80), max_size=6), st.binary(max_size=30), st.integers(0, 700))
-def test_reading_payloads_is_scanning(payloads: list[bytes], tail: bytes, cut: int) -> None:
-    for data in (b"".join(map(framed, payloads)) + tail, b"".join(map(framed, payloads))[:cut]):
-        scanned = list(journal.scan(data))
-        found, end = read_payloads(data)
-        assert found == [record.kind + record.payload for record in scanned]
-        assert end == (scanned[-1].end if scanned else 0)

@@ -1,6 +1,6 @@
 """The writing side of the journal: a worker may die at any store, a disk may be full at any time, and nothing is lost.
 
-What is written is read back with `link.journal.scan` from the files, as control would do it.
+What is written is read back with `link.journal.read_payloads` from the files, as control would do it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def segments(directory: Path) -> list[Path]:
 def read(directory: Path) -> list[tuple[str, str]]:
     """Kind and id of every record."""
     return [
-        (one.kind.decode(), msgspec.json.decode(one.payload)["id"])
+        (payload[:1].decode(), msgspec.json.decode(payload[1:])["id"])
         for path in segments(directory)
-        for one in form.scan(path.read_bytes(), HEADER_SIZE)
+        for payload in form.read_payloads(path.read_bytes(), HEADER_SIZE)[0]
     ]
 
 

@@ -14,8 +14,12 @@ from slmgate.stores.base import SchemaTooNew
 from slmgate.terms import Receipt
 
 
-def test_receipts_hold_every_field() -> None:
-    assert [column.name for column in schema.receipts.columns] == ["seq", *Receipt.__struct_fields__]
+def test_entries_and_facets_hold_every_field_once() -> None:
+    facets, entries = list(schema.facets.columns.keys()), list(schema.entries.columns.keys())
+    assert facets[:2] == ["id", "digest"]
+    assert entries[:5] == ["seq", "id", "request_id", "time", "facet"]  # the fifth is the number of the facets
+    assert sorted(entries[1:4] + entries[5:] + facets[2:]) == sorted(Receipt.__struct_fields__)
+    assert list(schema.receipts.columns.keys()) == ["seq", *Receipt.__struct_fields__]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,7 @@ def test_migrations_make_these_tables() -> None:
     migrations.upgrade(engine)
     assert migrations.current(engine) == migrations.HEAD
     migrations.upgrade(engine)
+    assert [column["name"] for column in sa.inspect(engine).get_columns("receipts")] == schema.receipts.columns.keys()
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []

@@ -113,9 +113,9 @@ class Stage:
         """The records that came since the last call, as control would find them: kind and fields."""
         new: list[tuple[bytes, dict[str, Any]]] = []
         for path in sorted(self.journal.glob("*.seg")):
-            for record in journal.scan(path.read_bytes(), self._read.get(path.name, journal.HEADER_SIZE)):
-                self._read[path.name] = record.end
-                new.append((record.kind, json.loads(record.payload)))
+            begin = self._read.get(path.name, journal.HEADER_SIZE)
+            payloads, self._read[path.name] = journal.read_payloads(path.read_bytes(), begin)
+            new += [(payload[:1], json.loads(payload[1:])) for payload in payloads]
         self.records += new
         return new
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -45,17 +44,19 @@ class AccessLog:
     def __repr__(self) -> str:
         return f"<AccessLog {self._target}: {self._waiting_bytes} bytes waiting, {self.dropped} dropped>"
 
-    def write(self, lines: Sequence[bytes]) -> None:
-        """Take lines, each without its newline. Never blocks and never fails."""
+    def write(self, lines: bytes) -> None:
+        """Take whole lines, each with its newline. Never blocks and never fails."""
         if self._off:
             return
         with self._changed:
-            for line in lines:
-                if self._waiting_bytes + len(line) > self._max_bytes:
-                    self._drop(1)
-                else:
-                    self._waiting.append(line)
-                    self._waiting_bytes += len(line) + 1
+            room = self._max_bytes - self._waiting_bytes
+            if len(lines) > room:
+                fits = lines.rfind(b"\n", 0, max(0, room)) + 1
+                self._drop(lines.count(b"\n", fits))
+                lines = lines[:fits]
+            if lines:
+                self._waiting.append(lines)
+            self._waiting_bytes += len(lines)
             self._changed.notify()
 
     def reopen(self) -> None:
@@ -90,20 +91,21 @@ class AccessLog:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                lines, self._waiting, self._waiting_bytes = self._waiting, [], 0
+                blocks, self._waiting, self._waiting_bytes = self._waiting, [], 0
                 reopen, self._reopen = self._reopen, False
                 untold, self._untold = self._untold, 0
             if untold:
-                lines.append(b'{"dropped":%d,"message":"lines of the access log could not be written"}' % untold)
+                blocks.append(b'{"dropped":%d,"message":"lines of the access log could not be written"}\n' % untold)
+            data = b"".join(blocks)
             try:
                 if reopen and self._path is not None:
                     new = self._open()
                     os.close(self._file)
                     self._file = new
-                self._write_all(b"\n".join(lines) + b"\n")
+                self._write_all(data)
             except OSError:
                 with self._changed:
-                    self._drop(len(lines) + untold - bool(untold))
+                    self._drop(data.count(b"\n") + untold - bool(untold))
 
     def _write_all(self, data: bytes) -> None:
         """All of it in one system call, as a rule: a pipe may take it in parts, or be set not to block."""

@@ -20,9 +20,7 @@ The worker holds an exclusive `flock` on a segment until it is sealed; the kerne
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
 from zlib import crc32
 
 MAGIC = b"SLMJRNL1"
@@ -36,13 +34,6 @@ MAX_RECORD = 4096
 """Bytes of one record with its frame and padding, at the most. Writers bound their texts to keep it."""
 
 _NAME = re.compile(r"([0-9a-f]{12})-([0-9]{8})\.seg")
-
-
-class Record(NamedTuple):
-    kind: bytes
-    payload: bytes
-    end: int
-    """Offset of the next record."""
 
 
 def segment_name(incarnation: str, sequence: int) -> str:
@@ -69,19 +60,22 @@ def padded(length: int) -> int:
     return (FRAME.size + length + 7) & ~7
 
 
-def scan(data: bytes | memoryview, offset: int = 0) -> Iterator[Record]:
-    """The whole records in `data` from `offset` on, in order; `Record.end` counts from the start of `data`.
+def read_payloads(data: bytes, offset: int = 0) -> tuple[list[bytes], int]:
+    """The payloads of the whole records in `data` from `offset` on, in order, and the offset where they end.
 
-    Stops at the first place that holds no whole, intact record: the end so far, or a copy that is under way.
+    Stops at the first place that holds no whole, intact record: the end so far, or a copy that is under way. One loop
+    without a generator or an object for each record, because control spends more time here than in any other of its loops.
     """
-    size = len(data)
-    while offset + FRAME.size <= size:
-        length, checksum = FRAME.unpack_from(data, offset)
-        start = offset + FRAME.size
-        if length == 0 or start + length > size:
-            return
-        payload = bytes(data[start : start + length])
+    payloads: list[bytes] = []
+    size, header, unpack = len(data), FRAME.size, FRAME.unpack_from
+    while (start := offset + header) <= size:
+        length, checksum = unpack(data, offset)
+        end = start + length
+        if length == 0 or end > size:
+            break
+        payload = data[start:end]
         if crc32(payload) != checksum:
-            return
-        offset += padded(length)
-        yield Record(payload[:1], payload[1:], offset)
+            break
+        payloads.append(payload)
+        offset = (end + 7) & ~7
+    return payloads, offset

@@ -36,17 +36,20 @@ from slmgate.stores.base import (
     ReceiptFilter,
     UsageRow,
 )
-from slmgate.stores.schema import RECEIPT_FIELDS, TIME_FIELD, from_us, to_us
+from slmgate.stores.entries import EntryWriter, storable
+from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.terms import Intent, Receipt
 
 _BUSY_TIMEOUT = 5.0
 _BUCKETS = {"hour": 3_600_000_000, "day": 86_400_000_000, "month": 86_400_000_000}  # months are added up from days
 _BUCKET_FORMATS = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 _FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
-_BIGGEST = 2**63 - 1
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _receipts = schema.receipts.c
+_entries = schema.entries.c
+_CLOSE_INTENT = sa.delete(schema.open_intents).where(schema.open_intents.c.id == sa.bindparam("closed"))
+_FORGET_SEGMENT = sa.delete(schema.journal_positions).where(schema.journal_positions.c.segment == sa.bindparam("gone"))
 _read_intent = msgspec.json.Decoder(Intent)
 _write_intent = msgspec.json.Encoder()
 
@@ -71,7 +74,12 @@ class SqlStore:
         self._engine = engine
         self._path = path
         self._insert = sqlite_insert if path else postgresql_insert
-        self._add_receipt = _compiled_receipt_insert(engine, self._insert)
+        self._entries = EntryWriter(engine, self._insert)
+        # made once: to build a statement costs more than to execute it
+        self._open_intent = self._insert(schema.open_intents).on_conflict_do_nothing(index_elements=["id"])
+        advance = self._insert(schema.journal_positions)
+        to = {"position": advance.excluded.position}
+        self._advance = advance.on_conflict_do_update(index_elements=["segment"], set_=to)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self._engine.dialect.name}>"
@@ -96,30 +104,30 @@ class SqlStore:
     # The ledger
 
     def write(self, batch: Batch) -> None:
-        rows = [_row(receipt) for receipt in batch.receipts]
+        receipts = list(map(msgspec.structs.astuple, batch.receipts))
         try:
-            self._write(batch, rows)
-        except (DataError, OverflowError):
-            # A value that this database cannot hold, which an instance or a client made up. The receipt still counts.
-            self._write(batch, [_storable(row) for row in rows])
+            try:
+                self._write(batch, receipts)
+            except (DataError, OverflowError):
+                # A value that this database cannot hold, which an instance or a client made up. The receipt still counts.
+                self._write(batch, [storable(receipt) for receipt in receipts])
+        except BaseException:  # whatever it was: what is remembered of the database may not be so any more
+            self._entries.forget()
+            raise
 
-    def _write(self, batch: Batch, rows: list[tuple[Any, ...]]) -> None:
+    def _write(self, batch: Batch, receipts: list[tuple[Any, ...]]) -> None:
         with self._writing() as connection:
-            if rows:
-                connection.exec_driver_sql(self._add_receipt, rows)
+            learned = self._entries.write(connection, receipts)
             if batch.opened:
                 intents = [{"id": intent.id, "intent": _write_intent.encode(intent)} for intent in batch.opened]
-                connection.execute(self._insert(schema.open_intents).on_conflict_do_nothing(index_elements=["id"]), intents)
+                connection.execute(self._open_intent, intents)
             if batch.closed:
-                gone = sa.delete(schema.open_intents).where(schema.open_intents.c.id == sa.bindparam("closed"))
-                connection.execute(gone, [{"closed": id} for id in batch.closed])
+                connection.execute(_CLOSE_INTENT, [{"closed": id} for id in batch.closed])
             if batch.positions:
-                upsert = self._insert(schema.journal_positions)
-                upsert = upsert.on_conflict_do_update(index_elements=["segment"], set_={"position": upsert.excluded.position})
-                connection.execute(upsert, [{"segment": name, "position": at} for name, at in batch.positions.items()])
+                connection.execute(self._advance, [{"segment": name, "position": at} for name, at in batch.positions.items()])
             if batch.forgotten:
-                forget = sa.delete(schema.journal_positions).where(schema.journal_positions.c.segment == sa.bindparam("gone"))
-                connection.execute(forget, [{"gone": name} for name in batch.forgotten])
+                connection.execute(_FORGET_SEGMENT, [{"gone": name} for name in batch.forgotten])
+        self._entries.remember(learned)
 
     def make_durable(self) -> None:
         if self._path is None:
@@ -150,7 +158,8 @@ class SqlStore:
 
     def receipt(self, id: str) -> Receipt | None:
         own = sa.select(schema.receipts).where(_receipts.id == id)
-        clients = sa.select(schema.receipts).where(_named(id)).order_by(_receipts.seq.desc()).limit(1)
+        last = sa.select(sa.func.max(_entries.seq)).where(_called(id))
+        clients = sa.select(schema.receipts).where(_receipts.seq == last.scalar_subquery())
         with self._reading() as connection:
             row = connection.execute(own).mappings().first() or connection.execute(clients).mappings().first()
         return None if row is None else _receipt(row)
@@ -314,33 +323,7 @@ def _translated() -> Iterator[None]:
         raise LedgerUnavailable("The ledger cannot be used now: all its connections are busy.") from error
 
 
-# Receipts as rows
-
-
-def _compiled_receipt_insert(engine: Engine, insert: Any) -> str:
-    """The text of the insert that takes receipts as tuples, a field each in the record's order."""
-    statement = insert(schema.receipts).inline().on_conflict_do_nothing(index_elements=["id"])
-    compiled = statement.compile(dialect=engine.dialect, column_keys=list(RECEIPT_FIELDS))
-    if tuple(compiled.positiontup) != RECEIPT_FIELDS:
-        raise RuntimeError("The columns of `receipts` are not in the order of the fields of `Receipt`.")
-    return str(compiled)
-
-
-def _row(receipt: Receipt) -> tuple[Any, ...]:
-    values = msgspec.structs.astuple(receipt)
-    return (*values[:TIME_FIELD], to_us(receipt.time), *values[TIME_FIELD + 1 :])
-
-
-def _storable(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The row with what no database holds bent to what it does: integers of 64 bits, text without NUL."""
-    return tuple(
-        value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        if isinstance(value, str)
-        else max(-_BIGGEST, min(_BIGGEST, value))
-        if isinstance(value, int) and not isinstance(value, bool)
-        else value
-        for value in row
-    )
+# Receipts read
 
 
 def _receipt(row: RowMapping) -> Receipt:
@@ -349,9 +332,9 @@ def _receipt(row: RowMapping) -> Receipt:
     return Receipt(**values)
 
 
-def _named(request_id: str) -> sa.ColumnElement[bool]:
+def _called(request_id: str) -> sa.ColumnElement[bool]:
     """Requests that their client called so. The second part is what lets the partial index serve."""
-    return sa.and_(_receipts.request_id == request_id, _receipts.request_id != _receipts.id)
+    return sa.and_(_entries.request_id == request_id, _entries.request_id != sa.literal_column("''"))
 
 
 def _conditions(which: ReceiptFilter) -> list[sa.ColumnElement[bool]]:
@@ -363,7 +346,8 @@ def _conditions(which: ReceiptFilter) -> list[sa.ColumnElement[bool]]:
     if which.client is not None:
         found.append(_receipts.principal == which.client)
     if which.request_id is not None:
-        found.append(sa.or_(_receipts.id == which.request_id, _named(which.request_id)))
+        named = sa.or_(_entries.id == which.request_id, _called(which.request_id))
+        found.append(_receipts.seq.in_(sa.select(_entries.seq).where(named)))
     if which.since is not None:
         found.append(_receipts.time >= to_us(which.since))
     if which.until is not None:

@@ -16,11 +16,9 @@ down_revision = None
 def upgrade() -> None:
     sequence = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     op.create_table(
-        "receipts",
-        sa.Column("seq", sequence, sa.Identity(), primary_key=True),
-        sa.Column("id", sa.Text, nullable=False),
-        sa.Column("request_id", sa.Text, nullable=False),
-        sa.Column("time", sa.BigInteger, nullable=False),
+        "facets",
+        sa.Column("id", sequence, sa.Identity(), primary_key=True),
+        sa.Column("digest", sa.LargeBinary, nullable=False),
         sa.Column("method", sa.Text, nullable=False),
         sa.Column("path", sa.Text, nullable=False),
         sa.Column("status", sa.BigInteger, nullable=False),
@@ -35,9 +33,18 @@ def upgrade() -> None:
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("instance", sa.Text, nullable=False),
         sa.Column("stream", sa.Boolean, nullable=False),
+        sa.Column("estimated", sa.Boolean, nullable=False),
+    )
+    op.create_index("facets_digest", "facets", ["digest"], unique=True)
+    op.create_table(
+        "entries",
+        sa.Column("seq", sequence, sa.Identity(), primary_key=True),
+        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("time", sa.BigInteger, nullable=False),
+        sa.Column("facet", sa.BigInteger, nullable=False),
         sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
         sa.Column("completion_tokens", sa.BigInteger, nullable=False),
-        sa.Column("estimated", sa.Boolean, nullable=False),
         sa.Column("bytes_in", sa.BigInteger, nullable=False),
         sa.Column("bytes_out", sa.BigInteger, nullable=False),
         sa.Column("queue_us", sa.BigInteger, nullable=False),
@@ -47,10 +54,16 @@ def upgrade() -> None:
         sa.Column("address", sa.Text, nullable=False),
         sa.Column("worker", sa.BigInteger, nullable=False),
     )
-    op.create_index("receipts_id", "receipts", ["id"], unique=True)
-    op.create_index("receipts_time", "receipts", ["time"])
-    given = sa.text("request_id <> id")
-    op.create_index("receipts_request_id", "receipts", ["request_id"], sqlite_where=given, postgresql_where=given)
+    op.create_index("entries_id", "entries", ["id"], unique=True)
+    op.create_index("entries_time", "entries", ["time"])
+    given = sa.text("request_id <> ''")
+    op.create_index("entries_request_id", "entries", ["request_id"], sqlite_where=given, postgresql_where=given)
+    op.execute(
+        "CREATE VIEW receipts AS SELECT e.seq, e.id, coalesce(nullif(e.request_id, ''), e.id) AS request_id, e.time, "
+        "f.method, f.path, f.status, f.verdict, f.reason, f.ended, f.principal, f.key, f.team, f.dialect, f.endpoint, f.model, "
+        "f.instance, f.stream, e.prompt_tokens, e.completion_tokens, f.estimated, e.bytes_in, e.bytes_out, e.queue_us, "
+        "e.first_byte_us, e.total_us, e.attempts, e.address, e.worker FROM entries AS e JOIN facets AS f ON f.id = e.facet"
+    )
     op.create_table(
         "open_intents",
         sa.Column("id", sa.Text, primary_key=True),
