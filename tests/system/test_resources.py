@@ -24,7 +24,7 @@ import pytest
 from tests.system.conftest import Launch
 from tests.tools.apart import drop, run_apart, sh
 from tests.tools.gate import SECRET, Gate, eventually, get, model
-from tests.tools.load import Background, Loader, percentile
+from tests.tools.load import RATE, STREAMS, Background, Loader, percentile
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, ask, chat, request
 
@@ -196,7 +196,7 @@ def faketime() -> str:
     return str(found[0])
 
 
-def test_clock_stepped(launch: Launch, upstream: MockUpstream, faketime: str, tmp_path: Path) -> None:
+def test_clock_stepped(launch: Launch, upstream: MockUpstream, faketime: str, tmp_path: Path, long_run: bool) -> None:
     """+1 h, -1 h and back under load: no failure, no cut stream, no negative duration, time limits still hold."""
     stamp = tmp_path / "clock"
     stamp.write_text("+0")
@@ -210,9 +210,10 @@ def test_clock_stepped(launch: Launch, upstream: MockUpstream, faketime: str, tm
     limits = {"connect": "1s", "first_byte": "2s", "idle": "2s"}
     gate = launch({"tiny": model(upstream.url, timeouts=limits)}, workers=2, env=env)
     loader = Loader(gate.port, SECRET, seed=62)
-    with Background(loader.run(50, 5, streams=20, delay=0.05)):
+    seconds = 60.0 if long_run else 5.0
+    with Background(loader.run(RATE, seconds, streams=STREAMS, delay=0.05)):
         for step in ("+3600", "-3600", "+0"):
-            time.sleep(1.2)
+            time.sleep(seconds / 4)
             stamp.write_text(step)
     assert not loader.bad(), loader.told()
     rows = gate.receipts((each.id for each in loader.journal), 10)
@@ -300,7 +301,7 @@ def test_a_thousand_streams(launch: Launch, upstream: MockUpstream, long_run: bo
     descriptors = gate.descriptors()
     loader = Loader(gate.port, SECRET, seed=63)
     peak = 0
-    with Background(loader.run(0, seconds, streams=count, events=seconds * rate, event_rate=rate)):
+    with Background(loader.run(0, seconds, streams=count, events=seconds * rate, event_rate=rate), seconds + 60):
         for _ in range(int(seconds / 2)):
             time.sleep(1)
             peak = max(peak, gate.rss())
@@ -323,7 +324,8 @@ def test_short_requests_under_steady_load(launch: Launch, upstream: MockUpstream
     """An open loop at a rate far below the peak: no error, and every request in the ledger."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=64)
-    with Background(loader.run(300, 600 if long_run else 5)):
+    seconds = 600 if long_run else 5
+    with Background(loader.run(300, seconds), seconds + 60):
         time.sleep(1)
         assert get(gate.admin, "/healthz") == 200
     assert not loader.bad(), loader.told()
