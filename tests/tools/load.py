@@ -75,6 +75,11 @@ class Outcome:
         whole = self.status == 200 and self.complete and not self.strange and not self.error_event
         return whole and (not self.stream or (self.done and self.numbers == list(range(len(self.numbers)))))
 
+    @property
+    def took(self) -> float:
+        """Seconds from when it was due to its end; endless when it had none."""
+        return float("inf") if self.end is None else self.end - self.due
+
     def __str__(self) -> str:
         ran = None if self.end is None else round(self.end - self.sent, 3)
         seen = f"{len(self.numbers)} events" if self.stream else f"{len(self.body)} bytes"

@@ -34,7 +34,8 @@ CONTROL_TIMEOUT = 10.0
 START_TIMEOUT = 60.0
 SHORTEST_LIFE = 5.0
 """A child that lived shorter than this is started again only after a pause, which doubles up to `LONGEST_PAUSE`."""
-LONGEST_PAUSE = 0.8
+LONGEST_PAUSE = 0.4
+"""Leaves a child, which takes some 0.3 s to start, its part of the second within which a dead worker is replaced."""
 LONGEST_SOCKET_PATH = 100
 """Characters; Linux takes 107 bytes for a Unix socket's path (unix(7))."""
 CHECK_SECONDS = 0.25
