@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import random
 import signal
 import socket
@@ -21,6 +20,7 @@ import psutil
 import pytest
 
 from tests.system.conftest import Launch
+from tests.system.scenes import compare_with_ledger, tags
 from tests.tools.gate import SECRET, WORKER, Gate, eventually, get, model
 from tests.tools.load import RATE, STREAMS, Background, Loader, rounds
 from tests.tools.upstream import MockUpstream
@@ -31,31 +31,6 @@ PLAIN = request(chat(), secret=SECRET)
 
 def send(pid: int, number: signal.Signals) -> None:
     psutil.Process(pid).send_signal(number)
-
-
-def compare_with_ledger(gate: Gate, loader: Loader, upstream: MockUpstream, within: float = 10.0) -> None:
-    """Each request that a client saw completed: exactly one receipt, with its status and the tokens that it was told.
-
-    Each request that the instance saw has one receipt as well, whatever became of its client and its worker.
-    """
-    whole = [each for each in loader.journal if each.complete]
-    rows = gate.receipts((each.id for each in whole), within)
-    for each in whole:
-        row = rows[each.id]
-        assert row["status"] == each.status, (str(each), row)
-        if each.good:
-            assert row["ended"] == "complete" and row["prompt_tokens"] == 7, (str(each), row)
-            assert row["completion_tokens"] == (len(each.numbers) if each.stream else 5), (str(each), row)
-    forwarded = tags(upstream) & {each.id for each in loader.journal}
-    assert forwarded, "void: nothing reached the instance"
-    everything = gate.receipts(forwarded, within)
-    cut = [row for name, row in everything.items() if name not in rows]
-    assert {row["ended"] for row in cut} <= {"unknown", "client_left", "gate_stopped", "upstream_error"}, cut
-
-
-def tags(upstream: MockUpstream) -> set[str]:
-    """The tags of all requests that reached the instance; the loader's tags are its request ids."""
-    return {json.loads(asked["body"])["script"].get("tag", "") for asked in upstream.journal()}
 
 
 # --- start -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the gate does when the machine gives way: no descriptors, no disk, no honest clock, half-open sockets, and many streams.
+"""What the gate does when the machine gives way: no descriptors, memory or disk, a false clock, half-open sockets, many streams.
 
 Each test needs root or a Debian package where it says so, and fails with that package's name when it is missing; nothing is
 skipped. `SLMGATE_LONG=1` runs the full figures of the reliability goals.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import socket
 import sqlite3
@@ -22,11 +23,12 @@ import psutil
 import pytest
 
 from tests.system.conftest import Launch
+from tests.system.scenes import compare_with_ledger
 from tests.tools.apart import drop, run_apart, sh
 from tests.tools.gate import SECRET, Gate, eventually, get, model
 from tests.tools.load import RATE, STREAMS, Background, Loader, percentile
 from tests.tools.upstream import MockUpstream
-from tests.tools.wire import Wire, ask, chat, request
+from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
 
 PLAIN = request(chat(), secret=SECRET)
 
@@ -101,6 +103,97 @@ def test_max_connections_is_a_bound(launch: Launch, upstream: MockUpstream) -> N
     for wire in [*inside, *extra]:
         wire.__exit__()
     eventually(lambda: serves(gate), 5, "served again after places came free")
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------
+
+LARGE = 7 << 20
+"""Bytes of a body within the default `guard.max_body`."""
+
+
+def bound_memory(pid: int, room: int) -> None:
+    """Let a running process take `room` more bytes of address space and no more (prlimit(2), RLIMIT_AS)."""
+    bound = psutil.Process(pid).memory_info().vms + room
+    resource.prlimit(pid, resource.RLIMIT_AS, (bound, bound))
+
+
+def on(gate: Gate, worker: int, wires: list[Wire]) -> list[Wire]:
+    """Those of the connections that this worker holds."""
+    ports = gate.ports_of(worker)
+    return [wire for wire in wires if wire.socket.getsockname()[1] in ports]
+
+
+def test_memory_runs_out(launch: Launch, upstream: MockUpstream) -> None:
+    """Large bodies on a worker without the memory for them cost themselves: streams go on, no spin, each has a receipt."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2, guard={"body_timeout": "3s"})
+    wires = [Wire(gate.port) for _ in range(48)]
+    assert all(wire.ask(PLAIN).status == 200 for wire in wires)
+    short, other = gate.workers()
+    live, *rest = on(gate, short, wires)
+    large, small = rest[:12], rest[12:]
+    assert len(large) + len(small) > 5, "void: nobody is on that worker"
+    live.send(request(chat(stream=True, events=60, rate=10), secret=SECRET))
+    assert live.event()
+    bound_memory(short, 3 * LARGE)
+    for n, wire in enumerate(large):
+        fields = (f"Content-Length: {LARGE}", f"X-Request-Id: large-{n}")
+        with contextlib.suppress(OSError):  # it may be cut before it is through
+            wire.send(request(None, secret=SECRET, headers=fields) + b" " * (LARGE - 1))
+    used, started = cpu(short), time.monotonic()
+    time.sleep(1)
+    share = (cpu(short) - used) / (time.monotonic() - started)
+    assert share < 0.05, f"{share:.0%} CPU while out of memory"
+    assert all(wire.ask(PLAIN).status == 200 for wire in [*on(gate, other, wires), *small])
+    told = [status_or_end(wire) for wire in large]
+    print(f"large bodies were told {told}")
+    assert 0 in told and set(told) <= {0, 408, 500, 503}, "void: there was memory enough"
+    rows = gate.receipts(f"large-{n}" for n in range(len(large)))
+    assert {row["ended"] for row in rows.values()} <= {"refused", "client_left", "gate_failed"}, rows
+    event = live.event()
+    while event is not None and b"[DONE]" not in event:
+        event = live.event()
+    assert event is not None, "a stream was cut for want of memory"
+    assert gate.workers() == [short, other], "it recovers by itself"
+    whole = request(chat() + b" " * LARGE, secret=SECRET)
+    assert [wire.ask(whole).status for wire in small[:2]] == [200, 200], "and has room for one large body again"
+    for wire in wires:
+        wire.__exit__()
+
+
+def status_or_end(wire: Wire) -> int:
+    """The status of the next answer; 0 when the connection ends without one."""
+    try:
+        return wire.answer().status
+    except (ClosedEarlyError, OSError):
+        return 0
+
+
+def test_memory_runs_out_in_small_pieces(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:
+    """No room for the least thing may end a worker: another is there at once, nobody else notices, no receipt is lost."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    loader = Loader(gate.port, SECRET, seed=67)
+    with Background(loader.run(RATE, 6, streams=STREAMS)):
+        time.sleep(1.5)
+        short, other = gate.workers()
+        beside = gate.ports_of(other)
+        bound_memory(short, 1 << 20)
+        crowd = [Wire(gate.port) for _ in range(8000 if long_run else 4000)]
+        for wire in crowd:
+            wire.send(PLAIN[:60])
+        time.sleep(1)
+        for wire in crowd:
+            wire.reset()
+        eventually(lambda: len(gate.workers()) == 2 and serves(gate), 1.5, "served by two workers again")
+        print("the worker", "lived" if short in gate.workers() else "was replaced")
+    assert other in gate.workers()
+    cut = [each for each in loader.bad() if each.port in beside]
+    assert not cut, "not on the worker without memory:\n" + "\n".join(map(str, cut[:10]))
+    assert len(loader.bad()) < len(loader.journal) / 10, loader.told()
+    compare_with_ledger(gate, loader, upstream, "gate_failed")
+    again = Loader(gate.port, SECRET, seed=68)
+    with Background(again.run(RATE, 1)):
+        pass
+    assert not again.bad(), again.told()
 
 
 # --- disk --------------------------------------------------------------------------------------------------------------
