@@ -199,7 +199,7 @@ def test_frozen_worker_under_load(launch: Launch, upstream: MockUpstream, long_r
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=65)
     times, pause, after = rounds(1, 2), *((10.0, 4.0) if long_run else (1.0, 1.0))
-    seconds = times * (pause + after) + 3
+    seconds = times * (pause + after) + 2
     frozen: list[set[int]] = []
     with Background(loader.run(RATE, seconds, streams=STREAMS), seconds + 90):
         time.sleep(1.5)
@@ -252,7 +252,7 @@ def test_workers_serve_alone(launch: Launch, upstream: MockUpstream, long_run: b
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=66)
     workers, alone = gate.workers(), 60.0 if long_run else 2.0
-    with Background(loader.run(RATE, alone + 3, streams=STREAMS), alone + 90):
+    with Background(loader.run(RATE, alone + 2.5, streams=STREAMS), alone + 90):
         time.sleep(1)
         send(gate.process.pid, signal.SIGSTOP)
         victim = gate.control()
