@@ -175,7 +175,7 @@ def test_slow_clients_leave_others_alone(launch: Launch, upstream: MockUpstream,
     with Background(quiet.run(RATE, header, streams=STREAMS)):
         pass
     pause, beats = header / 5, 3
-    seconds = coming + beats * pause + max(header, body, send) + late
+    seconds = 2 * coming + beats * pause + max(header, body, send) + late
     with Background(loader.run(RATE, seconds, streams=STREAMS)), Background(crowd.run(coming, seconds, pause, beats)):
         pass
     assert not quiet.bad() and not loader.bad(), quiet.told() + loader.told()
@@ -188,7 +188,11 @@ def test_slow_clients_leave_others_alone(launch: Launch, upstream: MockUpstream,
     rows = gate.receipts(each.name for each in crowd.of("read"))
     assert {row["ended"] for row in rows.values()} == {"client_left"}
     stalled = [asked["end_time"] - asked["time"] for asked in upstream.journal() if '"flood"' in asked["body"]]
-    assert len(stalled) == count and send - 0.1 < min(stalled) and max(stalled) < send + late, (min(stalled), max(stalled))
+    # Before it stalls, what lies between has to be filled, which takes a while when so many ask for it at once.
+    assert len(stalled) == count and send - 0.1 < min(stalled) and max(stalled) < send + late + coming, (
+        min(stalled),
+        max(stalled),
+    )
     took = [percentile([each.took for each in one.journal if not each.stream], 0.99) for one in (quiet, loader)]
     print(f"p99 of {RATE} requests/s beside {STREAMS} streams: {took[0] * 1e3:.1f} ms, with the crowd {took[1] * 1e3:.1f} ms")
     assert not long_run or took[1] <= 2 * max(took[0], 0.005), took
