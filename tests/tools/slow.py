@@ -28,6 +28,7 @@ class Slow(asyncio.Protocol):
     kind: Kind
     name: str
     secret: str
+    model: str
     sent: float = 0.0
     """When it last sent something."""
     began: float = 0.0
@@ -38,7 +39,8 @@ class Slow(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.began = time.monotonic()
-        whole = request(chat(stream=True, do="flood", size=FLOOD), secret=self.secret, headers=(f"X-Request-Id: {self.name}",))
+        flood = chat(stream=True, model=self.model, do="flood", size=FLOOD)
+        whole = request(flood, secret=self.secret, headers=(f"X-Request-Id: {self.name}",))
         if self.kind == "read":
             self.transport.pause_reading()
             self.send(whole)
@@ -88,12 +90,12 @@ class Slow(asyncio.Protocol):
 
 
 class Crowd:
-    """`count` slow clients of each kind; `clients` are all of them, in order of coming."""
+    """`count` slow clients of each kind, who ask for `model`; `clients` are all of them, in order of coming."""
 
-    def __init__(self, port: int, secret: str, count: int) -> None:
+    def __init__(self, port: int, secret: str, count: int, model: str) -> None:
         self.port = port
         kinds: tuple[Kind, ...] = ("head", "body", "read")
-        self.clients = [Slow(kind, f"slow-{kind}-{n}", secret) for n in range(count) for kind in kinds]
+        self.clients = [Slow(kind, f"slow-{kind}-{n}", secret, model) for n in range(count) for kind in kinds]
 
     def of(self, kind: Kind) -> list[Slow]:
         return [each for each in self.clients if each.kind == kind]
