@@ -132,7 +132,7 @@ def test_memory_runs_out(launch: Launch, upstream: MockUpstream) -> None:
     live, *rest = on(gate, short, wires)
     large, small = rest[:12], rest[12:]
     assert len(large) + len(small) > 5, "void: nobody is on that worker"
-    live.send(request(chat(stream=True, events=40, rate=10), secret=SECRET))
+    live.send(request(chat(stream=True, events=35, rate=10), secret=SECRET))
     assert live.event()
     bound_memory(short, 6 * LARGE)
     for n, wire in enumerate(large):
@@ -175,8 +175,8 @@ def test_memory_runs_out_in_small_pieces(launch: Launch, upstream: MockUpstream,
     """No room for the least thing may end a worker: another is there at once, nobody else notices, no receipt is lost."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=67)
-    with Background(loader.run(RATE, 4, streams=STREAMS)):
-        time.sleep(1)
+    with Background(loader.run(RATE, 3, streams=STREAMS)):
+        time.sleep(0.5)
         short, other = gate.workers()
         beside = gate.ports_of(other)
         bound_memory(short, 1 << 20)
