@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from slmgate.dataplane import worker as module
-from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND
+from slmgate.dataplane.journal import Journal
+from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, TICK
 from slmgate.link.beats import READY, STARTING, Beats
 from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish, Tally
 from slmgate.link.orders import WorkerOrders
@@ -46,6 +47,10 @@ class FakeSocket:
             raise BlockingIOError
         FakeSocket.waiting -= 1
         return object(), "peer"
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """Linux's `tcp_info`, of which only the length of the line is asked."""
+        return FakeSocket.waiting.to_bytes(4, sys.byteorder).rjust(size, b"\xff")
 
     def close(self) -> None:
         self.closed = True
@@ -110,6 +115,22 @@ def test_the_bound_of_connections(listening: OpenRoad, bound: int) -> None:
     assert [server.closed for server in stage.loop.servers] == [True, True, False, False]
 
 
+def test_a_deaf_listener_is_renewed(listening: OpenRoad) -> None:
+    """Somebody waits and nobody is let in, from one tick to the next; while clients come in, a line means nothing."""
+    stage = listening().stage
+    stage.loop.turn(1)
+    FakeSocket.waiting = 1
+    for _ in range(8):
+        knock(stage)
+        stage.loop.turn(TICK)
+    assert [server.closed for server in stage.loop.servers] == [False, False]
+    stage.loop.turn(TICK)
+    assert [server.closed for server in stage.loop.servers] == [True, True, False, False]
+    FakeSocket.waiting = 0
+    stage.loop.turn(1)
+    assert len(stage.loop.servers) == 4
+
+
 def test_no_connections_allowed(listening: OpenRoad) -> None:
     stage = listening(gate=GateSpec(max_connections=0)).stage
     knock(stage)
@@ -142,6 +163,28 @@ def test_the_wall_clock_may_step(road: Road) -> None:
     stage.clock.epoch -= 7200
     stage.loop.turn(1)
     assert stage.clock.monotonic() + stage.worker.wall_offset == stage.clock.time()
+
+
+def test_a_tick_without_memory_is_not_the_last(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, tried = road.stage.worker, []
+
+    def prepare() -> bool:
+        tried.append(road.stage.clock.monotonic())
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr(Journal, "prepare", lambda _: prepare())
+        road.stage.loop.turn(3)
+    assert len(tried) >= 3
+    assert worker.now == pytest.approx(road.stage.clock.monotonic(), abs=TICK)
+
+
+def test_half_a_worker_ends(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in what lasts as long as the process ends it, for another to take over."""
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "prepare", lambda _: 1 / 0)
+        road.stage.loop.turn(1.5)
+    assert isinstance(road.stage.life.exception(), ZeroDivisionError)
 
 
 @pytest.mark.parametrize("times", [COMPLAINTS_PER_SECOND, COMPLAINTS_PER_SECOND + 1])

@@ -6,7 +6,6 @@ own with `launch`. On a failure the log of every gate that the test could see is
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ import pytest
 
 from tests.tools.engine import Engine
 from tests.tools.gate import Gate, model
+from tests.tools.load import LONG
 from tests.tools.upstream import MockUpstream
-
-LONG = bool(os.environ.get("SLMGATE_LONG"))
-"""Run the full figures of the reliability goals instead of the short ones."""
 
 Launch = Callable[..., Gate]
 running: list[Gate] = []
@@ -35,14 +32,17 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this directory is a system test."""
+    """Everything in this directory is a system test; the full figures take longer than a test otherwise may."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.system)
+            if LONG:
+                item.add_marker(pytest.mark.timeout(1200))
 
 
 @pytest.fixture(scope="session")
 def long_run() -> bool:
+    """Whether the full figures of the reliability goals are asked for."""
     return LONG
 
 

@@ -1,14 +1,17 @@
-"""What the fault tests share: a good head, a poisoned rest, the plain request, and the check that the gate still serves.
+"""What the fault tests share: a good head, a poisoned rest, the plain request, and the checks that the gate still serves and
+that its ledger is exact.
 
-Nothing here is a test; it knows the mock instance's scripts and the raw client.
+Nothing here is a test; it knows the mock instance's scripts, the raw client and the loader's journal.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from tests.tools.gate import SECRET, Gate
+from tests.tools.load import Loader
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Answer, ask, chat, request
 
@@ -55,3 +58,29 @@ def assert_served(gate: Gate, upstream: MockUpstream, count: int = 5) -> None:
         answer = ask(gate.port, plain(f"after-{n}"))
         assert (answer.status, answer.json()["tag"]) == (200, f"after-{n}"), answer
         assert b"POISON" not in answer.body
+
+
+def compare_with_ledger(gate: Gate, loader: Loader, upstream: MockUpstream, *cuts: str) -> None:
+    """Each request that a client saw completed: exactly one receipt, with its status and the tokens that it was told.
+
+    Each request that the instance saw has one receipt as well, whatever became of its client and its worker; `cuts` are
+    further ways in which it may have ended.
+    """
+    whole = [each for each in loader.journal if each.complete]
+    rows = gate.receipts((each.id for each in whole), 10)
+    for each in whole:
+        row = rows[each.id]
+        assert row["status"] == each.status, (str(each), row)
+        if each.good:
+            assert row["ended"] == "complete" and row["prompt_tokens"] == 7, (str(each), row)
+            assert row["completion_tokens"] == (len(each.numbers) if each.stream else 5), (str(each), row)
+    forwarded = tags(upstream) & {each.id for each in loader.journal}
+    assert forwarded, "void: nothing reached the instance"
+    everything = gate.receipts(forwarded, 10)
+    cut = [row for name, row in everything.items() if name not in rows]
+    assert {row["ended"] for row in cut} <= {"unknown", "client_left", "gate_stopped", "upstream_error", *cuts}, cut
+
+
+def tags(upstream: MockUpstream) -> set[str]:
+    """The tags of all requests that reached the instance; the loader's tags are its request ids."""
+    return {json.loads(asked["body"])["script"].get("tag", "") for asked in upstream.journal()}

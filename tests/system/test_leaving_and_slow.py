@@ -17,7 +17,8 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.scenes import GOOD, POISON, assert_served, plain
 from tests.tools.gate import OTHER, SECRET, Gate, eventually, model
-from tests.tools.load import Background, Loader
+from tests.tools.load import RATE, STREAMS, Background, Loader, percentile
+from tests.tools.slow import Crowd
 from tests.tools.upstream import STREAM_HEAD, MockUpstream, chunk
 from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
 
@@ -146,7 +147,7 @@ def test_client_that_reads_slowly_pauses_the_instance(gate: Gate, upstream: Mock
 
 
 def test_many_slow_readers_cost_little_memory(gate: Gate, upstream: MockUpstream, long_run: bool) -> None:
-    """Each of these streams may cost 256 KiB at the most."""
+    """Each of these streams may cost 256 KiB at the most, beside what the process takes once for passing so much at a time."""
     count = 1000 if long_run else 100
     before = gate.rss()
     wires = [Wire(gate.port, receive_buffer=4096) for _ in range(count)]
@@ -157,8 +158,51 @@ def test_many_slow_readers_cost_little_memory(gate: Gate, upstream: MockUpstream
     assert ask(gate.port, plain("normal")).status == 200
     for wire in wires:
         wire.reset()
-    assert grown < count * 262_144 + 8_000_000, f"{grown / count:.0f} bytes a stream"
+    assert grown < count * 262_144 + 16_000_000, f"{grown / count:.0f} bytes a stream"
     eventually(lambda: upstream.gauges()["in_flight"] == 0, 5, "all connections to the instance are closed")
+
+
+def test_slow_clients_leave_others_alone(launch: Launch, upstream: MockUpstream, second: MockUpstream, long_run: bool) -> None:
+    """A crowd each of slow heads, bodies and readers: all are cut in time, and another client is served all along.
+
+    The long form takes the product's own limits. Latency is told, and only there held against what it was without the crowd:
+    for requests of the time in which the crowd is there, not while it comes and all that it asked for is on its way.
+    """
+    header, body, send = (10, 30, 30) if long_run else (1, 2, 2)
+    count, coming, late = (1000, 10.0, 3.0) if long_run else (100, 1.0, 1.0)
+    guard = {} if long_run else {"header_timeout": f"{header}s", "body_timeout": f"{body}s", "send_timeout": f"{send}s"}
+    gate = launch({"tiny": model(second.url), "large": model(upstream.url)}, workers=2, guard=guard)
+    quiet, loader = Loader(gate.port, SECRET, seed=45), Loader(gate.port, SECRET, seed=46)
+    crowd = Crowd(gate.port, SECRET, count, "large")
+    with Background(quiet.run(RATE, header, streams=STREAMS)):
+        pass
+    pause, beats = header / 5, 3
+    seconds = 2 * coming + beats * pause + max(header, body, send) + late
+    with Background(loader.run(RATE, seconds, streams=STREAMS)), Background(crowd.run(coming, seconds, pause, beats)):
+        pass
+    assert not quiet.bad() and not loader.bad(), quiet.told() + loader.told()
+    for each in crowd.of("head"):
+        assert each.status == 408 and each.ended and header - 0.1 < each.ended - each.began < header + late, each
+    for each in crowd.of("body"):
+        assert each.status == 408 and each.ended and body - 0.1 < each.ended - each.sent < body + late, each
+    rows = gate.receipts(each.request_id for each in [*crowd.of("head"), *crowd.of("body")])
+    assert {(row["status"], row["ended"]) for row in rows.values()} == {(408, "refused")}
+    rows = gate.receipts(each.name for each in crowd.of("read"))
+    assert {row["ended"] for row in rows.values()} == {"client_left"}
+    stalled = [asked["end_time"] - asked["time"] for asked in upstream.journal() if '"flood"' in asked["body"]]
+    # Before it stalls, what lies between has to be filled, which takes a while when so many ask for it at once.
+    assert len(stalled) == count and send - 0.1 < min(stalled) and max(stalled) < send + late + coming, (
+        min(stalled),
+        max(stalled),
+    )
+    here = max(each.began for each in crowd.clients) + 1
+    without, coming_too, beside = (
+        percentile([each.took for each in some if not each.stream], 0.99)
+        for some in (quiet.journal, loader.journal, [each for each in loader.journal if each.due > here])
+    )
+    print(f"p99 of {RATE} requests/s beside {STREAMS} streams: {without * 1e3:.1f} ms without the crowd,")
+    print(f"{beside * 1e3:.1f} ms while it is there, {coming_too * 1e3:.1f} ms with the time of its coming")
+    assert not long_run or beside <= 2 * max(without, 0.005), (without, beside)
 
 
 def test_flood_passes_whole_in_bounded_memory(gate: Gate, upstream: MockUpstream, long_run: bool) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import random
 import signal
 import socket
@@ -21,42 +20,17 @@ import psutil
 import pytest
 
 from tests.system.conftest import Launch
+from tests.system.scenes import compare_with_ledger, tags
 from tests.tools.gate import SECRET, WORKER, Gate, eventually, get, model
-from tests.tools.load import Background, Loader
+from tests.tools.load import RATE, STREAMS, Background, Loader, rounds
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
 
 PLAIN = request(chat(), secret=SECRET)
-RATE, STREAMS = 100, 30
 
 
 def send(pid: int, number: signal.Signals) -> None:
     psutil.Process(pid).send_signal(number)
-
-
-def compare_with_ledger(gate: Gate, loader: Loader, upstream: MockUpstream, within: float = 10.0) -> None:
-    """Each request that a client saw completed: exactly one receipt, with its status and the tokens that it was told.
-
-    Each request that the instance saw has one receipt as well, whatever became of its client and its worker.
-    """
-    whole = [each for each in loader.journal if each.complete]
-    rows = gate.receipts((each.id for each in whole), within)
-    for each in whole:
-        row = rows[each.id]
-        assert row["status"] == each.status, (str(each), row)
-        if each.good:
-            assert row["ended"] == "complete" and row["prompt_tokens"] == 7, (str(each), row)
-            assert row["completion_tokens"] == (len(each.numbers) if each.stream else 5), (str(each), row)
-    forwarded = tags(upstream) & {each.id for each in loader.journal}
-    assert forwarded, "void: nothing reached the instance"
-    everything = gate.receipts(forwarded, within)
-    cut = [row for name, row in everything.items() if name not in rows]
-    assert {row["ended"] for row in cut} <= {"unknown", "client_left", "gate_stopped", "upstream_error"}, cut
-
-
-def tags(upstream: MockUpstream) -> set[str]:
-    """The tags of all requests that reached the instance; the loader's tags are its request ids."""
-    return {json.loads(asked["body"])["script"].get("tag", "") for asked in upstream.journal()}
 
 
 # --- start -------------------------------------------------------------------------------------------------------------
@@ -128,15 +102,15 @@ def test_port_that_is_taken_is_said(launch: Launch, upstream: MockUpstream) -> N
 # --- workers -----------------------------------------------------------------------------------------------------------
 
 
-def test_kill_a_worker_under_load(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:
+def test_kill_a_worker_under_load(launch: Launch, upstream: MockUpstream) -> None:
     """Failed: only what was in flight on it. A new worker accepts within a second. The ledger is exact."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=51)
     kills: list[tuple[float, set[int], int]] = []
-    rounds = 20 if long_run else 2
-    with Background(loader.run(RATE, 3.0 * rounds + 1, streams=STREAMS)):
+    times = rounds(2, 20)
+    with Background(loader.run(RATE, 3.0 * times + 1, streams=STREAMS), 3.0 * times + 90):
         time.sleep(1.5)
-        for _ in range(rounds):
+        for _ in range(times):
             victim = loader.chance.choice(gate.workers())
             send(victim, signal.SIGSTOP)
             ports = gate.ports_of(victim)
@@ -169,7 +143,6 @@ def listens(pid: int, port: int) -> bool:
 def test_frozen_worker_leaves_others_alone(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:
     """SIGSTOP: clients on it wait; those on the other are served; after it thaws (or is replaced) no answer comes twice."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
-    loader = Loader(gate.port, SECRET, seed=52)
     frozen, awake = gate.workers()
     pause = 10.0 if long_run else 3.0
     wires = [Wire(gate.port, timeout=pause + 8) for _ in range(40)]
@@ -206,12 +179,46 @@ def test_frozen_worker_leaves_others_alone(launch: Launch, upstream: MockUpstrea
     assert answered == len(on_frozen) or frozen not in gate.workers()
     bodies = [asked["body"] for asked in upstream.journal()]
     assert all(sum(f'"frozen-{n}"' in body for body in bodies) <= 1 for n in range(len(on_frozen)))
-    with Background(loader.run(50, 1)):
-        pass
-    assert not loader.bad(), loader.told()
+    assert serve_all(gate, 52)
     assert awake in gate.workers()
     for wire in wires:
         wire.__exit__()
+
+
+def serve_all(gate: Gate, seed: int) -> bool:
+    """A second of load without a failure."""
+    loader = Loader(gate.port, SECRET, seed)
+    with Background(loader.run(50, 1)):
+        pass
+    assert not loader.bad(), loader.told()
+    return True
+
+
+def test_frozen_worker_under_load(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:
+    """SIGSTOP under load: only what was on the frozen worker may fail, and only if it is replaced; the ledger is exact."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    loader = Loader(gate.port, SECRET, seed=65)
+    times, pause, after = rounds(1, 2), *((10.0, 4.0) if long_run else (1.0, 1.0))
+    seconds = times * (pause + after) + 2
+    frozen: list[set[int]] = []
+    with Background(loader.run(RATE, seconds, streams=STREAMS), seconds + 90):
+        time.sleep(1.5)
+        for _ in range(times):
+            victim = loader.chance.choice(gate.workers())
+            send(victim, signal.SIGSTOP)
+            frozen.append(gate.ports_of(victim))
+            time.sleep(pause)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                send(victim, signal.SIGCONT)
+            time.sleep(after)
+            assert len(gate.workers()) == 2
+            if not long_run:
+                assert victim in gate.workers(), "a freeze shorter than worker_timeout replaces nobody"
+    strange = [each for each in loader.bad() if not any(each.port in ports for ports in frozen)]
+    assert not strange, "not on the frozen worker:\n" + "\n".join(map(str, strange[:10]))
+    assert long_run or not loader.bad(), loader.told()
+    assert not [each for each in loader.journal if each.strange], "an answer came twice, or to another"
+    compare_with_ledger(gate, loader, upstream)
 
 
 # --- control -----------------------------------------------------------------------------------------------------------
@@ -226,14 +233,34 @@ def test_kill_control_under_load(launch: Launch, upstream: MockUpstream, long_ru
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=53)
     workers = gate.workers()
-    with Background(loader.run(RATE, 60 if long_run else 6, streams=STREAMS)):
-        for _ in range(2):
+    times = rounds(2, 20)
+    with Background(loader.run(RATE, 60 if long_run else 6, streams=STREAMS), 180):
+        for _ in range(times):
             time.sleep(1)
             victim = gate.control()
             send(victim, signal.SIGKILL)
             killed = time.monotonic()
             eventually(partial(control_is_back, gate, victim), 2.5, "the admin listener answers again")
             print(f"control back after {time.monotonic() - killed:.2f} s")
+    assert not loader.bad(), loader.told()
+    assert gate.workers() == workers, "workers must outlive control"
+    compare_with_ledger(gate, loader, upstream)
+
+
+def test_workers_serve_alone(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:
+    """No control, and a frozen supervisor that starts none: a minute (in the long form) without a failure or a lost receipt."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    loader = Loader(gate.port, SECRET, seed=66)
+    workers, alone = gate.workers(), 60.0 if long_run else 2.0
+    with Background(loader.run(RATE, alone + 2.5, streams=STREAMS), alone + 90):
+        time.sleep(1)
+        send(gate.process.pid, signal.SIGSTOP)
+        victim = gate.control()
+        send(victim, signal.SIGKILL)
+        time.sleep(alone)
+        assert get(gate.admin, "/healthz", 0.5) == 0, "void: control was not away"
+        send(gate.process.pid, signal.SIGCONT)
+        eventually(partial(control_is_back, gate, victim), 2.5, "control is back")
     assert not loader.bad(), loader.told()
     assert gate.workers() == workers, "workers must outlive control"
     compare_with_ledger(gate, loader, upstream)
@@ -256,12 +283,12 @@ def test_frozen_control_stops_no_request(launch: Launch, upstream: MockUpstream)
 # --- everything --------------------------------------------------------------------------------------------------------
 
 
-def test_kill_all_children_in_turn_under_load(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:
+def test_kill_all_children_in_turn_under_load(launch: Launch, upstream: MockUpstream) -> None:
     """kill -9 of workers and control at random moments; the ledger equals the clients' journal, exactly once."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=55)
-    kills = 20 if long_run else 5
-    with Background(loader.run(RATE, kills * 1.4 + 1, streams=10, events=10)):
+    kills = rounds(5, 20)
+    with Background(loader.run(RATE, kills * 1.4 + 1, streams=STREAMS), kills * 1.4 + 90):
         time.sleep(0.5)
         for n in range(kills):
             victims = gate.workers() if n % 2 == 0 else [gate.control()]
@@ -275,7 +302,7 @@ def test_kill_everything_and_restart(launch: Launch, upstream: MockUpstream) -> 
     """Ready within 5 s on the same port; what was cut is settled or `unknown` within 10 s; nothing twice."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=56)
-    with Background(loader.run(RATE, 2.0, streams=20, events=100)):
+    with Background(loader.run(RATE, 2.0, streams=STREAMS, events=100)):
         time.sleep(1.5)
         gate.kill_everything()
         killed = time.monotonic()

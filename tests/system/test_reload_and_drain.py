@@ -18,12 +18,11 @@ import yaml
 
 from tests.system.conftest import Launch
 from tests.tools.gate import OTHER, SECRET, Gate, digest, eventually, get, model
-from tests.tools.load import Background, Loader
+from tests.tools.load import RATE, STREAMS, Background, Loader, rounds
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, ask, chat, request
 
 PLAIN = request(chat(), secret=SECRET)
-RATE, STREAMS = 100, 30
 
 
 # --- drain -------------------------------------------------------------------------------------------------------------
@@ -112,15 +111,15 @@ def on_all_workers(probe: Callable[[], bool], within: float, what: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["file", "signal"])
-def test_reload_under_load(launch: Launch, upstream: MockUpstream, by: str, long_run: bool) -> None:
+def test_reload_under_load(launch: Launch, upstream: MockUpstream, by: str) -> None:
     """Many reloads: no failure, no stream cut, each in force on all workers within a second."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     workers = gate.workers()
     loader = Loader(gate.port, SECRET, seed=58)
-    rounds = 20 if long_run else 4
-    with Background(loader.run(RATE, rounds * 1.5 + 1, streams=STREAMS)):
+    times = rounds(4, 20)
+    with Background(loader.run(RATE, times * 1.5 + 1, streams=STREAMS), times * 1.5 + 90):
         time.sleep(0.5)
-        for n in range(rounds):
+        for n in range(times):
             gate.write(models={"tiny": model(upstream.url), f"more-{n}": model(upstream.url)})
             if by == "signal":
                 gate.process.send_signal(signal.SIGHUP)

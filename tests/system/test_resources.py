@@ -1,4 +1,4 @@
-"""What the gate does when the machine gives way: no descriptors, no disk, no honest clock, half-open sockets, and many streams.
+"""What the gate does when the machine gives way: no descriptors, memory or disk, a false clock, half-open sockets, many streams.
 
 Each test needs root or a Debian package where it says so, and fails with that package's name when it is missing; nothing is
 skipped. `SLMGATE_LONG=1` runs the full figures of the reliability goals.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import socket
 import sqlite3
@@ -22,11 +23,12 @@ import psutil
 import pytest
 
 from tests.system.conftest import Launch
+from tests.system.scenes import compare_with_ledger
 from tests.tools.apart import drop, run_apart, sh
 from tests.tools.gate import SECRET, Gate, eventually, get, model
-from tests.tools.load import Background, Loader, percentile
+from tests.tools.load import RATE, STREAMS, Background, Loader, percentile
 from tests.tools.upstream import MockUpstream
-from tests.tools.wire import Wire, ask, chat, request
+from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
 
 PLAIN = request(chat(), secret=SECRET)
 
@@ -101,6 +103,100 @@ def test_max_connections_is_a_bound(launch: Launch, upstream: MockUpstream) -> N
     for wire in [*inside, *extra]:
         wire.__exit__()
     eventually(lambda: serves(gate), 5, "served again after places came free")
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------
+
+LARGE = 7 << 20
+"""Bytes of a body within the default `guard.max_body`."""
+
+
+def bound_memory(pid: int, room: int) -> None:
+    """Let a running process take `room` more bytes of address space and no more (prlimit(2), RLIMIT_AS)."""
+    bound = psutil.Process(pid).memory_info().vms + room
+    resource.prlimit(pid, resource.RLIMIT_AS, (bound, bound))
+
+
+def on(gate: Gate, worker: int, wires: list[Wire]) -> list[Wire]:
+    """Those of the connections that this worker holds."""
+    ports = gate.ports_of(worker)
+    return [wire for wire in wires if wire.socket.getsockname()[1] in ports]
+
+
+def test_memory_runs_out(launch: Launch, upstream: MockUpstream) -> None:
+    """Large bodies on a worker without the memory for them cost themselves: streams go on, no spin, each has a receipt."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2, guard={"body_timeout": "2s"})
+    wires = [Wire(gate.port) for _ in range(48)]
+    assert all(wire.ask(PLAIN).status == 200 for wire in wires)
+    short, other = gate.workers()
+    live, *rest = on(gate, short, wires)
+    large, small = rest[:12], rest[12:]
+    assert len(large) + len(small) > 5, "void: nobody is on that worker"
+    live.send(request(chat(stream=True, events=35, rate=10), secret=SECRET))
+    assert live.event()
+    bound_memory(short, 6 * LARGE)
+    for n, wire in enumerate(large):
+        fields = (f"Content-Length: {LARGE}", f"X-Request-Id: large-{n}")
+        with contextlib.suppress(OSError):  # it may be cut before it is through
+            wire.send(request(None, secret=SECRET, headers=fields) + b" " * (LARGE - 1))
+    used, started = cpu(short), time.monotonic()
+    time.sleep(1)
+    share = (cpu(short) - used) / (time.monotonic() - started)
+    assert share < 0.05, f"{share:.0%} CPU while out of memory"
+    assert all(wire.ask(PLAIN).status == 200 for wire in [*on(gate, other, wires), *small])
+    told = [status_or_end(wire) for wire in large]
+    print(f"large bodies were told {told}")
+    assert 0 in told and set(told) <= {0, 408, 500, 503}, "void: there was memory enough"
+    answered = gate.receipts(f"large-{n}" for n, status in enumerate(told) if status)
+    assert {row["ended"] for row in answered.values()} <= {"refused", "gate_failed"}, answered
+    # One that was cut before its head could be read reached no verdict, and leaves none.
+    cut = [row for row in gate.rows() if row["request_id"].startswith("large-") and row["request_id"] not in answered]
+    assert {row["ended"] for row in cut} <= {"client_left"} and len(cut) <= told.count(0), cut
+    event = live.event()
+    while event is not None and b"[DONE]" not in event:
+        event = live.event()
+    assert event is not None, "a stream was cut for want of memory"
+    assert gate.workers() == [short, other], "it recovers by itself"
+    whole = request(chat() + b" " * (LARGE // 4), secret=SECRET)
+    assert [wire.ask(whole).status for wire in small[:2]] == [200, 200], "and has room for a large body again"
+    for wire in wires:
+        wire.__exit__()
+
+
+def status_or_end(wire: Wire) -> int:
+    """The status of the next answer; 0 when the connection ends without one."""
+    try:
+        return wire.answer().status
+    except (ClosedEarlyError, OSError):
+        return 0
+
+
+def test_memory_runs_out_in_small_pieces(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:
+    """No room for the least thing may end a worker: another is there at once, nobody else notices, no receipt is lost."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    loader = Loader(gate.port, SECRET, seed=67)
+    with Background(loader.run(RATE, 3, streams=STREAMS)):
+        time.sleep(0.5)
+        short, other = gate.workers()
+        beside = gate.ports_of(other)
+        bound_memory(short, 1 << 20)
+        crowd = [Wire(gate.port) for _ in range(8000 if long_run else 4000)]
+        for wire in crowd:
+            wire.send(PLAIN[:60])
+        time.sleep(1)
+        for wire in crowd:
+            wire.reset()
+        eventually(lambda: len(gate.workers()) == 2 and serves(gate), 1.5, "served by two workers again")
+        print("the worker", "lived" if short in gate.workers() else "was replaced")
+    assert other in gate.workers()
+    cut = [each for each in loader.bad() if each.port in beside]
+    assert not cut, "not on the worker without memory:\n" + "\n".join(map(str, cut[:10]))
+    assert len(loader.bad()) < len(loader.journal) / 10, loader.told()
+    compare_with_ledger(gate, loader, upstream, "gate_failed")
+    again = Loader(gate.port, SECRET, seed=68)
+    with Background(again.run(RATE, 1)):
+        pass
+    assert not again.bad(), again.told()
 
 
 # --- disk --------------------------------------------------------------------------------------------------------------
@@ -196,7 +292,7 @@ def faketime() -> str:
     return str(found[0])
 
 
-def test_clock_stepped(launch: Launch, upstream: MockUpstream, faketime: str, tmp_path: Path) -> None:
+def test_clock_stepped(launch: Launch, upstream: MockUpstream, faketime: str, tmp_path: Path, long_run: bool) -> None:
     """+1 h, -1 h and back under load: no failure, no cut stream, no negative duration, time limits still hold."""
     stamp = tmp_path / "clock"
     stamp.write_text("+0")
@@ -210,9 +306,10 @@ def test_clock_stepped(launch: Launch, upstream: MockUpstream, faketime: str, tm
     limits = {"connect": "1s", "first_byte": "2s", "idle": "2s"}
     gate = launch({"tiny": model(upstream.url, timeouts=limits)}, workers=2, env=env)
     loader = Loader(gate.port, SECRET, seed=62)
-    with Background(loader.run(50, 5, streams=20, delay=0.05)):
+    seconds = 60.0 if long_run else 5.0
+    with Background(loader.run(RATE, seconds, streams=STREAMS, delay=0.05)):
         for step in ("+3600", "-3600", "+0"):
-            time.sleep(1.2)
+            time.sleep(seconds / 4)
             stamp.write_text(step)
     assert not loader.bad(), loader.told()
     rows = gate.receipts((each.id for each in loader.journal), 10)
@@ -300,7 +397,7 @@ def test_a_thousand_streams(launch: Launch, upstream: MockUpstream, long_run: bo
     descriptors = gate.descriptors()
     loader = Loader(gate.port, SECRET, seed=63)
     peak = 0
-    with Background(loader.run(0, seconds, streams=count, events=seconds * rate, event_rate=rate)):
+    with Background(loader.run(0, seconds, streams=count, events=seconds * rate, event_rate=rate), seconds + 60):
         for _ in range(int(seconds / 2)):
             time.sleep(1)
             peak = max(peak, gate.rss())
@@ -323,7 +420,8 @@ def test_short_requests_under_steady_load(launch: Launch, upstream: MockUpstream
     """An open loop at a rate far below the peak: no error, and every request in the ledger."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     loader = Loader(gate.port, SECRET, seed=64)
-    with Background(loader.run(300, 600 if long_run else 5)):
+    seconds = 600 if long_run else 5
+    with Background(loader.run(300, seconds), seconds + 60):
         time.sleep(1)
         assert get(gate.admin, "/healthz") == 200
     assert not loader.bad(), loader.told()

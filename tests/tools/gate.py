@@ -138,7 +138,9 @@ class Gate:
         self.processes()
 
     def text(self) -> str:
-        return self.log.read_text(errors="replace")[-8000:]
+        """The end of what it said, without the access log's lines."""
+        lines = self.log.read_text(errors="replace").splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith('{"id":'))[-8000:]
 
     def processes(self) -> list[psutil.Process]:
         """The supervisor and everything below it; remembered, so that `stop` finds what outlived its parent."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import threading
 import time
@@ -19,6 +20,16 @@ from typing import Any, cast
 
 import httptools
 import msgspec
+
+LONG = bool(os.environ.get("SLMGATE_LONG"))
+"""Run the full figures of the reliability goals instead of the short ones."""
+RATE, STREAMS = (200, 100) if LONG else (100, 30)
+"""The load beside which faults are made: short requests a second, and streams that are open all along."""
+
+
+def rounds(short: int, long: int) -> int:
+    """How often a fault is made in one test: `SLMGATE_ROUNDS` if that is set, else by the form of the run."""
+    return int(os.environ.get("SLMGATE_ROUNDS") or (long if LONG else short))
 
 
 class Event(msgspec.Struct):
@@ -63,6 +74,11 @@ class Outcome:
         """A success by all that the client can tell: 200, whole, its own, in order, with a clean end."""
         whole = self.status == 200 and self.complete and not self.strange and not self.error_event
         return whole and (not self.stream or (self.done and self.numbers == list(range(len(self.numbers)))))
+
+    @property
+    def took(self) -> float:
+        """Seconds from when it was due to its end; endless when it had none."""
+        return float("inf") if self.end is None else self.end - self.due
 
     def __str__(self) -> str:
         ran = None if self.end is None else round(self.end - self.sent, 3)
@@ -201,17 +217,38 @@ class Loader:
     async def run(
         self, rate: float, seconds: float, streams: int = 0, events: int = 0, event_rate: float = 10, **script: Any
     ) -> None:
-        """`rate` short requests a second for `seconds`, beside `streams` streams that start in the first second."""
+        """`rate` short requests a second for `seconds`, beside `streams` streams that start in the first second.
+
+        Streams of `events` events run once. Without that figure they last to the end, and one that is cut is followed by
+        another, so that a later fault meets the same load.
+        """
         start = time.monotonic()
+        end = start + seconds
+
+        async def lasting(due: float) -> None:
+            while True:
+                left = max(1, int((end - max(due, time.monotonic())) * event_rate))
+                if (await self.one(stream=True, due=due, limit=seconds + 60, events=left, rate=event_rate)).good:
+                    return
+                due = time.monotonic() + 0.5
+                if due > end - 1:
+                    return
+                await asyncio.sleep(0.5)
+
         plan = [(start + at / rate, False) for at in range(int(rate * seconds))] + [
             (start + self.chance.random(), True) for _ in range(streams)
         ]
-        running: list[asyncio.Task[Outcome]] = []
+        running: list[asyncio.Task[Any]] = []
         for due, stream in sorted(plan):
             if (pause := due - time.monotonic()) > 0:
                 await asyncio.sleep(pause)
-            told = {"events": events or int(seconds * event_rate), "rate": event_rate} if stream else script
-            running.append(asyncio.create_task(self.one(stream=stream, due=due, **told)))
+            if not stream:
+                work: Coroutine[Any, Any, Any] = self.one(due=due, **script)
+            elif events:
+                work = self.one(stream=True, due=due, limit=seconds + 60, events=events, rate=event_rate)
+            else:
+                work = lasting(due)
+            running.append(asyncio.create_task(work))
         await asyncio.gather(*running)
         for link in self.idle:
             link.transport.abort()
@@ -227,9 +264,9 @@ class Loader:
 class Background(threading.Thread):
     """Runs a coroutine on a loop of its own while a test does its deeds. Leaving the `with` block waits for its end."""
 
-    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, None], within: float = 120.0) -> None:
         super().__init__(daemon=True)
-        self.work = work
+        self.work, self.within = work, within
         self.fault: BaseException | None = None
 
     def run(self) -> None:
@@ -243,7 +280,7 @@ class Background(threading.Thread):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.join(120)
+        self.join(self.within)
         if kind is None:
             assert not self.is_alive(), "the load does not end"
             if self.fault is not None:

@@ -237,6 +237,8 @@ class Connection(asyncio.Protocol):
 
     async def flood(self, script: dict[str, Any]) -> None:
         size, block = script["size"], b"x" * 65536
+        # A thousand of these on one machine, unread, must leave it memory for other connections (tcp(7), tcp_mem).
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(block))
         kind = "text/event-stream" if script["fields"].get("stream") else "application/json"
         await self.send(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n".encode())
         for _ in range(size // len(block)):

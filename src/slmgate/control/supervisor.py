@@ -34,10 +34,14 @@ CONTROL_TIMEOUT = 10.0
 START_TIMEOUT = 60.0
 SHORTEST_LIFE = 5.0
 """A child that lived shorter than this is started again only after a pause, which doubles up to `LONGEST_PAUSE`."""
-LONGEST_PAUSE = 0.8
+LONGEST_PAUSE = 0.4
+"""Leaves a child, which takes some 0.3 s to start, its part of the second within which a dead worker is replaced."""
 LONGEST_SOCKET_PATH = 100
 """Characters; Linux takes 107 bytes for a Unix socket's path (unix(7))."""
 CHECK_SECONDS = 0.25
+SEND_BUFFER = 256 * 1024
+"""Bytes the kernel may hold for a client that does not read; by itself it takes megabytes for each, and a thousand such clients
+use up the TCP memory of the whole machine (tcp(7), tcp_mem)."""
 KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 
 
@@ -329,7 +333,9 @@ def _listener(bound: tuple[socket.AddressFamily, tuple[str, int]], shared: bool)
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     if shared:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # Accepted sockets inherit these: a peer that is gone without a word is noticed by the kernel.
+        # Accepted sockets inherit these.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        # A peer that is gone without a word is noticed by the kernel.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEP_ALIVE:
             one.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -48,7 +48,7 @@ class _Segment:
             self.map = mmap.mmap(self.fd, size)
             self.map[:HEADER_SIZE] = new_header()
             os.rename(unnamed, path)
-        except OSError:
+        except (OSError, MemoryError):
             os.unlink(unnamed)
             os.close(self.fd)
             raise
@@ -91,7 +91,7 @@ class Journal:
                 self._current = self._allocate()
             if self._spare is None:
                 self._spare = self._allocate()
-        except OSError:
+        except (OSError, MemoryError):
             return False
         finally:
             self._count()

@@ -108,7 +108,7 @@ class Instance:
                 _, connection = await self._loop.create_connection(
                     lambda: UpstreamConnection(self), self.spec.host, self.spec.port, ssl=self._context
                 )
-        except (OSError, TimeoutError) as failure:
+        except (OSError, MemoryError) as failure:  # TimeoutError is an OSError
             self.failed(self._loop.time())
             if exchange.wants(self):  # else it is over, and has given its place back already
                 self.busy -= 1

@@ -7,6 +7,7 @@ is away, and waits for its first snapshot before it accepts anyone. It holds no 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
@@ -40,6 +41,8 @@ TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
+_LINE = (socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+"""Of a listening socket, bytes 24 to 28 of this are how many stand in its line: `tcpi_unacked` (Linux, tcp_diag.c)."""
 
 
 class Worker:
@@ -71,6 +74,7 @@ class Worker:
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._servers: list[asyncio.Server] = []
         self._room_for = 0  # connections that the file descriptors allow
+        self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
         self._complaints_left = COMPLAINTS_PER_SECOND
         self._second = 0
         self._synced = 0.0
@@ -169,6 +173,16 @@ class Worker:
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
 
+    def _is_deaf(self) -> bool:
+        """Whether somebody has stood in the kernel's line for a whole tick in which nobody was let in.
+
+        A loop that had no memory for a newcomer asks the kernel for no more of them and says nothing: it has to listen anew.
+        """
+        before = self._passed_by
+        in_line = any(int.from_bytes(one.getsockopt(*_LINE)[24:], sys.byteorder) for one in self._sockets)
+        self._passed_by = self.tally.connections if in_line else -1
+        return in_line and self._passed_by == before
+
     def _stop_accepting(self) -> None:
         for server in self._servers:
             server.close()
@@ -179,21 +193,28 @@ class Worker:
     async def _tick(self) -> None:
         while not self.stopping:
             await asyncio.sleep(TICK)
-            self.now = now = time.monotonic()
-            wall = time.time()
-            self.wall_offset = wall - now
-            self._beats.beat(self.slot)
-            for connection in list(self._connections):
-                exchange = connection.exchange
-                # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
-                if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
-                    connection.sweep(now)
-            if int(wall) != self._second:
-                self._second = int(wall)
-                self._each_second(now, wall)
-            paused = not self._servers and not self.draining and self.snapshot.generation > 0
-            if paused and len(self._connections) < self._most_connections() * 0.95:
-                await self._accept()
+            # What a tick without memory left undone, the next one does; none at all would look like frost, and cost everyone.
+            with contextlib.suppress(MemoryError):
+                await self._each_tick()
+
+    async def _each_tick(self) -> None:
+        self.now = now = time.monotonic()
+        wall = time.time()
+        self.wall_offset = wall - now
+        self._beats.beat(self.slot)
+        for connection in list(self._connections):
+            exchange = connection.exchange
+            # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
+            if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
+                connection.sweep(now)
+        if int(wall) != self._second:
+            self._second = int(wall)
+            self._each_second(now, wall)
+        if self._servers and self._is_deaf():
+            self._stop_accepting()
+        paused = not self._servers and not self.draining and self.snapshot.generation > 0
+        if paused and len(self._connections) < self._most_connections() * 0.95:
+            await self._accept()
 
     def _each_second(self, now: float, wall: float) -> None:
         self.date = date_line(wall)
@@ -234,7 +255,9 @@ class Worker:
         loop.add_reader(self._orders.lifeline, self._supervisor_gone, stop)
         tick = loop.create_task(self._tick())
         link = loop.create_task(self._link.run())
-        await stop.wait()
+        ended, _ = await asyncio.wait({tick, link, loop.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()  # tick and link end only by a fault: half a worker is none, and another takes over
         await self._drain()
         self.stopping = True
         link.cancel()

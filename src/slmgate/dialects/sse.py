@@ -135,7 +135,10 @@ class SseScanner:
                 return start + 2
             if bytes(buffer[start : start + 1]) in _EOL:  # a blank line on its own
                 return start + 1
-        found = _END.search(buffer, max(start, self._searched))
+        at = max(start, self._searched)
+        if buffer.find(b"\n", at) < 0 and buffer.find(b"\r", at) < 0:
+            return start  # a flood without a line's end is told as one at a tenth of the expression's cost
+        found = _END.search(buffer, at)
         return found.end() if found else start
 
     def _event(self, event: bytes) -> bytes:
