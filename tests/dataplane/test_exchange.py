@@ -203,9 +203,11 @@ def test_the_list_of_models(road: Road) -> None:
     client, answers = stage.connect(), []
     stage.loop.told = lambda who, what, data: answers.append(data)
     client.feed(request(line=b"GET /v1/models HTTP/1.1"))
+    stage.loop.settle()
     _, _, body = answers[0].partition(b"\r\n\r\n")
     assert [one["id"] for one in json.loads(body)["data"]] == ["m", "n"]
     client.feed(request(line=b"HEAD /v1/models HTTP/1.1"))
+    stage.loop.settle()
     assert answers[1].endswith(b"\r\n\r\n") and b"content-length: %d\r\n" % len(body) in answers[1]
     assert [(one["status"], one["ended"], one["verdict"], one["bytes_out"]) for one in stage.receipts] == [
         (200, "complete", "admit", len(body)),
@@ -539,9 +541,9 @@ def test_garbage_glued_behind_a_good_piece(road: Road) -> None:
         << a       <stream>
         >> a       events
         >> a       glued
-        << client  <sse> 2f\r\n<x>\r\n
         << a       aborted
         == 200     upstream_error a !upstream_error 8+1~
+        << client  <sse> 2f\r\n<x>\r\n
         << client  75\r\n{BROKEN}\r\n
         << client  closed
     """.replace("\\'", "'"),
@@ -703,7 +705,7 @@ def test_a_stuck_reader_is_not_asked_what_else_it_wants(road: Road) -> None:
         write(data)
         client.protocol.pause_writing()
 
-    client.protocol.write = fills  # type: ignore[attr-defined]  # the kernel's buffer is full with the first answer
+    client.write = fills  # type: ignore[assignment, method-assign]  # the kernel's buffer is full with the first answer
     first.feed(reply(b"{}"))
     stage.loop.settle()
     assert stage.worker.journal.open_intents == 0, "the second request waits until the client takes the first answer"
@@ -731,8 +733,8 @@ def test_in_line(open_road: OpenRoad) -> None:
         == 499      client_left !client_left
         >> a        200 {}
         == intent   a
-        << a        <chat>
         == 200      complete a 4+1~
+        << a        <chat>
         << client   200 | {}
         >> a        200 {}
         == 200      complete a 4+1~
@@ -1220,8 +1222,8 @@ def test_a_key_that_is_revoked_while_it_stands_in_line(open_road: OpenRoad) -> N
     road.plays(r"""
         >> a        200 {}
         == 401      refused a !invalid_api_key
-        << client2  401 !invalid_api_key www-authenticate: Bearer
         == 200      complete a 4+1~
+        << client2  401 !invalid_api_key www-authenticate: Bearer
         << client   200 | {}
     """)
 

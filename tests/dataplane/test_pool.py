@@ -179,8 +179,8 @@ def test_who_cannot_be_served_does_not_keep_the_others_waiting(open_road: OpenRo
         == 200      complete a 4+1~
         << client3  200 | {}
         >> b        200 {}
-        << b        <chat>
         == 200      complete b 4+1~
+        << b        <chat>
         << client2  200 | {}
         >> b        200 {}
         == 200      complete b 4+1~

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -67,15 +66,12 @@ class ClientConnection(asyncio.Protocol):
         "on_header",
         "paused_at",
         "state",
-        "write",
     )
 
     def __init__(self, worker: Worker) -> None:
         # connection
         self._worker = worker
         self._transport: asyncio.Transport | None = None
-        # for the exchange's pieces: the transport's own method, once there is one, which spares a call for each
-        self.write: Callable[[bytes], object] = bytes
         self.address = ""
         self._fields: dict[bytes, bytes] = {}
         # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins,
@@ -110,7 +106,6 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        self.write = self._transport.write
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if isinstance(peer, tuple) else ""
         self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
@@ -201,6 +196,11 @@ class ClientConnection(asyncio.Protocol):
 
     # -- called by the exchange
 
+    def write(self, data: bytes) -> None:
+        """Send bytes to the client, at the end of this turn of the loop."""
+        if self._transport is not None:
+            self._worker.outbox.put(self._transport, data)
+
     def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
         """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole: the line is closed behind it."""
         self.exchange = None
@@ -213,6 +213,7 @@ class ClientConnection(asyncio.Protocol):
             if not self._reading:
                 self._set_reading(True)
             if self._backlog and not self._running:
+                self._worker.outbox.flush()  # whether the client takes this answer is to be known before the next is begun
                 self._run()
         elif cut or self.state is BUSY:
             self._close()
@@ -238,6 +239,10 @@ class ClientConnection(asyncio.Protocol):
                     if heads == HEADS_A_TURN:
                         self._go_on_later()
                         break
+                    if heads:
+                        self._worker.outbox.flush()  # whether it takes them shows only now
+                        if self.paused_at:
+                            break
                     heads += 1
                     goes_on = self._read_head()
                 elif state is BODY:
@@ -495,6 +500,7 @@ class ClientConnection(asyncio.Protocol):
         self._backlog = b""
         self._body = []
         self._enter(LINGER, time.monotonic() + LINGER_SECONDS)
+        self._worker.outbox.flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
@@ -504,6 +510,7 @@ class ClientConnection(asyncio.Protocol):
         """Close once everything written has gone out, or when the client takes too long over that."""
         self._enter(CLOSED, time.monotonic() + self._worker.snapshot.gate.send_timeout)
         if self._transport is not None:
+            self._worker.outbox.flush()
             self._transport.close()
 
     def _abort(self) -> None:

@@ -95,7 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = exchange
         self._asked += 1
         self._head_bytes = 0
-        self.transport.write(request)
+        exchange.worker.outbox.put(self.transport, request)
 
     def retire(self) -> None:
         """Close for good, at once; the instance sees that its work is not wanted."""

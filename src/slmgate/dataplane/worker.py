@@ -26,6 +26,7 @@ import uvloop
 
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.journal import NEEDED, Journal
+from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.tally import Tally
 from slmgate.http1.answers import date_line
@@ -66,6 +67,7 @@ class Worker:
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.pools = Pools(loop)
         self.heads = HeadReader()
+        self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.tally = Tally()
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()

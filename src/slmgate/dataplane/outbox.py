@@ -1,0 +1,45 @@
+"""What is to be written in this turn of the event loop: it goes out at the turn's end, in the order it was put here.
+
+A write to a local peer is dear: the kernel carries it through to the other side and wakes who sleeps there. Done in the
+middle of the work, each evicts the code and the data that the next request needs, and wakes a peer that goes to sleep
+again before the next comes; done together they cost a third less of the whole road (docs/benchmarks.md). It knows
+neither who writes nor what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Outbox:
+    """Writes of one worker, held back until the loop has handed over all bytes that have come. Nothing waits longer."""
+
+    __slots__ = ("_faulty", "_soon", "_waiting")
+
+    def __init__(self, soon: Callable[[Callable[[], None]], object], faulty: Callable[[], None]) -> None:
+        """`soon` calls in the next turn of the loop (`call_soon`); `faulty` is called while a write's exception is handled."""
+        self._soon = soon
+        self._faulty = faulty
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+
+    def __repr__(self) -> str:
+        return f"<Outbox {len(self._waiting)} waiting>"
+
+    def put(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write `data` at the end of this turn. Who closes the transport before calls `flush` first."""
+        waiting = self._waiting
+        if not waiting:
+            self._soon(self.flush)
+        waiting.append((transport, data))
+
+    def flush(self) -> None:
+        """Write now what waits."""
+        waiting, self._waiting = self._waiting, []
+        for transport, data in waiting:
+            try:
+                if not transport.is_closing():  # else there is nobody left to read it
+                    transport.write(data)
+            except Exception:  # noqa: BLE001  # what hits one connection must not keep the bytes of the others
+                self._faulty()
+                transport.abort()
