@@ -546,3 +546,23 @@ def test_an_address_that_is_none(road: Road) -> None:
     client.connection_made(OfUnix(road.stage.loop, client, lambda what, data: None))
     assert client.address == ""
     client.connection_lost(None)
+
+
+@pytest.mark.parametrize("way", ["ends", "drains", "stops"])
+def test_an_answer_goes_out_before_the_line_is_closed_in_the_same_turn(road: Road, way: str) -> None:
+    """Writes wait for the end of the loop's turn; whatever closes the connection before does not overtake them."""
+    stage = road.stage
+    seen: list[str] = []
+    client = stage.connect()
+    client.feed(CHAT)
+    stage.loop.settle()
+    stage.loop.told = lambda who, what, data: seen.append(shown(data) if what == "write" else what)
+    stage.loop.opened["a"][-1].feed(reply(b"{}"))
+    assert seen == []
+    if way == "ends":
+        client.end()
+    elif way == "drains":
+        stage.clients[0].drain()
+    else:
+        stage.clients[0].stop()
+    assert seen == ["200 | {}", "closed"]

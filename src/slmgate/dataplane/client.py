@@ -137,6 +137,7 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client will send no more. Like nginx, we take that for leaving, also while its answer is under way."""
+        self._worker.outbox.flush()  # what was said before it left is still its own: the loop closes behind this
         if self.state is BODY:
             assert self.exchange is not None
             self.exchange.keep_alive = False
