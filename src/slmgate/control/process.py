@@ -42,7 +42,7 @@ from slmgate.stores.sql import open_store
 
 BEAT_SECONDS = 0.25
 WATCH_SECONDS = 0.5
-INGEST_SECONDS = 0.3
+INGEST_SECONDS = 0.5
 
 log = logging.getLogger("slmgate.control")
 
