@@ -11,4 +11,4 @@ from bench.peers.contract import Target
 
 def targets(gate_command: str | None = None) -> list[Target]:
     """All of them, the gate first."""
-    return [gate.target(gate_command), *proxies.TARGETS, *gateways.TARGETS]
+    return [gate.target(gate_command), gate.relay(), *proxies.TARGETS, *gateways.TARGETS]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from bench.peers import install
@@ -23,6 +24,17 @@ def command() -> list[str]:
     if script.exists():
         return [str(script)]
     raise MissingError("slmgate is not installed beside this interpreter: pip install -e . (or give --gate COMMAND)")
+
+
+def relay() -> Target:
+    """Bytes forwarded on the gate's own event loop and nothing else: the floor that its figures stand on."""
+    return Target(
+        "relay",
+        "bytes only, on uvloop",
+        False,
+        lambda _wanted: version("uvloop"),
+        lambda place: Start([sys.executable, "-m", "bench.relay", str(place.port), str(place.upstream)]),
+    )
 
 
 def target(given: str | None) -> Target:
