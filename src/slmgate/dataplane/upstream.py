@@ -140,7 +140,8 @@ class UpstreamConnection(asyncio.Protocol):
                 else:
                     self._read_heads(exchange, data)
         except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a receipt, and no other
-            self.retire()
+            if self.exchange is None or self.exchange is exchange:  # else it serves the next one already
+                self.retire()
             exchange.worker.report_fault()
             exchange.gate_failed()
 
@@ -224,7 +225,8 @@ class UpstreamConnection(asyncio.Protocol):
             framing = 0
         elif b"transfer-encoding" in fields:
             framing = CHUNKED
-            if fields[b"transfer-encoding"].lower() != b"chunked":
+            # llhttp leaves the blanks behind a value
+            if fields[b"transfer-encoding"].rstrip(b" \t").lower() != b"chunked":
                 return "the answer has a transfer coding that is not understood"
         elif b"content-length" in fields:
             framing = int(fields[b"content-length"])  # llhttp has seen that it is a number
