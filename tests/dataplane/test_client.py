@@ -183,6 +183,7 @@ def test_reading_goes_on_after_the_answer(road: Road) -> None:
     assert not client.reading
     for _ in range(many + 1):
         road.stage.loop.opened["a"][0].feed(reply(b"{}"))
+        road.stage.loop.settle()
     assert client.reading
     assert len(road.stage.receipts) == many + 1
 

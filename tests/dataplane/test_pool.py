@@ -80,6 +80,7 @@ def test_the_warmest_connection_is_used_and_the_oldest_ages_out(road: Road) -> N
     assert repr(first(road)) == "<Instance a: 0 busy, 2 idle>"
     stage.loop.turn(20)
     clients[0].feed(CHAT)
+    stage.loop.settle()
     two.feed(reply(b"{}"))
     stage.loop.turn(IDLE_SECONDS - 50 + 2)
     assert (one.lost, two.lost) == (True, False)

@@ -114,6 +114,7 @@ BROKEN = [
     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
     b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_HEAD // 6 + 1),
     b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_HEAD // 25 + 1),
 ]
@@ -238,3 +239,31 @@ def test_the_states_as_repr_tells_them(road: Road) -> None:
     connection.pause()
     connection.resume()
     assert repr(UpstreamConnection(connection.instance)) == "<UpstreamConnection a over>"
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_an_answer_before_the_request_went_out_is_nobodys(open_road: OpenRoad, repeated: bool) -> None:
+    """A second answer in the turn in which its connection passes to who stands in line: that one is asked elsewhere."""
+    road = open_road(model(instance("a", max_in_flight=1)))
+    stage = road.stage
+    got: dict[str, list[bytes]] = {"one": [], "two": []}
+    stage.loop.told = lambda who, what, data: got.setdefault(who, []).append(data) if what == "write" else None
+    first, second = stage.connect("one"), stage.connect("two")
+    for _ in range(2 if repeated else 0):
+        first.feed(CHAT)
+        stage.loop.settle()
+        stage.loop.opened["a"][0].feed(reply(b"{}"))
+        stage.loop.settle()
+    got["one"].clear()
+    first.feed(CHAT)
+    stage.loop.settle()
+    second.feed(CHAT)
+    stage.loop.settle()
+    connection = stage.loop.opened["a"][0]
+    connection.feed(reply(b'"mine"'))
+    connection.feed(reply(b'"stolen"'))
+    stage.loop.settle()
+    stage.loop.opened["a"][1].feed(reply(b'"yours"'))
+    stage.loop.settle()
+    assert [b"".join(got[who]).rpartition(b"\r\n\r\n")[2] for who in ("one", "two")] == [b'"mine"', b'"yours"']
+    assert connection.lost

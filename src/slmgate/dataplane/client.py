@@ -137,7 +137,7 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client will send no more. Like nginx, we take that for leaving, also while its answer is under way."""
-        self._worker.outbox.flush()  # what was said before it left is still its own: the loop closes behind this
+        self._worker.outbox.flush()  # it may come in one turn with what was answered: the loop closes when we return
         if self.state is BODY:
             assert self.exchange is not None
             self.exchange.keep_alive = False
@@ -208,7 +208,12 @@ class ClientConnection(asyncio.Protocol):
         if self.state is CLOSED or self._transport is None:
             return
         if last:
-            self.write(last)
+            try:
+                self.write(last)
+            except Exception:  # noqa: BLE001  # the exchange is over: nobody else is left to end the client's waiting
+                self._worker.report_fault()
+                self._abort()
+                return
         if self.state is BUSY and keep_alive and not cut:
             self._next()
             if not self._reading:

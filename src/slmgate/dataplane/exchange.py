@@ -47,6 +47,8 @@ END_SECONDS = 0.25
 """How long an instance may take from the dialect's end of a stream to the end of the answer, before it is ended for it."""
 STALE_SECONDS = 0.1
 """A kept connection that is lost sooner than this after a request was written to it had been closed before."""
+HEARD_WITHIN = 0.25
+"""Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker."""
 NEVER = float("inf")
 NO_HEAD = RequestHead("", "", {}, 1, False)
 """Stands for the head of a request that could not be read."""
@@ -284,6 +286,8 @@ class Exchange:
 
     def resume(self) -> None:
         if self.connection is not None:
+            if self.model is not None and not self.ending:  # the instance was kept from writing: it has its time from now on
+                self.deadline = max(self.deadline, time.monotonic() + self.model.idle_timeout)
             self.connection.resume()
 
     def sweep(self, now: float) -> None:
@@ -292,8 +296,9 @@ class Exchange:
         Pieces of an answer only leave their time behind: what that means for the deadline is worked out here, seldom.
         """
         heard, self.heard = self.heard, 0.0
-        if heard and self.model is not None and heard + self.model.idle_timeout > now:
-            self.deadline = heard + self.model.idle_timeout
+        silent_at = heard + HEARD_WITHIN + self.model.idle_timeout if heard and self.model is not None else 0.0
+        if silent_at > now:
+            self.deadline = silent_at
         elif not self.client.paused_at:
             if self.ending:
                 self._complete(self.held)
@@ -330,8 +335,9 @@ class Exchange:
                 if journal.room >= NEEDED:  # else the operator wants it served all the same
                     self.began = worker.stamp(self.started)
                     self.what = what_of(self)
+                    intent = intent_of(self)
                     self.admitted = True
-                    journal.intent(intent_of(self))
+                    journal.intent(intent)
             self.deadline = now + self.model.first_byte_timeout
             body = route.dialect.patch(route.endpoint, ask, self.body, instance.spec.upstream_model)
             repeat = self.repeat

@@ -15,13 +15,14 @@ from collections.abc import Callable
 class Outbox:
     """Writes of one worker, held back until the loop has handed over all bytes that have come. Nothing waits longer."""
 
-    __slots__ = ("_faulty", "_soon", "_waiting")
+    __slots__ = ("_faulty", "_soon", "_waiting", "flushed")
 
     def __init__(self, soon: Callable[[Callable[[], None]], object], faulty: Callable[[], None]) -> None:
         """`soon` calls in the next turn of the loop (`call_soon`); `faulty` is called while a write's exception is handled."""
         self._soon = soon
         self._faulty = faulty
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self.flushed = 0  # times; who remembers it at `put` knows whether that went out since
 
     def __repr__(self) -> str:
         return f"<Outbox {len(self._waiting)} waiting>"
@@ -36,6 +37,7 @@ class Outbox:
     def flush(self) -> None:
         """Write now what waits."""
         waiting, self._waiting = self._waiting, []
+        self.flushed += 1
         for transport, data in waiting:
             try:
                 if not transport.is_closing():  # else there is nobody left to read it

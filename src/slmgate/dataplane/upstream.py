@@ -34,6 +34,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
+        "_asked_at_flush",
         "_backlog",
         "_chunks",
         "_fields",
@@ -60,6 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.closing: Callable[[], bool] = bool  # the transport's own `is_closing`, once there is one
         self.idle_since = 0.0
         self._asked = 0  # requests sent over this connection
+        self._asked_at_flush = 0  # the outbox's count of flushes when the last one was put there
         # llhttp calls this for each field; the dict's own method spares a Python call. It keeps the first of its name:
         # fields of framing that come twice are llhttp's to refuse.
         self._fields: dict[bytes, bytes] = {}
@@ -95,7 +97,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = exchange
         self._asked += 1
         self._head_bytes = 0
-        exchange.worker.outbox.put(self.transport, request)
+        outbox = exchange.worker.outbox
+        self._asked_at_flush = outbox.flushed
+        outbox.put(self.transport, request)
 
     def retire(self) -> None:
         """Close for good, at once; the instance sees that its work is not wanted."""
@@ -132,6 +136,10 @@ class UpstreamConnection(asyncio.Protocol):
                     self._read_chunks(exchange, data)
             elif self._head is not None:
                 self._read_body(exchange, data)
+            elif self._asked_at_flush == exchange.worker.outbox.flushed:
+                # it speaks before the request went out: that is nobody's answer, and the request goes over another connection
+                self.retire()
+                exchange.connection_was_stale()
             else:
                 body = self._seen.body(data) if self._seen is not None and not self._head_bytes else None
                 if body is not None and self._seen_as is not None:  # the common answer: a head as before, and its whole body
@@ -140,7 +148,8 @@ class UpstreamConnection(asyncio.Protocol):
                 else:
                     self._read_heads(exchange, data)
         except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a receipt, and no other
-            self.retire()
+            if self.exchange is None or self.exchange is exchange:  # else it serves the next one already
+                self.retire()
             exchange.worker.report_fault()
             exchange.gate_failed()
 
@@ -224,7 +233,8 @@ class UpstreamConnection(asyncio.Protocol):
             framing = 0
         elif b"transfer-encoding" in fields:
             framing = CHUNKED
-            if fields[b"transfer-encoding"].lower() != b"chunked":
+            # llhttp leaves the blanks behind a value, and takes several fields for a list
+            if lowered.count(b"transfer-encoding") > 1 or fields[b"transfer-encoding"].rstrip(b" \t").lower() != b"chunked":
                 return "the answer has a transfer coding that is not understood"
         elif b"content-length" in fields:
             framing = int(fields[b"content-length"])  # llhttp has seen that it is a number

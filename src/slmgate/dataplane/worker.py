@@ -130,7 +130,8 @@ class Worker:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
+                print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
 
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the event loop."""
@@ -140,7 +141,8 @@ class Worker:
         """The traceback of an exception that is being handled, for the operator; never a client's bytes."""
         if self._complaints_left > 0:
             self._complaints_left -= 1
-            traceback.print_exc(file=sys.stderr)
+            with contextlib.suppress(OSError, ValueError, MemoryError):  # who calls has a fault to mend, and needs no second one
+                traceback.print_exc(file=sys.stderr)
 
     # -- the link
 
