@@ -2,8 +2,8 @@
 
 A write to a local peer is dear: the kernel carries it through to the other side and wakes who sleeps there. Done in the
 middle of the work, each evicts the code and the data that the next request needs, and wakes a peer that goes to sleep
-again before the next comes; done together they cost a third less of the whole road (docs/benchmarks.md). It knows
-neither who writes nor what.
+again before the next comes; done together they cost clearly less, and the work between them too. It knows neither who
+writes nor what.
 """
 
 from __future__ import annotations
