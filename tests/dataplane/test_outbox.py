@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slmgate.dataplane.outbox import Outbox
+from slmgate.dataplane.outbox import MOST, Outbox
 from slmgate.policy.snapshot import GateSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, Road
@@ -214,3 +214,17 @@ def test_blanks_behind_the_coding(road: Road) -> None:
     road.stage.loop.opened["a"][0].feed(coding + b"2\r\n{}\r\n0\r\n\r\n")
     road.stage.loop.settle()
     assert [one["status"] for one in road.stage.receipts] == [200]
+
+
+@pytest.mark.parametrize("past", [0, 1])
+def test_what_waits_is_bounded(past: int) -> None:
+    seen: list[str] = []
+    line: Any = Line("a", seen)
+    outbox = Outbox(lambda _: None, lambda: None)
+    outbox.put(line, b"x")
+    outbox.put(line, b"y" * (MOST - 1 + past))
+    assert len(seen) == 2 * past
+    assert repr(outbox) == f"<Outbox {0 if past else 2} waiting>"
+    outbox.flush()
+    outbox.put(line, b"z" * MOST)
+    assert len(seen) == 2, "counted anew"

@@ -243,8 +243,8 @@ def test_kill_of_one_of_two_instances(launch: Launch, upstream: MockUpstream, se
         for n in range(times):
             time.sleep(start + n * each_round + 2 - time.monotonic())
             assert upstream.journal(), "void: the killed instance had no work"
-            upstream.kill()
             kills.append(time.monotonic())
+            upstream.kill()
             time.sleep(2)
             upstream.start()
             back = time.monotonic()
