@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-MOST = 256 * 1024
+MOST = 64 * 1024
 """Bytes that wait; more go out at once, so that what a thousand instances say in one turn is not all held at a time."""
 
 
