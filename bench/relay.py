@@ -2,7 +2,7 @@
 
 A target of the benchmark (`relay`) and no proxy for anyone: it takes the first bytes of a client for a whole request and
 knows an answer's end by the mock instance's way of writing it. What it costs is the floor under any gate in Python on this
-loop, so that the gate's own part of a figure can be told from the loop's. `python -m bench.relay PORT UPSTREAM_PORT`.
+loop, so that the gate's own part of a figure can be told from the loop's. `python bench/relay.py PORT UPSTREAM_PORT`.
 """
 
 from __future__ import annotations

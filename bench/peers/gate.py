@@ -33,7 +33,7 @@ def relay() -> Target:
         "bytes only, on uvloop",
         False,
         lambda _wanted: version("uvloop"),
-        lambda place: Start([sys.executable, "-m", "bench.relay", str(place.port), str(place.upstream)]),
+        lambda place: Start([sys.executable, str(Path(__file__).parents[1] / "relay.py"), str(place.port), str(place.upstream)]),
     )
 
 
