@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from slmgate.dataplane import worker as module
+from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, TICK
 from slmgate.link.beats import READY, STARTING, Beats
@@ -199,6 +200,10 @@ def test_complaints_are_bounded(road: Road, capsys: pytest.CaptureFixture[str], 
     road.stage.loop.turn(1)
     road.stage.worker.complain("again", "r-2")
     assert capsys.readouterr().err == "slmgate: request r-2: again\n"
+
+
+def test_bytes_heard_within_a_tick_count() -> None:
+    assert HEARD_WITHIN >= TICK
 
 
 def test_ids_are_unique(road: Road) -> None:

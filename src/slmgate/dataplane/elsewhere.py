@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slmgate.dataplane.account import SHOWN_PATH
 from slmgate.dialects import PATHS
 from slmgate.terms import Refuse
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
 
 HEALTH_PATHS = ("/healthz", "/readyz")
-SHOWN_PATH = 200
 _PLAIN = b"text/plain"
 
 
