@@ -48,7 +48,7 @@ END_SECONDS = 0.25
 STALE_SECONDS = 0.1
 """A kept connection that is lost sooner than this after a request was written to it had been closed before."""
 HEARD_WITHIN = 0.25
-"""Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker (`test_worker.py` holds the two together)."""
+"""Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker, which a test holds it to."""
 NEVER = float("inf")
 NO_HEAD = RequestHead("", "", {}, 1, False)
 """Stands for the head of a request that could not be read."""
