@@ -24,17 +24,31 @@ Ended = Literal[
 ]
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
+PrincipalKind = Literal["key", "token", "certificate", "anonymous"]
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who calls, once authenticated; what it may do follows from its roles and its team's.
+
+    `id` is unique among all kinds: a key's id, `<issuer>#<subject>` of a token, `cert:<subject>`, `anonymous`. `name` is what
+    receipts and lists show. `networks` (CIDR, empty: any) are where it may call from, whatever its roles say.
+    """
+
+    id: str
+    name: str
+    kind: PrincipalKind = "key"
+    team: str | None = None
+    roles: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+
+
+class Key(Principal, frozen=True, kw_only=True):
     """One API key as the road needs it: whose it is and until when. The secret itself is nowhere.
 
     `expires` is seconds since the epoch, or None for never. `digests` are the SHA-256 digests (32 bytes)
     of the secrets that open it, each with the second it stops working: two while a rotation overlaps.
     """
 
-    id: str
-    name: str
-    team: str | None = None
-    roles: tuple[str, ...] = ()
     disabled: bool = False
     expires: float | None = None
     digests: tuple[tuple[bytes, float | None], ...] = ()
@@ -43,13 +57,15 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 class Refuse(msgspec.Struct, frozen=True):
     """A verdict: no. `code` is a row of `errors.FAULTS`; `message` is for the client; both name nothing inside.
 
-    `param` names the request field at fault, as OpenAI's error object does; `retry_after` is whole seconds.
+    `param` names the request field at fault, as OpenAI's error object does; `retry_after` is whole seconds. `rule` is for the
+    operator alone: the rule of the configuration that said no, such as `roles.partner.parameters.max_tokens.max`.
     """
 
     code: str
     message: str
     param: str | None = None
     retry_after: int | None = None
+    rule: str = ""
 
 
 class Ask(msgspec.Struct, frozen=True):
