@@ -29,7 +29,8 @@ from slmgate.http1.heads import (
     upstream_request,
 )
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import identify
+from slmgate.policy.identify import identify, not_from_here
+from slmgate.policy.networks import networks_of
 from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Ended, Key, Refuse, Usage
 
@@ -220,8 +221,10 @@ class Exchange:
         row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset)
         if isinstance(row, Refuse):
             return row
-        self.key, self.until = row
+        self.key, self.until = key, _ = row
         self.snapshot = worker.snapshot
+        if key.networks and not networks_of(key.networks).holds(self.client.number):
+            return not_from_here(key)
         return None
 
     def still_known(self) -> bool:

@@ -1,16 +1,17 @@
-"""The snapshot: configuration and keys as a worker decides by them, compiled once per publication.
+"""The snapshot: configuration as a worker decides by it, compiled once per publication, with the keys beside it.
 
-`SnapshotSpec` is what travels over the link; `Snapshot` is the immutable lookups made from it. This module does not
-know where configuration comes from, and holds no state that outlives a reload: limits and health live elsewhere.
+`SnapshotSpec` is what travels over the link; `Snapshot` is the immutable lookups made from it. Keys travel apart, since one of
+them changes far more often than all else: see `keytable.py`. This module does not know where configuration comes from, and
+holds no state that outlives a reload: limits and health live elsewhere.
 """
 
 from __future__ import annotations
 
-from math import inf
+from copy import copy
 
 import msgspec
 
-from slmgate.terms import Key
+from slmgate.policy.keytable import KeyTable
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,30 +64,28 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     gate: GateSpec = GateSpec()
     models: tuple[ModelSpec, ...] = ()
-    keys: tuple[Key, ...] = ()
 
 
 class Snapshot:
-    """What one generation decides by. Never changed after it was made; a reload makes another."""
+    """What one generation decides by. A reload makes another, and so does a change of keys, by `again`.
 
-    __slots__ = ("gate", "generation", "keys_by_digest", "model_names", "models")
+    All is as it was made, but for `keys`: that is the one table of this process, which is always as new as can be.
+    """
 
-    def __init__(self, spec: SnapshotSpec) -> None:
+    __slots__ = ("gate", "generation", "keys", "model_names", "models")
+
+    def __init__(self, spec: SnapshotSpec, keys: KeyTable) -> None:
         self.generation = spec.generation
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
-        # digest -> the key it opens, and the second at which it stops doing so. A disabled key opens nothing.
-        self.keys_by_digest: dict[bytes, tuple[Key, float]] = {
-            digest: (key, min(_never_if_none(until), _never_if_none(key.expires)))
-            for key in spec.keys
-            if not key.disabled
-            for digest, until in key.digests
-        }
+        self.keys = keys
+
+    def again(self, generation: int) -> Snapshot:
+        """The same of another generation, by which it is known that keys have changed: whoever kept an answer asks anew."""
+        other = copy(self)
+        other.generation = generation
+        return other
 
     def __repr__(self) -> str:
-        return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys_by_digest)} digests>"
-
-
-def _never_if_none(second: float | None) -> float:
-    return inf if second is None else second
+        return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys)} keys>"

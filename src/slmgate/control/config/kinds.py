@@ -16,6 +16,7 @@ import msgspec
 
 from slmgate.control.config.document import yaml_type
 from slmgate.control.config.faults import BadValueError
+from slmgate.policy.networks import parse_network
 
 LONGEST = 4096
 """Characters of any value."""
@@ -331,6 +332,29 @@ class Moment(Kind, frozen=True, kw_only=True):
 
     def own_values(self) -> str:
         return "a date (its first moment in UTC), or a date and time with an offset"
+
+
+class Network(Kind, frozen=True, kw_only=True):
+    """A network in CIDR form or a single address, IPv4 or IPv6; its shortest form once read."""
+
+    label: ClassVar[str] = "network"
+    textual: ClassVar[bool] = True
+
+    def read(self, text: str) -> str:
+        try:
+            return str(parse_network(text))
+        except ValueError as wrong:
+            if "has host bits set" in str(wrong):
+                raise BadValueError(
+                    "has bits set behind its prefix", "write the network's first address, as in 10.1.0.0/16"
+                ) from None
+            raise BadValueError("is not a network", "write it like 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32") from None
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?$"}
+
+    def own_values(self) -> str:
+        return "a network such as `10.0.0.0/8` or `2001:db8::/32`, or a single address"
 
 
 class Location(Kind, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from slmgate.control.config.kinds import (
     Duration,
     Location,
     Moment,
+    Network,
     Password,
     Secret,
     Size,
@@ -42,6 +43,12 @@ UPSTREAM_NAME = Text(pattern=r"[^\x00-\x1f\x7f]{1,512}", described="at most 512 
 NAME = Text(
     pattern=r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}",
     described="a letter or digit, then letters, digits and . _ @ -, at most 64 in all",
+)
+
+OWNER = Text(pattern=r"[^\x00-\x1f\x7f]{1,64}", described="at most 64 characters, none of them a control character")
+TAG = Text(
+    pattern=r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}",
+    described="a letter or digit, then letters, digits and . _ : / = @ + -, at most 64 in all",
 )
 
 
@@ -181,7 +188,7 @@ class Model(Section, frozen=True, kw_only=True):
 class DeclaredKey(Section, frozen=True, kw_only=True):
     """A key in the configuration file. Only the digest of its secret stands there."""
 
-    later: ClassVar[tuple[str, ...]] = ("roles", "limits")
+    later: ClassVar[tuple[str, ...]] = ("limits",)
 
     name: Annotated[
         str, Option("What the key is called in receipts and lists; unique among declared keys.", NAME, example="acme-bot")
@@ -194,7 +201,18 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
             example="sha256:" + "0" * 64,
         ),
     ]
+    owner: Annotated[
+        str | None, Option("Who answers for the key: a person, an address, a program.", OWNER, example="jane@acme.example")
+    ] = None
     team: Annotated[str | None, Option("The team that the key belongs to.", NAME, example="acme")] = None
+    roles: Annotated[tuple[str, ...], Option("What the key may do: names of roles.", NAME, example="partner")] = ()
+    tags: Annotated[tuple[str, ...], Option("Words to find the key by; they decide nothing.", TAG, example="env:production")] = ()
+    networks: Annotated[
+        tuple[str, ...],
+        Option(
+            "From where the key may be used: networks or single addresses. Unset: from anywhere.", Network(), example="10.0.0.0/8"
+        ),
+    ] = ()
     expires: Annotated[
         datetime | None,
         Option(
