@@ -257,9 +257,7 @@ def exported(record: KeyRecord) -> KeyRow:
         created=record.created.isoformat(),
         expires=None if record.expires is None else record.expires.isoformat(),
         disabled=record.disabled,
-        hash=" ".join(
-            f"sha256:{one.digest.hex()}" + (f"@{one.until.isoformat()}" if one.until else "") for one in record.secrets
-        ),
+        hash=" ".join(map(_hash, record.secrets)),
     )
 
 
@@ -272,6 +270,6 @@ def cells(row: dict[str, Any]) -> list[str]:
     """An exported row, as the API gives it, as the cells of CSV, in the order of `COLUMNS`."""
     values = [row.get(name) for name in COLUMNS]
     return [
-        " ".join(value) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else value or ""
+        " ".join(value) if isinstance(value, list | tuple) else str(value).lower() if isinstance(value, bool) else value or ""
         for value in values
     ]

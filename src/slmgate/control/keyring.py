@@ -224,8 +224,8 @@ class Keyring:
         found: dict[str, Any] = {}
         for name, value in fields.items():
             if name in ("owner", "team"):
-                found[name] = value or None
-                if value:
+                found[name] = value
+                if value is not None:
                     check_name(cast(str, value), name)
             elif name == "expires":
                 found[name] = value

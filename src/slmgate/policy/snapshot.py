@@ -74,12 +74,13 @@ class Snapshot:
 
     __slots__ = ("gate", "generation", "keys", "model_names", "models")
 
-    def __init__(self, spec: SnapshotSpec, keys: KeyTable) -> None:
+    def __init__(self, spec: SnapshotSpec, keys: KeyTable | None = None) -> None:
+        """`keys` None: there are none."""
         self.generation = spec.generation
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
-        self.keys = keys
+        self.keys = KeyTable() if keys is None else keys
 
     def again(self, generation: int) -> Snapshot:
         """The same of another generation, by which it is known that keys have changed: whoever kept an answer asks anew."""

@@ -248,13 +248,13 @@ def edit_key(context: Context, caller: Caller, id: FromPath[str], data: JSONBody
 
 
 def import_keys(context: Context, caller: Caller, data: JSONBody[views.KeyImport]) -> views.ImportedKeys:
-    """Take in many keys, all or none. Those without a digest get secrets, which are in this answer and nowhere else."""
+    """Take in many keys, all or none. Those without a hash get secrets, which are in this answer and nowhere else."""
     made = keyfiles.import_keys(context.keyring, data.keys, caller.name, data.dry_run)
     return views.ImportedKeys(count=0 if data.dry_run else len(data.keys), secrets=made)
 
 
 def export_keys(context: Context, limit: Limit = 100, after: FromQuery[str | None] = None) -> views.ExportPage:
-    """Keys that are not revoked, with their digests, as an import takes them. Declared keys are not among them."""
+    """Keys that are not revoked, with the hashes of their secrets, as an import takes them. Declared keys are not among them."""
     found = context.keyring.page(KeyFilter(), limit, after)
     rows = [keyfiles.exported(record) for record in found if record.revoked is None]
     return views.ExportPage(rows, found[-1].id if len(found) == limit else None)

@@ -1,6 +1,7 @@
 """The admin API's bodies: what goes in and what comes out, as records that its OpenAPI description is made from.
 
-They say what is safe to show: a key's digests are in none of them, and its secret only in the answer that issues it.
+They say what is safe to show: a key's digests are only in what `slmgate keys export` asks for, and its secret only in the answer
+that issues it.
 """
 
 from __future__ import annotations
@@ -102,14 +103,14 @@ class KeyImport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ImportedKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """How many keys were taken in, and the secrets of those that came without a digest, which are shown this once."""
+    """How many keys were taken in, and the secrets of those that came without a hash, which are shown this once."""
 
     count: int
     secrets: Sequence[NewSecret]
 
 
 class ExportPage(msgspec.Struct, frozen=True):
-    """Live keys with their digests, as an import takes them. `next` is as a `KeyPage` has it."""
+    """Live keys with the hashes of their secrets, as an import takes them. `next` is as a `KeyPage` has it."""
 
     keys: Sequence[KeyRow]
     next: str | None

@@ -205,12 +205,16 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
         str | None, Option("Who answers for the key: a person, an address, a program.", OWNER, example="jane@acme.example")
     ] = None
     team: Annotated[str | None, Option("The team that the key belongs to.", NAME, example="acme")] = None
-    roles: Annotated[tuple[str, ...], Option("What the key may do: names of roles.", NAME, example="partner")] = ()
-    tags: Annotated[tuple[str, ...], Option("Words to find the key by; they decide nothing.", TAG, example="env:production")] = ()
+    roles: Annotated[tuple[str, ...], Option("What the key may do: names of roles.", NAME, example="[partner]")] = ()
+    tags: Annotated[
+        tuple[str, ...], Option("Words to find the key by; they decide nothing.", TAG, example='["env:production"]')
+    ] = ()
     networks: Annotated[
         tuple[str, ...],
         Option(
-            "From where the key may be used: networks or single addresses. Unset: from anywhere.", Network(), example="10.0.0.0/8"
+            "From where the key may be used: networks or single addresses. Unset: from anywhere.",
+            Network(),
+            example="[10.0.0.0/8]",
         ),
     ] = ()
     expires: Annotated[
