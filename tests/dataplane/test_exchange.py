@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from slmgate.dataplane.client import HEADS_A_TURN

@@ -20,13 +20,14 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.system.conftest import running
-from tests.tools.gate import ROOT, SECRET, Gate, eventually, get, model
+from tests.tools.gate import CONTROL, ROOT, SECRET, Gate, eventually, get, model
 from tests.tools.load import Background, Loader
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
@@ -94,6 +95,11 @@ def gate(shared_upstream: MockUpstream, tmp_path_factory: pytest.TempPathFactory
     yield made
     running.remove(made)
     made.stop()
+
+
+def another_control(gate: Gate, dead: int) -> bool:
+    """Whether a control process runs that is not the dead one, and answers."""
+    return dead not in gate.pids(CONTROL) and get(gate.admin, "/readyz") == 200
 
 
 def each_worker(gate: Gate, most: int = 200) -> list[Wire]:
@@ -215,9 +221,7 @@ def test_control_dies_and_nobody_notices_but_who_is_revoked(gate: Gate) -> None:
         for _ in range(2):
             pid = gate.control()
             os.kill(pid, signal.SIGKILL)
-            eventually(
-                lambda pid=pid: pid not in gate.pids("slmgate.control.process") and get(gate.admin, "/readyz"), 30, "another"
-            )  # type: ignore[misc]  # bound here
+            eventually(partial(another_control, gate, pid), 30, "another control process answers")
         keys(gate, "revoke", "client-000202")
         eventually(lambda: changed.now() == {401}, 3, "a change acts")
         took = changed.last(200) - changed_at(gate)

@@ -29,7 +29,7 @@ from slmgate.policy.keytable import KeyTable
 from slmgate.terms import Key
 
 CONFIRM_SECONDS = 1.0
-BATCH = 1000
+BATCH = 500
 """Keys in one message: what a worker takes in within about 2 ms, while its clients wait."""
 
 _One = TypeVar("_One", Key, str)

@@ -34,7 +34,7 @@ class KeyTable:
         # key's id -> its digest, or digests while a rotation overlaps: a tuple for each would be a tenth of the table
         self._digests: dict[str, bytes | tuple[bytes, ...]] = {}
         # between `begin` and `end`: what was here and has not come again
-        self._missing: set[str] | None = None
+        self._missing: dict[str, bytes | tuple[bytes, ...]] | None = None
         # equal lists become one: what is decoded comes as many copies as there are keys
         self._shared: dict[tuple[str, ...] | str, tuple[str, ...] | str] = {}
         self.whole = False
@@ -56,7 +56,7 @@ class KeyTable:
 
     def begin(self) -> None:
         """All keys come now, by `put`, in parts. Those that are here stay in force until `end` shows that they are gone."""
-        self._missing = set(self._digests)
+        self._missing = self._digests.copy()  # a set of them would take ten times as long to make
 
     def end(self) -> None:
         """All have come: what did not is gone."""
@@ -92,23 +92,26 @@ class KeyTable:
         return msgspec.structs.replace(rows[0][1], expires=None, digests=tuple((digest, row.expires) for digest, row in rows))
 
     def _put(self, key: Key) -> None:
-        digests = tuple([digest for digest, _ in key.digests])
-        before = self._digests.get(key.id)
-        if before is not None and before != digests and (len(digests) != 1 or before != digests[0]):
-            self._forget(key.id, tuple(digest for digest in _several(before) if digest not in digests))
+        id, rows = key.id, key.digests
+        digests = rows[0][0] if len(rows) == 1 else tuple([digest for digest, _ in rows])
+        before = self._digests.get(id)
+        if before is not None and before != digests:
+            kept = _several(digests)
+            self._forget(id, tuple([digest for digest in _several(before) if digest not in kept]))
         if not digests:
-            self._digests.pop(key.id, None)
+            self._digests.pop(id, None)
             return
-        for digest, until in key.digests:
+        for digest, until in rows:
             row = self._row(key, until)
             known = self.by_digest.get(digest)
             if known != row:  # else the one that is here stays, and the one that came is let go
-                if known is not None and known.id != key.id:
+                if known is not None and known.id != id:
                     self._lose(known.id, digest)
                 self.by_digest[digest] = row
-        self._digests[key.id] = digests[0] if len(digests) == 1 else digests
+        if before != digests:
+            self._digests[id] = digests
         if self._missing is not None:
-            self._missing.discard(key.id)
+            self._missing.pop(id, None)
 
     def _row(self, key: Key, until: float | None) -> Key:
         if key.disabled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -165,7 +166,7 @@ def test_bad_questions_about_keys(client: TestClient[Litestar]) -> None:
 
 
 def test_import_and_export(gate: AdminGate, client: TestClient[Litestar]) -> None:
-    rows = [{"name": "old", "hash": "sha256:" + "0a" * 32, "roles": ["a"]}, {"name": "new"}]
+    rows: list[dict[str, Any]] = [{"name": "old", "hash": "sha256:" + "0a" * 32, "roles": ["a"]}, {"name": "new"}]
     assert client.post("/api/v1/keys/import", json={"keys": rows, "dry_run": True}).json() == {"count": 0, "secrets": []}
     assert gate.keyring.page(KeyFilter(), 9) == []
     answer = client.post("/api/v1/keys/import", json={"keys": rows})
@@ -181,7 +182,7 @@ def test_import_and_export(gate: AdminGate, client: TestClient[Litestar]) -> Non
     assert ([row["name"] for row in first["keys"]], rest) == (["old", "new"], {"keys": [], "next": None})
     assert first["keys"][0]["hash"] == rows[0]["hash"]
     for row in first["keys"]:
-        row |= {"name": row["name"] + "2", "id": row["id"] + "2", "hash": row["hash"][:-1] + "0"}
+        row |= {"name": row["name"] + "2", "id": row["id"] + "2", "hash": "sha256:" + row["hash"][:6:-1]}
     assert client.post("/api/v1/keys/import", json={"keys": first["keys"]}).json() == {"count": 2, "secrets": []}
 
 
