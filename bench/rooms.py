@@ -165,7 +165,7 @@ def steps(directory: Path) -> dict[str, Step]:
     def authorize() -> None:
         found = identify(snapshot, fields, 1.0)
         assert not isinstance(found, Refuse)
-        decide(snapshot, found[0], ask)
+        decide(snapshot.access(found[0]), ask, "chat", _FACTS)
 
     def parse() -> None:
         httptools.HttpRequestParser(_Parsed()).feed_data(request)
@@ -175,7 +175,7 @@ def steps(directory: Path) -> dict[str, Step]:
         "http1.HeadReader.read": lambda: reader.read(head, raw),
         "policy.identify": lambda: identify(snapshot, fields, 1.0),
         "dialect.read": lambda: dialect.read("chat", body, "application/json"),
-        "policy.decide": lambda: decide(snapshot, key, ask),
+        "policy.decide": lambda: decide(snapshot.access(key), ask, "chat", _FACTS),
         "policy.identify and decide, 100,000 keys": authorize,
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
@@ -187,6 +187,22 @@ def steps(directory: Path) -> dict[str, Step]:
         "scanner.feed (one event)": lambda: scanner.feed(event),
         "journal: intent and receipt": write_both,
     }
+
+
+class _Facts:
+    """What rules may ask of a request."""
+
+    address = -1
+    body_size = 0
+
+    def now(self) -> float:
+        return 0.0
+
+    def parameter(self, name: str) -> tuple[()]:
+        return ()
+
+
+_FACTS = _Facts()
 
 
 def _ask(found: object) -> Ask:

@@ -22,12 +22,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.system.conftest import running
-from tests.tools.gate import CONTROL, ROOT, SECRET, Gate, eventually, get, model
+from tests.tools.gate import CONTROL, OTHER, ROOT, SECRET, Gate, digest, eventually, get, model
 from tests.tools.load import Background, Loader
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
@@ -36,6 +37,10 @@ KEYS = 100_000
 WORKERS = 3
 MOST = 100 * 1024 * 1024
 """Bytes that a worker may take in all with so many keys."""
+ROLES: dict[str, Any] = {
+    "roles": {"user": {}, "embedder": {"endpoints": ["embeddings"]}},
+    "keys": [{"name": "main", "hash": digest(SECRET), "roles": ["user"]}, {"name": "other", "hash": digest(OTHER)}],
+}
 SOON = 1.0
 """Seconds within which a change acts on every worker."""
 
@@ -58,7 +63,7 @@ def keys_file() -> str:
                 hash,
                 f"owner-{number % 1000}@x.example",
                 f"team-{number % 100}",
-                "",
+                "user",
                 f"lot:{number % 50}",
                 networks,
             ]
@@ -84,7 +89,7 @@ def changed_at(gate: Gate) -> float:
 @pytest.fixture(scope="module")
 def gate(shared_upstream: MockUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     home = tmp_path_factory.mktemp("keys")
-    made = Gate(home, {"tiny": model(shared_upstream.url)}, workers=WORKERS)
+    made = Gate(home, {"tiny": model(shared_upstream.url)}, workers=WORKERS, **ROLES)
     running.append(made)
     file = home / "keys.csv"
     file.write_text(keys_file())
@@ -189,6 +194,7 @@ CHANGES = {
     "disable": (("disable",), 401, 0.0),
     "expire": (("edit", "--expires", "1s"), 401, 1.0),
     "rotate": (("rotate",), 401, 0.0),
+    "role": (("edit", "--role", "embedder"), 403, 0.0),
     "networks": (("edit", "--network", "192.0.2.0/24"), 403, 0.0),
 }
 
@@ -249,14 +255,14 @@ def test_out_and_into_another_gate(gate: Gate, shared_upstream: MockUpstream, tm
     lines = file.read_text().splitlines()
     assert KEYS - 10 < len(lines) < KEYS
     assert secret_of(1) not in file.read_text()
-    other = Gate(tmp_path, {"tiny": model(shared_upstream.url)}, workers=1)
+    other = Gate(tmp_path, {"tiny": model(shared_upstream.url)}, workers=1, **ROLES)
     running.append(other)
     try:
         assert keys(other, "import", str(file)) == ""
         last = request(chat(), secret=secret_of(KEYS - 1))
         eventually(lambda: ask(other.port, last).status == 200, SOON, "the last of them acts")
         assert ask(other.port, request(chat(), secret=secret_of(100))).status == 401  # revoked there
-        assert ask(other.port, request(chat(), secret=secret_of(104))).status == 403  # not from here
+        assert ask(other.port, request(chat(), secret=secret_of(105))).status == 403  # not from here
     finally:
         running.remove(other)
         other.stop()

@@ -71,6 +71,7 @@ class Control:
         self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside)
         self.keyring.on_change.append(self._keys_changed)
         self.keyring.declared = lambda: self.publisher.config.keys
+        self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
 

@@ -11,7 +11,10 @@ from copy import copy
 
 import msgspec
 
+from slmgate.policy.access import Access
 from slmgate.policy.keytable import KeyTable
+from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
+from slmgate.terms import Principal
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 60.0
     queue_waiting: int = 500
     queue_timeout: float = 30.0
+    parameters: tuple[ParameterRule, ...] = ()
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,9 +65,13 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`."""
+
     generation: int
     gate: GateSpec = GateSpec()
     models: tuple[ModelSpec, ...] = ()
+    roles: tuple[RoleSpec, ...] = ()
+    teams: tuple[TeamSpec, ...] = ()
 
 
 class Snapshot:
@@ -72,7 +80,7 @@ class Snapshot:
     All is as it was made, but for `keys`: that is the one table of this process, which is always as new as can be.
     """
 
-    __slots__ = ("gate", "generation", "keys", "model_names", "models")
+    __slots__ = ("_accesses", "_roles", "_teams", "gate", "generation", "keys", "model_names", "models")
 
     def __init__(self, spec: SnapshotSpec, keys: KeyTable | None = None) -> None:
         """`keys` None: there are none."""
@@ -81,12 +89,31 @@ class Snapshot:
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
         self.keys = KeyTable() if keys is None else keys
+        self._roles: dict[str, RoleSpec] = {role.name: role for role in spec.roles}
+        self._teams: dict[str, TeamSpec] = {team.name: team for team in spec.teams}
+        # (team, own roles) -> what they come to; made when first asked for
+        self._accesses: dict[tuple[str | None, tuple[str, ...]], Access] = {}
 
     def again(self, generation: int) -> Snapshot:
         """The same of another generation, by which it is known that keys have changed: whoever kept an answer asks anew."""
         other = copy(self)
         other.generation = generation
         return other
+
+    def access(self, principal: Principal) -> Access:
+        """What this principal's roles come to."""
+        which = principal.team, principal.roles
+        found = self._accesses.get(which)
+        if found is None:
+            found = self._accesses[which] = Access(self._roles_of(*which), self.models)
+        return found
+
+    def _roles_of(self, team: str | None, own: tuple[str, ...]) -> list[RoleSpec]:
+        """Its own roles in their order, then its team's; a role that no longer exists grants and denies nothing."""
+        if not self._roles:
+            return [INTERNAL]
+        of_team = self._teams[team].roles if team is not None and team in self._teams else ()
+        return [self._roles[name] for name in dict.fromkeys((*own, *of_team)) if name in self._roles]
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys)} keys>"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from slmgate.control.config import compile_snapshot, declared_keys, instance_id, load_text, owned_twice
+from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
@@ -25,6 +26,7 @@ guard:
   {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s,
    body_timeout: 11s, keep_alive: 12s, send_timeout: 13s}
 drain_timeout: 14s
+roles: {partner: {}}
 keys:
   - {name: bot, team: acme, owner: jane, roles: [partner], tags: [a], networks: [10.0.0.0/8], hash: "sha256:%s",
      expires: 1970-01-02, disabled: true}
@@ -74,7 +76,7 @@ def test_every_value_arrives() -> None:
         send_timeout=13,
         drain_timeout=14,
     )
-    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model,))
+    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model,), roles=(RoleSpec(name="partner"),))
 
 
 def test_a_snapshot_travels() -> None:

@@ -36,9 +36,13 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of all sections. `later` are options of the product that this version does not have."""
+    """The base of all sections. `later` are options of the product that this version does not have.
+
+    `short`: words that may stand for the whole section, each with the option that it sets to true.
+    """
 
     later: ClassVar[tuple[str, ...]] = ()
+    short: ClassVar[dict[str, str]] = {}
 
 
 class Row(NamedTuple):
@@ -70,7 +74,8 @@ def _row(field: msgspec.structs.FieldInfo, hint: Any) -> Row:
     elif get_origin(bare) is dict:
         shape, bare = "map", get_args(bare)[1]
     section = bare if isinstance(bare, type) and issubclass(bare, Section) else None
-    return Row(field.name, option, shape, option.kind, section, field.default)
+    default = field.default if field.default_factory is REQUIRED else field.default_factory()  # of an empty map
+    return Row(field.name, option, shape, option.kind, section, default)
 
 
 class Described(NamedTuple):
