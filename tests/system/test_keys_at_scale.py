@@ -38,7 +38,7 @@ WORKERS = 3
 MOST = 100 * 1024 * 1024
 """Bytes that a worker may take in all with so many keys."""
 ROLES: dict[str, Any] = {
-    "roles": {"user": {}, "embedder": {"endpoints": ["embeddings"]}},
+    "roles": {"user": {"models": ["*"]}, "embedder": {"models": ["*"], "endpoints": ["embeddings"]}},
     "keys": [{"name": "main", "hash": digest(SECRET), "roles": ["user"]}, {"name": "other", "hash": digest(OTHER)}],
 }
 SOON = 1.0

@@ -26,7 +26,7 @@ guard:
   {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s,
    body_timeout: 11s, keep_alive: 12s, send_timeout: 13s}
 drain_timeout: 14s
-roles: {partner: {}}
+roles: {partner: {models: ["*"]}}
 keys:
   - {name: bot, team: acme, owner: jane, roles: [partner], tags: [a], networks: [10.0.0.0/8], hash: "sha256:%s",
      expires: 1970-01-02, disabled: true}
