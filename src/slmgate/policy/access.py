@@ -26,6 +26,9 @@ GENERATING = frozenset(("chat", "completions", "responses", "infill"))
 LISTING = "models"
 """The endpoint that lists models; the one that is of no model."""
 
+MAX_NAMES = 1000
+"""Characters of the roles' names in records: a receipt has a bound, and so have its parts."""
+
 # How far a request came with one role. Of several refusals the one that came furthest is told.
 AT_MODEL, AT_ENDPOINT, AT_CONDITION, AT_ASK, AT_PARAMETER = range(5)
 
@@ -43,7 +46,7 @@ class Facts(Protocol):
         """Bytes."""
         ...
 
-    def now(self) -> float:
+    def second(self) -> float:
         """Seconds since the epoch."""
         ...
 
@@ -118,7 +121,7 @@ class Access:
 
     def __init__(self, roles: Sequence[RoleSpec], models: Mapping[str, ModelSpec]) -> None:
         self.roles = tuple(roles)
-        self.names = ",".join(role.name for role in self.roles)
+        self.names = ",".join(role.name for role in self.roles)[:MAX_NAMES]
         self._models = models
         # Worked out when first asked for. Only of models that exist: strangers cannot make it grow.
         self._rows: dict[tuple[str, str], Row] = {}
@@ -271,7 +274,7 @@ def _hours_check(role: RoleSpec) -> Check:
     refuse = Refuse("permission_denied", f"You may not call at this time, only {when}.", rule=rule)
 
     def test(_: Ask, facts: Facts) -> Refuse | None:
-        now = facts.now()
+        now = facts.second()
         return None if any(window.holds(now) for window in hours) else refuse
 
     return Check(rule, f"at {when}", AT_CONDITION, test)
