@@ -235,7 +235,7 @@ def test_rows_are_kept_for_models_that_exist_only() -> None:
     assert access.row("m", "chat") is access.row("m", "chat")
     for number in range(100):
         access.row(f"x{number}", "chat")
-    assert len(access._rows) == 1
+    assert len(access.rows) == 1
     assert repr(access) == "<Access all>"
 
 

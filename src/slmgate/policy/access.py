@@ -117,25 +117,26 @@ NO_ROLE = Refuse(
 class Access:
     """What principals with the same roles may do. `roles` in their order; without any of them, everything is refused."""
 
-    __slots__ = ("_models", "_rows", "names", "roles")
+    __slots__ = ("_models", "names", "roles", "rows")
 
     def __init__(self, roles: Sequence[RoleSpec], models: Mapping[str, ModelSpec]) -> None:
         self.roles = tuple(roles)
         self.names = ",".join(role.name for role in self.roles)[:MAX_NAMES]
         self._models = models
-        # Worked out when first asked for. Only of models that exist: strangers cannot make it grow.
-        self._rows: dict[tuple[str, str], Row] = {}
+        # (model, endpoint) -> what is known before anything else of a request. Filled by `row`, when first asked for; only with
+        # models that exist: strangers cannot make it grow.
+        self.rows: dict[tuple[str, str], Row] = {}
 
     def __repr__(self) -> str:
         return f"<Access {self.names}>"
 
     def row(self, model: str, endpoint: str) -> Row:
         """What the roles say of this endpoint of this model, before anything else of a request is known."""
-        found = self._rows.get((model, endpoint))
+        found = self.rows.get((model, endpoint))
         if found is None:
             found = self._work_out(model, endpoint)
             if model in self._models:
-                self._rows[model, endpoint] = found
+                self.rows[model, endpoint] = found
         return found
 
     def _work_out(self, model: str, endpoint: str) -> Row:
