@@ -17,6 +17,10 @@ from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
 from slmgate.terms import Principal
 
 
+MAX_ACCESSES = 10_000
+"""Teams and lists of roles whose access is remembered; who signs tokens may name as many teams as they like."""
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One running copy of a model. `id` is how operators see it; clients never do."""
 
@@ -105,6 +109,8 @@ class Snapshot:
         which = principal.team, principal.roles
         found = self._accesses.get(which)
         if found is None:
+            if len(self._accesses) >= MAX_ACCESSES:
+                self._accesses.clear()
             found = self._accesses[which] = Access(self._roles_of(*which), self.models)
         return found
 
