@@ -239,7 +239,7 @@ def _most(rule: ParameterRule) -> float | None:
     """The largest number that a rule lets through; None where it bounds none."""
     if rule.max is not None or rule.allowed is None:
         return rule.max
-    return max((value for value in rule.allowed if isinstance(value, int | float)), default=None)
+    return max((value for value in rule.allowed if not isinstance(value, str | bool)), default=None)
 
 
 # -- checks: each is made once, with all that can be known before a request
