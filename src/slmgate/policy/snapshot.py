@@ -16,7 +16,6 @@ from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
 from slmgate.terms import Principal
 
-
 MAX_ACCESSES = 10_000
 """Teams and lists of roles whose access is remembered; who signs tokens may name as many teams as they like."""
 
