@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from slmgate.control.accounts import UnknownOperator
 from slmgate.control.admin import views
 from slmgate.control.admin.context import GateStatus, InstanceStatus
 from slmgate.control.keyring import (
@@ -43,6 +44,7 @@ class Unknown(LookupError):
 
 STATUS: Mapping[type[Exception], int] = {
     UnknownKey: 404,
+    UnknownOperator: 404,
     Unknown: 404,
     BadKeyInput: 400,
     BadQuery: 400,
