@@ -126,7 +126,7 @@ class AdminOidc(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         Option(
             "The signatures of ID tokens that are taken.",
-            Choice(values=("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")),
+            Choice(values=("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")),
             at_least=1,
         ),
     ] = ("RS256",)

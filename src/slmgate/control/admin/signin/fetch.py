@@ -121,7 +121,7 @@ class Fetch:
                 if answer.is_redirect or answer.headers.get("content-encoding", "identity") != "identity":
                     raise ProviderFailed(f"{where} answered with {answer.status_code}, which is not what was asked for")
                 body = b""
-                async for chunk in answer.aiter_raw():
+                async for chunk in answer.aiter_bytes():
                     body += chunk
                     if len(body) > MAX_BYTES:
                         raise ProviderFailed(f"{where} answered with more than {MAX_BYTES // 1024} KiB")

@@ -12,12 +12,14 @@ import hmac
 import json
 import math
 import re
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from joserfc import jwk, jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 
 MAX_TOKEN = 32 * 1024
 MAX_KEYS = 100
@@ -25,7 +27,7 @@ LEEWAY = 60.0
 OLDEST = 600.0
 """Seconds that a token may be old when it comes: it was made for this sign-in."""
 _KINDS = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
-_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519"}
+_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 _MIN_RSA_BITS = 2048
 
 
@@ -69,14 +71,13 @@ def _check_signature(token: str, algorithm: str, candidates: Sequence[Mapping[st
     registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
     registry.max_payload_length = MAX_TOKEN
     for candidate in candidates:
-        try:
+        # a key under the same name that is none, or not the one, does not spoil the others
+        with suppress(JoseError, ValueError, TypeError, KeyError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SecurityWarning)  # of names and sizes, which have been judged by then
             key = jwk.import_key({name: value for name, value in candidate.items() if name not in ("alg", "key_ops")})
-            if isinstance(key, jwk.RSAKey) and key.raw_value.key_size < _MIN_RSA_BITS:
-                continue
-            jws.deserialize_compact(token, key, algorithms=[algorithm], registry=registry)
-            return
-        except (JoseError, ValueError, TypeError, KeyError):
-            continue  # another key under the same name may be the one
+            if not (isinstance(key, jwk.RSAKey) and key.raw_value.key_size < _MIN_RSA_BITS):
+                jws.deserialize_compact(token, key, algorithms=[algorithm], registry=registry)
+                return
     raise BadToken("its signature is not the provider's")
 
 
