@@ -106,10 +106,16 @@ class Reader:
 
     def _section(self, section: type[Section], place: Place) -> Any:
         node = place.node
+        if isinstance(node, Scalar) and (option := section.short.get(node.text)) is not None:
+            made = section(**{option: True})
+            self._made.append(made)
+            return made
         if not isinstance(node, Mapping):
             hint = f"write {next(iter(rows(section)))}: ... under it" if place.option else "begin with models:"
             if isinstance(node, Scalar) and not node.text:
                 hint = "give its options, or leave the line out"
+            elif section.short:
+                hint = f"write {' or '.join(section.short)}, or its options: {', '.join(rows(section))}"
             self.blame(place, node.span, f"{self.subject(node)} is not a mapping of options", hint)
             return _BROKEN
         table = rows(section)
@@ -264,4 +270,6 @@ _PRIVATE = "|".join(sorted({row.name for _, row in walk(Config) if row.kind is n
 _SECRET = re.compile(rf"""((?:{_PRIVATE})["']?\s*:\s*)(?!["']?\$\{{)([^\s,}}]+)""")
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^${}]*\}")
 _DOCS = {path: row.option.doc for path, row in walk(Config)}
-_ELSEWHERE = {row.name: path.rpartition(".")[0] for path, row in reversed(list(walk(Config)))}
+# Where an option of this name belongs: the first of its places, and one with a name of its own in it only if there is no other.
+_PLACES = sorted(walk(Config), key=lambda described: "NAME" in described.path)
+_ELSEWHERE = {row.name: path.rpartition(".")[0] for path, row in reversed(_PLACES)}

@@ -37,9 +37,13 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of all sections. `later` are options of the product that this version does not have."""
+    """The base of all sections. `later` are options of the product that this version does not have.
+
+    `short`: words that may stand for the whole section, each with the option that it sets to true.
+    """
 
     later: ClassVar[tuple[str, ...]] = ()
+    short: ClassVar[dict[str, str]] = {}
 
 
 class Row(NamedTuple):
@@ -73,7 +77,8 @@ def _row(field: msgspec.structs.FieldInfo, hint: Any) -> Row:
     if option.kind is None and shape == "one" and isinstance(bare, UnionType):
         bare = next(part for part in get_args(bare) if part is not type(None))  # a section that may be left out
     section = bare if isinstance(bare, type) and issubclass(bare, Section) else None
-    return Row(field.name, option, shape, option.kind, section, field.default)
+    default = field.default if field.default_factory is REQUIRED else field.default_factory()  # of an empty map
+    return Row(field.name, option, shape, option.kind, section, default)
 
 
 class Described(NamedTuple):
