@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from slmgate.cli import admin
 from slmgate.cli.app import build
+from slmgate.cli.ends import CommandFailed
 from slmgate.control import accounts
 from slmgate.control.passwords import Passwords
 from tests.tools.admin_gate import CHEAP
@@ -89,5 +90,5 @@ def test_a_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
     assert admin.read_password() == "one"
-    with pytest.raises(admin.CommandFailed, match="differ"):
+    with pytest.raises(CommandFailed, match="differ"):
         admin.read_password()

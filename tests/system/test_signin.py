@@ -2,6 +2,8 @@
 
 The whole of the code flow with PKCE, local accounts, what attackers send instead, and every admin route for everybody. What
 one part decides by itself is tested beside it; here the parts meet.
+
+Length: one gate, one browser and one provider serve all of it, since they are dear to start.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from litestar.testing import TestClient
 from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
-from slmgate.control.config.options import Admin
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.control.passwords import Passwords

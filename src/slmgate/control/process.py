@@ -28,7 +28,7 @@ from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
-from slmgate.control.config.options import Admin
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.config.options import Admin
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys
 from slmgate.stores.base import Store

@@ -19,7 +19,7 @@ from slmgate.control.accounts import Accounts
 from slmgate.control.admin import handlers, operating, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
-from slmgate.control.config.options import Admin
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.state_dir import LEDGER_FILE

@@ -28,8 +28,8 @@ from slmgate.control.admin.signin.provider import (
     name_of,
     role_of,
 )
+from slmgate.control.config.admin_options import AdminOidc, AdminRoles
 from slmgate.control.config.kinds import Secret
-from slmgate.control.config.options import AdminOidc, AdminRoles
 
 ISSUER = "https://login.example.com/realm"
 OPTIONS = AdminOidc(
@@ -189,7 +189,7 @@ def test_descriptions_that_cannot_be_used(description: Any, peer: Peer) -> None:
 def test_a_provider_that_is_away_is_not_asked_by_everybody(peer: Peer) -> None:
     async def often(provider: Provider, _: Attempt) -> None:
         peer.description = None
-        for _ in range(5):
+        for _time in range(5):
             with pytest.raises(ProviderFailed):
                 await provider.describe()
         assert len(peer.asked) == 1

@@ -18,7 +18,7 @@ from slmgate.control.admin.signin.flow import Attempt
 from slmgate.control.admin.signin.id_token import BadToken
 from slmgate.control.admin.signin.provider import CodeRefused, Description
 from slmgate.control.admin.signin.service import Admitted, Outcome, Refused, SignIn
-from slmgate.control.config.options import Admin, AdminAuth, AdminOidc, AdminRoles
+from slmgate.control.config.admin_options import Admin, AdminAuth, AdminOidc, AdminRoles
 from slmgate.control.operators import Operator, Permission
 from slmgate.control.passwords import Busy, Passwords
 from slmgate.stores.base import LedgerUnavailable

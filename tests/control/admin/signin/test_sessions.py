@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from slmgate.control.accounts import Accounts
 from slmgate.control.admin.signin.sessions import MOST_EACH, Sessions, Signed, form_token, source
-from slmgate.control.config.options import AdminAuth, AdminOidc, AdminRoles
+from slmgate.control.config.admin_options import AdminAuth, AdminOidc, AdminRoles
 from slmgate.control.operators import Operator, Permission
 from slmgate.control.passwords import Passwords
 from slmgate.stores.base import LedgerUnavailable
@@ -119,11 +119,12 @@ def test_settings_that_change_sign_out(sessions: Sessions, accounts: Accounts) -
 
 
 def test_an_account_that_changed_meanwhile_is_not_signed_in(sessions: Sessions, accounts: Accounts) -> None:
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: accounts.set_role("ann", "viewer", "cli"),
         lambda: accounts.set_password("ann", "quite other words", "cli"),
         lambda: accounts.remove("ann", "cli"),
-    ):
+    )
+    for change in changes:
         proof = ann(accounts)
         change()
         assert sessions.start(proof, AUTH, "", "") is None

@@ -24,7 +24,7 @@ from slmgate.control.admin.signin import pages
 from slmgate.control.admin.signin.flow import own_path
 from slmgate.control.admin.signin.service import FLOW_SECONDS, FORM_SECONDS, NO_STORE, STRAY, Outcome, Refused, SignIn
 from slmgate.control.admin.signin.sessions import form_token
-from slmgate.control.config.options import Admin
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.operators import Operator
 from slmgate.stores.base import LedgerUnavailable
 

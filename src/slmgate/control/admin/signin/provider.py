@@ -19,7 +19,7 @@ import msgspec
 from slmgate.control.admin.signin.fetch import Fetch, ProviderFailed, may_name
 from slmgate.control.admin.signin.flow import Attempt
 from slmgate.control.admin.signin.id_token import BadToken, Expected, UnknownSigner, verify
-from slmgate.control.config.options import AdminOidc, AdminRoles
+from slmgate.control.config.admin_options import AdminOidc, AdminRoles
 from slmgate.control.operators import ROLES
 
 KEPT = 3600.0

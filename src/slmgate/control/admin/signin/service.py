@@ -23,7 +23,7 @@ from slmgate.control.admin.signin.id_token import BadToken
 from slmgate.control.admin.signin.provider import MAX_CODE, CodeRefused, Provider, error_code, name_of, role_of
 from slmgate.control.admin.signin.sessions import Sessions, Signed
 from slmgate.control.admin.signin.throttle import ACCOUNT, ADDRESS, Throttle, network
-from slmgate.control.config.options import Admin, AdminOidc
+from slmgate.control.config.admin_options import Admin, AdminOidc
 from slmgate.control.operators import Operator
 from slmgate.control.passwords import Busy
 from slmgate.stores.base import LedgerUnavailable

@@ -16,7 +16,7 @@ from datetime import timedelta
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.config.options import AdminAuth
+from slmgate.control.config.admin_options import AdminAuth
 from slmgate.control.operators import ROLES, Operator
 from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.operators import AccountRecord, SessionRecord
