@@ -243,8 +243,15 @@ def test_what_the_provider_says(result: Any, answer: Refused, scene: Scene, capl
         assert str(result) in caplog.text
 
 
-def test_made_up_answers_do_not_fill_the_log(scene: Scene) -> None:
+def test_made_up_answers_fill_no_log_and_bother_no_provider(scene: Scene) -> None:
     scene.provider.answer = CodeRefused("made up")
-    for _ in range(50):
-        assert scene.back() is service.NOT_PROVEN
+    outcomes = [scene.back() for _ in range(30)]
+    assert outcomes[:20] == [service.NOT_PROVEN] * 20
+    assert {each.status for each in outcomes[20:] if isinstance(each, Refused)} == {429}
     assert len(scene.log()) == 20
+
+
+def test_neither_right_answers_nor_a_provider_that_is_away_count_as_guesses(scene: Scene) -> None:
+    assert all(isinstance(scene.back(), Admitted) for _ in range(25))
+    scene.provider.answer = ProviderFailed("away")
+    assert [scene.back() for _ in range(25)] == [service.PROVIDER_AWAY] * 25

@@ -105,7 +105,7 @@ class SignIn:
         now, near = self.clock(), network(address)
         wait = max(self._by_account.wait(name, now), self._by_address.wait(near, now))
         if wait:
-            return Refused(429, "Too many tries. Wait before the next one.", wait)
+            return _slower(wait)
         self._by_account.charge(name, now)
         self._by_address.charge(near, now)
         try:
@@ -147,6 +147,10 @@ class SignIn:
             return NOT_OFFERED
         if attempt is None or not hmac.compare_digest(query.get("state", "").encode(), attempt.state.encode()):
             return STRAY
+        near, now = network(address), self.clock()
+        if wait := self._by_address.wait(near, now):
+            return _slower(wait)  # nor does anybody use us to guess at the provider
+        self._by_address.charge(near, now)
         try:
             described = await provider.describe()
             # RFC 9207: an answer that another provider sent
@@ -162,6 +166,7 @@ class SignIn:
             name = name_of(claims, provider.options.principal)
             if name is None:
                 return await self._unproven(address, f"the claim {provider.options.principal} is no name")
+            self._by_address.give_back(near)
             role = role_of(claims, provider.options.roles)
             if role is None:
                 await self._failed(f"oidc:{name}", "oidc", address, "no role")
@@ -170,6 +175,7 @@ class SignIn:
         except (CodeRefused, BadToken) as error:
             return await self._unproven(address, str(error))
         except ProviderFailed as error:
+            self._by_address.give_back(near)
             return _away(error)
         except LedgerUnavailable as error:
             return _no_store(error)
@@ -180,15 +186,16 @@ class SignIn:
 
     async def _unproven(self, address: str, why: str, answer: Refused = NOT_PROVEN) -> Refused:
         log.warning("a sign-in from %s failed: %s", address, why)
-        near, now = network(address), self.clock()
-        if not self._by_address.wait(near, now):  # nobody fills the audit log with answers that he made up
-            self._by_address.charge(near, now)
-            await self._failed("unknown", "oidc", address, why)
+        await self._failed("unknown", "oidc", address, why)
         return answer
 
     async def _failed(self, actor: str, how: str, address: str, why: str) -> None:
         line = partial(self._accounts.line, actor, "sign-in.failed", "admin")
         await asyncio.to_thread(self._accounts.note, line(how=how, address=address, reason=why))
+
+
+def _slower(wait: float) -> Refused:
+    return Refused(429, "Too many tries. Wait before the next one.", wait)
 
 
 def _no_store(error: LedgerUnavailable) -> Refused:
