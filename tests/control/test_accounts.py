@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.control.accounts import Accounts, UnknownOperator
-from slmgate.control.keyring import BadKeyInput
+from slmgate.control.keyfields import BadKeyInput
 from slmgate.control.operators import AdminKeys, Operator, Permission, create_first_admin_key
 from slmgate.control.passwords import Passwords
 from slmgate.stores.base import NameTaken

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from slmgate.control.keyring import BadKeyInput, check_name, utc_now
+from slmgate.control.keyfields import BadKeyInput, check_name
+from slmgate.control.keyring import utc_now
 from slmgate.control.operators import PREFIX, ROLES
 from slmgate.control.passwords import BadPassword, Passwords, check_new
 from slmgate.stores.base import AuditRecord, Store

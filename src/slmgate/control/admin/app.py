@@ -30,16 +30,13 @@ from slmgate import __version__
 from slmgate.control.admin.context import AdminContext
 from slmgate.control.admin.handlers import STATUS
 from slmgate.control.admin.params import NAMES
-from slmgate.control.admin.routes import MARK, ROUTES, Route
+from slmgate.control.admin.routes import MARK, MAX_BODY, ROUTES, Route
 from slmgate.control.admin.signin.flow import own_path
 from slmgate.control.admin.signin.handlers import session_cookie
 from slmgate.control.admin.signin.routes import PAGES
 from slmgate.control.admin.signin.service import SignIn
 from slmgate.control.operators import Operator, Permission
 from slmgate.stores.base import LedgerUnavailable
-
-MAX_BODY = 1024 * 1024
-MAX_FORM = 16 * 1024
 
 _log = logging.getLogger("slmgate.admin")
 _FOREIGN = "Requests from other sites' pages are not taken."
@@ -170,9 +167,9 @@ def _handler(row: Route) -> HTTPRouteHandler:
         status_code=row.status,
         opt={"permission": row.permission, "page": row.page},
         include_in_schema=not row.page,
-        request_max_body_size=MAX_FORM if row.page else MAX_BODY,
         sync_to_thread=True if blocks else None,
         operation_id=row.handler.__name__,
+        request_max_body_size=row.max_body,
     )(row.handler)
 
 

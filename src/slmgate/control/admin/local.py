@@ -31,7 +31,9 @@ STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 _OWNER = Operator("cli", Permission.OWNER)
 _BODIES: Mapping[Callable[..., Any], type] = {
     handlers.create_key: views.NewKey,
+    handlers.edit_key: views.KeyEdit,
     handlers.rotate_key: views.Rotation,
+    handlers.import_keys: views.KeyImport,
     operating.add_account: operating.NewAccount,
     operating.set_password: operating.NewPassword,
     operating.set_role: operating.NewRole,
@@ -74,7 +76,9 @@ class LocalApi:
     def close(self) -> None:
         self._context.store.close()
 
-    def ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None, timeout: float = 0.0
+    ) -> tuple[int, Any]:
         """HTTP status and decoded JSON, as the API itself would give them. `query` holds values of the handlers' types."""
         handler, given = _handler(method, path)
         if handler is None:

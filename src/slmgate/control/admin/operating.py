@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from slmgate.control.keyring import parse_expiry
+from slmgate.control.keyfields import parse_expiry
 
 if TYPE_CHECKING:
     from litestar.params import FromPath, JSONBody
