@@ -227,7 +227,7 @@ def with_line(line: str) -> bytes:
 
 ROUTES = [
     *(Attack(f"path-{name}", request(BODY, path=path, secret=SECRET), *NO_PATH) for name, path in PATHS.items()),
-    Attack("fragment", request(BODY, path=f"{CHAT}#x", secret=SECRET), *INVALID),
+    Attack("fragment", request(BODY, path=f"{CHAT}#x", secret=SECRET), *NO_PATH),
     Attack("absolute-other-host", request(BODY, path=f"http://evil.test{CHAT}", secret=SECRET), *INVALID),
     Attack("absolute-other-scheme", request(BODY, path=f"https://gate.test{CHAT}", secret=SECRET), *INVALID),
     Attack("absolute-admin", request(BODY, path="http://gate.test/api/v1/keys", secret=SECRET), *NO_PATH),
@@ -318,7 +318,8 @@ MODELS = [
     Attack("single-quotes", body(BODY.replace(b'"', b"'")), *INVALID, True),
     Attack("too-large-a-number", body(b'{"model":"tiny","seed":1e400,%b}' % INNER), *INVALID, True),
     Attack("infinity", body(b'{"model":"tiny","seed":Infinity,%b}' % INNER), *INVALID, True),
-    Attack("ten-megabyte-number", body(b'{"model":"tiny","seed":%b,%b}' % (b"9" * 10_000_000, INNER)), *INVALID, True),
+    Attack("megabyte-number", body(b'{"model":"tiny","seed":%b,%b}' % (b"9" * 1_000_000, INNER)), *INVALID, True),
+    Attack("ten-megabyte-number", body(b'{"model":"tiny","seed":%b,%b}' % (b"9" * 10_000_000, INNER)), *INVALID),
     Attack("deep", body(b'{"model":"tiny","a":%b}' % (b"[" * 1_000_000)), *INVALID, True),
     Attack(
         "a-million-keys",
@@ -423,6 +424,8 @@ RULED: dict[str, dict[str, Any]] = {
     "input-file": {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "http://x/"}]}]},
     "source": {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://x/"}}]}]},
 }
+MISSPELT = ("best-of-case", "format-long-s")
+"""At the top of a body these are refused before any role is asked: such names are never written otherwise."""
 # Names of the length that an API reads itself are held to its own rules first.
 NO_NUMBERS: list[tuple[str, dict[str, Any]]] = [
     ("chat", {"max_tokens": 16.5}),
@@ -466,7 +469,11 @@ def ruled(dialect: str, changes: dict[str, Any], key: str = "ruled") -> bytes:
 
 
 PARAMETERS = [
-    *(Attack(f"{dialect}-{name}", ruled(dialect, changes), *PARAMETER) for dialect in DIALECTS for name, changes in RULED.items()),
+    *(
+        Attack(f"{dialect}-{name}", ruled(dialect, changes), *(INVALID if name in MISSPELT else PARAMETER))
+        for dialect in DIALECTS
+        for name, changes in RULED.items()
+    ),
     *(Attack(f"{dialect}-own-{n}", ruled(dialect, changes), *PARAMETER) for n, (dialect, changes) in enumerate(OWN)),
     *(Attack(f"{dialect}-none-{n}", ruled(dialect, changes), *INVALID) for n, (dialect, changes) in enumerate(NO_NUMBERS)),
     *(

@@ -29,9 +29,9 @@ FAST = 0.05
 def guarded(shared_upstream: MockUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     """A gate with roles, three models of which the plain key may use two, and an instance that asks for a secret."""
     models = {name: model(shared_upstream.url) for name in ("tiny", "other", "hidden")}
-    models["other"]["instances"][0]["bearer"] = BEARER
+    models["other"]["instances"][0]["bearer"] = "${env:INSTANCE_KEY}"
     options = {"roles": ROLES, "teams": TEAMS, "keys": declared(), "guard": {"max_body": "64MiB"}, "workers": 1}
-    made = Gate(tmp_path_factory.mktemp("guarded"), models, **options)
+    made = Gate(tmp_path_factory.mktemp("guarded"), models, env={"INSTANCE_KEY": BEARER}, **options)
     conftest.running.append(made)
     yield made
     conftest.running.remove(made)
@@ -190,10 +190,14 @@ def test_an_admin_key_opens_no_model_and_a_key_no_admin_route(guarded: Gate, ups
     admin = (guarded.state / "admin.key").read_text().strip()
     answer = controlled(guarded, upstream, lambda: ask(guarded.port, request(chat(), secret=admin)))
     assert (answer.status, answer.code) == (401, "invalid_api_key")
-    assert ask(guarded.admin, request(None, method="GET", path="/api/v1/keys", secret=admin), "GET").status == 200
-    for path in ("/api/v1/keys", "/api/v1/status", "/api/v1/usage"):
-        assert ask(guarded.admin, request(None, method="GET", path=path, secret=SECRET), "GET").status in (401, 404), path
-    assert ask(guarded.admin, request(None, method="GET", path="/api/v1/keys", secret=SECRET), "GET").status == 401
+
+
+    def admins(path: str, secret: str) -> int:
+        asked = request(None, method="GET", path=path, secret=secret).replace(b"gate.test", b"127.0.0.1:%d" % guarded.admin)
+        return ask(guarded.admin, asked, "GET").status
+
+    for path in ("/api/v1/keys", "/api/v1/usage", "/api/v1/instances"):
+        assert (admins(path, admin), admins(path, SECRET)) == (200, 401), path
 
 
 # --- nothing secret is written -----------------------------------------------------------------------------------------------
@@ -217,6 +221,7 @@ def test_no_secret_is_written_anywhere(guarded: Gate, upstream: MockUpstream) ->
     assert {headers.get("authorization") for headers in sent_on} == {f"Bearer {BEARER}"}, "the gate's own credential, and no other"
     files = [guarded.log, *(path for path in guarded.state.rglob("*") if path.is_file())]
     assert any(path.suffix == ".sqlite3" for path in files)
+    assert not [path.name for path in files if path != guarded.log and path.stat().st_mode & 0o077], "files for others to read"
 
     def written() -> list[str]:
         found = []
