@@ -218,6 +218,13 @@ def test_a_list_shows_what_another_role_opens_from_here() -> None:
     assert Access([role(), role("d", deny_models=("m",))], MODELS).listing(Ask(""), Given()) == ("n",)
 
 
+@pytest.mark.parametrize(("size", "passes"), [(0, True), (1, True), (2, False)])
+def test_the_size_of_a_body(size: int, passes: bool) -> None:
+    row = Access([role(max_body=1)], MODELS).row("m", "chat")
+    assert isinstance(row, Offers)
+    assert (row.offers[0].checks[0].test(Ask("m"), Given(body_size=size)) is None) is passes
+
+
 def test_endpoints() -> None:
     shut = Access([role("a", endpoints=("chat",)), role("b", endpoints=("embeddings",))], MODELS)
     assert isinstance(shut.row("m", "chat"), Admit)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from slmgate.policy.keytable import KeyTable
+from slmgate.policy.roles import INTERNAL, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.terms import Key
 
@@ -26,6 +27,24 @@ def test_compiled() -> None:
     assert snapshot.models == {"m": SPEC.models[0], "n": SPEC.models[1]}
     assert snapshot.model_names == ("m", "n")
     assert repr(snapshot) == "<Snapshot 7: 2 models, 1 keys>"
+
+
+def test_roles_of_a_principal() -> None:
+    own, team = RoleSpec(name="own"), RoleSpec(name="team")
+    teams = (TeamSpec(name="t", roles=("team", "own", "gone")),)
+    snapshot = Snapshot(SnapshotSpec(generation=1, roles=(own, team), teams=teams))
+    for named, of_team, roles in [
+        (("own",), "t", (own, team)),
+        (("own",), None, (own,)),
+        (("gone",), "removed", ()),
+        ((), "t", (team, own)),
+        ((), None, ()),
+    ]:
+        access = snapshot.access(Key(id="k", name="k", roles=named, team=of_team))
+        assert access.roles == roles
+        assert snapshot.access(Key(id="other", name="other", roles=named, team=of_team)) is access
+    without = Snapshot(SnapshotSpec(generation=1, teams=teams))
+    assert without.access(Key(id="k", name="k", roles=("gone",), team="t")).roles == (INTERNAL,)
 
 
 def test_nothing_yet() -> None:

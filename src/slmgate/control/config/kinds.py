@@ -471,8 +471,7 @@ def number(text: str) -> int | float:
     if found is not None:
         return int(found[1]) * _UNITS.get(found[2] or "", 1)
     if len(text) <= 32 and _DECIMAL.fullmatch(text):
-        value = float(text)
-        return int(value) if value.is_integer() and "." not in text else value
+        return float(text) if "." in text else int(text)
     raise BadValueError("is not a number", "write a number like 512 or 0.7")
 
 
