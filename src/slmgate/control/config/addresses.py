@@ -7,12 +7,13 @@ so that equal places compare equal. This module opens no socket.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, ClassVar, NamedTuple
 
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.config.kinds import Kind
 
+LONGEST_URL = 1024
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
@@ -45,6 +46,14 @@ class Origin(NamedTuple):
 
 def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as `Url` gives it, is this machine itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Listener(Kind, frozen=True, kw_only=True):
@@ -110,6 +119,42 @@ class Url(Kind, frozen=True, kw_only=True):
 
     def own_values(self) -> str:
         return "`http://host:port` or `https://host:port`, without a path"
+
+
+class WebUrl(Kind, frozen=True, kw_only=True):
+    """The URL of an identity provider: https, or http to this machine alone.
+
+    The text is kept as it is written, since issuers are compared letter by letter (RFC 8414 section 3.3).
+    """
+
+    label: ClassVar[str] = "URL"
+
+    def read(self, text: str) -> str:
+        scheme, separator, rest = text.partition("://")
+        if not separator or scheme not in ("http", "https"):
+            raise BadValueError("is not a web address", "begin it with https://")
+        authority, slash, path = rest.partition("/")
+        if "@" in authority:
+            raise BadValueError("holds a user name or password", "give the secret in an option of its own", private=True)
+        if len(text) > LONGEST_URL or not re.fullmatch(r"[!$&-;=A-Z_a-z~%]*", slash + path):
+            raise BadValueError("has a query, a fragment or a character that no path has", "end it with the path", private=True)
+        host, _ = _authority(authority, "write it like https://login.example.com")
+        if not host:
+            raise BadValueError("has no host", "write it like https://login.example.com")
+        if scheme == "http" and not is_loopback(host):
+            raise BadValueError("is not encrypted", "write https://: http:// is for a provider on this machine alone")
+        return text
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^https?://[^/?#@]+(?:/[^?#]*)?$"}
+
+    def own_values(self) -> str:
+        return "`https://host/path`, or `http://` where the host is this machine"
+
+
+def host_of(url: str) -> str:
+    """The host of a URL that `WebUrl` accepts: lower case, IPv6 without brackets."""
+    return _authority(url.partition("://")[2].partition("/")[0], "")[0]
 
 
 def _authority(text: str, hint: str) -> tuple[str, int | None]:

@@ -24,7 +24,7 @@ class Option(msgspec.Struct, frozen=True):
 
     `kind` is None for a section. `reloadable`: a changed value takes effect on reload, else only after a restart.
     `at_least` entries must stand in a list or map. `key` is the kind of a map's keys.
-    `example`: what the sample file has where there is no default, as YAML.
+    `example`: what the sample file has where there is no default, as YAML. `lone`: a list's only entry may stand for it.
     """
 
     doc: str
@@ -33,6 +33,7 @@ class Option(msgspec.Struct, frozen=True):
     at_least: int = 0
     key: Kind | None = None
     example: str = ""
+    lone: bool = False
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,8 @@ def _row(field: msgspec.structs.FieldInfo, hint: Any) -> Row:
         shape, bare = "list", get_args(bare)[0]
     elif get_origin(bare) is dict:
         shape, bare = "map", get_args(bare)[1]
-    section = bare if isinstance(bare, type) and issubclass(bare, Section) else None
+    there = [each for each in get_args(bare) if each is not type(None)] if type(None) in get_args(bare) else [bare]
+    section = there[0] if isinstance(there[0], type) and issubclass(there[0], Section) else None
     return Row(field.name, option, shape, option.kind, section, field.default)
 
 
