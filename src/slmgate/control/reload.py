@@ -36,6 +36,7 @@ class Publisher:
         self._generation = self._spec.generation
         self._packed = pack(Publish(self._spec))
         self._confirmed = asyncio.Event()
+        self.on_publish: Callable[[Config], None] = lambda _: None  # called after each snapshot that was sent
 
     @property
     def generation(self) -> int:
@@ -73,8 +74,13 @@ class Publisher:
         self._spec = spec
         self._packed = pack(Publish(spec))
         self.config = config
+        self.broadcast(self._packed)
+        self.on_publish(config)
+
+    def broadcast(self, packed: bytes) -> None:
+        """Send a message to every worker."""
         for peer in self._peers:
-            peer.send(self._packed)
+            peer.send(packed)
 
     async def settled(self) -> bool:
         """Wait until every worker has confirmed, a second at the most. False: one has not."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from slmgate.dataplane.account import intent_of, receipt_of, what_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
+from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.errors import FAULTS, Fault
@@ -29,9 +30,9 @@ from slmgate.http1.heads import (
     upstream_request,
 )
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import identify
+from slmgate.policy.identify import WRONG, Unverified, identify
 from slmgate.policy.snapshot import ModelSpec, Snapshot
-from slmgate.terms import Ask, Ended, Key, Refuse, Usage
+from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.account import What
@@ -85,6 +86,7 @@ class Exchange:
         "admitted",
         "ask",
         "asked_at",
+        "asking",
         "attempts",
         "began",
         "body",
@@ -148,7 +150,8 @@ class Exchange:
         self.began = b""  # the wall clock's time of `started`, for the records
         # question 1 and 2
         self.route: Route | None = None
-        self.key: Key | None = None
+        self.key: Principal | None = None
+        self.asking: Unverified | None = None  # the token whose verdict is waited for, before the body is read
         self.until = 0.0  # the second at which the key ends
         self.snapshot: Snapshot | None = None  # what the key was last known by
         self.ask: Ask | None = None
@@ -186,6 +189,8 @@ class Exchange:
     def __repr__(self) -> str:
         if self.done:
             state = "over"
+        elif self.asking is not None:
+            state = "asking who calls"
         elif self.upstream_status:
             state = "answering"
         elif self.connection is not None:
@@ -208,28 +213,55 @@ class Exchange:
             if route is None:
                 answer_elsewhere(self, method)
                 return
-        refused = self._identify(self.started)
-        if refused is not None:
-            self.refuse(refused)
-        elif b"content-encoding" in head.fields:
-            self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
+        self.ask_who(self.started)
 
-    def _identify(self, now: float) -> Refuse | None:
-        """Question 1; `now` is monotonic. None: the key is known, by the snapshot in force."""
+    def ask_who(self, now: float) -> None:
+        """Question 1; `now` is monotonic. Afterwards the exchange may go on, or it was refused, or it is `asking`."""
         worker = self.worker
         row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset)
+        if isinstance(row, Unverified):
+            refused = worker.tokens.ask(row, self.client)
+            if refused is None:
+                self.asking = row
+                return
+            row = refused
+        self.told_who(row)
+
+    def told_who(self, row: tuple[Principal, float] | Refuse) -> None:
+        """The answer to question 1. A stranger is refused."""
+        self.asking = None
         if isinstance(row, Refuse):
-            return row
+            self.refuse(row)
+            return
         self.key, self.until = row
-        self.snapshot = worker.snapshot
-        return None
+        self.snapshot = self.worker.snapshot
+        if b"content-encoding" in self.head.fields:
+            self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
 
     def still_known(self) -> bool:
-        """Ask question 1 again, when time has passed since: a key that was revoked meanwhile opens nothing any more."""
-        refused = self._identify(time.monotonic())
-        if refused is not None:
-            self.refuse(refused)
-        return refused is None
+        """Ask question 1 again, when time has passed since: a key that was revoked meanwhile opens nothing any more.
+
+        A verdict on a token is for the whole request that it was given for, unless what it rests on is gone.
+        """
+        if isinstance(self.key, Bearer) and not self.worker.tokens.void(self.key):
+            self.snapshot = self.worker.snapshot
+            return True
+        self.ask_who(time.monotonic())
+        return not self.done and self.asking is None
+
+    def _refused_in_line(self) -> Refuse | None:
+        """Question 1 for a request that stood in line while the snapshot changed: there is no asking about tokens any more."""
+        worker = self.worker
+        if isinstance(self.key, Bearer):
+            if worker.tokens.void(self.key):
+                return NO_VERDICT
+        else:
+            row = identify(worker.snapshot, self.head.fields, time.monotonic() + worker.wall_offset)
+            if not isinstance(row, tuple):
+                return row if isinstance(row, Refuse) else WRONG
+            self.key, self.until = row
+        self.snapshot = worker.snapshot
+        return None
 
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
@@ -322,7 +354,7 @@ class Exchange:
             worker, instance, ask, route = self.worker, self.instance, self.ask, self.route
             assert instance is not None and ask is not None and route is not None and self.model is not None
             if worker.snapshot is not self.snapshot:
-                refused = self._identify(time.monotonic())
+                refused = self._refused_in_line()
                 if refused is not None:  # it stood in line, and its key was revoked meanwhile
                     self._give_back(connection)
                     self.refuse(refused)

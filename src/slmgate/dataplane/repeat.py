@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from slmgate.http1.heads import RequestHead
 from slmgate.http1.repeats import SeenHead
 from slmgate.policy.snapshot import Snapshot
-from slmgate.terms import Key
+from slmgate.terms import Principal
 
 if TYPE_CHECKING:
     from slmgate.dataplane.account import What
@@ -35,7 +35,7 @@ class Repeat:
         "what",
     )
 
-    def __init__(self, seen: SeenHead, head: RequestHead, route: Route, key: Key, until: float, snapshot: Snapshot) -> None:
+    def __init__(self, seen: SeenHead, head: RequestHead, route: Route, key: Principal, until: float, snapshot: Snapshot) -> None:
         # of the head
         self.seen = seen
         self.head = head

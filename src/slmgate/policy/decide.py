@@ -7,10 +7,10 @@ decide is whether the model exists. It knows a snapshot and an ask; it keeps not
 from __future__ import annotations
 
 from slmgate.policy.snapshot import ModelSpec, Snapshot
-from slmgate.terms import Ask, Key, Refuse
+from slmgate.terms import Ask, Principal, Refuse
 
 
-def decide(snapshot: Snapshot, key: Key, ask: Ask) -> ModelSpec | Refuse:
+def decide(snapshot: Snapshot, key: Principal, ask: Ask) -> ModelSpec | Refuse:
     """The model to forward to, or why not.
 
     An API without a model field (`Ask.model` empty) means the only model there is; with several, it must be named.

@@ -6,11 +6,13 @@ know where configuration comes from, and holds no state that outlives a reload: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from math import inf
 
 import msgspec
 
-from slmgate.terms import Key
+from slmgate.terms import Bearer, Key, Principal, Refuse
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,19 +61,35 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: float = 30.0
 
 
+class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is let in beside the holders of keys: signed tokens, opaque ones, and whoever shows nothing (None: refused)."""
+
+    signed: bool = False
+    opaque: bool = False
+    anonymous: Principal | None = None
+
+
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     gate: GateSpec = GateSpec()
     models: tuple[ModelSpec, ...] = ()
     keys: tuple[Key, ...] = ()
+    auth: AuthSpec = AuthSpec()
 
 
 class Snapshot:
-    """What one generation decides by. Never changed after it was made; a reload makes another."""
+    """What one generation decides by. Never changed after it was made; a reload makes another.
 
-    __slots__ = ("gate", "generation", "keys_by_digest", "model_names", "models")
+    `tokens` alone is the worker's own table of verified tokens, which grows beside it: when something is taken out of it before
+    its time, a snapshot is made anew (`again`), so that whoever remembers one by its snapshot looks again.
+    """
 
-    def __init__(self, spec: SnapshotSpec) -> None:
+    __slots__ = ("anonymous", "auth", "gate", "generation", "keys_by_digest", "model_names", "models", "tokens")
+
+    def __init__(self, spec: SnapshotSpec, tokens: Mapping[bytes, tuple[Bearer | Refuse, float]] | None = None) -> None:
+        self.auth = spec.auth
+        self.anonymous = spec.auth.anonymous
+        self.tokens = {} if tokens is None else tokens
         self.generation = spec.generation
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
@@ -83,6 +101,10 @@ class Snapshot:
             if not key.disabled
             for digest, until in key.digests
         }
+
+    def again(self) -> Snapshot:
+        """Another snapshot of the same content."""
+        return copy(self)
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys_by_digest)} digests>"

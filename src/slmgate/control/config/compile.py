@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slmgate.control.config.faults import ConfigError, ConfigFault
-from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
-from slmgate.terms import Key
+from slmgate.control.config.options import Auth, Config, DeclaredKey, Guard, Instance, Model
+from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.terms import Key, Principal
 
 DECLARED = "declared:"
 """Ids of declared keys begin so; ids of stored keys never hold a colon."""
@@ -28,12 +28,22 @@ def compile_snapshot(config: Config, generation: int, keys: Sequence[Key]) -> Sn
         gate=_gate(config.guard, config.drain_timeout),
         models=tuple(_model(name, model) for name, model in config.models.items()),
         keys=merged,
+        auth=_auth(config.auth),
     )
 
 
 def instance_id(model: str, instance: Instance) -> str:
     """How operators see an instance: `<model>/<host>:<port>`."""
     return f"{model}/{instance.url.location}"
+
+
+def _auth(auth: Auth) -> AuthSpec:
+    who = auth.anonymous
+    return AuthSpec(
+        signed=bool(auth.oidc),
+        opaque=bool(auth.introspection),
+        anonymous=Principal(id="anonymous", name="anonymous", kind="anonymous", roles=(who.role,)) if who is not None else None,
+    )
 
 
 def _one_owner_each(keys: Sequence[Key]) -> None:

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import msgspec
+
 from slmgate.control.config.addresses import Address, Listener, Origin, Url, WebUrl
 from slmgate.control.config.kinds import (
     Choice,
@@ -230,7 +232,7 @@ class RoleMap(Section, frozen=True, kw_only=True):
             key=CLAIM_VALUE,
             example="{ml-team: internal}",
         ),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     default: Annotated[tuple[str, ...], Option("The roles of a holder for whom nothing in `map` matched.", NAME)] = ()
 
 
@@ -256,9 +258,9 @@ class Oidc(Section, frozen=True, kw_only=True):
         ),
     ]
     principal: Annotated[str, Option("The claim that says who calls.", CLAIM)] = "sub"
-    team: Annotated[str | None, Option("The claim with the holder's team; a token without it has none.", CLAIM, example="org")] = (
-        None
-    )
+    team: Annotated[
+        str | None, Option("The claim with the holder's team; a token without it has none.", CLAIM, example="org")
+    ] = None
     roles: Annotated[RoleMap, Option("Which roles a token's holder has.")] = RoleMap()
     algorithms: Annotated[
         tuple[str, ...],
@@ -313,9 +315,7 @@ class Oidc(Section, frozen=True, kw_only=True):
 class Introspection(Section, frozen=True, kw_only=True):
     """A provider that is asked about each opaque token (RFC 7662)."""
 
-    url: Annotated[
-        str, Option("The introspection endpoint.", WebUrl(), example="https://login.example.com/introspect")
-    ]
+    url: Annotated[str, Option("The introspection endpoint.", WebUrl(), example="https://login.example.com/introspect")]
     client_id: Annotated[
         str,
         Option(
@@ -386,9 +386,7 @@ class Auth(Section, frozen=True, kw_only=True):
     introspection: Annotated[
         tuple[Introspection, ...], Option("Providers that are asked, in this order, about tokens that cannot be read.")
     ] = ()
-    anonymous: Annotated[
-        Anonymous | None, Option("Lets requests without any credential in. Unset: they are refused.")
-    ] = None
+    anonymous: Annotated[Anonymous | None, Option("Lets requests without any credential in. Unset: they are refused.")] = None
 
 
 class Guard(Section, frozen=True, kw_only=True):

@@ -72,7 +72,8 @@ def _row(field: msgspec.structs.FieldInfo, hint: Any) -> Row:
         shape, bare = "map", get_args(bare)[1]
     there = [each for each in get_args(bare) if each is not type(None)] if type(None) in get_args(bare) else [bare]
     section = there[0] if isinstance(there[0], type) and issubclass(there[0], Section) else None
-    return Row(field.name, option, shape, option.kind, section, field.default)
+    default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    return Row(field.name, option, shape, option.kind, section, default)
 
 
 class Described(NamedTuple):

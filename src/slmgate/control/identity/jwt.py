@@ -73,9 +73,7 @@ def _type(text: str) -> str:
     return text.lower().removeprefix("application/")
 
 
-def check_claims(
-    token: Jwt, issuer: str, audience: Collection[str], leeway: float, now: float
-) -> float:
+def check_claims(token: Jwt, issuer: str, audience: Collection[str], leeway: float, now: float) -> float:
     """Until when a verified token is good, in seconds since the epoch; raises TokenRefused. `now` is wall-clock time."""
     claims = token.claims
     if claims.get("iss") != issuer:
@@ -111,7 +109,7 @@ def _not_another_kind(token: Jwt) -> None:
     claims = token.claims
     said = claims.get("typ")
     access = str(token.header.get("typ", "")).lower().endswith("at+jwt") or (isinstance(said, str) and said.lower() == "bearer")
-    if isinstance(said, str) and said.lower() in _OTHER_KINDS or claims.get("token_use", "access") != "access":
+    if (isinstance(said, str) and said.lower() in _OTHER_KINDS) or claims.get("token_use", "access") != "access":
         raise TokenRefused("the token says that it is no access token")
     if any(name in claims for name in _ID_TOKEN_CLAIMS) or ("nonce" in claims and not access):
         raise TokenRefused("the token is an ID token")

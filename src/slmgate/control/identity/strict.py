@@ -57,7 +57,7 @@ def moment(value: Any, name: str) -> float:
     """A NumericDate (RFC 7519 section 2) as seconds since the epoch."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} is not a number")
-    if isinstance(value, float) and not isfinite(value) or not 0 <= value <= LAST_SECOND:
+    if (isinstance(value, float) and not isfinite(value)) or not 0 <= value <= LAST_SECOND:
         raise ValueError(f"{name} is not a time")
     return float(value)
 
