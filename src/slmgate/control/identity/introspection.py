@@ -80,9 +80,10 @@ class Introspector:
         config = self.config
         if answer.get("active") is not True:
             raise TokenRefused("the provider says that the token is not active")
-        kind = answer.get("token_type", "Bearer")
-        if not isinstance(kind, str) or kind.lower() not in ("bearer", "access_token"):
-            raise TokenRefused("the token is no bearer's access token")
+        # A provider knows refresh tokens too. The one that says nothing of a token's type may be asked about either.
+        kind, use = answer.get("token_type", answer.get("typ")), answer.get("token_use", "access_token")
+        if not isinstance(kind, str) or kind.lower() != "bearer" or use not in ("access_token", "access"):
+            raise TokenRefused("the provider does not say that it is a bearer's access token (token_type)")
         if "cnf" in answer:
             raise TokenRefused("the token is bound to a key whose possession is not checked here")
         if config.issuer is not None and answer.get("iss", config.issuer) != config.issuer:
