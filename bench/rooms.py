@@ -160,7 +160,7 @@ def steps(directory: Path) -> dict[str, Step]:
         "http1.HeadReader.read": lambda: reader.read(head, raw),
         "policy.identify": lambda: identify(snapshot, fields, 1.0),
         "dialect.read": lambda: dialect.read("chat", body, "application/json"),
-        "policy.decide": lambda: decide(snapshot, key, ask),
+        "policy.decide": lambda: decide(snapshot.access(key), ask, "chat", _FACTS),
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
         "http1.SeenHead.body": lambda: seen.body(request),
@@ -171,6 +171,22 @@ def steps(directory: Path) -> dict[str, Step]:
         "scanner.feed (one event)": lambda: scanner.feed(event),
         "journal: intent and receipt": write_both,
     }
+
+
+class _Facts:
+    """What rules may ask of a request."""
+
+    address = -1
+    body_size = 0
+
+    def now(self) -> float:
+        return 0.0
+
+    def parameter(self, name: str) -> tuple[()]:
+        return ()
+
+
+_FACTS = _Facts()
 
 
 def _ask(found: object) -> Ask:

@@ -121,6 +121,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     prompt_tokens: int = 0
     address: str = ""
     worker: int = 0
+    roles: str = ""
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -129,7 +130,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     `id` is the gate's own and unique; `request_id` is what the client saw in `x-request-id` (its own, when sane,
     so it may repeat). Times are UTC; `queue_us`, `first_byte_us` and `total_us` are microseconds of monotonic time
     since the request's first byte was read (`first_byte_us` None: no byte came). `prompt_tokens` and
-    `completion_tokens` are the engine's own figures unless `estimated`.
+    `completion_tokens` are the engine's own figures unless `estimated`. `roles` are the principal's, its team's among them, with
+    commas between; `rule` is the role that admitted or the rule that refused; `parameters` is what `dialects/parameters.noted`
+    kept of the request.
     """
 
     id: str
@@ -144,7 +147,10 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     ended: Ended
     principal: str
     key: str | None = None
+    """The principal's id: a key's, or what `Principal.id` says."""
     team: str | None = None
+    roles: str = ""
+    rule: str = ""
     dialect: str = ""
     endpoint: str = ""
     model: str = ""
@@ -161,3 +167,4 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     address: str = ""
     worker: int = 0
+    parameters: str = ""

@@ -204,6 +204,7 @@ def unknown_receipt(intent: Intent) -> Receipt:
         principal=intent.principal,
         key=intent.key,
         team=intent.team,
+        roles=intent.roles,
         dialect=intent.dialect,
         endpoint=intent.endpoint,
         model=intent.model,

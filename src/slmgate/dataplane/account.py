@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from slmgate.dialects import error_dialect
+from slmgate.dialects.parameters import noted
 from slmgate.link.journal import INTENT, RECEIPT
 from slmgate.terms import Ended, Receipt, Usage
 
@@ -25,11 +26,11 @@ SHOWN_PATH = 200
 _NOTHING = Usage()
 _encode = msgspec.json.Encoder().encode
 # `id` comes first: control pairs the two records of a request by it (`control/ledger.py`). Ids and times need no escapes.
-_INTENT = INTENT + b'{"id":"%b","request_id":"%b","time":"%b",%b,"prompt_tokens":%d,%b}'
+_INTENT = INTENT + b'{"id":"%b","request_id":"%b","time":"%b",%b,%b,"prompt_tokens":%d,%b}'
 _RECEIPT = RECEIPT + (
-    b'{"id":"%b","request_id":"%b","time":"%b",%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,'
+    b'{"id":"%b","request_id":"%b","time":"%b",%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,'
     b'"prompt_tokens":%d,"completion_tokens":%d,"estimated":%b,"bytes_in":%d,"bytes_out":%d,'
-    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b}'
+    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b"}'
 )
 
 
@@ -38,10 +39,15 @@ class What(msgspec.Struct, frozen=True):
 
     instance: Instance
     stream: bool
+    role: str
+    rule: bytes
+    """JSON of the rule that admitted."""
     line: bytes
     """Method and path."""
+    whose: bytes
+    """`principal` to `roles`."""
     work: bytes
-    """Whose, of which model, where: `principal` to `stream`."""
+    """What of which model, where: `dialect` to `stream`."""
     place: bytes
     """Address and worker."""
 
@@ -52,22 +58,29 @@ def _members(fields: dict[str, Any]) -> bytes:
 
 def what_of(exchange: Exchange) -> What:
     """What an exchange that is about to ask its instance has in common with others."""
-    repeat, instance, ask = exchange.repeat, exchange.instance, exchange.ask
-    assert instance is not None and ask is not None
+    repeat, instance, ask, admit = exchange.repeat, exchange.instance, exchange.ask, exchange.admit
+    assert instance is not None and ask is not None and admit is not None
     known = repeat.what if repeat is not None and repeat.snapshot is exchange.snapshot else None
-    if known is not None and known.instance is instance and known.stream is ask.stream:
+    if known is not None and known.instance is instance and known.stream is ask.stream and known.role is admit.role:
         return known
-    key, route, model = exchange.key, exchange.route, exchange.model
-    assert key is not None and route is not None and model is not None
+    principal, route, model = exchange.principal, exchange.route, exchange.model
+    assert principal is not None and route is not None and model is not None
     what = What(
         instance,
         ask.stream,
+        admit.role,
+        _encode(admit.rule),
         _members({"method": exchange.head.method, "path": route.path}),
         _members(
             {
-                "principal": key.name,
-                "key": key.id,
-                "team": key.team,
+                "principal": principal.name,
+                "key": principal.id,
+                "team": principal.team,
+                "roles": exchange.roles(),
+            }
+        ),
+        _members(
+            {
                 "dialect": route.dialect.name,
                 "endpoint": route.endpoint,
                 "model": model.name,
@@ -106,7 +119,21 @@ def intent_of(exchange: Exchange) -> bytes:
     """The record (a kind and a `terms.Intent`, see `link/journal.py`) that work is about to begin at the exchange's instance."""
     what, ask = exchange.what, exchange.ask
     assert what is not None and ask is not None
-    return _INTENT % (exchange.id, exchange.request_id, exchange.began, what.work, ask.prompt_estimate, what.place)
+    return _INTENT % (exchange.id, exchange.request_id, exchange.began, what.whose, what.work, ask.prompt_estimate, what.place)
+
+
+def noted_of(exchange: Exchange) -> bytes:
+    """What the request set of the parameters that a receipt keeps."""
+    ask, route = exchange.asked, exchange.route
+    return noted(route.dialect.name, ask).encode() if ask is not None and route is not None else b""
+
+
+def _rule(exchange: Exchange) -> str:
+    """The rule that refused, or that admitted."""
+    refused, admit = exchange.refused, exchange.admit
+    if refused is not None and refused.rule:
+        return refused.rule
+    return "" if admit is None else admit.rule
 
 
 def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
@@ -124,6 +151,8 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         b"refuse" if ended == "refused" else b"admit",
         reason.encode(),
         ended.encode(),
+        what.whose,
+        what.rule if exchange.refused is None else _encode(_rule(exchange)),
         what.work,
         usage.prompt_tokens,
         usage.completion_tokens,
@@ -135,13 +164,14 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         int((time.monotonic() - started) * 1e6),
         exchange.attempts,
         what.place,
+        noted_of(exchange),
     )
 
 
 def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
     """The receipt of any exchange, also of one that ended before it asked an instance."""
     usage = usage_of(exchange)
-    key, ask, route, model = exchange.key, exchange.ask, exchange.route, exchange.model
+    principal, ask, route, model = exchange.principal, exchange.ask, exchange.route, exchange.model
     started, tried, head, began = exchange.started, exchange.tried, exchange.head, exchange.began
     return Receipt(
         exchange.id.decode(),
@@ -154,9 +184,11 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         "refuse" if ended == "refused" else "none" if model is None and ended != "complete" else "admit",
         reason,
         ended,
-        key.name if key is not None else "",
-        key.id if key is not None else None,
-        key.team if key is not None else None,
+        principal.name if principal is not None else "",
+        principal.id if principal is not None else None,
+        principal.team if principal is not None else None,
+        exchange.roles(),
+        _rule(exchange),
         route.dialect.name if route is not None else error_dialect(head.path).name,
         route.endpoint if route is not None else "",
         model.name if model is not None else ask.model if ask is not None else "",
@@ -173,4 +205,5 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         exchange.attempts,
         exchange.client.address,
         exchange.worker.slot,
+        noted_of(exchange).decode(),
     )

@@ -359,14 +359,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _remember(self, raw: bytes, exchange: Exchange) -> None:
         """Keep a head (with its empty line) that question 1 let pass: clients repeat theirs. Who does not is soon left alone."""
-        route, key, snapshot = exchange.route, exchange.key, exchange.snapshot
+        route, principal, snapshot = exchange.route, exchange.principal, exchange.snapshot
         if self._repeat is not None and self._repeat.snapshot is snapshot:
             self._unlike += 1
         if self._unlike > MAX_UNLIKE or not exchange.keep_alive or len(raw) + MAX_DIGITS > self._worker.snapshot.gate.max_header:
             return
         seen = seen_head(raw)
-        if seen is not None and route is not None and key is not None and snapshot is not None:
-            exchange.repeat = self._repeat = Repeat(seen, exchange.head, route, key, exchange.until, snapshot)
+        if seen is not None and route is not None and principal is not None and snapshot is not None:
+            exchange.repeat = self._repeat = Repeat(seen, exchange.head, route, principal, exchange.until, snapshot)
 
     def _begin(self, head: RequestHead, framing: int, raw: bytes) -> bool:
         """A request begins: make its exchange and, if it may go on, its body. True: the next request may be looked at.

@@ -17,6 +17,7 @@ from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
+from slmgate.dialects.parameters import settle, values
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
 from slmgate.http1.framing import CHUNKED
@@ -29,8 +30,11 @@ from slmgate.http1.heads import (
     upstream_head,
     upstream_request,
 )
+from slmgate.policy.access import NO_ROLE, Access, Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import WRONG, Unverified, identify
+from slmgate.policy.networks import number_of
+from slmgate.policy.roles import Scalar
 from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
@@ -51,6 +55,8 @@ STALE_SECONDS = 0.1
 HEARD_WITHIN = 0.25
 """Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker, which a test holds it to."""
 NEVER = float("inf")
+NO_ASK = Ask("")
+"""Stands for what a request without a body asks."""
 NO_HEAD = RequestHead("", "", {}, 1, False)
 """Stands for the head of a request that could not be read."""
 _STREAMS = (b"text/event-stream", b"application/x-ndjson")
@@ -73,7 +79,7 @@ def begin_again(client: ClientConnection, worker: Worker, repeat: Repeat) -> Exc
     exchange = Exchange(client, worker, repeat.head, id, request_id, time.monotonic())
     exchange.repeat = repeat
     exchange.route = repeat.route
-    exchange.key = repeat.key
+    exchange.principal = repeat.principal
     exchange.until = repeat.until
     exchange.snapshot = repeat.snapshot
     return exchange
@@ -83,8 +89,10 @@ class Exchange:
     """States, told by fields: reading (`ask` None), waiting (`instance` None), asked, answering (`upstream_status`), `done`."""
 
     __slots__ = (
+        "admit",
         "admitted",
         "ask",
+        "asked",
         "asked_at",
         "asking",
         "attempts",
@@ -107,11 +115,13 @@ class Exchange:
         "instance",
         "keep_alive",
         "kept",
-        "key",
         "model",
+        "outgoing",
         "pending_head",
         "pool",
+        "principal",
         "recorded",
+        "refused",
         "repeat",
         "request_id",
         "route",
@@ -150,11 +160,14 @@ class Exchange:
         self.began = b""  # the wall clock's time of `started`, for the records
         # question 1 and 2
         self.route: Route | None = None
-        self.key: Principal | None = None
+        self.principal: Principal | None = None
         self.asking: Unverified | None = None  # the token whose verdict is waited for, before the body is read
         self.until = 0.0  # the second at which the key ends
         self.snapshot: Snapshot | None = None  # what the key was last known by
         self.ask: Ask | None = None
+        self.asked: Ask | None = None  # as the client put it, before the verdict set anything
+        self.admit: Admit | None = None
+        self.refused: Refuse | None = None
         self.model: ModelSpec | None = None
         self.admitted = False  # an intent is journaled, its receipt is owed
         self.recorded = True  # health checks and OPTIONS reach no verdict and leave no receipt
@@ -165,6 +178,7 @@ class Exchange:
         self.tried: tuple[Instance, ...] = ()
         self.attempts = 0
         self.body = b""
+        self.outgoing = b""  # the same, with what the verdict sets
         self.handed_at = 0.0
         self.asked_at = 0.0
         # the answer
@@ -233,9 +247,11 @@ class Exchange:
         if isinstance(row, Refuse):
             self.refuse(row)
             return
-        self.key, self.until = row
+        self.principal, self.until = row
         self.snapshot = self.worker.snapshot
-        if b"content-encoding" in self.head.fields:
+        if not self.roles():
+            self.refuse(NO_ROLE)
+        elif b"content-encoding" in self.head.fields:
             self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
 
     def still_known(self) -> bool:
@@ -243,7 +259,7 @@ class Exchange:
 
         A verdict on a token is for the whole request that it was given for, unless what it rests on is gone.
         """
-        if isinstance(self.key, Bearer) and not self.worker.tokens.void(self.key):
+        if isinstance(self.principal, Bearer) and not self.worker.tokens.void(self.principal):
             self.snapshot = self.worker.snapshot
             return True
         self.ask_who(time.monotonic())
@@ -252,25 +268,31 @@ class Exchange:
     def _refused_in_line(self) -> Refuse | None:
         """Question 1 for a request that stood in line while the snapshot changed: there is no asking about tokens any more."""
         worker = self.worker
-        if isinstance(self.key, Bearer):
-            if worker.tokens.void(self.key):
+        if isinstance(self.principal, Bearer):
+            if worker.tokens.void(self.principal):
                 return NO_VERDICT
         else:
             row = identify(worker.snapshot, self.head.fields, time.monotonic() + worker.wall_offset)
             if not isinstance(row, tuple):
                 return row if isinstance(row, Refuse) else WRONG
-            self.key, self.until = row
+            self.principal, self.until = row
         self.snapshot = worker.snapshot
         return None
 
+    def _still_admitted(self) -> Refuse | None:
+        """Ask question 2 again, of the snapshot in force."""
+        assert self.principal is not None and self.ask is not None and self.route is not None
+        verdict = decide(self.worker.snapshot.access(self.principal), self.ask, self.route.access, self)
+        return verdict if isinstance(verdict, Refuse) else None
+
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
-        route, key, worker = self.route, self.key, self.worker
-        assert route is not None and key is not None
+        route, principal, worker = self.route, self.principal, self.worker
+        assert route is not None and principal is not None
         self.body = body
-        snapshot = worker.snapshot
+        access = worker.snapshot.access(principal)
         if route.kind == "list":
-            self.answer_self(200, route.dialect.list_models(route.endpoint, snapshot.model_names))
+            self._list(route, access)
             return
         if self.repeat is not None:
             content_type = self.repeat.content_type
@@ -280,12 +302,16 @@ class Exchange:
         if isinstance(ask, Refuse):
             self.refuse(ask)
             return
-        self.ask = ask
-        model = decide(snapshot, key, ask)
-        if isinstance(model, Refuse):
-            self.refuse(model)
+        self.ask = self.asked = ask
+        verdict = decide(access, ask, route.access, self)
+        if isinstance(verdict, Refuse):
+            self.refuse(verdict)
             return
-        self.model = model
+        self.admit = verdict
+        self.outgoing = body
+        if verdict.settings:
+            self.ask, self.outgoing = settle(route, ask, body, verdict.settings)
+        self.model = model = verdict.model
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
             self.refuse(
                 Refuse("accounting_unavailable", "The gate cannot record work at the moment. Try again soon.", retry_after=5)
@@ -295,6 +321,37 @@ class Exchange:
         self.deadline = self.started + model.queue_timeout
         if not pool.begin(self):
             self.no_room(f"All of the {model.queue_waiting} places in line are taken.")
+
+    def _list(self, route: Route, access: Access) -> None:
+        names = access.listing(NO_ASK, self)
+        if isinstance(names, Refuse):
+            self.refuse(names)
+        else:
+            self.answer_self(200, route.dialect.list_models(route.endpoint, names))
+
+    # -- what policy may ask (`access.Facts`)
+
+    @property
+    def address(self) -> int:
+        return number_of(self.client.address)
+
+    @property
+    def body_size(self) -> int:
+        return len(self.body)
+
+    def now(self) -> float:
+        return time.monotonic() + self.worker.wall_offset
+
+    def roles(self) -> str:
+        """The principal's roles, for the records."""
+        principal, snapshot = self.principal, self.snapshot
+        return snapshot.access(principal).names if principal is not None and snapshot is not None else ""
+
+    def parameter(self, name: str) -> list[Scalar]:
+        assert self.route is not None and self.ask is not None
+        return values(self.route.dialect.name, self.ask.fields, name)
+
+    # -- more of the client's side
 
     def client_left(self) -> None:
         """The client closed: stop the instance's work at once."""
@@ -354,8 +411,8 @@ class Exchange:
             worker, instance, ask, route = self.worker, self.instance, self.ask, self.route
             assert instance is not None and ask is not None and route is not None and self.model is not None
             if worker.snapshot is not self.snapshot:
-                refused = self._refused_in_line()
-                if refused is not None:  # it stood in line, and its key was revoked meanwhile
+                refused = self._refused_in_line() or self._still_admitted()
+                if refused is not None:  # it stood in line, and its key was revoked meanwhile, or a role changed
                     self._give_back(connection)
                     self.refuse(refused)
                     return
@@ -371,7 +428,7 @@ class Exchange:
                     self.admitted = True
                     journal.intent(intent)
             self.deadline = now + self.model.first_byte_timeout
-            body = route.dialect.patch(route.endpoint, ask, self.body, instance.spec.upstream_model)
+            body = route.dialect.patch(route.endpoint, ask, self.outgoing, instance.spec.upstream_model)
             repeat = self.repeat
             if repeat is not None and repeat.instance_fields is instance.fields:
                 head = repeat.upstream_head
@@ -668,6 +725,7 @@ class Exchange:
     def refuse(self, refuse: Refuse, fields: bytes = b"", ended: Ended | None = None) -> None:
         """Answer with a fault in the client's own dialect. Ends the exchange."""
         fault = FAULTS[refuse.code]
+        self.refused = refuse
         body = self._dialect().error(fault, refuse, self.request_id.decode())
         if refuse.retry_after is not None:
             fields += b"retry-after: %d\r\n" % refuse.retry_after

@@ -26,7 +26,7 @@ class Repeat:
         "content_type",
         "head",
         "instance_fields",
-        "key",
+        "principal",
         "route",
         "seen",
         "snapshot",
@@ -35,7 +35,9 @@ class Repeat:
         "what",
     )
 
-    def __init__(self, seen: SeenHead, head: RequestHead, route: Route, key: Principal, until: float, snapshot: Snapshot) -> None:
+    def __init__(
+        self, seen: SeenHead, head: RequestHead, route: Route, principal: Principal, until: float, snapshot: Snapshot
+    ) -> None:
         # of the head
         self.seen = seen
         self.head = head
@@ -43,7 +45,7 @@ class Repeat:
         self.content_type = head.fields.get(b"content-type", b"").decode("latin-1")
         # of the snapshot
         self.snapshot = snapshot
-        self.key = key
+        self.principal = principal
         self.until = until
         # of the last instance that was asked: the head for it, made from these fields of its own; what the records share
         self.instance_fields = b""
@@ -51,4 +53,4 @@ class Repeat:
         self.what: What | None = None
 
     def __repr__(self) -> str:
-        return f"<Repeat {self.head.method} {self.head.path} of {self.key.name}>"
+        return f"<Repeat {self.head.method} {self.head.path} of {self.principal.name}>"

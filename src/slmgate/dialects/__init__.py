@@ -23,33 +23,36 @@ _TGI = Tgi()
 # Left out on purpose: `/v1/models/{id}` (no fixed path), `/api/show` (it shows templates and file names), every call
 # that loads, unloads, pulls or tunes.
 _ROWS: tuple[Route, ...] = (
-    Route("POST", "/v1/chat/completions", _OPENAI, "chat"),
-    Route("POST", "/v1/completions", _OPENAI, "completions"),
-    Route("POST", "/v1/embeddings", _OPENAI, "embeddings"),
-    Route("POST", "/v1/responses", _OPENAI, "responses"),
-    Route("POST", "/v1/rerank", _OPENAI, "rerank"),
-    Route("POST", "/v1/audio/transcriptions", _OPENAI, "transcriptions", "multipart"),
-    Route("POST", "/v1/audio/translations", _OPENAI, "translations", "multipart"),
-    Route("POST", "/v1/audio/speech", _OPENAI, "speech"),
-    Route("GET", "/v1/models", _OPENAI, "models", "list"),
-    Route("POST", "/v1/messages", _ANTHROPIC, "messages"),
-    Route("POST", "/v1/messages/count_tokens", _ANTHROPIC, "count_tokens"),
-    Route("POST", "/api/chat", _OLLAMA, "chat"),
-    Route("POST", "/api/generate", _OLLAMA, "generate"),
-    Route("POST", "/api/embed", _OLLAMA, "embed"),
-    Route("POST", "/api/embeddings", _OLLAMA, "embeddings"),
-    Route("GET", "/api/tags", _OLLAMA, "models", "list"),
-    Route("POST", "/completion", _LLAMACPP, "completion"),
-    Route("POST", "/completions", _LLAMACPP, "completion"),
-    Route("POST", "/infill", _LLAMACPP, "infill"),
-    Route("POST", "/tokenize", _LLAMACPP, "tokenize"),
-    Route("POST", "/detokenize", _LLAMACPP, "detokenize"),
-    Route("POST", "/generate", _TGI, "generate"),
-    Route("POST", "/generate_stream", _TGI, "generate_stream"),
+    Route("POST", "/v1/chat/completions", _OPENAI, "chat", access="chat"),
+    Route("POST", "/v1/completions", _OPENAI, "completions", access="completions"),
+    Route("POST", "/v1/embeddings", _OPENAI, "embeddings", access="embeddings"),
+    Route("POST", "/v1/responses", _OPENAI, "responses", access="responses"),
+    Route("POST", "/v1/rerank", _OPENAI, "rerank", access="rerank"),
+    Route("POST", "/v1/audio/transcriptions", _OPENAI, "transcriptions", "multipart", access="transcriptions"),
+    Route("POST", "/v1/audio/translations", _OPENAI, "translations", "multipart", access="translations"),
+    Route("POST", "/v1/audio/speech", _OPENAI, "speech", access="speech"),
+    Route("GET", "/v1/models", _OPENAI, "models", "list", access="models"),
+    Route("POST", "/v1/messages", _ANTHROPIC, "messages", access="chat"),
+    Route("POST", "/v1/messages/count_tokens", _ANTHROPIC, "count_tokens", access="tokenize"),
+    Route("POST", "/api/chat", _OLLAMA, "chat", access="chat"),
+    Route("POST", "/api/generate", _OLLAMA, "generate", access="completions"),
+    Route("POST", "/api/embed", _OLLAMA, "embed", access="embeddings"),
+    Route("POST", "/api/embeddings", _OLLAMA, "embeddings", access="embeddings"),
+    Route("GET", "/api/tags", _OLLAMA, "models", "list", access="models"),
+    Route("POST", "/completion", _LLAMACPP, "completion", access="completions"),
+    Route("POST", "/completions", _LLAMACPP, "completion", access="completions"),
+    Route("POST", "/infill", _LLAMACPP, "infill", access="infill"),
+    Route("POST", "/tokenize", _LLAMACPP, "tokenize", access="tokenize"),
+    Route("POST", "/detokenize", _LLAMACPP, "detokenize", access="tokenize"),
+    Route("POST", "/generate", _TGI, "generate", access="completions"),
+    Route("POST", "/generate_stream", _TGI, "generate_stream", access="completions"),
 )
 
 TABLE: dict[tuple[str, str], Route] = {(row.method, row.path): row for row in _ROWS}
 """What may be asked, by method and path."""
+
+ENDPOINTS: tuple[str, ...] = tuple(dict.fromkeys(row.access for row in _ROWS))
+"""What roles can speak of: the names under which all APIs' endpoints go."""
 
 PATHS: dict[str, tuple[str, ...]] = {
     path: tuple(row.method for row in _ROWS if row.path == path) for path in dict.fromkeys(row.path for row in _ROWS)

@@ -82,6 +82,7 @@ class Route(msgspec.Struct, frozen=True):
     """One row of the table (method, path) -> what it is. `kind` says who answers and how the body is read.
 
     `json` and `multipart`: forwarded to an instance of the model that the body names. `list`: answered by the gate.
+    `access` is what roles call it: one name for what several APIs offer.
     """
 
     method: str
@@ -89,3 +90,4 @@ class Route(msgspec.Struct, frozen=True):
     dialect: Dialect
     endpoint: str
     kind: str = "json"
+    access: str = ""

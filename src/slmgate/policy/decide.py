@@ -1,25 +1,55 @@
 """Question 2: may this principal have that? Authorize, then limits, then route; the first refusal wins.
 
-In this version every key has the built-in role `internal` (all models, all endpoints, no limits), so what is left to
-decide is whether the model exists. It knows a snapshot and an ask; it keeps nothing and waits for nothing.
+Most of the answer was worked out when the snapshot was made (`access.py`); here a request is held against what is left of it.
+It keeps nothing and waits for nothing. Limits and routes are not decided yet: a model's instance is `balance.py`'s choice.
 """
 
 from __future__ import annotations
 
-from slmgate.policy.snapshot import ModelSpec, Snapshot
-from slmgate.terms import Ask, Principal, Refuse
+from slmgate.policy.access import Access, Admit, Facts, Offer, Offers
+from slmgate.policy.roles import Scalar
+from slmgate.terms import Ask, Refuse
 
 
-def decide(snapshot: Snapshot, key: Principal, ask: Ask) -> ModelSpec | Refuse:
-    """The model to forward to, or why not.
+def decide(access: Access, ask: Ask, endpoint: str, facts: Facts) -> Admit | Refuse:
+    """The verdict on one request: the model to forward it to and what it must be set to, or why not.
 
-    An API without a model field (`Ask.model` empty) means the only model there is; with several, it must be named.
+    `endpoint` is the name that all APIs share (`Route.access`). An API without a model field (`Ask.model` empty) means the only
+    model that the caller may know of; with several, it must be named.
     """
-    if ask.model:
-        model = snapshot.models.get(ask.model)
-        if model is not None:
-            return model
-        return Refuse("model_not_found", f"The model '{ask.model}' does not exist or you may not use it.", "model")
-    if len(snapshot.models) == 1:
-        return snapshot.models[snapshot.model_names[0]]
-    return Refuse("model_not_found", "This gate has several models: name one in the field 'model'.", "model")
+    row = access.row(ask.model, endpoint)
+    return _weigh(row, ask, facts) if isinstance(row, Offers) else row
+
+
+def _weigh(row: Offers, ask: Ask, facts: Facts) -> Admit | Refuse:
+    for denial in row.denials:
+        if (refused := denial.test(ask, facts)) is not None:
+            return refused
+    furthest = -1
+    told: Refuse | None = None
+    for offer in row.offers:
+        for check in offer.checks:
+            if (refused := check.test(ask, facts)) is not None:
+                if check.at > furthest:
+                    furthest, told = check.at, refused
+                break
+        else:
+            return settled(offer, ask, facts)
+    assert told is not None
+    return told
+
+
+def settled(offer: Offer, ask: Ask, facts: Facts) -> Admit:
+    """The offer taken: with what the request must be set to, because it left it alone."""
+    if not offer.fills:
+        return offer.admit
+    settings: list[tuple[str, Scalar]] = []
+    for name, value in offer.fills:
+        if name == "max_tokens" and offer.bounded and ask.max_tokens is not None:
+            settings.append((name, ask.max_tokens))  # under the name that every engine knows
+        elif not facts.parameter(name):
+            settings.append((name, value))
+    if not settings:
+        return offer.admit
+    admit = offer.admit
+    return Admit(admit.model, admit.role, admit.rule, tuple(settings), admit.priority, admit.weight)

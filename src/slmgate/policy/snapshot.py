@@ -12,6 +12,8 @@ from math import inf
 
 import msgspec
 
+from slmgate.policy.access import Access
+from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
 from slmgate.terms import Bearer, Key, Principal, Refuse
 
 
@@ -45,6 +47,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 60.0
     queue_waiting: int = 500
     queue_timeout: float = 30.0
+    parameters: tuple[ParameterRule, ...] = ()
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,9 +73,13 @@ class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`."""
+
     generation: int
     gate: GateSpec = GateSpec()
     models: tuple[ModelSpec, ...] = ()
+    roles: tuple[RoleSpec, ...] = ()
+    teams: tuple[TeamSpec, ...] = ()
     keys: tuple[Key, ...] = ()
     auth: AuthSpec = AuthSpec()
 
@@ -84,7 +91,19 @@ class Snapshot:
     its time, a snapshot is made anew (`again`), so that whoever remembers one by its snapshot looks again.
     """
 
-    __slots__ = ("anonymous", "auth", "gate", "generation", "keys_by_digest", "model_names", "models", "tokens")
+    __slots__ = (
+        "_accesses",
+        "_roles",
+        "_teams",
+        "anonymous",
+        "auth",
+        "gate",
+        "generation",
+        "keys_by_digest",
+        "model_names",
+        "models",
+        "tokens",
+    )
 
     def __init__(self, spec: SnapshotSpec, tokens: Mapping[bytes, tuple[Bearer | Refuse, float]] | None = None) -> None:
         self.auth = spec.auth
@@ -94,6 +113,10 @@ class Snapshot:
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
+        self._roles: dict[str, RoleSpec] = {role.name: role for role in spec.roles}
+        self._teams: dict[str, TeamSpec] = {team.name: team for team in spec.teams}
+        # (team, own roles) -> what they come to; made when first asked for
+        self._accesses: dict[tuple[str | None, tuple[str, ...]], Access] = {}
         # digest -> the key it opens, and the second at which it stops doing so. A disabled key opens nothing.
         self.keys_by_digest: dict[bytes, tuple[Key, float]] = {
             digest: (key, min(_never_if_none(until), _never_if_none(key.expires)))
@@ -105,6 +128,25 @@ class Snapshot:
     def again(self) -> Snapshot:
         """Another snapshot of the same content."""
         return copy(self)
+
+    def access(self, principal: Principal) -> Access:
+        """What this principal's roles come to."""
+        which = principal.team, principal.roles
+        found = self._accesses.get(which)
+        if found is None:
+            # A token may name any team: those that are configured nowhere are one, or the table would grow for ever.
+            which = principal.team if principal.team in self._teams else None, principal.roles
+            found = self._accesses.get(which)
+            if found is None:
+                found = self._accesses[which] = Access(self._roles_of(*which), self.models)
+        return found
+
+    def _roles_of(self, team: str | None, own: tuple[str, ...]) -> list[RoleSpec]:
+        """Its own roles in their order, then its team's; a role that no longer exists grants and denies nothing."""
+        if not self._roles:
+            return [INTERNAL]
+        of_team = self._teams[team].roles if team is not None and team in self._teams else ()
+        return [self._roles[name] for name in dict.fromkeys((*own, *of_team)) if name in self._roles]
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys_by_digest)} digests>"

@@ -36,6 +36,8 @@ facets = sa.Table(
     sa.Column("principal", sa.Text, nullable=False),
     sa.Column("key", sa.Text),
     sa.Column("team", sa.Text),
+    sa.Column("roles", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
     sa.Column("dialect", sa.Text, nullable=False),
     sa.Column("endpoint", sa.Text, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
@@ -65,6 +67,7 @@ entries = sa.Table(
     sa.Column("attempts", sa.BigInteger, nullable=False),
     sa.Column("address", sa.Text, nullable=False),
     sa.Column("worker", sa.BigInteger, nullable=False),
+    sa.Column("parameters", sa.Text, nullable=False),
 )
 sa.Index("entries_id", entries.c.id, unique=True)
 sa.Index("entries_time", entries.c.time)

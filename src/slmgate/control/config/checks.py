@@ -6,12 +6,16 @@ no YAML; `Reader.places` tells where a value stands, and no message holds a valu
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from slmgate.control.config.addresses import Address
-from slmgate.control.config.options import Admin, Config, Instance, Model
+from slmgate.control.config.faults import quote
+from slmgate.control.config.options import Admin, Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
+from slmgate.dialects.parameters import NAMES
+from slmgate.policy.roles import matches
 
 _ANY = ("", "0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -23,8 +27,10 @@ def check(config: Config, reader: Reader) -> None:
     gate = [listen.address for listen in config.listen]
     for name, model in config.models.items():
         _instances(name, model, gate, reader)
+        _parameters(model.parameters, reader)
     _keys(config, reader)
     _auth(config, reader)
+    _roles(config, reader)
 
 
 def overlap(one: Address, other: Address) -> bool:
@@ -104,6 +110,55 @@ def _auth(config: Config, reader: Reader) -> None:
             claim = _place(reader, entry.roles, "map")
             if claim is not None and entry.roles.claim is None and not reader.broken(entry.roles):
                 _blame(reader, claim, "is never looked at", "say in roles.claim which claim it is for")
+            for option_of_roles, names in (("map", entry.roles.map.values()), ("default", entry.roles.default)):
+                strange = [name for name in names if name not in config.roles]
+                _known(entry.roles, option_of_roles, strange, "role", list(config.roles), reader)
+    if (anonymous := config.auth.anonymous) is not None and anonymous.role not in config.roles:
+        _known(anonymous, "role", [anonymous.role], "role", list(config.roles), reader)
+
+
+def _roles(config: Config, reader: Reader) -> None:
+    """Every role that is named must be there; so must the models that a role names without `*`."""
+    holders: list[tuple[Section, tuple[str, ...]]] = [(team, team.roles) for team in config.teams.values()]
+    holders += [(key, key.roles) for key in config.keys]
+    for holder, names in holders:
+        _known(holder, "roles", [name for name in names if name not in config.roles], "role", list(config.roles), reader)
+    for key in config.keys:
+        if key.team is not None and config.teams:
+            _known(key, "team", [key.team] if key.team not in config.teams else [], "team", list(config.teams), reader)
+    for role in config.roles.values():
+        for option, patterns in (("models", role.models), ("deny_models", role.deny_models)):
+            strange = [name for name in patterns if not any(matches(name, model) for model in config.models)]
+            _known(role, option, strange, "model", list(config.models), reader)
+        _parameters(role.parameters, reader)
+
+
+def _known(holder: Section, option: str, strange: list[str], what: str, known: list[str], reader: Reader) -> None:
+    place = _place(reader, holder, option)
+    if place is None:
+        return
+    for name in strange:
+        near = get_close_matches(name, known, 1)
+        there = f"there is {', '.join(known[:8])}" if known else f"the file has no {what}s at all"
+        hint = f"did you mean {near[0]}?" if near else there
+        reader.blame(place, place.node.span, f"there is no {what} {quote(name)}", hint)
+
+
+def _parameters(options: dict[str, Parameter], reader: Reader) -> None:
+    for name, one in options.items():
+        places = (_place(reader, one, option) for option in one.__struct_fields__)
+        place = next((place for place in places if place is not None), None)
+        if place is None:
+            continue
+        if one.deny and (one.max, one.min, one.default, one.allowed) != (None, None, None, ()):
+            _blame(reader, place, "cannot stand beside deny", "what is denied has no bounds: leave one of them out")
+        elif one.min is not None and one.max is not None and one.min > one.max:
+            _blame(reader, place, "is out of order", f"the min of {name} is more than its max")
+        elif not isinstance(one.default, str | bool | None) and one.max is not None and one.default > one.max:
+            _blame(reader, place, "is out of order", f"the default of {name} is more than its max")
+        shared = next((shared for shared, names in NAMES.items() if name in names and name != shared), None)
+        if shared is not None:
+            _blame(reader, place, f"belongs to {name}, one of several names", f"write {shared}, which stands for them all")
 
 
 def _blame(reader: Reader, place: Place, problem: str, hint: str) -> None:

@@ -5,10 +5,11 @@ Pure: no file, store or clock. What the snapshot does not carry (where to listen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from slmgate.control.config.faults import ConfigError, ConfigFault
-from slmgate.control.config.options import Auth, Config, DeclaredKey, Guard, Instance, Model
+from slmgate.control.config.options import Auth, Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
+from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key, Principal
 
@@ -27,6 +28,8 @@ def compile_snapshot(config: Config, generation: int, keys: Sequence[Key]) -> Sn
         generation=generation,
         gate=_gate(config.guard, config.drain_timeout),
         models=tuple(_model(name, model) for name, model in config.models.items()),
+        roles=tuple(_role(name, role) for name, role in config.roles.items()),
+        teams=tuple(TeamSpec(name=name, roles=team.roles) for name, team in config.teams.items()),
         keys=merged,
         auth=_auth(config.auth),
     )
@@ -65,6 +68,7 @@ def _declared(key: DeclaredKey) -> Key:
         id=DECLARED + key.name,
         name=key.name,
         team=key.team,
+        roles=key.roles,
         disabled=key.disabled,
         expires=None if key.expires is None else key.expires.timestamp(),
         digests=((key.hash, None),),
@@ -97,6 +101,33 @@ def _model(name: str, model: Model) -> ModelSpec:
         idle_timeout=model.timeouts.idle,
         queue_waiting=model.queue.waiting,
         queue_timeout=model.queue.timeout,
+        parameters=_parameters(model.parameters),
+    )
+
+
+def _role(name: str, role: Role) -> RoleSpec:
+    return RoleSpec(
+        name=name,
+        models=role.models,
+        deny_models=role.deny_models,
+        endpoints=role.endpoints,
+        deny_endpoints=role.deny_endpoints,
+        parameters=_parameters(role.parameters),
+        stream=role.stream,
+        max_body=role.max_body,
+        max_context=role.max_context,
+        networks=role.networks,
+        deny_networks=role.deny_networks,
+        hours=() if role.hours is None else (role.hours,),
+        priority=role.priority,
+        weight=role.weight,
+    )
+
+
+def _parameters(options: Mapping[str, Parameter]) -> tuple[ParameterRule, ...]:
+    return tuple(
+        ParameterRule(name=name, deny=one.deny, min=one.min, max=one.max, default=one.default, allowed=one.allowed or None)
+        for name, one in options.items()
     )
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from zoneinfo import available_timezones
 
 import msgspec
 
 from slmgate.control.config.document import yaml_type
 from slmgate.control.config.faults import BadValueError
+from slmgate.policy.networks import parse_network
+from slmgate.policy.roles import Hours, zone_of
 
 LONGEST = 4096
 """Characters of any value."""
@@ -39,6 +43,12 @@ _AMOUNT = re.compile(rf"({_DIGITS})(k|M|G|KiB|MiB|GiB)?")
 _NEAR_AMOUNT = re.compile(rf"({_DIGITS}) ?([kKmMgG])[iI]?[bB]?")
 _TIME = re.compile(rf"(?:({_DIGITS})d)?(?:({_DIGITS})h)?(?:({_DIGITS})m)?(?:({_DIGITS})s)?(?:({_DIGITS})ms)?")
 _MILLISECONDS = (86_400_000, 3_600_000, 60_000, 1000, 1)
+_DECIMAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_DAY = "(?:[Mm]on|[Tt]ue|[Ww]ed|[Tt]hu|[Ff]ri|[Ss]at|[Ss]un)"
+_DAYS = f"{_DAY}(?:-{_DAY})?(?:,{_DAY}(?:-{_DAY})?)*"
+_CLOCK = "[0-9]{1,2}:[0-9]{2}"
+_WEEK = re.compile(f"(?:({_DAYS}) )?({_CLOCK})-({_CLOCK})(?: ([A-Za-z0-9_+/-]{{1,64}}))?")
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?) ?([Zz]|[-+][0-9]{2}:[0-9]{2})?)?")
 
 
@@ -352,6 +362,131 @@ class Location(Kind, frozen=True, kw_only=True):
 
     def own_values(self) -> str:
         return "path"
+
+
+class Network(Kind, frozen=True, kw_only=True):
+    """A network in CIDR form, or one address."""
+
+    label: ClassVar[str] = "network"
+    textual: ClassVar[bool] = True
+
+    def read(self, text: str) -> str:
+        try:
+            return str(parse_network(text))
+        except ValueError as wrong:
+            if "host bits" in str(wrong):
+                near = ip_network(text, strict=False)
+                raise BadValueError(
+                    "has bits set behind its prefix", f"write {near}, or {text.partition('/')[0]} alone"
+                ) from None
+            raise BadValueError("is not a network", "write 203.0.113.0/24, 2001:db8::/32 or one address") from None
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?$"}
+
+    def own_values(self) -> str:
+        return "a network like `203.0.113.0/24` or `2001:db8::/32`, or one address"
+
+
+class Week(Kind, frozen=True, kw_only=True):
+    """Hours of the week in a time zone; `policy.roles.Hours` once read."""
+
+    label: ClassVar[str] = "window of hours"
+
+    def read(self, text: str) -> Hours:
+        found = _WEEK.fullmatch(text)
+        if found is None:
+            raise BadValueError("is not a window of hours", "write Mon-Fri 08:00-18:00 Europe/Berlin")
+        days = _days(found[1] or "Mon-Sun")
+        start, end = (_minute(text) for text in (found[2], found[3]))
+        if start == end:
+            raise BadValueError("begins when it ends", "write 00:00-24:00 for a whole day")
+        zone = found[4] or "UTC"
+        try:
+            zone_of(zone)
+        except (LookupError, ValueError, OSError):
+            near = get_close_matches(zone[:40], available_timezones(), 1)
+            raise BadValueError(
+                f"names an unknown time zone, {zone[:40]}", f"did you mean {near[0]}?" if near else "write Europe/Berlin or UTC"
+            ) from None
+        return Hours(days, start, end, zone)
+
+    def form(self, value: Hours) -> str:
+        return str(value)
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^(?:{_WEEK.pattern})$"}
+
+    def own_values(self) -> str:
+        return "days, hours and a time zone, like `Mon-Fri 08:00-18:00 Europe/Berlin`; days and zone may be left out"
+
+
+class Plain(Kind, frozen=True, kw_only=True):
+    """A number, a boolean or a text, as YAML sees it."""
+
+    label: ClassVar[str] = "value"
+
+    def take(self, text: str, style: Style) -> Any:
+        if len(text) > LONGEST:
+            raise BadValueError(f"is longer than {LONGEST} characters", private=True)
+        seen = yaml_type(text) if style == "plain" else "text"
+        if seen == "null":
+            raise BadValueError("is null in YAML", "leave the option out")
+        if seen == "boolean":
+            return text[0] in "tT"
+        if seen == "number":
+            return number(text)
+        return text
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": ["string", "number", "boolean"]}
+
+    def own_values(self) -> str:
+        return "a number, `true`, `false` or a text"
+
+
+class Number(Kind, frozen=True, kw_only=True):
+    """Any number; `k`, `M` and `G` count in thousands."""
+
+    label: ClassVar[str] = "number"
+
+    def read(self, text: str) -> int | float:
+        return number(text)
+
+    def own_schema(self) -> dict[str, Any]:
+        return {
+            "anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^-?(?:{_DIGITS})(?:\\.[0-9]+|k|M|G|KiB|MiB|GiB)?$"}]
+        }
+
+    def own_values(self) -> str:
+        return "a number"
+
+
+def number(text: str) -> int | float:
+    """The number that `text` is, whole where it can be. Raises BadValueError."""
+    found = _AMOUNT.fullmatch(text) if len(text) <= 32 else None
+    if found is not None:
+        return int(found[1]) * _UNITS.get(found[2] or "", 1)
+    if len(text) <= 32 and _DECIMAL.fullmatch(text):
+        value = float(text)
+        return int(value) if value.is_integer() and "." not in text else value
+    raise BadValueError("is not a number", "write a number like 512 or 0.7")
+
+
+def _days(text: str) -> tuple[int, ...]:
+    days: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        start, end = (_WEEKDAYS.index(day.capitalize()) for day in (first, last or first))
+        days.update((start + step) % 7 for step in range((end - start) % 7 + 1))
+    return tuple(sorted(days))
+
+
+def _minute(text: str) -> int:
+    hour, minute = int(text[:-3]), int(text[-2:])
+    if hour * 60 + minute > 1440 or minute > 59:
+        raise BadValueError(f"has no such time of day as {text}", "hours go from 00:00 to 24:00")
+    return hour * 60 + minute
 
 
 def _either(values: tuple[str, ...]) -> str:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
-
-import msgspec
+from typing import Annotated, Any, ClassVar, Literal
 
 from slmgate.control.config.addresses import Address, Listener, Origin, Url, WebUrl
 from slmgate.control.config.kinds import (
@@ -20,14 +18,20 @@ from slmgate.control.config.kinds import (
     Duration,
     Location,
     Moment,
+    Network,
+    Number,
     Password,
+    Plain,
     Secret,
     Size,
     Switch,
     Text,
+    Week,
     Whole,
 )
 from slmgate.control.config.table import Option, Section
+from slmgate.dialects import ENDPOINTS
+from slmgate.policy.roles import Hours, Scalar
 
 Engine = Literal["openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"]
 Balance = Literal["least_busy", "round_robin", "weighted"]
@@ -47,6 +51,17 @@ NAME = Text(
 )
 
 
+PATTERN = Text(
+    pattern=r"[A-Za-z0-9*][A-Za-z0-9._:/@+*-]{0,127}",
+    described="a model's name, in which * stands for any characters",
+)
+PARAMETER = Text(
+    pattern=r"[A-Za-z][A-Za-z0-9_]{0,63}",
+    described="a parameter's name: a letter, then letters, digits and _, at most 64 in all",
+)
+NOTHING: dict[str, Any] = {}
+"""The default of maps that may be empty."""
+ENDPOINT = Choice(values=("*", *ENDPOINTS))
 CLAIM = Text(pattern=r"[!-~]{1,256}", described="a claim's name, or names with dots between them")
 CLAIM_VALUE = Text(pattern=r"[^\x00-\x1f\x7f]{1,256}", described="at most 256 characters, none of them a control character")
 REFRESH = Duration(low=SECOND, high=MINUTE)
@@ -167,10 +182,35 @@ class Queue(Section, frozen=True, kw_only=True):
     ] = 30.0
 
 
+class Parameter(Section, frozen=True, kw_only=True):
+    """What requests may set one parameter to."""
+
+    short: ClassVar[dict[str, str]] = {"deny": "deny"}
+
+    max: Annotated[
+        float | None,
+        Option("The largest value; a request for more is refused. For a list, its length.", Number(), example="512"),
+    ] = None
+    min: Annotated[float | None, Option("The smallest value.", Number(), example="1")] = None
+    default: Annotated[
+        Scalar | None,
+        Option(
+            "What a request gets that leaves the parameter alone. `max_tokens` with a `max` and no default gets the maximum.",
+            Plain(),
+            example="256",
+        ),
+    ] = None
+    allowed: Annotated[
+        tuple[Scalar, ...],
+        Option("The only values accepted; in texts, `*` stands for any characters. Empty: any.", Plain()),
+    ] = ()
+    deny: Annotated[bool, Option("`true`: the parameter may not be set at all; `deny` alone says the same.", Switch())] = False
+
+
 class Model(Section, frozen=True, kw_only=True):
     """A language model under the name that clients use."""
 
-    later: ClassVar[tuple[str, ...]] = ("health", "fallback", "parameters", "limits")
+    later: ClassVar[tuple[str, ...]] = ("health", "fallback", "limits")
 
     instances: Annotated[tuple[Instance, ...], Option("Where the model runs: its instances, at least one.", at_least=1)]
     balance: Annotated[
@@ -183,12 +223,81 @@ class Model(Section, frozen=True, kw_only=True):
     retry: Annotated[Retry, Option("When a failed request is tried again.")] = Retry()
     timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
     queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
+    parameters: Annotated[
+        dict[str, Parameter],
+        Option("What requests for this model may set parameters to, whoever calls; see roles.NAME.parameters.", key=PARAMETER),
+    ] = NOTHING
+
+
+class Role(Section, frozen=True, kw_only=True):
+    """What some may do: one whole grant. docs/policies.md says how several add up."""
+
+    later: ClassVar[tuple[str, ...]] = ("limits", "content")
+
+    models: Annotated[
+        tuple[str, ...],
+        Option("The models that the role may use, by name or with `*`.", PATTERN, at_least=1, example="[smollm2]"),
+    ]
+    deny_models: Annotated[
+        tuple[str, ...], Option("Models that nobody with this role may use, whatever another role says.", PATTERN)
+    ] = ()
+    endpoints: Annotated[
+        tuple[str, ...],
+        Option(
+            "What may be asked of them, under the names that all APIs share; docs/apis.md lists their paths.",
+            ENDPOINT,
+            at_least=1,
+        ),
+    ] = ("*",)
+    deny_endpoints: Annotated[
+        tuple[str, ...], Option("Endpoints that nobody with this role may use, whatever another role says.", ENDPOINT)
+    ] = ()
+    parameters: Annotated[
+        dict[str, Parameter],
+        Option(
+            "What requests may set parameters to, by the name that all APIs share; `deny` in place of options: not at all.",
+            key=PARAMETER,
+        ),
+    ] = NOTHING
+    stream: Annotated[bool, Option("Whether answers may be streamed.", Switch())] = True
+    max_body: Annotated[
+        int | None,
+        Option("The largest request body, where it is less than guard.max_body.", Size(low=1, high=GIB), example="64KiB"),
+    ] = None
+    max_context: Annotated[
+        int | None,
+        Option(
+            "The most tokens of prompt (estimated) and answer (`max_tokens`) together.",
+            Whole(low=1, high=1_000_000_000),
+            example="4096",
+        ),
+    ] = None
+    networks: Annotated[tuple[str, ...], Option("Where calls may come from. Empty: anywhere.", Network())] = ()
+    deny_networks: Annotated[
+        tuple[str, ...], Option("Where nobody with this role may call from, whatever another role says.", Network())
+    ] = ()
+    hours: Annotated[
+        Hours | None,
+        Option("When calls may come. Unset: at any time.", Week(), example="Mon-Fri 08:00-18:00 Europe/Berlin"),
+    ] = None
+    priority: Annotated[
+        int, Option("Whose requests go first when instances are full: more before less.", Whole(low=0, high=100))
+    ] = 0
+    weight: Annotated[int, Option("Share among those of one priority.", Whole(low=1, high=1000))] = 1
+
+
+class Team(Section, frozen=True, kw_only=True):
+    """Several principals: its members have its roles beside their own."""
+
+    later: ClassVar[tuple[str, ...]] = ("plan", "limits")
+
+    roles: Annotated[tuple[str, ...], Option("The roles that every member has.", NAME)] = ()
 
 
 class DeclaredKey(Section, frozen=True, kw_only=True):
     """A key in the configuration file. Only the digest of its secret stands there."""
 
-    later: ClassVar[tuple[str, ...]] = ("roles", "limits")
+    later: ClassVar[tuple[str, ...]] = ("limits",)
 
     name: Annotated[
         str, Option("What the key is called in receipts and lists; unique among declared keys.", NAME, example="acme-bot")
@@ -202,6 +311,7 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
         ),
     ]
     team: Annotated[str | None, Option("The team that the key belongs to.", NAME, example="acme")] = None
+    roles: Annotated[tuple[str, ...], Option("The roles of the key, beside those of its team.", NAME)] = ()
     expires: Annotated[
         datetime | None,
         Option(
@@ -232,7 +342,7 @@ class RoleMap(Section, frozen=True, kw_only=True):
             key=CLAIM_VALUE,
             example="{ml-team: internal}",
         ),
-    ] = msgspec.field(default_factory=dict)
+    ] = NOTHING
     default: Annotated[tuple[str, ...], Option("The roles of a holder for whom nothing in `map` matched.", NAME)] = ()
 
 
@@ -463,8 +573,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "roles",
-        "teams",
         "plans",
         "limits",
         "metrics",
@@ -483,6 +591,11 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[Listen, ...], Option("The addresses on which clients reach the gate.", reloadable=False, at_least=1)
     ] = (Listen(address=Address("127.0.0.1", 8080)),)
     admin: Annotated[Admin, Option("The separate listener for operators.")] = Admin()
+    roles: Annotated[
+        dict[str, Role],
+        Option("Who may do what. Without any, every key has the built-in role `internal`: everything.", key=NAME),
+    ] = NOTHING
+    teams: Annotated[dict[str, Team], Option("Teams, with the roles of their members.", key=NAME)] = NOTHING
     keys: Annotated[
         tuple[DeclaredKey, ...],
         Option("Keys declared here by digest; keys made with `slmgate keys create` live in the store instead."),

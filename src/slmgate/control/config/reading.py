@@ -106,10 +106,16 @@ class Reader:
 
     def _section(self, section: type[Section], place: Place) -> Any:
         node = place.node
+        if isinstance(node, Scalar) and (option := section.short.get(node.text)) is not None:
+            made = section(**{option: True})
+            self._made.append(made)
+            return made
         if not isinstance(node, Mapping):
             hint = f"write {next(iter(rows(section)))}: ... under it" if place.option else "begin with models:"
             if isinstance(node, Scalar) and not node.text:
                 hint = "give its options, or leave the line out"
+            elif section.short:
+                hint = f"write {' or '.join(section.short)}, or its options: {', '.join(rows(section))}"
             self.blame(place, node.span, f"{self.subject(node)} is not a mapping of options", hint)
             return _BROKEN
         table = rows(section)

@@ -48,7 +48,7 @@ def _section(section: type[Section]) -> dict[str, Any]:
     }
     if required := [row.name for row in table.values() if row.default is REQUIRED]:
         made["required"] = required
-    return made
+    return {"anyOf": [{"enum": list(section.short)}, made]} if section.short else made
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -37,9 +37,13 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of all sections. `later` are options of the product that this version does not have."""
+    """The base of all sections. `later` are options of the product that this version does not have.
+
+    `short`: words that may stand for the whole section, each with the option that it sets to true.
+    """
 
     later: ClassVar[tuple[str, ...]] = ()
+    short: ClassVar[dict[str, str]] = {}
 
 
 class Row(NamedTuple):
@@ -72,7 +76,7 @@ def _row(field: msgspec.structs.FieldInfo, hint: Any) -> Row:
         shape, bare = "map", get_args(bare)[1]
     there = [each for each in get_args(bare) if each is not type(None)] if type(None) in get_args(bare) else [bare]
     section = there[0] if isinstance(there[0], type) and issubclass(there[0], Section) else None
-    default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    default = field.default if field.default_factory is REQUIRED else field.default_factory()  # of an empty map
     return Row(field.name, option, shape, option.kind, section, default)
 
 

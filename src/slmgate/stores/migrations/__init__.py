@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision."""
 
 

@@ -1,0 +1,221 @@
+"""One name for what several APIs call differently: the parameters of a request that a policy can speak of.
+
+`max_tokens` is also `max_completion_tokens`, `n_predict` or Ollama's `options.num_predict`. Here stands where each is found in a
+body, how its value is read as a plain one, and how one is set. What values are allowed is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
+from typing import Any
+
+import msgspec
+
+from slmgate.dialects.body import replace
+from slmgate.dialects.contract import Route
+from slmgate.terms import Ask
+
+Scalar = str | int | float | bool
+Fields = Mapping[str, Any]
+
+NESTED = {"ollama": "options", "tgi": "parameters"}
+"""Where APIs keep the parameters of generation, if not at the top."""
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "max_tokens": (
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n_predict",
+        "num_predict",
+        "max_new_tokens",
+    ),
+    "n": ("n", "n_cmpl"),
+    "best_of": ("best_of",),
+    "logprobs": ("logprobs", "top_logprobs", "n_probs", "top_n_tokens"),
+    "prompt_logprobs": ("prompt_logprobs", "decoder_input_details"),
+    "tools": ("tools", "functions"),
+    "tool_choice": ("tool_choice", "function_call"),
+    "response_format": (
+        "response_format",
+        "format",
+        "text",
+        "grammar",
+        "json_schema",
+        "structured_outputs",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "regex",
+        "ebnf",
+    ),
+    "chat_template_kwargs": ("chat_template_kwargs", "chat_template"),
+    "stop": ("stop", "stop_sequences"),
+}
+"""Parameters with several names: the shared one, and those that engines take for it. Any other name stands for itself."""
+
+URLS: dict[str, frozenset[str]] = {
+    "image_url": frozenset(("image_url", "video_url", "audio_url")),
+    "file_url": frozenset(("file_url",)),
+}
+"""Parameters that are URLs in messages, which an engine fetches: pictures (video and sound too), and files."""
+
+_UNBOUNDED = frozenset(("max_tokens", "logprobs", "prompt_logprobs"))  # where a negative number means as many as there are
+# Of parts that keep their URL in a `source` (Anthropic): the part's type.
+_SOURCES = {"image_url": "image", "file_url": "document"}
+_PRIMARY = {"responses": "max_output_tokens", "messages": "max_tokens"}
+_SET_AS = {
+    ("ollama", "max_tokens"): "num_predict",
+    ("tgi", "max_tokens"): "max_new_tokens",
+    ("llamacpp", "max_tokens"): "n_predict",
+}
+
+NOTED = ("max_tokens", "n", "best_of", "logprobs", "prompt_logprobs", "tools", "response_format")
+"""What a receipt keeps, so that a past request can be held against another policy. Never a text that a client wrote."""
+
+_NOTED_NAMES = frozenset(name for shared in NOTED if shared != "max_tokens" for name in NAMES[shared])
+_MAX_KEPT = 8
+
+
+def values(dialect: str, fields: Fields, name: str) -> list[Scalar]:
+    """What a request gives to the parameter `name` under any of its names, wherever its API takes it; null gives nothing.
+
+    A list counts as its length, an object as its `type`; "as many as there are" is infinite; URLs are told one by one.
+    """
+    if name in URLS:
+        return list(_urls(fields, name))
+    places: list[Fields] = [fields]
+    inner = fields.get(NESTED.get(dialect, ""))
+    if isinstance(inner, dict):
+        places.append(inner)
+    found: list[Scalar] = []
+    for wire in NAMES.get(name, (name,)):
+        for place in places:
+            value = place.get(wire)
+            if value is not None and (wire != "text" or isinstance(value, dict)):
+                found.append(_plain(name, wire, value))
+    return found
+
+
+def _plain(name: str, wire: str, value: Any) -> Scalar:
+    if isinstance(value, bool | str):
+        return "grammar" if name == "response_format" and wire != "format" else value
+    if isinstance(value, int | float):
+        return inf if value < 0 and name in _UNBOUNDED else value
+    if name == "response_format":
+        return _format(wire, value)
+    if isinstance(value, dict):
+        kind = value.get("type")
+        return kind if isinstance(kind, str) else bool(value)
+    return len(value)
+
+
+def _format(wire: str, value: Any) -> str:
+    """The kind of a structured answer: `text`, `json_object`, `json_schema`, or `grammar` for all that is more than those."""
+    if wire == "text":  # of the responses API: the format is one deeper
+        value = value.get("format") if isinstance(value, dict) else None
+        if value is None:
+            return "text"
+    if wire in ("json_schema", "guided_json"):
+        return "json_schema"
+    kind = value.get("type") if isinstance(value, dict) else None
+    if wire in ("response_format", "text") and isinstance(kind, str):
+        return kind
+    return "json_schema" if wire == "format" else "grammar"
+
+
+def _urls(value: Any, name: str) -> Iterator[str]:
+    """The URLs of one kind, wherever they stand. Walks with a list of its own: bodies may be deep."""
+    keys, source = URLS[name], _SOURCES[name]
+    waiting: list[Any] = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting.extend(child for child in one if isinstance(child, dict | list))
+        elif isinstance(one, dict):
+            for key in keys.intersection(one):
+                yield from _url(one[key])
+            if one.get("type") == source:
+                yield from _url(one.get("source"))
+            waiting.extend(child for child in one.values() if isinstance(child, dict | list))
+
+
+def _url(value: Any) -> Iterator[str]:
+    text = value.get("url") if isinstance(value, dict) else value
+    if isinstance(text, str):
+        yield text
+
+
+def noted(dialect: str, ask: Ask) -> str:
+    """The parameters that a receipt keeps, as `name=value` with spaces between; empty where there are none.
+
+    A value is a number, a boolean or one of our own words, so that nothing a client wrote comes through.
+    """
+    found = [] if ask.max_tokens is None else [f"max_tokens={ask.max_tokens}"]
+    inner = ask.fields.get(NESTED.get(dialect, ""))
+    if _NOTED_NAMES.isdisjoint(ask.fields) and (not isinstance(inner, dict) or _NOTED_NAMES.isdisjoint(inner)):
+        return found[0] if found else ""
+    for name in NOTED[1:]:
+        for value in values(dialect, ask.fields, name)[:_MAX_KEPT]:
+            text = _word(value)
+            if text:
+                found.append(f"{name}={text}")
+    return " ".join(found)
+
+
+def _word(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value if value in ("text", "json", "json_object", "json_schema", "grammar", "structural_tag") else "other"
+    return f"{value:g}"
+
+
+def read_noted(text: str) -> dict[str, list[Scalar]]:
+    """What `noted` wrote, read back: parameter -> its values."""
+    found: dict[str, list[Scalar]] = {}
+    for pair in text.split():
+        name, _, value = pair.partition("=")
+        found.setdefault(name, []).append(_scalar(value))
+    return found
+
+
+def _scalar(text: str) -> Scalar:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
+
+
+def settle(route: Route, ask: Ask, body: bytes, settings: Iterable[tuple[str, Scalar]]) -> tuple[Ask, bytes]:
+    """A request with these parameters set, under the name that its API has for each; all others keep their bytes.
+
+    A form (`Route.kind`) is left as it is: nothing that can be ruled is in one.
+    """
+    if route.kind != "json":
+        return ask, body
+    dialect = route.dialect.name
+    nested = NESTED.get(dialect, "")
+    members: dict[str, Any] = {}
+    inner = dict(ask.fields.get(nested) or {}) if nested else {}
+    most = ask.max_tokens
+    for name, value in settings:
+        wire = _SET_AS.get((dialect, name)) or (_PRIMARY.get(route.endpoint, name) if name == "max_tokens" else name)
+        place = inner if nested else ask.fields
+        if place.get(wire) != value or type(place.get(wire)) is not type(value):
+            if nested:
+                inner[wire] = value
+                members[nested] = inner
+            else:
+                members[wire] = value
+        if name == "max_tokens" and isinstance(value, int):
+            most = value
+    if not members:
+        return ask, body
+    fields = {**ask.fields, **members}
+    return msgspec.structs.replace(ask, fields=fields, max_tokens=most), replace(body, members)
