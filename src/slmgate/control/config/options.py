@@ -340,7 +340,7 @@ class RoleMap(Section, frozen=True, kw_only=True):
             "From a value of the claim to a role; `*` stands for any characters, case counts, and every match gives its role.",
             NAME,
             key=CLAIM_VALUE,
-            example="{ml-team: internal}",
+            example="{ml-team: partner}",
         ),
     ] = NOTHING
     default: Annotated[tuple[str, ...], Option("The roles of a holder for whom nothing in `map` matched.", NAME)] = ()
@@ -484,7 +484,7 @@ class Introspection(Section, frozen=True, kw_only=True):
 class Anonymous(Section, frozen=True, kw_only=True):
     """Requests without any credential."""
 
-    role: Annotated[str, Option("The role of whoever calls without a credential.", NAME, example="public")]
+    role: Annotated[str, Option("The role of whoever calls without a credential.", NAME, example="partner")]
 
 
 class Auth(Section, frozen=True, kw_only=True):
