@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish, Tally
+from slmgate.link.messages import Confirm, Grounds, Hello, InstanceTally, Message, Publish, Tally, Verified, Verify
 from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.terms import Bearer, Refuse
 
 MESSAGES = [
     Hello(0, 1, "0123456789ab"),
@@ -17,6 +18,11 @@ MESSAGES = [
     Publish(SnapshotSpec(generation=7)),
     Confirm(0, 7),
     Tally(0, 1, 2, 3, 4, 5),
+    Verify(1, "token"),
+    Verified(1, Bearer(id="https://i#bot", name="bot", kind="token", team="a", roles=("r",), grounds="g"), 5.0),
+    Verified(1, refuse=Refuse("invalid_api_key", "No.", rule="auth")),
+    Grounds(()),
+    Grounds(("a", "b")),
     Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),
 ]
 
@@ -31,6 +37,10 @@ def test_a_round_trip(message: Message) -> None:
 def test_anything_else_is_refused(told: object) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Message)
+
+
+def test_a_token_does_not_show() -> None:
+    assert repr(Verify(7, "secret-token")) == "Verify(7)"
 
 
 def test_a_field_of_a_newer_version_is_let_pass() -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
-from slmgate.terms import Key
+from slmgate.terms import Bearer, Key, Principal, Refuse
 
 SPEC = SnapshotSpec(
     generation=7,
@@ -44,6 +44,24 @@ def test_compiled() -> None:
 
 def test_nothing_yet() -> None:
     assert repr(Snapshot(SnapshotSpec(generation=0))) == "<Snapshot 0: 0 models, 0 digests>"
+
+
+def test_again_is_the_same_and_another() -> None:
+    known: dict[bytes, tuple[Bearer | Refuse, float]] = {}
+    snapshot = Snapshot(SPEC, known)
+    again = snapshot.again()
+    assert again is not snapshot
+    assert (again.generation, again.models, again.keys_by_digest) == (7, snapshot.models, snapshot.keys_by_digest)
+    known[b"x"] = Bearer(id="i#b", name="b"), 5.0
+    assert again.tokens[b"x"] is known[b"x"]
+
+
+def test_teams_that_are_configured_nowhere_are_one() -> None:
+    """A token may name any team it likes: that must not fill a table."""
+    snapshot = Snapshot(SPEC)
+    first = snapshot.access(Principal(id="1", name="1", team="made-up-1"))
+    assert snapshot.access(Principal(id="2", name="2", team="made-up-2")) is first
+    assert snapshot.access(Principal(id="3", name="3")) is first
 
 
 def test_a_publication_travels() -> None:

@@ -55,6 +55,9 @@ class Held(NamedTuple):
     framing: int = 0
     expect: bytes | None = None
     keep_alive: bool = False
+    """As the client wants it, once the body is read."""
+    skippable: bool = False
+    """A refusal now keeps the connection too."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -413,6 +416,7 @@ class ClientConnection(asyncio.Protocol):
                 return
             self._set_reading(True)
             self._enter(BODY, time.monotonic() + self._worker.snapshot.gate.body_timeout)
+            exchange.keep_alive = held.skippable
             exchange.told_who(row)
             self._go_on_partial(exchange, held.framing, held.expect, held.keep_alive)
             self._run()
@@ -438,7 +442,8 @@ class ClientConnection(asyncio.Protocol):
         else:
             exchange.open()
         if exchange.asking is not None:
-            self._held = Held(raw, None, framing, expect, keep_alive)
+            self._held = Held(raw, None, framing, expect, keep_alive, exchange.keep_alive)
+            exchange.keep_alive = False  # whatever ends it now leaves a body behind that nobody reads
             self._enter(BUSY, NEVER)
             return False
         return self._go_on_partial(exchange, framing, expect, keep_alive)

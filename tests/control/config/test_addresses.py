@@ -5,11 +5,13 @@ Whether something listens there is nobody's question here.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.control.config.addresses import Address, Listener, Origin, Url
+from slmgate.control.config.addresses import Address, Listener, Origin, Url, WebUrl, host_of, is_loopback
 from slmgate.control.config.faults import BadValueError
 
 
@@ -153,3 +155,59 @@ def test_what_is_accepted_reads_the_same_again(text: str) -> None:
         except BadValueError:
             continue
         assert kind.take(str(value), "quoted") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("https://login.example.com", "login.example.com"),
+        ("https://Login.Example.com/realms/a%20b/", "login.example.com"),
+        ("https://login.example.com:8443/x;y=1,2", "login.example.com"),
+        ("https://[::1]:9000/", "::1"),
+        ("https://10.0.0.5", "10.0.0.5"),
+        ("http://127.0.0.1:9000", "127.0.0.1"),
+        ("http://127.8.8.8/x", "127.8.8.8"),
+        ("http://[::1]", "::1"),
+        ("http://localhost/x", "localhost"),
+    ],
+)
+def test_web_addresses_are_kept_as_written(text: str, host: str) -> None:
+    assert WebUrl().take(text, "quoted") == text
+    assert host_of(text) == host
+    assert re.search(WebUrl().schema()["pattern"], text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "web address"),
+        ("login.example.com", "web address"),
+        ("HTTPS://x", "web address"),
+        ("file:///etc/passwd", "web address"),
+        ("https://", "no host"),
+        ("https:///x", "no host"),
+        ("https://user:password@x", "user name"),
+        ("https://x/?a=b", "query"),
+        ("https://x/#a", "query"),
+        ("https://x?a", "host name"),
+        ("https://x/a b", "query"),
+        ("https://x/\r\nHost: y", "query"),
+        ("https://x/" + "y" * 1024, "query"),
+        ("https://x:0/", "port"),
+        ("https://x:y/", "host:port"),
+        ("https://1.2.3/", "IP address"),
+        ("http://login.example.com", "not encrypted"),
+        ("http://10.0.0.5", "not encrypted"),
+        ("http://localhost.example.com", "not encrypted"),
+    ],
+)
+def test_web_addresses_that_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(BadValueError, match=problem):
+        WebUrl().take(text, "quoted")
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("x", False)]
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback

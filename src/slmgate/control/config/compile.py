@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from slmgate.control.config.auth_options import Auth
 from slmgate.control.config.faults import ConfigError, ConfigFault
-from slmgate.control.config.options import Auth, Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
+from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key, Principal

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from slmgate.control.config.options import Introspection, Oidc, RoleMap
+from slmgate.control.config.auth_options import Introspection, Oidc, RoleMap
 from slmgate.control.identity.outcomes import TokenRefused
 from slmgate.control.identity.strict import texts
 from slmgate.terms import Bearer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -50,6 +51,7 @@ class Fetcher:
         self._ca_file = ca_file
         self._transport = transport
         self._client: httpx.AsyncClient | None = None  # made when it is first needed: loading certificates takes a while
+        self._making = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Fetcher {'idle' if self._client is None else 'open'}>"
@@ -66,19 +68,17 @@ class Fetcher:
     async def _ask(
         self, method: str, url: str, form: Mapping[str, str] | None = None, auth: httpx.BasicAuth | None = None
     ) -> bytes:
-        if self._client is None:
-            self._client = await asyncio.to_thread(self._make_client)
         try:
-            async with asyncio.timeout(self._timeout):
-                async with self._client.stream(method, url, data=form, auth=auth) as answer:
-                    return await self._body(answer)
+            async with self._making:
+                if self._client is None:
+                    self._client = await asyncio.to_thread(self._make_client)
+                client = self._client
+            async with asyncio.timeout(self._timeout), client.stream(method, url, data=form, auth=auth) as answer:
+                return await self._body(answer)
         except TimeoutError:
             raise CannotTell(f"{url} did not answer within {self._timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             raise CannotTell(f"{url} cannot be asked: {type(error).__name__}") from None
-        finally:
-            if self._client is not None:
-                self._client.cookies.clear()
 
     async def _body(self, answer: httpx.Response) -> bytes:
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -98,6 +98,7 @@ class Fetcher:
     def _make_client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             transport=self._transport,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             verify=ssl.create_default_context(cafile=self._ca_file) if self._transport is None else True,
             timeout=self._timeout,
             follow_redirects=False,

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from slmgate.control.config.options import Introspection
+from slmgate.control.config.auth_options import Introspection
 from slmgate.control.config.show import dump
 from slmgate.control.identity.claims import principal_of
 from slmgate.control.identity.fetching import Fetcher

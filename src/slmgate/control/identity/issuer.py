@@ -12,7 +12,7 @@ from hashlib import sha256
 
 import msgspec
 
-from slmgate.control.config.options import Oidc
+from slmgate.control.config.auth_options import Oidc
 from slmgate.control.config.show import dump
 from slmgate.control.identity.claims import principal_of
 from slmgate.control.identity.fetching import Fetcher, jwks_address
@@ -122,7 +122,7 @@ class Issuer:
         if self._fetching is None:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
             self._fetching.add_done_callback(self._fetched)
-        await asyncio.shield(self._fetching)
+        await asyncio.wait([self._fetching])
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
         self._fetching = None

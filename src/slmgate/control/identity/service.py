@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from slmgate.control.config.options import Auth, Introspection, Oidc
+from slmgate.control.config.auth_options import Auth, Introspection, Oidc
 from slmgate.control.identity.fetching import Fetcher
 from slmgate.control.identity.introspection import Introspector
 from slmgate.control.identity.issuer import Issuer, UnknownKey
