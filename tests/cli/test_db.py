@@ -27,8 +27,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_upgrade() -> None:
-    assert run("db", "upgrade").stdout == "the schema is at revision 0002, the newest\n"
-    assert json.loads(run("db", "upgrade", "--json").stdout) == {"revision": "0002"}
+    assert run("db", "upgrade").stdout == "the schema is at revision 0003, the newest\n"
+    assert json.loads(run("db", "upgrade", "--json").stdout) == {"revision": "0003"}
 
 
 def test_backup(here: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from slmgate.dataplane.client import HEADS_A_TURN
@@ -1165,6 +1166,27 @@ def test_a_key_that_is_revoked_or_expires_between_two_requests(road: Road) -> No
         == 401     refused !invalid_api_key
         << client  401 !invalid_api_key www-authenticate: Bearer
     """)
+
+
+def test_a_key_may_call_from_its_networks_only(road: Road) -> None:
+    """The stage's clients call from 192.0.2.7. Whoever stands in the wrong place is told before its body is read."""
+    for networks, status in ((("192.0.2.0/24",), 200), (("10.0.0.0/8", "::1/128"), 403), (("::ffff:192.0.2.7/128",), 200)):
+        road.stage.publish(keys=(msgspec.structs.replace(KEY, networks=networks),))
+        if status == 200:
+            road.plays(r"""
+                >> client  chat
+                == intent  a
+                << a       <chat>
+                >> a       200 {}
+                == 200     complete a 4+1~
+                << client  200 | {}
+            """)
+        else:
+            road.plays(r"""
+                >> client  chat
+                == 403     refused !permission_denied
+                << client  403 !permission_denied
+            """)
 
 
 def test_another_credential_on_the_same_connection(road: Road) -> None:

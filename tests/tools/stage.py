@@ -98,7 +98,10 @@ class Stage:
         """A new snapshot comes."""
         self.models, self.gate = models or self.models, gate or self.gate
         generation = self.worker.snapshot.generation + 1
-        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, keys=keys))
+        self.worker.keys.begin()
+        self.worker.keys.put(keys)
+        self.worker.keys.end()
+        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models))
         self.loop.settle()
 
     def connect(self, name: str = "client") -> FakeTransport:

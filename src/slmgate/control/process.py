@@ -16,8 +16,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -28,7 +29,7 @@ from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.identity import Identity
-from slmgate.control.keyring import Keyring
+from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
@@ -38,7 +39,7 @@ from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
 from slmgate.link.messages import Confirm, Grounds, Message, Tally, Verify
-from slmgate.stores.base import LedgerUnavailable, Store
+from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 
 BEAT_SECONDS = 0.25
@@ -67,8 +68,11 @@ class Control:
         self.store: Store = open_store(self._state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)
         self.admin_keys = AdminKeys(self._state_dir)
-        self.publisher = Publisher(config, self.keyring.as_terms, log.info)
+        self._background: set[asyncio.Task[Any]] = set()
+        self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside)
         self.keyring.on_change.append(self._keys_changed)
+        self.keyring.declared = lambda: self.publisher.config.keys
+        self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = lambda config: self.identity.configure(config.auth)
         self.access_log = AccessLog(config.log.access)
@@ -116,16 +120,17 @@ class Control:
 
     # -- life
 
-    def _keys_changed(self) -> None:
-        """Called in whatever thread changed a key."""
-        self._loop.call_soon_threadsafe(self._publish_keys)
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it until it is done, or until the process ends."""
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
-    def _publish_keys(self) -> None:
-        try:
-            self.publisher.keys_changed()
-        except LedgerUnavailable as error:
-            log.error("changed keys are not in force yet, the store cannot be read: %s", error)
-            self._loop.call_later(WATCH_SECONDS, self._publish_keys)
+    def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
+        """Called in whatever thread changed keys; what is to be worked out for them all is so there."""
+        put = [as_term(record) for record in records if record.revoked is None]
+        gone = [record.id for record in records if record.revoked is not None]
+        self._loop.call_soon_threadsafe(self.publisher.keys_changed, put, gone)
 
     def _configuration(self) -> bytes | None:
         """The configuration file as it is now."""
@@ -151,7 +156,7 @@ class Control:
             self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
 
     def _grounds_changed(self) -> None:
-        self.publisher.broadcast(pack(Grounds(self.identity.grounds())))
+        self.publisher.broadcast(Grounds(self.identity.grounds()))
 
     def _joined(self, peer: Peer) -> None:
         self._pids[peer.hello.slot] = peer.hello.pid
@@ -224,8 +229,9 @@ class Control:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
-        self._background: set[asyncio.Task[object]] = {loop.create_task(self._beat()), loop.create_task(self._watch())}
-        self._background.add(loop.create_task(self.identity.run()))
+        self._beside(self._beat())
+        self._beside(self._watch())
+        self._beside(self.identity.run())
         self.identity.configure(self.publisher.config.auth)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
@@ -254,7 +260,7 @@ class Control:
         await serving
         link.close()
         await asyncio.to_thread(ingest.join)
-        for task in self._background:
+        for task in list(self._background):
             task.cancel()
         await self.identity.close()
         self.access_log.close()
@@ -263,9 +269,10 @@ class Control:
     def _hang_up(self) -> None:
         """SIGHUP: reload, and go on in a new access log file where the old one was moved away."""
         self.access_log.reopen()
-        task: asyncio.Task[object] = self._loop.create_task(self.reload())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._beside(self._reload_unasked())
+
+    async def _reload_unasked(self) -> None:
+        await self.reload()
 
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)

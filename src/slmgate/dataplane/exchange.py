@@ -32,8 +32,8 @@ from slmgate.http1.heads import (
 )
 from slmgate.policy.access import NO_ROLE, Access, Admit
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import WRONG, Unverified, identify
-from slmgate.policy.networks import number_of
+from slmgate.policy.identify import WRONG, Unverified, identify, not_from_here
+from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
 from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
@@ -247,12 +247,21 @@ class Exchange:
         if isinstance(row, Refuse):
             self.refuse(row)
             return
-        self.principal, self.until = row
-        self.snapshot = self.worker.snapshot
-        if not self.roles():
+        refused = self._known_as(row)
+        if refused is not None:
+            self.refuse(refused)
+        elif not self.roles():
             self.refuse(NO_ROLE)
         elif b"content-encoding" in self.head.fields:
             self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
+
+    def _known_as(self, row: tuple[Principal, float]) -> Refuse | None:
+        """The caller is known, by the snapshot in force; unless it calls from where it may not."""
+        self.principal, self.until = principal, _ = row
+        self.snapshot = self.worker.snapshot
+        if principal.networks and not networks_of(principal.networks).holds(self.client.number):
+            return not_from_here(principal)
+        return None
 
     def still_known(self) -> bool:
         """Ask question 1 again, when time has passed since: a key that was revoked meanwhile opens nothing any more.
@@ -269,15 +278,12 @@ class Exchange:
         """Question 1 for a request that stood in line while the snapshot changed: there is no asking about tokens any more."""
         worker = self.worker
         if isinstance(self.principal, Bearer):
-            if worker.tokens.void(self.principal):
-                return NO_VERDICT
-        else:
-            row = identify(worker.snapshot, self.head.fields, time.monotonic() + worker.wall_offset)
-            if not isinstance(row, tuple):
-                return row if isinstance(row, Refuse) else WRONG
-            self.principal, self.until = row
-        self.snapshot = worker.snapshot
-        return None
+            self.snapshot = worker.snapshot
+            return NO_VERDICT if worker.tokens.void(self.principal) else None
+        row = identify(worker.snapshot, self.head.fields, time.monotonic() + worker.wall_offset)
+        if isinstance(row, tuple):
+            return self._known_as(row)
+        return row if isinstance(row, Refuse) else WRONG
 
     def _still_admitted(self) -> Refuse | None:
         """Ask question 2 again, of the snapshot in force."""
@@ -333,7 +339,7 @@ class Exchange:
 
     @property
     def address(self) -> int:
-        return number_of(self.client.address)
+        return self.client.number
 
     @property
     def body_size(self) -> int:

@@ -70,8 +70,7 @@ GUARDED = frozenset(
 )
 """Fields that decisions rest on. Go's decoder (Ollama) takes `Model` for `model`; others do not: so neither passes."""
 
-# Fields that are known to be spelled as they should be: one set comparison spares the usual body a loop over its keys.
-_USUAL = GUARDED | frozenset(
+USUAL = GUARDED | frozenset(
     (
         "temperature",
         "top_p",
@@ -93,6 +92,7 @@ _USUAL = GUARDED | frozenset(
         "dimensions",
     )
 )
+"""Fields known to be spelled as they should be: one set comparison spares the usual body a loop over its keys."""
 
 _DECODER = msgspec.json.Decoder(Fields)
 _ENCODER = msgspec.json.Encoder()
@@ -162,7 +162,7 @@ def read_object(body: bytes) -> Fields | Refuse:
         suspect = _SIGN in body[::_STEP].translate(_ZEROS)
     if suspect and (refused := _read_again(body)) is not None:
         return refused
-    if not _USUAL.issuperset(fields):
+    if not USUAL.issuperset(fields):
         for key in fields:
             if key not in GUARDED and key.casefold() in GUARDED:
                 return unreadable(f"Write the field {key.casefold()} in lower case.", key.casefold())

@@ -78,10 +78,12 @@ def identify(snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float) -> t
     if isinstance(secret, Refuse):
         return secret if secret is not _MISSING or snapshot.anonymous is None else (snapshot.anonymous, inf)
     if len(secret) <= MAX_SECRET:
-        digest = sha256(secret).digest()
-        row = snapshot.keys_by_digest.get(digest)
-        if row is not None:
-            return row if now < row[1] else WRONG
+        key = snapshot.keys.by_digest.get(sha256(secret).digest())
+        if key is not None:
+            until = key.expires
+            if until is None:
+                return key, inf
+            return (key, until) if now < until else WRONG
     if snapshot.auth.signed or snapshot.auth.opaque:
         return _token(snapshot, fields, secret, now)
     return WRONG
@@ -101,3 +103,9 @@ def _token(
     if not (snapshot.auth.opaque or secret.count(b".") == 2) or not _TOKEN.fullmatch(secret):
         return WRONG
     return Unverified(secret.decode("ascii"), digest)
+
+
+def not_from_here(principal: Principal) -> Refuse:
+    """The refusal of a principal that may call from some networks only, and calls from another."""
+    rule = f"{principal.kind}s.{principal.name}.networks"
+    return Refuse("permission_denied", "This credential may not be used from your address.", rule=rule)

@@ -1,20 +1,24 @@
-"""The snapshot: configuration and keys as a worker decides by them, compiled once per publication.
+"""The snapshot: configuration as a worker decides by it, compiled once per publication, with the keys beside it.
 
-`SnapshotSpec` is what travels over the link; `Snapshot` is the immutable lookups made from it. This module does not
-know where configuration comes from, and holds no state that outlives a reload: limits and health live elsewhere.
+`SnapshotSpec` is what travels over the link; `Snapshot` is the immutable lookups made from it. Keys travel apart, since one of
+them changes far more often than all else: see `keytable.py`. This module does not know where configuration comes from, and
+holds no state that outlives a reload: limits and health live elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from math import inf
 
 import msgspec
 
 from slmgate.policy.access import Access
+from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
-from slmgate.terms import Bearer, Key, Principal, Refuse
+from slmgate.terms import Bearer, Principal, Refuse
+
+MAX_ACCESSES = 10_000
+"""Teams and lists of roles whose access is remembered; who signs tokens may name as many teams as they like."""
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,15 +84,15 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelSpec, ...] = ()
     roles: tuple[RoleSpec, ...] = ()
     teams: tuple[TeamSpec, ...] = ()
-    keys: tuple[Key, ...] = ()
     auth: AuthSpec = AuthSpec()
 
 
 class Snapshot:
-    """What one generation decides by. Never changed after it was made; a reload makes another.
+    """What one generation decides by. A reload makes another, and so does a change of keys, by `again`.
 
-    `tokens` alone is the worker's own table of verified tokens, which grows beside it: when something is taken out of it before
-    its time, a snapshot is made anew (`again`), so that whoever remembers one by its snapshot looks again.
+    All is as it was made, but for `keys` and `tokens` (digest -> whose token it is, or why it opens nothing, and until when that
+    holds): those are the tables of this process, which are always as new as can be. What is taken out of them before its time
+    makes another snapshot, so that whoever kept an answer by its snapshot asks anew.
     """
 
     __slots__ = (
@@ -99,13 +103,19 @@ class Snapshot:
         "auth",
         "gate",
         "generation",
-        "keys_by_digest",
+        "keys",
         "model_names",
         "models",
         "tokens",
     )
 
-    def __init__(self, spec: SnapshotSpec, tokens: Mapping[bytes, tuple[Bearer | Refuse, float]] | None = None) -> None:
+    def __init__(
+        self,
+        spec: SnapshotSpec,
+        keys: KeyTable | None = None,
+        tokens: Mapping[bytes, tuple[Bearer | Refuse, float]] | None = None,
+    ) -> None:
+        """`keys` or `tokens` None: there are none."""
         self.auth = spec.auth
         self.anonymous = spec.auth.anonymous
         self.tokens = {} if tokens is None else tokens
@@ -113,32 +123,26 @@ class Snapshot:
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
+        self.keys = KeyTable() if keys is None else keys
         self._roles: dict[str, RoleSpec] = {role.name: role for role in spec.roles}
         self._teams: dict[str, TeamSpec] = {team.name: team for team in spec.teams}
         # (team, own roles) -> what they come to; made when first asked for
         self._accesses: dict[tuple[str | None, tuple[str, ...]], Access] = {}
-        # digest -> the key it opens, and the second at which it stops doing so. A disabled key opens nothing.
-        self.keys_by_digest: dict[bytes, tuple[Key, float]] = {
-            digest: (key, min(_never_if_none(until), _never_if_none(key.expires)))
-            for key in spec.keys
-            if not key.disabled
-            for digest, until in key.digests
-        }
 
-    def again(self) -> Snapshot:
-        """Another snapshot of the same content."""
-        return copy(self)
+    def again(self, generation: int) -> Snapshot:
+        """The same of another generation, by which it is known that keys have changed: whoever kept an answer asks anew."""
+        other = copy(self)
+        other.generation = generation
+        return other
 
     def access(self, principal: Principal) -> Access:
         """What this principal's roles come to."""
         which = principal.team, principal.roles
         found = self._accesses.get(which)
         if found is None:
-            # A token may name any team: those that are configured nowhere are one, or the table would grow for ever.
-            which = principal.team if principal.team in self._teams else None, principal.roles
-            found = self._accesses.get(which)
-            if found is None:
-                found = self._accesses[which] = Access(self._roles_of(*which), self.models)
+            if len(self._accesses) >= MAX_ACCESSES:
+                self._accesses.clear()
+            found = self._accesses[which] = Access(self._roles_of(*which), self.models)
         return found
 
     def _roles_of(self, team: str | None, own: tuple[str, ...]) -> list[RoleSpec]:
@@ -149,8 +153,4 @@ class Snapshot:
         return [self._roles[name] for name in dict.fromkeys((*own, *of_team)) if name in self._roles]
 
     def __repr__(self) -> str:
-        return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys_by_digest)} digests>"
-
-
-def _never_if_none(second: float | None) -> float:
-    return inf if second is None else second
+        return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys)} keys>"

@@ -114,7 +114,11 @@ keys = sa.Table(
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("expires", sa.BigInteger),
     sa.Column("revoked", sa.BigInteger),
+    sa.Column("owner", sa.Text),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("networks", sa.JSON, nullable=False),
 )
+sa.Index("keys_created", keys.c.created, keys.c.id)  # the order in which they are listed
 sa.Index(
     "keys_live_name",
     keys.c.name,
@@ -130,6 +134,16 @@ key_secrets = sa.Table(
     sa.Column("key_id", sa.Text, sa.ForeignKey("keys.id"), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("until", sa.BigInteger),
+)
+sa.Index("key_secrets_key", key_secrets.c.key_id)
+
+# By the id of a key, stored or declared: when it was last used, and from where.
+key_uses = sa.Table(
+    "key_uses",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
 )
 
 audit = sa.Table(

@@ -28,11 +28,9 @@ from slmgate import __version__
 from slmgate.control.admin.context import AdminContext
 from slmgate.control.admin.handlers import STATUS
 from slmgate.control.admin.params import NAMES
-from slmgate.control.admin.routes import MARK, ROUTES, Route
+from slmgate.control.admin.routes import MARK, MAX_BODY, ROUTES, Route
 from slmgate.control.operators import Operator, Permission
 from slmgate.stores.base import LedgerUnavailable
-
-MAX_BODY = 1024 * 1024
 
 _log = logging.getLogger("slmgate.admin")
 _TITLES = {
@@ -129,6 +127,7 @@ def _handler(row: Route) -> HTTPRouteHandler:
         opt={"permission": row.permission},
         sync_to_thread=True if blocks else None,
         operation_id=row.handler.__name__,
+        request_max_body_size=row.max_body,
     )(row.handler)
 
 

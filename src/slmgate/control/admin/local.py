@@ -27,7 +27,12 @@ from slmgate.stores.sql import open_store
 STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 """What opening or asking a store may raise; the message of each says what to do."""
 _OWNER = Operator("cli", Permission.OWNER)
-_BODIES: Mapping[Callable[..., Any], type] = {handlers.create_key: views.NewKey, handlers.rotate_key: views.Rotation}
+_BODIES: Mapping[Callable[..., Any], type] = {
+    handlers.create_key: views.NewKey,
+    handlers.edit_key: views.KeyEdit,
+    handlers.rotate_key: views.Rotation,
+    handlers.import_keys: views.KeyImport,
+}
 _OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload)
 
 
@@ -63,7 +68,9 @@ class LocalApi:
     def close(self) -> None:
         self._context.store.close()
 
-    def ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None, timeout: float = 0.0
+    ) -> tuple[int, Any]:
         """HTTP status and decoded JSON, as the API itself would give them. `query` holds values of the handlers' types."""
         handler, given = _handler(method, path)
         if handler is None:

@@ -15,19 +15,27 @@ from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
 
+MAX_BODY = 1024 * 1024
+MAX_IMPORT = 64 * 1024 * 1024
+"""Bytes of the keys of one import: 100,000 with all their fields are some 30 million."""
+
 MARK = "slmgate-admin-api"
 """The header, with slmgate's version, by which every answer of the admin API is known."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said."""
+    """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said.
+
+    `max_body` is in bytes.
+    """
 
     method: Method
     path: str
     permission: Permission
     handler: Callable[..., Any]
     status: int = 200
+    max_body: int = MAX_BODY
 
     def __post_init__(self) -> None:
         if not isinstance(self.permission, Permission):
@@ -44,7 +52,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),
+    Route("GET", "/api/v1/keys/export", Permission.OWNER, handlers.export_keys),
+    Route("POST", "/api/v1/keys/import", Permission.OWNER, handlers.import_keys, max_body=MAX_IMPORT),
     Route("GET", "/api/v1/keys/{id:str}", Permission.VIEWER, handlers.key),
+    Route("POST", "/api/v1/keys/{id:str}", Permission.OWNER, handlers.edit_key),
     Route("POST", "/api/v1/keys/{id:str}/rotate", Permission.OWNER, handlers.rotate_key),
     Route("POST", "/api/v1/keys/{id:str}/disable", Permission.OPERATOR, handlers.disable_key),
     Route("POST", "/api/v1/keys/{id:str}/enable", Permission.OPERATOR, handlers.enable_key),

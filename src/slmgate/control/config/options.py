@@ -45,6 +45,11 @@ MODEL_NAME = Text(
     described="a letter or digit, then letters, digits and . _ : / @ + -, at most 128 in all",
 )
 UPSTREAM_NAME = Text(pattern=r"[^\x00-\x1f\x7f]{1,512}", described="at most 512 characters, none of them a control character")
+OWNER = Text(pattern=r"[^\x00-\x1f\x7f]{1,64}", described="at most 64 characters, none of them a control character")
+TAG = Text(
+    pattern=r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}",
+    described="a letter or digit, then letters, digits and . _ : / = @ + -, at most 64 in all",
+)
 PATTERN = Text(
     pattern=r"[A-Za-z0-9*][A-Za-z0-9._:/@+*-]{0,127}",
     described="a model's name, in which * stands for any characters",
@@ -299,8 +304,22 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
             example="sha256:" + "0" * 64,
         ),
     ]
+    owner: Annotated[
+        str | None, Option("Who answers for the key: a person, an address, a program.", OWNER, example="jane@acme.example")
+    ] = None
     team: Annotated[str | None, Option("The team that the key belongs to.", NAME, example="acme")] = None
-    roles: Annotated[tuple[str, ...], Option("The roles of the key, beside those of its team.", NAME)] = ()
+    roles: Annotated[tuple[str, ...], Option("The roles of the key, beside those of its team.", NAME, example="[partner]")] = ()
+    tags: Annotated[
+        tuple[str, ...], Option("Words to find the key by; they decide nothing.", TAG, example='["env:production"]')
+    ] = ()
+    networks: Annotated[
+        tuple[str, ...],
+        Option(
+            "From where the key may be used: networks or single addresses. Unset: from anywhere.",
+            Network(),
+            example="[10.0.0.0/8]",
+        ),
+    ] = ()
     expires: Annotated[
         datetime | None,
         Option(
