@@ -77,25 +77,27 @@ def identify(snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float) -> t
     secret = credential(fields)
     if isinstance(secret, Refuse):
         return secret if secret is not _MISSING or snapshot.anonymous is None else (snapshot.anonymous, inf)
+    digest = b""
     if len(secret) <= MAX_SECRET:
-        key = snapshot.keys.by_digest.get(sha256(secret).digest())
+        digest = sha256(secret).digest()
+        key = snapshot.keys.by_digest.get(digest)
         if key is not None:
             until = key.expires
             if until is None:
                 return key, inf
             return (key, until) if now < until else WRONG
     if snapshot.auth.signed or snapshot.auth.opaque:
-        return _token(snapshot, fields, secret, now)
+        return _token(snapshot, fields, secret, digest, now)
     return WRONG
 
 
 def _token(
-    snapshot: Snapshot, fields: Mapping[bytes, bytes], secret: bytes, now: float
+    snapshot: Snapshot, fields: Mapping[bytes, bytes], secret: bytes, digest: bytes, now: float
 ) -> tuple[Principal, float] | Refuse | Unverified:
     """What is known of a secret that is no key's, if it can be an access token: only `Authorization: Bearer` can carry one."""
     if b"authorization" not in fields or len(secret) > MAX_TOKEN or secret.startswith(OWN_PREFIX):
         return WRONG
-    digest = sha256(secret).digest()
+    digest = digest or sha256(secret).digest()
     row = snapshot.tokens.get(digest)
     if row is not None and now < row[1]:
         who = row[0]
