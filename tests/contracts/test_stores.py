@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from slmgate.stores import schema
+from slmgate.stores import migrations, schema
 from slmgate.stores.base import (
     USAGE_GROUPS,
     AuditRecord,
@@ -385,4 +385,4 @@ def test_the_audit_log(store: Store) -> None:
 
 
 def test_revision(store: Store) -> None:
-    assert store.revision() == "0003"
+    assert store.revision() == migrations.HEAD

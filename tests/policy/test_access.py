@@ -28,7 +28,7 @@ class Given:
         self.address = number_of(peer)
         self.body_size = body_size
 
-    def now(self) -> float:
+    def second(self) -> float:
         return MONDAY_NOON
 
     def parameter(self, name: str) -> tuple[Scalar, ...]:

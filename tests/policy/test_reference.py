@@ -1,7 +1,7 @@
 """`decide` against a slow reading of the written rule: random policies and requests, same verdict, role and settings.
 
 The reference below is written from the rule in docs/policies.md, with wildcards, networks and hours read in the plainest way
-that there is; it shares nothing with `src` but the records. `SLMGATE_LONG=1` takes 100,000 policies instead of some thousands; the
+that there is; it shares nothing with `src` but the records. `SLMGATE_LONG=1` takes 100,000 policies, not some thousands; the
 seed is printed, and `SLMGATE_SEED` sets it.
 """
 
@@ -37,7 +37,7 @@ class Request:
     ask: Ask
     endpoint: str
     peer: str
-    second: float
+    clock: float
     body_size: int
     parameters: dict[str, list[Scalar]] = field(default_factory=dict)
 
@@ -45,8 +45,8 @@ class Request:
     def address(self) -> int:
         return number_of(self.peer)
 
-    def now(self) -> float:
-        return self.second
+    def second(self) -> float:
+        return self.clock
 
     def parameter(self, name: str) -> Sequence[Scalar]:
         return self.parameters.get(name, [])
@@ -197,15 +197,13 @@ def reference(roles: Sequence[RoleSpec], models: dict[str, ModelSpec], request: 
         if length is None:
             unset = becomes.get("max_tokens", 0)
             length = int(unset) if isinstance(unset, int) else 0
-        if role.networks and not inside(request.peer, role.networks):
-            refusals.append((1, order, "permission_denied"))
-        elif role.hours and not open_at(request.second, role.hours):
+        if (role.networks and not inside(request.peer, role.networks)) or (role.hours and not open_at(request.clock, role.hours)):
             refusals.append((1, order, "permission_denied"))
         elif not role.stream and ask.stream:
             refusals.append((2, order, "parameter_not_allowed"))
-        elif role.max_body is not None and request.body_size > role.max_body:
-            refusals.append((2, order, "request_too_large"))
-        elif role.max_context is not None and ask.prompt_estimate + length > role.max_context:
+        elif (role.max_body is not None and request.body_size > role.max_body) or (
+            role.max_context is not None and ask.prompt_estimate + length > role.max_context
+        ):
             refusals.append((2, order, "request_too_large"))
         elif not all(keeps(rule, request.parameters.get(rule.name, [])) for rule in rules):
             refusals.append((3, order, "parameter_not_allowed"))
@@ -311,7 +309,9 @@ class Maker:
         # As dialects read it: the largest whole number under a name of theirs, or none under a name of another API.
         lengths = [value for value in given.get("max_tokens", []) if type(value) is int]
         length = max(lengths) if lengths and chance.random() < 0.8 else None
-        transition = chance.choice(("2026-03-29T01:00", "2026-10-25T01:00", "2026-03-08T07:00", "2026-10-03T15:30", "2026-06-01T00:00"))
+        transition = chance.choice(
+            ("2026-03-29T01:00", "2026-10-25T01:00", "2026-03-08T07:00", "2026-10-03T15:30", "2026-06-01T00:00")
+        )
         moment = datetime.fromisoformat(transition).replace(tzinfo=UTC).timestamp()
         near = chance.choice((-1, 0, 1, 1800, -1800, 3600, -3600, chance.randint(-604_800, 604_800)))
         return Request(

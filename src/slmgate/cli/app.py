@@ -26,6 +26,7 @@ FILES = {
     "check": "check",
     "config": "config_cmd",
     "keys": "keys",
+    "admin": "admin",
     "usage": "usage",
     "logs": "logs",
     "instances": "instances",

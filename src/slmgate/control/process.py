@@ -24,10 +24,12 @@ import msgspec
 import uvicorn
 
 from slmgate.control.access_log import AccessLog
+from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
@@ -67,7 +69,8 @@ class Control:
         create_first_admin_key(self._state_dir)
         self.store: Store = open_store(self._state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)
-        self.admin_keys = AdminKeys(self._state_dir)
+        self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
+        self.accounts = Accounts(self.store)
         self._background: set[asyncio.Task[Any]] = set()
         self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside)
         self.keyring.on_change.append(self._keys_changed)
@@ -104,6 +107,10 @@ class Control:
             faults=[str(fault) for fault in self.publisher.faults],
             ledger_lag=self._lag,
         )
+
+    @property
+    def admin(self) -> Admin:
+        return self.publisher.config.admin
 
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why."""
@@ -239,10 +246,11 @@ class Control:
         ingest.start()
         admin = AdminServer(
             uvicorn.Config(
-                create_app(self, [self.publisher.config.admin.address.host]),
+                create_app(self, [self.admin.address.host]),
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # uvicorn would believe X-Forwarded-For of whoever is on this machine
                 lifespan="off",
                 ws="none",
                 http=AdminConnection,

@@ -72,7 +72,19 @@ _SOURCES = {"image_url": "image", "file_url": "document"}
 # Of APIs with a place for parameters, those that stand beside it all the same.
 _BESIDE = {
     "ollama": frozenset(
-        ("dimensions", "format", "keep_alive", "logprobs", "raw", "suffix", "system", "template", "think", "top_logprobs", "truncate")
+        (
+            "dimensions",
+            "format",
+            "keep_alive",
+            "logprobs",
+            "raw",
+            "suffix",
+            "system",
+            "template",
+            "think",
+            "top_logprobs",
+            "truncate",
+        )
     )
 }
 _KNOWN = USUAL.union(*NAMES.values())
@@ -97,7 +109,7 @@ def values(dialect: str, fields: Fields, name: str) -> list[Scalar]:
     one. Names are looked for in any letter case, since Go's decoder (Ollama) takes `Format` for `format`.
     """
     if name in URLS:
-        found_urls = list(_urls(fields, name))
+        found_urls: list[Scalar] = list(_urls(fields, name))
         if dialect == "tgi" and name == "image_url":
             found_urls += _markdown_images(fields.get("inputs"))
         return found_urls

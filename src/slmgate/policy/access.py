@@ -336,7 +336,9 @@ def _parameter_checks(where: str, rule: ParameterRule) -> Iterator[Check]:
     if rule.max is not None:
         most = rule.max
         told = f"{name} may be at most {most:g}."
-        yield _value_check(f"{where}.{name}.max", f"{name} at most {most:g}", name, lambda value: _amount(value, name) <= most, told)
+        yield _value_check(
+            f"{where}.{name}.max", f"{name} at most {most:g}", name, lambda value: _amount(value, name) <= most, told
+        )
     if rule.min is not None:
         least = rule.min
         told = f"{name} must be at least {least:g}."
@@ -369,7 +371,7 @@ def _value_check(rule: str, demand: str, name: str, good: Callable[[Scalar], boo
 
 
 def _amount(value: Scalar, name: str, other: float = -inf) -> float:
-    """A value as a number; `other` for what is none, which no bound speaks of. Engines take "9" for 9 where they want a number."""
+    """A value as a number; `other` for what is none, which no bound speaks of. Engines take "9" where they want a number."""
     if isinstance(value, bool):
         return other
     if isinstance(value, str):

@@ -30,9 +30,8 @@ def parse_network(text: str) -> IPv4Network | IPv6Network:
     A mask in place of the prefix's length is refused, whether `0.0.0.255` is one or its opposite is a guess; so is a zone
     (`fe80::%1/64`), which no comparison of numbers could keep.
     """
-    if "." in text.partition("/")[2] or "%" in text:
-        raise ValueError(f"{text!r} is not a network in CIDR form")
-    return ip_network(text)
+    strange = "." in text.partition("/")[2] or "%" in text
+    return ip_network(f"{text} is not in CIDR form" if strange else text)
 
 
 class Networks:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
 from slmgate.terms import Intent, Key, Receipt
+
+if TYPE_CHECKING:
+    from slmgate.stores.operators import OperatorStore  # which takes its records from here
 
 
 class LedgerUnavailable(Exception):
@@ -236,6 +239,11 @@ class Store(LedgerStore, KeyStore, Protocol):
 
     def revision(self) -> str:
         """The revision of the schema."""
+        ...
+
+    @property
+    def operators(self) -> OperatorStore:
+        """Accounts, admin keys and sessions of the admin side."""
         ...
 
     def close(self) -> None: ...

@@ -39,6 +39,7 @@ from slmgate.stores.base import (
 from slmgate.stores.entries import EntryWriter, storable
 from slmgate.stores.keys import KeyRows, SavedKeys
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
+from slmgate.stores.sql_operators import SqlOperators
 from slmgate.terms import Intent, Key, Receipt
 
 _BUSY_TIMEOUT = 5.0
@@ -82,6 +83,10 @@ class SqlStore:
         advance = self._insert(schema.journal_positions)
         to = {"position": advance.excluded.position}
         self._advance = advance.on_conflict_do_update(index_elements=["segment"], set_=to)
+
+    @property
+    def operators(self) -> SqlOperators:
+        return SqlOperators(self._reading, self._writing, _add_audit)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self._engine.dialect.name}>"

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import msgspec
 
+from slmgate.control.accounts import Accounts
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys
 from slmgate.stores.base import Store
@@ -80,6 +82,14 @@ class AdminContext(Protocol):
 
     @property
     def admin_keys(self) -> AdminKeys: ...
+
+    @property
+    def accounts(self) -> Accounts: ...
+
+    @property
+    def admin(self) -> Admin:
+        """The options of this listener, as they are in force."""
+        ...
 
     def status(self) -> GateStatus: ...
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast, get_args
 import msgspec
 
 from slmgate.control import keyfiles
+from slmgate.control.accounts import UnknownOperator
 from slmgate.control.admin import views
 from slmgate.control.admin.context import GateStatus, InstanceStatus
 from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
@@ -48,6 +49,7 @@ class Unknown(LookupError):
 
 STATUS: Mapping[type[Exception], int] = {
     UnknownKey: 404,
+    UnknownOperator: 404,
     Unknown: 404,
     BadKeyInput: 400,
     BadQuery: 400,

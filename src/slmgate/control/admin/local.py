@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
-from slmgate.control.admin import handlers, views
+from slmgate.control.accounts import Accounts
+from slmgate.control.admin import handlers, operating, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.state_dir import LEDGER_FILE
@@ -32,6 +34,10 @@ _BODIES: Mapping[Callable[..., Any], type] = {
     handlers.edit_key: views.KeyEdit,
     handlers.rotate_key: views.Rotation,
     handlers.import_keys: views.KeyImport,
+    operating.add_account: operating.NewAccount,
+    operating.set_password: operating.NewPassword,
+    operating.set_role: operating.NewRole,
+    operating.create_admin_key: operating.NewAdminKey,
 }
 _OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload)
 
@@ -51,6 +57,8 @@ class LocalContext:
         self.store = open_store(state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)
         self.admin_keys = OwnerOfFiles(state_dir)
+        self.accounts = Accounts(self.store)
+        self.admin = Admin()
 
     def status(self) -> GateStatus:
         return GateStatus(running=False)
@@ -82,7 +90,9 @@ class LocalApi:
                 given["caller"] = _OWNER
             if handler in _BODIES:
                 given["data"] = msgspec.convert(body or {}, _BODIES[handler])
-            answer = handler(self._context, **given, **query)
+            if "context" in inspect.signature(handler).parameters:
+                given["context"] = self._context
+            answer = handler(**given, **query)
             if inspect.iscoroutine(answer):
                 answer = asyncio.run(answer)
         except msgspec.ValidationError as error:

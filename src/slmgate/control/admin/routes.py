@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slmgate.control.admin import handlers
+from slmgate.control.admin import handlers, operating
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -27,6 +27,7 @@ MARK = "slmgate-admin-api"
 class Route:
     """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said.
 
+    `page`: for a browser. It takes forms and not JSON, sends strangers to the sign-in, and is not in the API's description.
     `max_body` is in bytes.
     """
 
@@ -35,6 +36,7 @@ class Route:
     permission: Permission
     handler: Callable[..., Any]
     status: int = 200
+    page: bool = False
     max_body: int = MAX_BODY
 
     def __post_init__(self) -> None:
@@ -62,4 +64,15 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/keys/{id:str}/revoke", Permission.OWNER, handlers.revoke_key),
     Route("POST", "/api/v1/reload", Permission.OPERATOR, handlers.reload),
     Route("GET", "/api/v1/audit", Permission.VIEWER, handlers.audit),
+    Route("GET", "/api/v1/whoami", Permission.VIEWER, operating.whoami),
+    Route("GET", "/api/v1/admin/users", Permission.OWNER, operating.accounts),
+    Route("POST", "/api/v1/admin/users", Permission.OWNER, operating.add_account, 201),
+    Route("POST", "/api/v1/admin/users/{id:str}/password", Permission.OWNER, operating.set_password),
+    Route("POST", "/api/v1/admin/users/{id:str}/role", Permission.OWNER, operating.set_role),
+    Route("POST", "/api/v1/admin/users/{id:str}/remove", Permission.OWNER, operating.remove_account),
+    Route("GET", "/api/v1/admin/keys", Permission.OWNER, operating.admin_keys),
+    Route("POST", "/api/v1/admin/keys", Permission.OWNER, operating.create_admin_key, 201),
+    Route("POST", "/api/v1/admin/keys/{id:str}/revoke", Permission.OWNER, operating.revoke_admin_key),
+    Route("GET", "/api/v1/admin/sessions", Permission.OWNER, operating.sessions),
+    Route("POST", "/api/v1/admin/sessions/{id:str}/end", Permission.OWNER, operating.end_session),
 )

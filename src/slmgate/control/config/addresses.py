@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.config.kinds import Kind
 
-LONGEST_URL = 1024
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
@@ -122,34 +121,45 @@ class Url(Kind, frozen=True, kw_only=True):
 
 
 class WebUrl(Kind, frozen=True, kw_only=True):
-    """The URL of an identity provider: https, or http to this machine alone.
+    """The URL of a site that browsers visit: `https`, or `http` where that stays on the machine or `plain` allows.
 
-    The text is kept as it is written, since issuers are compared letter by letter (RFC 8414 section 3.3).
+    Kept as it was written, since issuers are compared character for character (OpenID Connect Discovery 1.0, 4.3).
     """
 
     label: ClassVar[str] = "URL"
+    path: bool = False
+    plain: bool = False
 
     def read(self, text: str) -> str:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in ("http", "https"):
-            raise BadValueError("is not a web address", "begin it with https://")
+            raise BadValueError("has no scheme", "write https:// in front")
         authority, slash, path = rest.partition("/")
         if "@" in authority:
-            raise BadValueError("holds a user name or password", "give the secret in an option of its own", private=True)
-        if len(text) > LONGEST_URL or not re.fullmatch(r"[!$&-;=A-Z_a-z~%]*", slash + path):
-            raise BadValueError("has a query, a fragment or a character that no path has", "end it with the path", private=True)
+            raise BadValueError("holds a user name or password", "leave it out", private=True)
+        if re.search(r"[?#]", rest):
+            raise BadValueError("has a query or a fragment", "end it before that", private=True)
+        if not re.fullmatch(r"[!-~]*", rest) or "\\" in rest:
+            raise BadValueError("holds a character that no URL has", "write visible ASCII only")
         host, _ = _authority(authority, "write it like https://login.example.com")
         if not host:
             raise BadValueError("has no host", "write it like https://login.example.com")
-        if scheme == "http" and not is_loopback(host):
-            raise BadValueError("is not encrypted", "write https://: http:// is for a provider on this machine alone")
+        if scheme == "http" and not self.plain and not is_loopback(host):
+            raise BadValueError("is not https", "only a server on this machine may do without: write https://")
+        if slash and not self.path:
+            raise BadValueError("has a path", f"write {scheme}://{authority}")
+        if any(part in (".", "..") for part in path.split("/")):
+            raise BadValueError("has a path with . or ..", "write the path that is meant")
         return text
 
+    def form(self, value: str) -> str:
+        return value
+
     def own_schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^https?://[^/?#@]+(?:/[^?#]*)?$"}
+        return {"type": "string", "pattern": r"^https?://[^?#@]+$" if self.path else r"^https?://[^/?#@]+$"}
 
     def own_values(self) -> str:
-        return "`https://host/path`, or `http://` where the host is this machine"
+        return "`https://` URL" if not self.plain else "`https://` or `http://` URL without a path"
 
 
 def host_of(url: str) -> str:

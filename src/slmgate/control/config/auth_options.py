@@ -55,7 +55,7 @@ class Oidc(Section, frozen=True, kw_only=True):
         str,
         Option(
             "The provider's issuer, letter by letter as its tokens say it in `iss`.",
-            WebUrl(),
+            WebUrl(path=True),
             example="https://login.example.com",
         ),
     ]
@@ -97,7 +97,7 @@ class Oidc(Section, frozen=True, kw_only=True):
         str | None,
         Option(
             "Where the provider's keys are. Unset: where its `/.well-known/openid-configuration` says.",
-            WebUrl(),
+            WebUrl(path=True),
             example="https://login.example.com/jwks",
         ),
     ] = None
@@ -127,7 +127,7 @@ class Oidc(Section, frozen=True, kw_only=True):
 class Introspection(Section, frozen=True, kw_only=True):
     """A provider that is asked about each opaque token (RFC 7662)."""
 
-    url: Annotated[str, Option("The introspection endpoint.", WebUrl(), example="https://login.example.com/introspect")]
+    url: Annotated[str, Option("The introspection endpoint.", WebUrl(path=True), example="https://login.example.com/introspect")]
     client_id: Annotated[
         str,
         Option(
@@ -147,7 +147,7 @@ class Introspection(Section, frozen=True, kw_only=True):
         str | None,
         Option(
             "The issuer that an answer must name if it names one, and that names the principals. Unset: the endpoint's URL.",
-            WebUrl(),
+            WebUrl(path=True),
             example="https://login.example.com",
         ),
     ] = None

@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from slmgate.control.config.addresses import Address
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.faults import quote
-from slmgate.control.config.options import Admin, Config, Instance, Model, Parameter
+from slmgate.control.config.options import Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
 from slmgate.dialects.parameters import NAMES

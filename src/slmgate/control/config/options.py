@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from slmgate.control.config.addresses import Address, Listener, Origin, Url
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.auth_options import DAY, HOUR, MINUTE, NAME, NOTHING, Auth
 from slmgate.control.config.kinds import (
     Choice,
@@ -75,17 +76,6 @@ class Listen(Section, frozen=True, kw_only=True):
             example="127.0.0.1:8080",
         ),
     ]
-
-
-class Admin(Section, frozen=True, kw_only=True):
-    """The listener for operators: the admin API, health and the commands of slmgate."""
-
-    later: ClassVar[tuple[str, ...]] = ("tls", "auth")
-
-    address: Annotated[
-        Address,
-        Option("Where operators reach slmgate; keep it on a private address.", Listener(), False),
-    ] = Address("127.0.0.1", 8081)
 
 
 class Instance(Section, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from slmgate.control.config.faults import BadValueError
 from slmgate.control.identity.outcomes import CannotTell
 
 MAX_ANSWER = 1024 * 1024
+MAX_URL = 1024
 CONNECTIONS = 32
 
 
@@ -30,9 +31,9 @@ def jwks_address(url: object, issuer: str) -> str:
     issuer itself is there: else an issuer could point at what lies behind the gate.
     """
     try:
-        if not isinstance(url, str):
-            raise BadValueError("is missing")
-        WebUrl().read(url)
+        if not isinstance(url, str) or len(url) > MAX_URL:
+            raise BadValueError("is missing or too long")
+        WebUrl(path=True).read(url)
     except BadValueError as wrong:
         raise CannotTell(f"the jwks_uri of {issuer} {wrong.problem}") from None
     host, own = host_of(url), host_of(issuer)
