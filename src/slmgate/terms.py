@@ -30,8 +30,8 @@ PrincipalKind = Literal["key", "token", "certificate", "anonymous"]
 class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who calls, once authenticated; what it may do follows from its roles and its team's.
 
-    `id` is unique among all kinds: a key's id, `<issuer>#<subject>` of a token, `cert:<subject>`, `anonymous`. `name` is what
-    receipts and lists show. `networks` (CIDR, empty: any) are where it may call from, whatever its roles say.
+    `id` is unique among all kinds: a key's id, `<issuer>#<subject>` of a token, `cert:<digest of issuer and name>`, `anonymous`.
+    `name` is what receipts and lists show. `networks` (CIDR, empty: any) are where it may call from, whatever its roles say.
     """
 
     id: str

@@ -73,7 +73,10 @@ def model(*urls: str, engine: str = "openai", **options: Any) -> dict[str, Any]:
 
 
 class Gate:
-    """One running gate. `options` are top-level configuration beside listen, admin, state_dir, keys and models."""
+    """One running gate. `options` are top-level configuration beside listen, admin, state_dir, keys and models.
+
+    `tls`: the options of a second listener, on `tls_port`; the first one always speaks plain HTTP.
+    """
 
     def __init__(
         self,
@@ -83,14 +86,18 @@ class Gate:
         prefix: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
         wait: bool = True,
+        tls: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.home, self.prefix, self.env = home, prefix, env or {}
-        self.port, self.admin = free_port(), free_port()
+        self.port, self.admin, self.tls_port = free_port(), free_port(), free_port()
+        listen: list[dict[str, Any]] = [{"address": f"127.0.0.1:{self.port}"}]
+        if tls is not None:
+            listen.append({"address": f"127.0.0.1:{self.tls_port}", "tls": tls})
         self.file, self.log = home / "slmgate.yaml", home / "gate.log"
         self.state = Path(options.pop("state_dir", home / "state"))
         self.config: dict[str, Any] = {
-            "listen": [{"address": f"127.0.0.1:{self.port}"}],
+            "listen": listen,
             "admin": {"address": f"127.0.0.1:{self.admin}"},
             "state_dir": str(self.state),
             "workers": 2,

@@ -24,10 +24,11 @@ from pathlib import Path
 import msgspec
 
 from slmgate.control.config import Config
+from slmgate.control.config.tls_options import ListenTls
 from slmgate.control.orders import ConfigSource, ControlOrders
 from slmgate.control.state_dir import JOURNAL_DIR, LOCK_FILE
 from slmgate.link import beats
-from slmgate.link.orders import WorkerOrders
+from slmgate.link.orders import TlsOrders, WorkerOrders
 
 CONTROL_TIMEOUT = 10.0
 """Seconds of silence after which control is replaced: it does longer pieces of work than a worker."""
@@ -129,7 +130,7 @@ class Supervisor:
             bound = self._probe_port(listen.address.host, listen.address.port)
             for row in self._sockets:
                 row.append(_listener(bound, shared=True))
-            self._addresses.append(_url(bound))
+            self._addresses.append(_url(bound, tls=listen.tls is not None))
         admin = self._config.admin.address
         self._admin = _listener(self._probe_port(admin.host, admin.port), shared=False)
         self._link = socket.socket(socket.AF_UNIX)
@@ -196,6 +197,7 @@ class Supervisor:
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
             complains=config.log.level != "error",
+            tls=tuple(_tls(listen.tls) for listen in config.listen),
         )
         return _Child(f"worker {slot}", slot, config.worker_timeout, lambda: self._spawn("slmgate.dataplane.worker", orders, fds))
 
@@ -344,9 +346,22 @@ def _listener(bound: tuple[socket.AddressFamily, tuple[str, int]], shared: bool)
     return one
 
 
-def _url(bound: tuple[int, tuple[str, int]]) -> str:
+def _tls(options: ListenTls | None) -> TlsOrders | None:
+    if options is None:
+        return None
+    own = options.certificates[0]
+    return TlsOrders(
+        certificate=str(own.cert),
+        key=str(own.key),
+        min_version=options.min_version,
+        client_ca=None if options.client_ca is None else str(options.client_ca),
+        client_required=options.client_auth == "required",
+    )
+
+
+def _url(bound: tuple[int, tuple[str, int]], tls: bool = False) -> str:
     host, port = bound[1][0], bound[1][1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host or '*'}:{port}"
+    return f"http{'s' * tls}://" + (f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}")
 
 
 def _say(what: str) -> None:

@@ -16,10 +16,12 @@ import httptools
 
 from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin, begin_again
 from slmgate.dataplane.repeat import Repeat
+from slmgate.dataplane.tls import certificate_of
 from slmgate.http1.answers import CONTINUE
 from slmgate.http1.framing import CHUNKED, MAX_DIGITS, ChunkedReader, request_framing
 from slmgate.http1.heads import RequestHead
 from slmgate.http1.repeats import seen_head
+from slmgate.policy.certificates import Certificate
 from slmgate.policy.identify import Unverified
 from slmgate.policy.networks import number_of
 from slmgate.terms import Principal, Refuse
@@ -80,6 +82,7 @@ class ClientConnection(asyncio.Protocol):
         "_unlike",
         "_worker",
         "address",
+        "certificate",
         "deadline",
         "exchange",
         "on_header",
@@ -92,6 +95,7 @@ class ClientConnection(asyncio.Protocol):
         self._worker = worker
         self._transport: asyncio.Transport | None = None
         self.address = ""
+        self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
         self._number: int | None = None  # the same, once somebody asked for it
         self._fields: dict[bytes, bytes] = {}
         # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins,
@@ -136,6 +140,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if isinstance(peer, tuple) else ""
+        self.certificate = certificate_of(transport)
         self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
         self._worker.joined(self)
 

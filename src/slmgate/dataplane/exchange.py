@@ -232,7 +232,7 @@ class Exchange:
     def ask_who(self, now: float) -> None:
         """Question 1; `now` is monotonic. Afterwards the exchange may go on, or it was refused, or it is `asking`."""
         worker = self.worker
-        row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset)
+        row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset, self.client.certificate)
         if isinstance(row, Unverified):
             refused = worker.tokens.ask(row, self.client)
             if refused is None:
@@ -280,7 +280,7 @@ class Exchange:
         if isinstance(self.principal, Bearer):
             self.snapshot = worker.snapshot
             return NO_VERDICT if worker.tokens.void(self.principal) else None
-        row = identify(worker.snapshot, self.head.fields, time.monotonic() + worker.wall_offset)
+        row = identify(worker.snapshot, self.head.fields, time.monotonic() + worker.wall_offset, self.client.certificate)
         if isinstance(row, tuple):
             return self._known_as(row)
         return row if isinstance(row, Refuse) else WRONG

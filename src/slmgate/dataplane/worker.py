@@ -14,12 +14,14 @@ import resource
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
@@ -29,6 +31,7 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.tally import Tally
+from slmgate.dataplane.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, server_context
 from slmgate.dataplane.tokens import Tokens
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
@@ -80,6 +83,7 @@ class Worker:
         self._connections: set[ClientConnection] = set()
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
+        self._contexts = _contexts(orders)  # by listener
         self._servers: list[asyncio.Server] = []
         self._room_for = 0  # connections that the file descriptors allow
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
@@ -210,8 +214,10 @@ class Worker:
         """Listen. The sockets stay open in the supervisor: who knocks while nobody accepts waits in the kernel's line."""
         if self._servers or self.draining:
             return
-        for one in self._sockets:
-            server = await self._loop.create_server(lambda: ClientConnection(self), sock=one.dup(), backlog=4096)
+        for one, context in zip(self._sockets, self._contexts, strict=True):
+            server = await self._loop.create_server(
+                lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **_tls_arguments(context)
+            )
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
 
@@ -320,10 +326,10 @@ class Worker:
 
     async def _drain(self) -> None:
         """Take what has knocked already, finish what is under way within the limit, then close."""
-        waiting = [one for one in self._sockets if self._servers]
+        waiting = list(zip(self._sockets, self._contexts, strict=True)) if self._servers else []
         self._stop_accepting()
-        for one in waiting:
-            await self._accept_the_rest(one)
+        for one, context in waiting:
+            await self._accept_the_rest(one, context)
         self.draining = True
         for one in self._sockets:
             one.close()
@@ -337,15 +343,36 @@ class Worker:
                     connection.stop()
                 await asyncio.sleep(TICK)  # the last words go out
 
-    async def _accept_the_rest(self, listener: socket.socket) -> None:
-        """Whose handshake is done counts as accepted: they are served before the worker goes."""
+    async def _accept_the_rest(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Whom the kernel has let in counts as accepted: they are served before the worker goes."""
         listener.setblocking(False)
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            await self._loop.connect_accepted_socket(lambda: ClientConnection(self), connection)
+        let_in: list[socket.socket] = []
+        with contextlib.suppress(OSError):
+            while True:
+                let_in.append(listener.accept()[0])
+        arguments = _tls_arguments(context)
+        # All at once: with TLS each waits for its client. Who fails the handshake loses its own connection only.
+        await asyncio.gather(
+            *(self._loop.connect_accepted_socket(lambda: ClientConnection(self), one, **arguments) for one in let_in),
+            return_exceptions=True,
+        )
+
+
+def _contexts(orders: WorkerOrders) -> list[ssl.SSLContext | None]:
+    """What each listener speaks: a TLS context, or None for plain HTTP."""
+    try:
+        return [None if tls is None else server_context(tls) for tls in orders.tls or (None,) * len(orders.listeners)]
+    except OSError as error:
+        raise SystemExit(
+            f"slmgate: the TLS files of a listener cannot be used any more: {error}; `slmgate check` says why"
+        ) from None
+
+
+def _tls_arguments(context: ssl.SSLContext | None) -> dict[str, Any]:
+    """Of the loop's methods that accept connections."""
+    if context is None:
+        return {}
+    return {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
 
 
 async def _main(orders: WorkerOrders) -> None:

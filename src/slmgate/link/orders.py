@@ -5,7 +5,19 @@ Only the form stands here, since both sides need it and neither imports the othe
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+
+class TlsOrders(msgspec.Struct, frozen=True, kw_only=True):
+    """How one listener speaks TLS; the files are paths. `client_ca` None: clients are asked for no certificate."""
+
+    certificate: str
+    key: str
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    client_ca: str | None = None
+    client_required: bool = False
 
 
 class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,6 +25,7 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
+    `tls` has an entry for each listener, None where it speaks plain HTTP; empty: all do.
     """
 
     slot: int
@@ -25,3 +38,4 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     sync: float | None = 1.0
     serve_unaccounted: bool = False
     complains: bool = True
+    tls: tuple[TlsOrders | None, ...] = ()

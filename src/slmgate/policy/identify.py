@@ -14,6 +14,7 @@ from math import inf
 
 import msgspec
 
+from slmgate.policy.certificates import Certificate
 from slmgate.policy.snapshot import Snapshot
 from slmgate.terms import Principal, Refuse
 
@@ -68,15 +69,22 @@ class Unverified(msgspec.Struct, frozen=True):
         return "<Unverified>"
 
 
-def identify(snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float) -> tuple[Principal, float] | Refuse | Unverified:
+def identify(
+    snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float, certificate: Certificate | None = None
+) -> tuple[Principal, float] | Refuse | Unverified:
     """Who a request's credential stands for at `now`, with the second at which that ends; or a refusal, or a token to ask about.
 
     Times are seconds since the epoch. Whatever is wrong with a credential that was given, the refusal is one and the same.
+    `certificate` is the connection's, verified; it counts only for a request that shows no other credential, which decides alone.
     Only a request that shows no credential at all can be anonymous.
     """
     secret = credential(fields)
     if isinstance(secret, Refuse):
-        return secret if secret is not _MISSING or snapshot.anonymous is None else (snapshot.anonymous, inf)
+        if secret is not _MISSING:
+            return secret
+        if certificate is not None and snapshot.auth.certificates is not None:
+            return certificate.opens(snapshot.auth.certificates, now)
+        return secret if snapshot.anonymous is None else (snapshot.anonymous, inf)
     digest = b""
     if len(secret) <= MAX_SECRET:
         digest = sha256(secret).digest()

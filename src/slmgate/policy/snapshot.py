@@ -13,6 +13,7 @@ from copy import copy
 import msgspec
 
 from slmgate.policy.access import Access
+from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
 from slmgate.terms import Bearer, Principal, Refuse
@@ -69,10 +70,13 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is let in beside the holders of keys: signed tokens, opaque ones, and whoever shows nothing (None: refused)."""
+    """Who is let in beside the holders of keys: signed tokens, opaque ones, client certificates (None: they open
+    nothing), and whoever shows nothing (None: refused).
+    """
 
     signed: bool = False
     opaque: bool = False
+    certificates: CertificateSpec | None = None
     anonymous: Principal | None = None
 
 

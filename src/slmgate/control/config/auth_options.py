@@ -7,7 +7,7 @@ provider; what a token must be is `control/identity`'s affair.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from slmgate.control.config.addresses import WebUrl
 from slmgate.control.config.kinds import Choice, Duration, Location, Password, Secret, Text
@@ -189,13 +189,39 @@ class Anonymous(Section, frozen=True, kw_only=True):
     role: Annotated[str, Option("The role of whoever calls without a credential.", NAME, example="partner")]
 
 
+class ClientCertificates(Section, frozen=True, kw_only=True):
+    """Callers that show a client certificate and no other credential; `listen[].tls.client_ca` says whose are taken."""
+
+    principal: Annotated[
+        Literal["subject_cn", "subject_email", "san_dns", "san_uri", "san_email"],
+        Option(
+            "The field that says who calls; it must stand in the certificate once.",
+            Choice(values=("subject_cn", "subject_email", "san_dns", "san_uri", "san_email")),
+        ),
+    ] = "subject_cn"
+    role: Annotated[
+        tuple[str, ...],
+        Option("The role, or roles, of whoever shows a verified certificate.", NAME, at_least=1, example="internal", lone=True),
+    ]
+    team: Annotated[
+        Literal["subject_o"] | None,
+        Option(
+            "The field with the holder's team: the organization; a certificate without it has none. Unset: no team.",
+            Choice(values=("subject_o",)),
+            example="subject_o",
+        ),
+    ] = None
+
+
 class Auth(Section, frozen=True, kw_only=True):
     """Who is let in beside the holders of keys."""
-
-    later: ClassVar[tuple[str, ...]] = ("client_certificates",)
 
     oidc: Annotated[tuple[Oidc, ...], Option("OpenID providers whose signed access tokens are taken.")] = ()
     introspection: Annotated[
         tuple[Introspection, ...], Option("Providers that are asked, in this order, about tokens that cannot be read.")
     ] = ()
+    client_certificates: Annotated[
+        ClientCertificates | None,
+        Option("Lets in who shows a verified client certificate and no other credential. Unset: a certificate opens nothing."),
+    ] = None
     anonymous: Annotated[Anonymous | None, Option("Lets requests without any credential in. Unset: they are refused.")] = None

@@ -12,9 +12,11 @@ from typing import NamedTuple
 from slmgate.control.config.addresses import Address
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.faults import quote
+from slmgate.control.config.kinds import NOT_YET
 from slmgate.control.config.options import Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
+from slmgate.control.config.tlsfiles import authorities_fault, certificate_fault
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
 
@@ -29,6 +31,7 @@ def check(config: Config, reader: Reader) -> None:
     for name, model in config.models.items():
         _instances(name, model, gate, reader)
         _parameters(model, model.parameters, reader)
+    _tls(config, reader)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
@@ -101,6 +104,24 @@ def _keys(config: Config, reader: Reader) -> None:
                 _blame(reader, place, f"is the {option} of another key already", f"see {earlier.option}; each key needs its own")
 
 
+def _tls(config: Config, reader: Reader) -> None:
+    """TLS files are looked into now: a fault in one would stop the gate at its next start."""
+    for tls in (listen.tls for listen in config.listen if listen.tls is not None):
+        several = _place(reader, tls, "certificates")
+        if several is not None and len(tls.certificates) > 1:
+            reader.blame(several, several.node.span, f"several certificates: choosing among them {NOT_YET}", "leave one")
+        for own in tls.certificates:
+            fault = certificate_fault(own.cert, own.key)
+            if fault is not None and (place := _place(reader, own, fault.option)) is not None:
+                _blame(reader, place, fault.problem, fault.hint)
+        place = _place(reader, tls, "client_ca")
+        if tls.client_ca is not None and place is not None and (fault := authorities_fault(tls.client_ca)) is not None:
+            _blame(reader, place, fault.problem, fault.hint)
+        place = _place(reader, tls, "client_auth")
+        if place is not None and tls.client_ca is None and not reader.broken(tls):
+            _blame(reader, place, "is never looked at", "say in client_ca whose client certificates are taken")
+
+
 def _auth(config: Config, reader: Reader) -> None:
     first: dict[str, Place] = {}
     for option, entries in (("issuer", config.auth.oidc), ("url", config.auth.introspection)):
@@ -114,6 +135,16 @@ def _auth(config: Config, reader: Reader) -> None:
             for option_of_roles, names in (("map", entry.roles.map.values()), ("default", entry.roles.default)):
                 strange = [name for name in names if name not in config.roles]
                 _known(entry.roles, option_of_roles, strange, "role", list(config.roles), reader)
+    shown = config.auth.client_certificates
+    if shown is not None:
+        _known(shown, "role", [name for name in shown.role if name not in config.roles], "role", list(config.roles), reader)
+        place = _place(reader, config.auth, "client_certificates")
+        unread = reader.broken(config) or any(
+            reader.broken(section) for each in config.listen for section in (each, each.tls) if section
+        )
+        if place is not None and not unread and not any(each.tls is not None and each.tls.client_ca for each in config.listen):
+            hint = "give listen[].tls.client_ca, the authorities whose certificates are taken"
+            reader.blame(place, place.node.span, "no listener asks for client certificates", hint)
     if (anonymous := config.auth.anonymous) is not None and anonymous.role not in config.roles:
         _known(anonymous, "role", [anonymous.role], "role", list(config.roles), reader)
 

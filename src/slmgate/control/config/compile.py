@@ -11,6 +11,7 @@ from slmgate.control.config.auth_options import Auth
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
 from slmgate.control.keyfields import DECLARED
+from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key, Principal
@@ -46,10 +47,13 @@ def instance_id(model: str, instance: Instance) -> str:
 
 
 def _auth(auth: Auth) -> AuthSpec:
-    who = auth.anonymous
+    who, shown = auth.anonymous, auth.client_certificates
     return AuthSpec(
         signed=bool(auth.oidc),
         opaque=bool(auth.introspection),
+        certificates=None
+        if shown is None
+        else CertificateSpec(principal=shown.principal, roles=shown.role, team=shown.team is not None),
         anonymous=Principal(id="anonymous", name="anonymous", kind="anonymous", roles=(who.role,)) if who is not None else None,
     )
 

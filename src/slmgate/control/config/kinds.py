@@ -189,7 +189,9 @@ class Choice(Kind, frozen=True, kw_only=True):
         return int(value) if value.isdigit() else value
 
     def own_schema(self) -> dict[str, Any]:
-        return {"enum": [*self.values, *(int(value) for value in self.values if value.isdigit())]}
+        numbers: list[float] = [int(value) for value in self.values if value.isdigit()]
+        numbers += [float(value) for value in self.values if re.fullmatch(r"[0-9]+\.[0-9]+", value)]
+        return {"enum": [*self.values, *numbers]}
 
     def own_values(self) -> str:
         return _either(tuple(f"`{value}`" for value in self.values))

@@ -32,6 +32,7 @@ from slmgate.control.config.kinds import (
     Whole,
 )
 from slmgate.control.config.table import Option, Section
+from slmgate.control.config.tls_options import ListenTls
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.roles import Hours, Scalar
 
@@ -65,7 +66,7 @@ ENDPOINT = Choice(values=("*", *ENDPOINTS))
 class Listen(Section, frozen=True, kw_only=True):
     """One address on which clients reach the gate."""
 
-    later: ClassVar[tuple[str, ...]] = ("tls", "proxy_protocol")
+    later: ClassVar[tuple[str, ...]] = ("proxy_protocol",)
 
     address: Annotated[
         Address,
@@ -76,6 +77,7 @@ class Listen(Section, frozen=True, kw_only=True):
             example="127.0.0.1:8080",
         ),
     ]
+    tls: Annotated[ListenTls | None, Option("Speak TLS on this address. Unset: plain HTTP.", reloadable=False)] = None
 
 
 class Instance(Section, frozen=True, kw_only=True):

@@ -1,0 +1,57 @@
+"""The options of `listen[].tls`: with which certificate the gate answers, and whether clients must show one.
+
+A part of `options.py`'s table in a file of its own. This module opens no file: what must be in them is `tlsfiles.py`'s affair.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from slmgate.control.config.kinds import Choice, Location
+from slmgate.control.config.table import Option, Section
+
+
+class ServerCertificate(Section, frozen=True, kw_only=True):
+    """A certificate of the gate, with its key."""
+
+    cert: Annotated[
+        Path,
+        Option(
+            "The certificate (PEM), and behind it those up to the authority that clients trust.",
+            Location(),
+            False,
+            example="gate.pem",
+        ),
+    ]
+    key: Annotated[Path, Option("Its private key (PEM), without a password.", Location(), False, example="gate.key")]
+
+
+class ListenTls(Section, frozen=True, kw_only=True):
+    """TLS on one listener. Files are read at the start; new ones need a restart."""
+
+    certificates: Annotated[
+        tuple[ServerCertificate, ...],
+        Option("The certificate that the gate shows, with its key: one, in this version.", reloadable=False, at_least=1),
+    ]
+    min_version: Annotated[
+        Literal["1.2", "1.3"],
+        Option("The oldest version of TLS that is spoken.", Choice(values=("1.2", "1.3")), False),
+    ] = "1.2"
+    client_ca: Annotated[
+        Path | None,
+        Option(
+            "The certificates (PEM) of the authorities whose client certificates are taken. Unset: clients are asked for none.",
+            Location(),
+            False,
+            example="clients.pem",
+        ),
+    ] = None
+    client_auth: Annotated[
+        Literal["optional", "required"],
+        Option(
+            "Whether a client without a certificate may connect; one with a wrong certificate never may.",
+            Choice(values=("optional", "required")),
+            False,
+        ),
+    ] = "optional"
