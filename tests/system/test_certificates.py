@@ -92,7 +92,7 @@ def test_a_certificate_says_who_calls(gate: Gate, authority: Authority) -> None:
     answer = say_hi(gate, authority.context(authority.client("billing-bot", organization="acme")))
     assert answer.status == 200, answer
     row = gate.receipt(answer.header("x-request-id"))
-    assert (row["principal"], row["team"], row["verdict"], row["rule"]) == ("billing-bot", "acme", "admit", "internal"), row
+    assert (row["principal"], row["team"], row["verdict"], row["rule"]) == ("billing-bot", "acme", "admit", "roles.internal"), row
     assert row["key"].startswith("cert:"), row
 
 
@@ -146,10 +146,8 @@ def test_on_one_connection(gate: Gate, authority: Authority) -> None:
             assert gate.receipt(answer.header("x-request-id"))["principal"] == principal
 
 
-@pytest.mark.parametrize("name", [None, "x" * 64 + "\u200b", " padded "])
+@pytest.mark.parametrize("name", [None, "bot\u200b", " padded "])
 def test_a_certificate_that_does_not_say_who(gate: Gate, authority: Authority, name: str | None) -> None:
-    if name is not None and len(name) > 64:
-        name = name[-64:]  # the longest that a common name may be (RFC 5280, ub-common-name)
     answer = say_hi(gate, authority.context(authority.client(name)))
     assert_refused(gate, answer, 401, "invalid_api_key")
     assert "certificate" in answer.json()["error"]["message"]
@@ -340,16 +338,18 @@ def test_openai_with_a_key(gate: Gate, authority: Authority) -> None:
 
 
 def test_openai_with_a_certificate(gate: Gate, shown: ssl.SSLContext) -> None:
-    """The client always sends a key; `Authorization` is left out as its documentation says."""
-    leave_out = {"Authorization": openai.Omit()}
-    with client(gate, shown, api_key="none", default_headers=leave_out) as made:
+    """The client sends a key unless it is told for each request to leave it out."""
+    asked: dict[str, Any] = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "hi"}],
+        "extra_headers": {"Authorization": openai.Omit()},
+    }
+    with client(gate, shown, api_key="none") as made:
         for _ in range(3):
-            raw = made.chat.completions.with_raw_response.create(model="tiny", messages=[{"role": "user", "content": "hi"}])
+            raw = made.chat.completions.with_raw_response.create(**asked)
             assert raw.parse().choices
             assert gate.receipt(raw.headers["x-request-id"])["principal"] == "official"
-        with made.chat.completions.create(
-            model="tiny", messages=[{"role": "user", "content": "hi"}], stream=True, extra_body={"script": {"events": 50}}
-        ) as stream:
+        with made.chat.completions.create(**asked, stream=True, extra_body={"script": {"events": 50}}) as stream:
             assert len([piece for piece in stream if piece.choices]) >= 50
 
 

@@ -12,6 +12,7 @@ from slmgate.control.config import load_text
 from slmgate.control.config.options import Config
 from slmgate.control.config.show import default_text, dump, flow, sample, to_yaml
 from slmgate.control.config.table import rows, walk
+from tests.tools.authority import Authority
 
 BASE = Path("/base")
 TEXT = """\
@@ -46,9 +47,12 @@ def test_the_sample_is_all_defaults() -> None:
     assert config == minimal
 
 
-def test_the_sample_without_its_comment_signs_has_every_option() -> None:
+def test_the_sample_without_its_comment_signs_has_every_option(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.server("gate")
+    authority.file.rename(tmp_path / "clients.pem")
     env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x"}
-    config = load_text(uncommented(), base_dir=BASE, env=env).unwrap()
+    config = load_text(uncommented(), base_dir=tmp_path, env=env).unwrap()
     assert config.keys[0].name == "acme-bot"
     assert config.models["smollm2"].instances[0].bearer is not None
     for _, row in walk(Config):

@@ -201,7 +201,7 @@ class ClientCertificates(Section, frozen=True, kw_only=True):
     ] = "subject_cn"
     role: Annotated[
         tuple[str, ...],
-        Option("The role, or roles, of whoever shows a verified certificate.", NAME, at_least=1, example="internal", lone=True),
+        Option("The role, or roles, of whoever shows a verified certificate.", NAME, at_least=1, example="partner", lone=True),
     ]
     team: Annotated[
         Literal["subject_o"] | None,
