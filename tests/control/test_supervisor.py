@@ -6,14 +6,18 @@ Processes, signals and sockets are real in tests/system, where children are kill
 from __future__ import annotations
 
 import signal
+import socket
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from slmgate.control import supervisor as module
-from slmgate.control.supervisor import CHECK_SECONDS, LONGEST_PAUSE, SHORTEST_LIFE, START_TIMEOUT, Supervisor, _Child, _url
+from slmgate.control.config.tls_options import ListenTls, ServerCertificate
+from slmgate.control.supervisor import CHECK_SECONDS, LONGEST_PAUSE, SHORTEST_LIFE, START_TIMEOUT, Supervisor, _Child, _tls, _url
 from slmgate.link.beats import READY, STARTING
+from slmgate.link.orders import TlsOrders
 from tests.tools.fakes import Clock
 
 
@@ -166,3 +170,13 @@ def test_who_is_silent_is_killed_unless_this_process_was_held_up(
 )
 def test_addresses(address: Any, text: str) -> None:
     assert _url((2, address)) == text
+
+
+def test_how_a_listener_speaks() -> None:
+    assert _tls(None) is None
+    own = ServerCertificate(cert=Path("/c"), key=Path("/k"))
+    assert _tls(ListenTls(certificates=(own,))) == TlsOrders(certificate="/c", key="/k")
+    asking = ListenTls(certificates=(own,), min_version="1.3", client_ca=Path("/ca"), client_auth="required")
+    assert _tls(asking) == TlsOrders(certificate="/c", key="/k", min_version="1.3", client_ca="/ca", client_required=True)
+    assert _url((socket.AF_INET, ("127.0.0.1", 1)), tls=True) == "https://127.0.0.1:1"
+    assert _url((socket.AF_INET6, ("::1", 1)), tls=True) == "https://[::1]:1"

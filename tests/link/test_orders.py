@@ -8,12 +8,22 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.link.orders import WorkerOrders
+from slmgate.link.orders import TlsOrders, WorkerOrders
 
 ORDERS = WorkerOrders(slot=1, listeners=(3, 4), beats=5, lifeline=6, link="/run/link", journal="/var/journal")
 
 
-@pytest.mark.parametrize("orders", [ORDERS, msgspec.structs.replace(ORDERS, sync=None, serve_unaccounted=True, segment_size=1)])
+TLS = (None, TlsOrders(certificate="/c", key="/k"), TlsOrders(certificate="/c", key="/k", client_ca="/ca", client_required=True))
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        ORDERS,
+        msgspec.structs.replace(ORDERS, tls=TLS),
+        msgspec.structs.replace(ORDERS, sync=None, serve_unaccounted=True, segment_size=1),
+    ],
+)
 def test_a_round_trip(orders: WorkerOrders) -> None:
     assert msgspec.json.decode(msgspec.json.encode(orders), type=WorkerOrders) == orders
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import pytest
 
+from slmgate.policy.certificates import Certificate, CertificateSpec
 from slmgate.policy.identify import MAX_SECRET, MAX_TOKEN, WRONG, Unverified, credential, identify, not_from_here
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import AuthSpec, Snapshot, SnapshotSpec
@@ -239,3 +240,19 @@ def test_who_shows_nothing_may_be_anonymous_and_nobody_else() -> None:
         {b"x-api-key": b"a", b"api-key": b"b"},
     ):
         assert isinstance(identify(gate, fields, 0.0), Refuse), fields
+
+
+def test_a_certificate_counts_where_nothing_else_is_shown() -> None:
+    shown = Certificate({"subject_cn": ("bot",)}, "ca", 10.0)
+    spec = AuthSpec(certificates=CertificateSpec(roles=("internal",)), anonymous=ANYBODY)
+    gate = Snapshot(SnapshotSpec(generation=1, auth=spec), KeyTable([Key(id="k", name="n", digests=((digest(SECRET), None),))]))
+    found = identify(gate, {b"x-client-cert": b"CN=root"}, 0.0, shown)
+    assert isinstance(found, tuple) and (found[0].name, found[0].kind, found[1]) == ("bot", "certificate", 10.0)
+    assert opened(identify(gate, BEARER, 0.0, shown))[0] == "k", "a key decides alone"
+    for fields in ({b"authorization": b"Basic x"}, {b"x-api-key": b"wrong"}, {b"x-api-key": b"a", b"api-key": b"b"}):
+        assert isinstance(identify(gate, fields, 0.0, shown), Refuse), "a wrong credential is not mended by a certificate"
+    assert "expired" in message(identify(gate, {}, 10.0, shown)), "nor does one that is over become anonymous"
+    assert "common name" in message(identify(gate, {}, 0.0, Certificate({}, "ca", 10.0)))
+    assert identify(gate, {}, 0.0) == (ANYBODY, float("inf"))
+    assert identify(taking(anonymous=ANYBODY), {}, 0.0, shown) == (ANYBODY, float("inf")), "without a rule it opens nothing"
+    assert "No API key" in message(identify(taking(), {}, 0.0, shown))

@@ -5,12 +5,16 @@ What a worker makes of a snapshot is tested in `tests/policy`.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from slmgate.control.config import compile_snapshot, declared_keys, instance_id, load_text, owned_twice
+from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key
+from tests.tools.authority import Authority
 
 MINIMAL = 'models: {m: {instances: [{url: "http://h:1"}]}}\n'
 FULL = """\
@@ -110,6 +114,28 @@ def test_a_secret_with_two_owners_is_told_without_it() -> None:
     assert "bot (declared:bot)" in fault.problem
     assert "abc" in fault.problem
     assert "0a0a" not in str(fault)
+
+
+def test_client_certificates(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.server("gate")
+    text = (
+        MINIMAL
+        + """
+roles: {internal: {models: ["*"]}, partner: {models: ["*"]}}
+listen: [{address: ":8443", tls: {certificates: [{cert: gate.pem, key: gate.key}], client_ca: ca.pem}}]
+auth: {client_certificates: %s}
+"""
+    )
+    for options, spec in (
+        ("{role: internal}", CertificateSpec(roles=("internal",))),
+        (
+            "{principal: san_uri, role: [internal, partner], team: subject_o}",
+            CertificateSpec(principal="san_uri", roles=("internal", "partner"), team=True),
+        ),
+    ):
+        assert compile_snapshot(load_text(text % options, base_dir=tmp_path).unwrap(), 1).auth.certificates == spec
+    assert compile_snapshot(load_text(MINIMAL).unwrap(), 1).auth.certificates is None
 
 
 def test_instance_id() -> None:

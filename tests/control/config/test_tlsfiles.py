@@ -5,8 +5,6 @@ The files are made by the tests' own authority; OpenSSL is the one that the gate
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from cryptography.hazmat.primitives import serialization
 
@@ -98,5 +96,7 @@ listen:
         (7, "listen[0].tls.certificates[0].key"),
         (8, "listen[0].tls.client_ca"),
     ]
-    several = (text % ("gate.key", "ca.pem")).replace("      client_ca", "        - {cert: other.pem, key: other.key}\n      client_ca")
+    several = (text % ("gate.key", "ca.pem")).replace(
+        "      client_ca", "        - {cert: other.pem, key: other.key}\n      client_ca"
+    )
     assert "several certificates" in str(load_text(several, base_dir=authority.home).faults[0])
