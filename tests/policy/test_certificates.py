@@ -23,7 +23,7 @@ NAMES = {
 SPEC = CertificateSpec(roles=("internal",))
 
 
-def certificate(issuer: str = "ca", until: float = 100.0, **names: tuple[str, ...]) -> Certificate:
+def certificate(issuer: str = "ca", until: float = 100.0, **names: Any) -> Certificate:
     return Certificate(NAMES | names, issuer, until)
 
 

@@ -317,7 +317,7 @@ def test_a_stop_lets_streams_end(launch: Launch, authority: Authority, upstream:
 
 
 def client(gate: Gate, context: ssl.SSLContext, **options: Any) -> Any:
-    http = httpx.Client(verify=context, trust_env=False)
+    http: Any = httpx.Client(verify=context, trust_env=False)
     return openai.OpenAI(base_url=f"https://127.0.0.1:{gate.tls_port}/v1", http_client=http, max_retries=0, timeout=20, **options)
 
 

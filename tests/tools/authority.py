@@ -59,7 +59,7 @@ class Authority:
 
 
 class TlsWire(Wire):
-    """A raw client over TLS; `ssl.SSLError` and `ConnectionError` are the test's affair."""
+    """A raw client over TLS, with `tls` as its socket; `ssl.SSLError` and `ConnectionError` are the test's affair."""
 
     def __init__(self, port: int, context: ssl.SSLContext, timeout: float = 10.0) -> None:
         super().__init__(port, timeout)
@@ -69,3 +69,6 @@ class TlsWire(Wire):
         except OSError:
             plain.close()
             raise
+
+    def __enter__(self) -> TlsWire:
+        return self

@@ -86,7 +86,7 @@ class Gate:
         prefix: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
         wait: bool = True,
-        tls: dict[str, Any] | None = None,
+        tls: Any = None,
         **options: Any,
     ) -> None:
         self.home, self.prefix, self.env = home, prefix, env or {}
