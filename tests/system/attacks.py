@@ -521,6 +521,9 @@ GRANTS = [
     Attack("stream", post(CHAT, {**json.loads(BODY), "stream": True}, "still"), *PARAMETER),
     Attack("stream-by-default", post("/api/chat", {"model": "tiny", "messages": MESSAGES}, "still"), *PARAMETER),
     Attack("stream-by-path", post("/generate_stream", {"model": "tiny", "inputs": "x"}, "still"), *PARAMETER),
+    Attack(
+        "stream-of-speech-as-events", post("/v1/audio/speech", {"model": "tiny", "stream_format": "sse"}, "still"), *PARAMETER
+    ),
     Attack("stream-in-capitals", post(CHAT, {**json.loads(BODY), "Stream": True}, "still"), *INVALID),
     Attack("stream-text", post(CHAT, {**json.loads(BODY), "stream": "true"}, "still"), *INVALID),
     Attack("body", post(CHAT, BODY[:-1] + b" " * 200 + b"}", "small"), 413, "request_too_large"),
