@@ -179,7 +179,7 @@ class _Facts:
     address = -1
     body_size = 0
 
-    def now(self) -> float:
+    def second(self) -> float:
         return 0.0
 
     def parameter(self, name: str) -> tuple[()]:

@@ -270,6 +270,8 @@ def test_a_receipt_says_who_and_what(road: Road) -> None:
         "principal": KEY.name,
         "key": KEY.id,
         "team": KEY.team,
+        "roles": "internal",
+        "rule": "roles.internal",
         "dialect": "openai",
         "endpoint": "chat",
         "model": "m",
@@ -286,6 +288,7 @@ def test_a_receipt_says_who_and_what(road: Road) -> None:
         "attempts": 1,
         "address": "192.0.2.7",
         "worker": 0,
+        "parameters": "",
     }
     assert (second["request_id"], second["model"], second["verdict"]) == ("mine-1", "zzz", "refuse")
     intent = road.stage.records[0][1]

@@ -13,7 +13,7 @@ import pytest
 from slmgate.policy.access import Access, Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.networks import number_of
-from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
+from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar, TeamSpec
 from slmgate.policy.snapshot import ModelSpec, Snapshot, SnapshotSpec
 from slmgate.terms import Ask, Key, Refuse
 
@@ -27,15 +27,15 @@ class Request:
 
     peer: str = "203.0.113.9"
     body_size: int = 100
-    second: float = MONDAY_NOON
+    time: float = MONDAY_NOON
     parameters: dict[str, list[Scalar]] = field(default_factory=dict)
 
     @property
     def address(self) -> int:
         return number_of(self.peer)
 
-    def now(self) -> float:
-        return self.second
+    def second(self) -> float:
+        return self.time
 
     def parameter(self, name: str) -> Sequence[Scalar]:
         return self.parameters.get(name, [])
@@ -235,13 +235,11 @@ def test_rows_are_kept_for_models_that_exist_only() -> None:
     assert access.row("m", "chat") is access.row("m", "chat")
     for number in range(100):
         access.row(f"x{number}", "chat")
-    assert len(access._rows) == 1
+    assert len(access.rows) == 1
     assert repr(access) == "<Access all>"
 
 
 def test_roles_of_a_principal_and_its_team() -> None:
-    from slmgate.policy.roles import TeamSpec
-
     a, b = role("a"), role("b")
     spec = SnapshotSpec(generation=1, models=(M,), roles=(a, b), teams=(TeamSpec(name="t", roles=("b", "gone")),))
     snapshot = Snapshot(spec)

@@ -307,7 +307,7 @@ class Exchange:
     def body_size(self) -> int:
         return len(self.body)
 
-    def now(self) -> float:
+    def second(self) -> float:
         return time.monotonic() + self.worker.wall_offset
 
     def roles(self) -> str:

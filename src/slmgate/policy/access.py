@@ -26,6 +26,9 @@ GENERATING = frozenset(("chat", "completions", "responses", "infill"))
 LISTING = "models"
 """The endpoint that lists models; the one that is of no model."""
 
+MAX_NAMES = 1000
+"""Characters of the roles' names in records: a receipt has a bound, and so have its parts."""
+
 # How far a request came with one role. Of several refusals the one that came furthest is told.
 AT_MODEL, AT_ENDPOINT, AT_CONDITION, AT_ASK, AT_PARAMETER = range(5)
 
@@ -43,7 +46,7 @@ class Facts(Protocol):
         """Bytes."""
         ...
 
-    def now(self) -> float:
+    def second(self) -> float:
         """Seconds since the epoch."""
         ...
 
@@ -114,25 +117,26 @@ NO_ROLE = Refuse(
 class Access:
     """What principals with the same roles may do. `roles` in their order; without any of them, everything is refused."""
 
-    __slots__ = ("_rows", "models", "names", "roles")
+    __slots__ = ("models", "names", "roles", "rows")
 
     def __init__(self, roles: Sequence[RoleSpec], models: Mapping[str, ModelSpec]) -> None:
         self.roles = tuple(roles)
-        self.names = ",".join(role.name for role in self.roles)
+        self.names = ",".join(role.name for role in self.roles)[:MAX_NAMES]
         self.models = models
-        # Worked out when first asked for. Only of models that exist: strangers cannot make it grow.
-        self._rows: dict[tuple[str, str], Row] = {}
+        # (model, endpoint) -> what is known before anything else of a request. Filled by `row`, when first asked for; only with
+        # models that exist: strangers cannot make it grow.
+        self.rows: dict[tuple[str, str], Row] = {}
 
     def __repr__(self) -> str:
         return f"<Access {self.names}>"
 
     def row(self, model: str, endpoint: str) -> Row:
         """What the roles say of this endpoint of this model, before anything else of a request is known."""
-        found = self._rows.get((model, endpoint))
+        found = self.rows.get((model, endpoint))
         if found is None:
             found = self._work_out(model, endpoint)
             if model in self.models:
-                self._rows[model, endpoint] = found
+                self.rows[model, endpoint] = found
         return found
 
     def _work_out(self, model: str, endpoint: str) -> Row:
@@ -276,7 +280,7 @@ def _hours_check(role: RoleSpec) -> Check:
     refuse = Refuse("permission_denied", f"You may not call at this time, only {when}.", rule=rule)
 
     def test(_: Ask, facts: Facts) -> Refuse | None:
-        now = facts.now()
+        now = facts.second()
         return None if any(window.holds(now) for window in hours) else refuse
 
     return Check(rule, f"at {when}", AT_CONDITION, test)

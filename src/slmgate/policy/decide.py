@@ -17,7 +17,11 @@ def decide(access: Access, ask: Ask, endpoint: str, facts: Facts) -> Admit | Ref
     `endpoint` is the name that all APIs share (`Route.access`). An API without a model field (`Ask.model` empty) means the only
     model that the caller may know of; with several, it must be named.
     """
-    row = access.row(ask.model, endpoint)
+    row = access.rows.get((ask.model, endpoint))
+    if type(row) is Admit:
+        return row
+    if row is None:
+        row = access.row(ask.model, endpoint)
     return _weigh(row, ask, facts) if isinstance(row, Offers) else row
 
 

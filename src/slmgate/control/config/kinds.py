@@ -2,6 +2,7 @@
 
 One class for each kind, with the bounds of one option in its fields. A kind raises `BadValueError`, which never repeats the
 value itself. This module knows no option and no position in a file; relative paths stay relative here.
+Length: one short class for each kind, with nothing between them to cut along.
 """
 
 from __future__ import annotations

@@ -270,4 +270,6 @@ _PRIVATE = "|".join(sorted({row.name for _, row in walk(Config) if row.kind is n
 _SECRET = re.compile(rf"""((?:{_PRIVATE})["']?\s*:\s*)(?!["']?\$\{{)([^\s,}}]+)""")
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^${}]*\}")
 _DOCS = {path: row.option.doc for path, row in walk(Config)}
-_ELSEWHERE = {row.name: path.rpartition(".")[0] for path, row in reversed(list(walk(Config)))}
+# Where an option of this name belongs: the first of its places, and one with a name of its own in it only if there is no other.
+_PLACES = sorted(walk(Config), key=lambda described: "NAME" in described.path)
+_ELSEWHERE = {row.name: path.rpartition(".")[0] for path, row in reversed(_PLACES)}

@@ -18,7 +18,8 @@ _HEAD = """\
 # Every option of slmgate with its default. Made from the option table; remove the first # of a line to set it.
 # docs/configuration.md explains each option, `slmgate check` says whether the file is right.
 """
-_MODEL_NAME = "smollm2"
+_NAMES = {"models": "smollm2", "parameters": "max_tokens", "roles": "partner", "teams": "acme"}
+"""What the entries of maps are called in the sample file."""
 
 
 def dump(section: Section) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _sample(section: type[Section], indent: str, live: bool) -> Iterator[str]:
         yield _line(indent, f"{row.name}:", inner)
         deeper = indent + "  "
         if row.shape == "map":
-            yield _line(deeper, f"{_MODEL_NAME}:", inner)
+            yield _line(deeper, f"{_NAMES[row.name]}:", inner)
             deeper += "  "
         lines = list(_sample(row.section, deeper + ("  " if row.shape == "list" else ""), inner))
         if row.shape == "list":
