@@ -14,6 +14,7 @@ from litestar.testing import TestClient
 
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
+from slmgate.control.config import Config
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.stores.base import Store
@@ -39,6 +40,7 @@ class AdminGate:
         self.admin_keys = AdminKeys(state_dir)
         self.now = READY
         self.faults: Sequence[object] = ()
+        self.config: Config | None = None
 
     def status(self) -> GateStatus:
         return self.now

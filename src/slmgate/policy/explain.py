@@ -118,7 +118,7 @@ def identity(principal: Principal, facts: Facts) -> tuple[tuple[Step, ...], Refu
             steps.append(Step(f"{where}.disabled", "a key that is not disabled", "disabled", False))
             refused = Refuse("invalid_api_key", wrong, rule=steps[-1].rule)
         if principal.expires is not None:
-            now = facts.now()
+            now = facts.second()
             steps.append(Step(f"{where}.expires", f"before {moment(principal.expires)}", moment(now), now < principal.expires))
             if refused is None and not steps[-1].passed:
                 refused = Refuse("invalid_api_key", wrong, rule=steps[-1].rule)
@@ -159,8 +159,8 @@ class _Watched:
         self.seen["body"] = f"{found} bytes"
         return found
 
-    def now(self) -> float:
-        found = self._facts.now()
+    def second(self) -> float:
+        found = self._facts.second()
         self.seen["now"] = moment(found, self._zone)
         return found
 

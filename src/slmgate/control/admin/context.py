@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from slmgate.control.config import Config
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys
 from slmgate.stores.base import Store
@@ -80,6 +81,11 @@ class AdminContext(Protocol):
 
     @property
     def admin_keys(self) -> AdminKeys: ...
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration in force; None where no gate runs."""
+        ...
 
     def status(self) -> GateStatus: ...
 

@@ -23,13 +23,16 @@ from slmgate.control.keyring import (
     parse_moment,
     utc_now,
 )
+from slmgate.control.trials.told import Past, Told, declared, past, principal_of, told
+from slmgate.control.trials.wish import BadTrial, Wish
 from slmgate.stores.base import USAGE_GROUPS, AuditRecord, LedgerUnavailable, ReceiptFilter, unknown_groups
-from slmgate.terms import Receipt
+from slmgate.terms import Key, Receipt
 
 if TYPE_CHECKING:
     from litestar import Response
     from litestar.params import FromPath, FromQuery, JSONBody
 
+    from slmgate.control.config import Config
     from slmgate.control.admin.params import Caller, Context, Cursor, Limit, Moment, Status
 
 
@@ -46,6 +49,7 @@ STATUS: Mapping[type[Exception], int] = {
     Unknown: 404,
     BadKeyInput: 400,
     BadQuery: 400,
+    BadTrial: 400,
     KeyRevoked: 409,
     NameTaken: 409,
     LedgerUnavailable: 503,
@@ -147,6 +151,41 @@ def receipt(context: Context, id: FromPath[str]) -> Receipt:
     if found is None:
         raise Unknown(f"There is no receipt {id!r}; a request under way has none yet.")
     return found
+
+
+def explain(context: Context, data: JSONBody[Wish]) -> Told:
+    """Why a would-be request would be admitted or refused by the configuration in force: every rule looked at."""
+    config = _in_force(context)
+    principal = principal_of(config, data.who, lambda name: _stored(context, name)[0])
+    if principal is None:
+        raise Unknown(f"There is no key {data.name!r} that could still be used; `slmgate keys list` shows all.")
+    return told(config, principal, data.trial(utc_now().timestamp()))
+
+
+def explain_request(context: Context, id: FromPath[str]) -> Past:
+    """Why a past request was admitted or refused, and what the configuration in force would say of it."""
+    found = receipt(context, id)
+    config = _in_force(context)
+    name = found.key or ""
+    principal, state = declared(config, name), "active"
+    if principal is None:
+        principal, state = _stored(context, name)
+    return past(config, found, principal, state)
+
+
+def _in_force(context: Context) -> Config:
+    if context.config is None:
+        raise BadQuery("No gate runs here, so that no configuration is in force.")
+    return context.config
+
+
+def _stored(context: Context, name: str) -> tuple[Key | None, str]:
+    """A stored key as the road would decide by it, if it is not revoked; and its state."""
+    try:
+        record = context.keyring.show(name)
+    except UnknownKey:
+        return None, "active"
+    return next((key for key in context.keyring.as_terms() if key.id == record.id), None), context.keyring.state_of(record)
 
 
 def keys(context: Context) -> views.KeyPage:

@@ -28,7 +28,7 @@ STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 """What opening or asking a store may raise; the message of each says what to do."""
 _OWNER = Operator("cli", Permission.OWNER)
 _BODIES: Mapping[Callable[..., Any], type] = {handlers.create_key: views.NewKey, handlers.rotate_key: views.Rotation}
-_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload)
+_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload, handlers.explain, handlers.explain_request)
 
 
 class OwnerOfFiles(AdminKeys):
@@ -46,6 +46,11 @@ class LocalContext:
         self.store = open_store(state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)
         self.admin_keys = OwnerOfFiles(state_dir)
+
+    @property
+    def config(self) -> None:
+        """None is in force."""
+        return
 
     def status(self) -> GateStatus:
         return GateStatus(running=False)

@@ -42,6 +42,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
+    Route("POST", "/api/v1/explain", Permission.VIEWER, handlers.explain),
+    Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, handlers.explain_request),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),
     Route("GET", "/api/v1/keys/{id:str}", Permission.VIEWER, handlers.key),
