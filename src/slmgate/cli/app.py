@@ -26,7 +26,7 @@ FILES = {
     "check": "check",
     "config": "config_cmd",
     "explain": "explain",
-    "test": "test_cmd",
+    "test": "policy_tests",
     "replay": "replay",
     "keys": "keys",
     "usage": "usage",

@@ -48,7 +48,9 @@ def explain(
     with exits():
         if request is not None:
             if name or roles or team or model or param:
-                raise CommandFailed(USAGE, "--request tells all of a past request: leave out --as, --roles, --team, --model, --param.")
+                raise CommandFailed(
+                    USAGE, "--request tells all of a past request: leave out --as, --roles, --team, --model, --param."
+                )
             _past(request, config, admin, as_json)
             return
         try:

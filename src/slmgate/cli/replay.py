@@ -50,7 +50,10 @@ def replay(
     gate: Annotated[
         Path | None,
         typer.Option(
-            "--gate", metavar="FILE", readable=False, help="The configuration of the gate whose receipts are meant: slmgate.yaml, or -c."
+            "--gate",
+            metavar="FILE",
+            readable=False,
+            help="The configuration of the gate whose receipts are meant: slmgate.yaml, or -c.",
         ),
     ] = None,
     admin: AdminOption = None,

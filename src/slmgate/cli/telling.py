@@ -9,13 +9,13 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import typer
 
 from slmgate.cli.show import visible
-from slmgate.control.trials.told import Told
+from slmgate.control.trials.told import Step, Told
 
 WIDEST = 110
 NARROW = 72
@@ -95,15 +95,14 @@ def facts(rows: Iterable[tuple[str, object]], columns: int) -> Iterator[str]:
         yield from wrapped(f"{name:<{wide}}  ", value, columns)
 
 
-def settings(values: dict[str, object] | dict[str, str | int | float | bool]) -> str:
+def settings(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items())
 
 
-def steps(found: Sequence[object], prefix: str, columns: int) -> Iterator[str]:
+def steps(found: Sequence[Step], prefix: str, columns: int) -> Iterator[str]:
     """One line for each rule: whether it passed, its name, what it wants, what the request had."""
     rows = [
-        (bool(step.passed), visible(step.rule.removeprefix(prefix)), visible(step.wants), visible(step.had))  # type: ignore[attr-defined]  # policy's records, which this room may not name
-        for step in found
+        (bool(step.passed), visible(step.rule.removeprefix(prefix)), visible(step.wants), visible(step.had)) for step in found
     ]
     names, wants = max(len(row[1]) for row in rows), max(len(row[2]) for row in rows)
     had = max(len(row[3]) for row in rows)
@@ -112,7 +111,9 @@ def steps(found: Sequence[object], prefix: str, columns: int) -> Iterator[str]:
         for passed, rule, want, has in rows:
             text = f"{want:<{wants}}  had {has}" if one_line else f"{want}; had {has}"
             # the mark may hold codes for colour, which take no room
-            folded = list(wrapped(f"  ok  {rule:<{names}}  ", text, columns)) if not one_line else [f"  ok  {rule:<{names}}  {text}"]
+            folded = (
+                list(wrapped(f"  ok  {rule:<{names}}  ", text, columns)) if not one_line else [f"  ok  {rule:<{names}}  {text}"]
+            )
             yield f"  {mark(passed)}{folded[0][4:]}"
             yield from folded[1:]
         return

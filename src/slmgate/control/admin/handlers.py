@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from litestar import Response
     from litestar.params import FromPath, FromQuery, JSONBody
 
-    from slmgate.control.config import Config
     from slmgate.control.admin.params import Caller, Context, Cursor, Limit, Moment, Status
+    from slmgate.control.config import Config
 
 
 class BadQuery(ValueError):

@@ -425,8 +425,8 @@ class Config(Section, frozen=True, kw_only=True):
     policy_tests: Annotated[
         tuple[Path, ...],
         Option(
-            "Files of policy tests (docs/policies.md). They run before every start and reload against the new configuration, which "
-            "is not taken while a case fails.",
+            "Files of policy tests (docs/policies.md). They run before every start and reload against the new configuration, "
+            "which is not taken while a case fails.",
             Location(),
             example="[policies.test.yaml]",
         ),

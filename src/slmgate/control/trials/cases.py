@@ -1,7 +1,7 @@
 """Files of policy tests: users, cases, and what is expected of each, read as strictly as the configuration itself.
 
-The same reader finds every fault with its line. Cases that differ in little may stand in a table of `columns` and `rows`, which is
-unfolded before it is read. What a case comes to is `running.py`'s affair.
+The same reader finds every fault with its line. Cases that differ in little may stand in a table of `columns` and `rows`,
+which is unfolded before it is read. What a case comes to is `running.py`'s affair.
 """
 
 from __future__ import annotations
@@ -190,17 +190,17 @@ def _check(content: TestFile, reader: Reader) -> None:
         place = reader.places[id(content), "cases"]
         reader.blame(place, place.node.span, f"there are more than {MAX_CASES:,} cases", "split the file")
     for user in content.users.values():
-        place = _place(reader, user, "key")
-        if place is not None and (user.roles or user.team is not None or user.networks):
-            reader.blame(place, place.node.span, "a key has roles, a team and networks of its own", "leave key out, or those")
+        key = _place(reader, user, "key")
+        if key is not None and (user.roles or user.team is not None or user.networks):
+            reader.blame(key, key.node.span, "a key has roles, a team and networks of its own", "leave key out, or those")
     for case in content.cases:
-        place = _place(reader, case, "user")
-        if place is not None and case.user not in content.users:
+        who = _place(reader, case, "user")
+        if who is not None and case.user not in content.users:
             hint = f"there is {', '.join(list(content.users)[:8])}"
-            reader.blame(place, place.node.span, f"there is no user {case.user!r}", hint)
-        place = _place(reader, case, "expect")
-        if place is not None and case.expect != "admit" and (case.role or case.settings or case.models != LISTED):
-            reader.blame(place, place.node.span, "only what is admitted has a role, settings or models", "write expect: admit")
+            reader.blame(who, who.node.span, f"there is no user {case.user!r}", hint)
+        expect = _place(reader, case, "expect")
+        if expect is not None and case.expect != "admit" and (case.role or case.settings or case.models != LISTED):
+            reader.blame(expect, expect.node.span, "only what is admitted has a role, settings or models", "write expect: admit")
 
 
 def _place(reader: Reader, section: Section, option: str) -> Place | None:
@@ -215,7 +215,9 @@ def _unfold(root: Node, reader: Reader) -> Node:
     if not isinstance(root, Mapping):
         return root
     entries = tuple(
-        Entry(entry.key, _cases(entry.value, reader)) if entry.key.text == "cases" and isinstance(entry.value, Sequence) else entry
+        Entry(entry.key, _cases(entry.value, reader))
+        if entry.key.text == "cases" and isinstance(entry.value, Sequence)
+        else entry
         for entry in root.entries
     )
     return Mapping(root.span, entries, root.size)
@@ -274,4 +276,3 @@ def _row(row: Node, names: Many[Scalar], cells: Many[Node], shared: Many[Entry])
         Entry(Scalar(row.span, outer, True), Mapping(row.span, tuple(inner), len(inner) + 1)) for outer, inner in below.items()
     ]
     return Mapping(row.span, tuple(entries), len(entries) + 1)
-

@@ -97,9 +97,7 @@ def _once(cases: list[Edge]) -> list[Edge]:
     return list(made.values())
 
 
-def _principals(
-    config: Config, keys: tuple[Key, ...], roles: list[str]
-) -> Iterator[tuple[str, dict[str, object], Principal]]:
+def _principals(config: Config, keys: tuple[Key, ...], roles: list[str]) -> Iterator[tuple[str, dict[str, object], Principal]]:
     """Whoever the configuration speaks of: declared keys, teams, and roles that none of them has."""
     held: set[str] = set()
     for key in keys:
@@ -113,9 +111,7 @@ def _principals(
             yield f"role-{role}", {"roles": [role]}, Principal(id=role, name=role, roles=(role,))
 
 
-def _base(
-    principal: Principal, role: RoleSpec, roles: tuple[RoleSpec, ...], snapshot: Snapshot, now: float
-) -> _Base | None:
+def _base(principal: Principal, role: RoleSpec, roles: tuple[RoleSpec, ...], snapshot: Snapshot, now: float) -> _Base | None:
     """A request that `role` should admit; None: there is no model or endpoint that it could be for."""
     access = snapshot.access(principal)
     models = [name for name in access.known() if first_match(role.models, name) is not None]
@@ -301,7 +297,9 @@ def _of_models(roles: tuple[RoleSpec, ...], base: _Base, snapshot: Snapshot) -> 
         elif not patterns:
             yield f"{name} is granted by no role", base.given(model=name)
     yield "a model that is not there", base.given(model=f"{base.model}-x")
-    shut = next((one for one in ENDPOINTS if one != LISTING and not any(first_match(role.endpoints, one) for role in roles)), None)
+    shut = next(
+        (one for one in ENDPOINTS if one != LISTING and not any(first_match(role.endpoints, one) for role in roles)), None
+    )
     if shut is not None:
         yield f"{shut} is granted by no role", base.given(endpoint=shut)
 

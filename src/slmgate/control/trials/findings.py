@@ -44,10 +44,12 @@ def findings(spec: SnapshotSpec, now: float) -> list[Finding]:
 
 
 def _unheld(spec: SnapshotSpec) -> Iterator[Finding]:
-    held = {name for holder in (*spec.teams, *spec.keys) for name in holder.roles}
+    held = {name for team in spec.teams for name in team.roles} | {name for key in spec.keys for name in key.roles}
     for role in spec.roles:
         if role.name not in held:
-            yield Finding("never", f"roles.{role.name}", "no team and no declared key has it (keys of the store are not looked at)")
+            yield Finding(
+                "never", f"roles.{role.name}", "no team and no declared key has it (keys of the store are not looked at)"
+            )
 
 
 # -- one role by itself
@@ -179,7 +181,9 @@ def _pair(wide: RoleSpec, narrow: RoleSpec, whose: Sequence[str], undone: bool, 
     left = "; only its denials count" if denies else ""
     yield Finding("shadowed", f"roles.{narrow.name}", f"of {listed}: {wide.name} admits all that it does{left}")
     if not covers(narrow, wide, models):
-        how = "which comes with the team, undoes the bounds of the key's own role" if undone else "beside it, makes its bounds void"
+        how = (
+            "which comes with the team, undoes the bounds of the key's own role" if undone else "beside it, makes its bounds void"
+        )
         yield Finding("widens", f"roles.{wide.name}", f"of {listed}: {how} {narrow.name}")
 
 
@@ -187,7 +191,9 @@ def covers(wide: RoleSpec, narrow: RoleSpec, models: Sequence[ModelSpec]) -> boo
     """Whether `wide` surely admits every request that `narrow` does. Hours count as covered only where they are the same."""
     return (
         all(first_match(wide.models, one.name) is not None for one in models if first_match(narrow.models, one.name) is not None)
-        and all(first_match(wide.endpoints, one) is not None for one in ENDPOINTS if first_match(narrow.endpoints, one) is not None)
+        and all(
+            first_match(wide.endpoints, one) is not None for one in ENDPOINTS if first_match(narrow.endpoints, one) is not None
+        )
         and (not wide.networks or (bool(narrow.networks) and all(_inside(one, wide.networks) for one in narrow.networks)))
         and (not wide.hours or wide.hours == narrow.hours)
         and (wide.stream or not narrow.stream)

@@ -193,7 +193,11 @@ class Replay:
         for name in self._proposed.facts.asked:
             _count(self._missing, f"the parameter {name}, which receipts do not keep: it counts as left alone")
         if self._proposed.bounds_context:
-            what = "the engine's count stands for the gate's estimate" if receipt.attempts else "no instance was asked, so none is known"
+            what = (
+                "the engine's count stands for the gate's estimate"
+                if receipt.attempts
+                else "no instance was asked, so none is known"
+            )
             _count(self._missing, f"the prompt's length: {what}")
 
     def _group(self, kind: Kind, receipt: Receipt, endpoint: str, before: str, after: str, rule: str) -> None:
@@ -226,7 +230,8 @@ class Replay:
         """What it came to so far: those who lose something first, the most first."""
         order = ("refused", "admitted", "reason")
         changes = sorted(
-            self._groups.values(), key=lambda change: (order.index(change.kind), -change.count, change.client, change.model, change.rule)
+            self._groups.values(),
+            key=lambda change: (order.index(change.kind), -change.count, change.client, change.model, change.rule),
         )
         return ReplayReport(
             receipts=self._receipts, judged=sum(self._counts.values()), changes=changes, left_out=self._left_out,

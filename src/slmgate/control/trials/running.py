@@ -126,9 +126,7 @@ def _wrong(case: Case, verdict: Verdict) -> Iterator[tuple[str, str, str]]:
         yield "models", ", ".join(case.models) or "none", ", ".join(verdict.models or ()) or "none"
 
 
-def load_tested(
-    path: Path, env: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic
-) -> Loaded:
+def load_tested(path: Path, env: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic) -> Loaded:
     """As `load`, and then the configuration's own policy tests: a case that fails is a fault of it.
 
     `files` holds the files of tests as well, so that mending one is noticed.

@@ -16,7 +16,8 @@ from slmgate.control.trials.asked import Trial, TrialFacts, Verdict, judge, snap
 from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import NOTED, read_noted
 from slmgate.policy.access import LISTING
-from slmgate.policy.explain import Step, Walk, explain, identity, safe
+from slmgate.policy.explain import Step as Step
+from slmgate.policy.explain import Walk, explain, identity, safe
 from slmgate.policy.roles import INTERNAL, Scalar
 from slmgate.terms import Key, Principal, Receipt
 
@@ -47,7 +48,7 @@ class WhoTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """`identity` are the rules of the key itself, `first` those that hold whatever the role. `caller` is what may be told to it."""
+    """`identity` are the rules of the key itself, `first` those that hold whatever the role; `caller` is what it may be told."""
 
     who: WhoTold
     request: Trial
@@ -60,7 +61,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was. `today` None: it cannot be judged, `unknown` says why. `differs` names what is not as it was then."""
+    """A request that was. `today` None: it cannot be judged, `unknown` says why.
+
+    `differs` names what is not as it was then.
+    """
 
     receipt: Receipt
     today: Told | None
@@ -103,16 +107,18 @@ def told(config: Config, principal: Principal, trial: Trial) -> Told:
 
 
 def _role(walk: Walk, of: str) -> RoleTold:
-    return RoleTold(
-        name=walk.role, of=of, admits=walk.passed, steps=walk.steps, settings=dict(walk.settings), shows=walk.shows
-    )
+    return RoleTold(name=walk.role, of=of, admits=walk.passed, steps=walk.steps, settings=dict(walk.settings), shows=walk.shows)
 
 
 def _notes(config: Config, principal: Principal) -> list[str]:
     """What is named and not there, or there and not named."""
     if not config.roles:
         return ["The configuration has no roles, so that every principal has the built-in role internal: everything."]
-    notes = [f"The role {name} is not in the configuration, and grants nothing." for name in principal.roles if name not in config.roles]
+    notes = [
+        f"The role {name} is not in the configuration, and grants nothing."
+        for name in principal.roles
+        if name not in config.roles
+    ]
     if principal.team is not None and principal.team not in config.teams:
         notes.append(f"The team {principal.team} is not in the configuration, and adds no roles.")
     return notes
@@ -127,7 +133,9 @@ def past(config: Config, receipt: Receipt, principal: Principal | None, state: s
     if route is None:
         return Past(receipt=receipt, today=None, differs=(), unknown=("Its path is none that the gate serves.",))
     if receipt.key is None:
-        return Past(receipt=receipt, today=None, differs=(), unknown=("No valid credential came with it, so that no role is known.",))
+        return Past(
+            receipt=receipt, today=None, differs=(), unknown=("No valid credential came with it, so that no role is known.",)
+        )
     unknown: list[str] = []
     if principal is None:
         principal = _remembered(receipt)
@@ -160,7 +168,10 @@ def trial_of(receipt: Receipt, endpoint: str) -> Trial:
 
 def _remembered(receipt: Receipt) -> Principal:
     return Principal(
-        id=receipt.key or "", name=receipt.principal, team=receipt.team, roles=tuple(name for name in receipt.roles.split(",") if name)
+        id=receipt.key or "",
+        name=receipt.principal,
+        team=receipt.team,
+        roles=tuple(name for name in receipt.roles.split(",") if name),
     )
 
 

@@ -27,9 +27,9 @@ class BadTrial(ValueError):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"name": "as"}):
-    """Who asks (`as`: a key by name or id; else `roles` and `team`) for what. `at` is a time as `parse_when` takes it, now if absent.
+    """Who asks (`as`: a key by name or id; else `roles` and `team`) for what.
 
-    `parameters` go by the names that all APIs share, or by those of an API.
+    `at` is a time as `parse_when` takes it, now if absent. `parameters` go by the names that all APIs share, or by an API's own.
     """
 
     name: str | None = None
@@ -111,4 +111,3 @@ def parse_parameters(pairs: list[str]) -> dict[str, Any]:
             raise BadTrial(f"the value of {pair!r} cannot be read; put texts with signs in quotes.")
         found[name] = "" if node is None else plain_value(node)
     return found
-

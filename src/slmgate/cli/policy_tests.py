@@ -27,7 +27,7 @@ MAX_TOLD = 10
 """Failing cases whose rules are told; more of them say the same again."""
 
 
-def test(
+def run_tests(
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Files of policy tests; the configuration's policy_tests if absent."),
@@ -137,4 +137,4 @@ def _write(path: Path, text: str) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    app.command("test")(test)
+    app.command("test")(run_tests)
