@@ -169,19 +169,24 @@ def read_text(text: str, name: str) -> Tests:
         reader.blame(None, Span(0, 0, 0, 0), "the file is empty", "begin with users: and cases:")
     unfolded = _unfold(root, reader) if root is not None else None
     content = reader.document(TestFile, unfolded) if unfolded is not None else None
-    cases: tuple[Placed, ...] = ()
     if isinstance(content, TestFile):
-        cases = tuple(_placed(case, reader, number) for number, case in enumerate(content.cases))
         _check(content, reader)
-    faults = reader.faults()
+    faults = tuple(map(_as_written, reader.faults()))
     usable = content if isinstance(content, TestFile) and not faults else None
-    return Tests(name, usable, cases if usable else (), faults, tuple(text.splitlines()))
+    if usable is None or not isinstance(unfolded, Mapping):
+        return Tests(name, None, faults=faults)
+    listed = next(entry.value for entry in unfolded.entries if entry.key.text == "cases")
+    assert isinstance(listed, Sequence)
+    pairs = enumerate(zip(usable.cases, listed.items, strict=True))  # without a fault, none was left out
+    cases = tuple(Placed(case, node.span.line + 1, node.span.column + 1, f"cases[{at}]") for at, (case, node) in pairs)
+    return Tests(name, usable, cases, lines=tuple(text.splitlines()))
 
 
-def _placed(case: Case, reader: Reader, number: int) -> Placed:
-    spans = [place.node.span for option in case.__struct_fields__ if (place := reader.places.get((id(case), option)))]
-    first = min(spans)
-    return Placed(case, first.line + 1, first.column + 1, f"cases[{number}]")
+def _as_written(fault: ConfigFault) -> ConfigFault:
+    """The fault of a case that names nobody, by the word that its writer knows: `as` is none that a field can have."""
+    if fault.problem != "user is missing":
+        return fault
+    return msgspec.structs.replace(fault, problem="as is missing", hint="write as: and one of users")
 
 
 def _check(content: TestFile, reader: Reader) -> None:
