@@ -78,7 +78,9 @@ def some_role(draw: Random, name: str) -> RoleSpec:
 
 def some_request(draw: Random) -> tuple[Ask, str, Request]:
     most = draw.choice((None, 10, 200, 201, 301))
-    ask = Ask(draw.choice(("m", "n", "mini", "none", "")), draw.random() < 0.3, prompt_estimate=draw.choice((0, 140)), max_tokens=most)
+    ask = Ask(
+        draw.choice(("m", "n", "mini", "none", "")), draw.random() < 0.3, prompt_estimate=draw.choice((0, 140)), max_tokens=most
+    )
     given: dict[str, list[Scalar]] = {} if most is None else {"max_tokens": [most]}
     if draw.random() < 0.3:
         given["n"] = [draw.choice((0, 1, 3, True))]

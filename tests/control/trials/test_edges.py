@@ -75,7 +75,7 @@ def test_networks() -> None:
 def test_parameters(rule: str, expected: list[tuple[object, str]]) -> None:
     found = [edge for edge in edges(f"parameters: {{{rule}}}") if "parameters" in edge.given]
     assert [(edge.given["parameters"], edge.verdict.code) for edge in found] == expected
-    of_model = 'models: {m: {instances: [{url: "http://h:1"}], parameters: {%s}}}\n' % rule
+    of_model = f'models: {{m: {{instances: [{{url: "http://h:1"}}], parameters: {{{rule}}}}}}}\n'
     found = [edge for edge in edges("stream: true", models=of_model) if "parameters" in edge.given]
     assert [(edge.given["parameters"], edge.verdict.code) for edge in found] == expected
 

@@ -30,10 +30,22 @@ def told(rest: str, roles: str, model: str = "") -> list[str]:
         (HELD, "a: {models: [m, m]}", ["redundant roles.a.models: m: m in the same list"]),
         (HELD, "a: {models: [m], endpoints: [chat], deny_endpoints: [chat]}", ["never roles.a.endpoints: chat"]),
         (HELD, "a: {models: [m], networks: [10.0.0.0/8, 10.1.0.0/16]}", ["redundant roles.a.networks: 10.1.0.0/16: it lies in"]),
-        (HELD, 'a: {models: [m], networks: ["::/0", "2001:db8::/32", 10.0.0.0/8]}', ["redundant roles.a.networks: 2001:db8::/32"]),
+        (
+            HELD,
+            'a: {models: [m], networks: ["::/0", "2001:db8::/32", 10.0.0.0/8]}',
+            ["redundant roles.a.networks: 2001:db8::/32"],
+        ),
         (HELD, "a: {models: [m], networks: [10.1.0.0/16], deny_networks: [10.0.0.0/8]}", ["never roles.a.networks: 10.1.0.0/16"]),
-        (f"keys: [{{name: k, roles: [a], hash: '{HASH}', disabled: true}}]", "a: {models: [m]}", ["never keys.k: the key is dis"]),
-        (f"keys: [{{name: k, roles: [a], hash: '{HASH}', expires: 2020-01-01}}]", "a: {models: [m]}", ["never keys.k: the key has"]),
+        (
+            f"keys: [{{name: k, roles: [a], hash: '{HASH}', disabled: true}}]",
+            "a: {models: [m]}",
+            ["never keys.k: the key is dis"],
+        ),
+        (
+            f"keys: [{{name: k, roles: [a], hash: '{HASH}', expires: 2020-01-01}}]",
+            "a: {models: [m]}",
+            ["never keys.k: the key has"],
+        ),
         (f"{HELD}\nkeys: [{{name: k, hash: '{HASH}'}}]", "a: {models: [m]}", ["never keys.k: neither the key nor its team"]),
     ],
 )
@@ -102,11 +114,19 @@ DAY = (Hours((0,), 0, 60),)
         ({"max_body": 5}, {"max_body": 4}, True),
         ({"max_body": 5}, {"max_body": 6}, False),
         ({"max_context": 5}, {}, False),
-        ({"parameters": (ParameterRule(name="n", max=5, min=1),)}, {"parameters": (ParameterRule(name="n", max=4, min=2),)}, True),
+        (
+            {"parameters": (ParameterRule(name="n", max=5, min=1),)},
+            {"parameters": (ParameterRule(name="n", max=4, min=2),)},
+            True,
+        ),
         ({"parameters": (ParameterRule(name="n", min=3),)}, {"parameters": (ParameterRule(name="n", min=2),)}, False),
         ({"parameters": (ParameterRule(name="n", max=5),)}, {"parameters": (ParameterRule(name="n", deny=True),)}, True),
         ({"parameters": (ParameterRule(name="n", deny=True),)}, {"parameters": (ParameterRule(name="n", max=5),)}, False),
-        ({"parameters": (ParameterRule(name="n", allowed=(1, 2)),)}, {"parameters": (ParameterRule(name="n", allowed=(1,)),)}, True),
+        (
+            {"parameters": (ParameterRule(name="n", allowed=(1, 2)),)},
+            {"parameters": (ParameterRule(name="n", allowed=(1,)),)},
+            True,
+        ),
         ({"parameters": (ParameterRule(name="n", allowed=(1, 2)),)}, {}, False),
     ],
 )

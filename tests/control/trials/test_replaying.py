@@ -21,7 +21,7 @@ def config(role: str = "models: [smollm2]", keys: str = "") -> Config:
     ).unwrap()
 
 
-def receipt(number: int = 0, **fields: object) -> Receipt:
+def receipt(number: int = 0, /, **fields: object) -> Receipt:
     base = {"key": "declared:bot", "roles": "a", "time": NOON + timedelta(minutes=number), "address": "192.0.2.1"}
     return make_receipt(f"r{number}", **(base | fields))
 
@@ -98,7 +98,11 @@ def test_what_stays(fields: dict[str, object]) -> None:
 
 def test_what_is_not_judged_is_counted() -> None:
     report = replayed(
-        config(), receipt(key=None), receipt(path="/x"), receipt(**REFUSED, reason="overloaded"), receipt(verdict="none", reason="")
+        config(),
+        receipt(key=None),
+        receipt(path="/x"),
+        receipt(**REFUSED, reason="overloaded"),
+        receipt(verdict="none", reason=""),
     )
     assert (report.receipts, report.judged) == (4, 0)
     assert report.left_out == {

@@ -11,14 +11,17 @@ from slmgate.control.trials import running
 from slmgate.control.trials.cases import read_text
 from slmgate.control.trials.running import Result, failures, load_tested, run
 
-CONFIG = """\
+CONFIG = (
+    """\
 models: {m: {instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}
 roles:
   open: {models: ["*"], parameters: {max_tokens: {max: 64}}}
   near: {models: [m], networks: [10.0.0.0/8], hours: "Mon-Sun 08:00-18:00"}
 teams: {t: {roles: [near]}}
-keys: [{name: bot, roles: [open], hash: "sha256:%064d"}]
-""" % 0
+keys: [{name: bot, roles: [open], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
+"""
+    % 0
+)
 USERS = """\
 model: m
 users:

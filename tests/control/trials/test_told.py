@@ -12,14 +12,17 @@ from slmgate.policy.roles import Scalar
 from slmgate.terms import Key, Principal, Receipt
 from tests.tools.journal_writer import make_receipt
 
-TEXT = """\
+TEXT = (
+    """\
 models: {smollm2: {instances: [{url: "http://h:1"}]}}
 roles:
   own: {models: [smollm2], endpoints: [embeddings]}
   shared: {models: ["*"], parameters: {max_tokens: {max: 64}, temperature: {max: 1}}, max_context: 100}
 teams: {acme: {roles: [shared]}}
-keys: [{name: bot, team: acme, roles: [own], hash: "sha256:%064d"}]
-""" % 0
+keys: [{name: bot, team: acme, roles: [own], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
+"""
+    % 0
+)
 
 
 @pytest.fixture
@@ -114,7 +117,9 @@ REFUSED = {"verdict": "refuse", "ended": "refused", "status": 400, "attempts": 0
         (REFUSED | {"reason": "overloaded"}, "active", ["Then it ended with overloaded, which is not a matter of roles."]),
     ],
 )
-def test_a_past_request_that_would_end_otherwise(config: Config, fields: dict[str, object], state: str, differs: list[str]) -> None:
+def test_a_past_request_that_would_end_otherwise(
+    config: Config, fields: dict[str, object], state: str, differs: list[str]
+) -> None:
     found = past(config, receipt(**fields), key(config), state)
     assert len(found.differs) == len(differs)
     assert all(text.startswith(start) for text, start in zip(found.differs, differs, strict=True)), found.differs
@@ -126,7 +131,9 @@ def test_a_past_request_that_cannot_be_judged(config: Config) -> None:
     unknown = past(config, receipt(key="gone", team=None), None)
     assert "not a key that is known now" in unknown.unknown[0]
     assert unknown.today is not None and unknown.today.who.roles == ("own", "shared")
-    assert any("no instance was asked" in text for text in past(config, receipt(**REFUSED, reason="model_not_found"), None).unknown)
+    assert any(
+        "no instance was asked" in text for text in past(config, receipt(**REFUSED, reason="model_not_found"), None).unknown
+    )
 
 
 def test_what_policy_decided_then() -> None:

@@ -28,7 +28,7 @@ _SIMPLE = (bool, int, float, str)
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """`endpoint` is the name that all APIs share. `parameters` as `plain_parameters` makes them; `at` is seconds since the epoch.
 
-    None: not given. A verdict that needed it says so (`Verdict.lacking`).
+    None: not given. A verdict that needed the address or the time says so (`Verdict.lacking`); sizes not given are none.
     """
 
     model: str = ""
@@ -65,8 +65,6 @@ class TrialFacts:
 
     @property
     def body_size(self) -> int:
-        if self._trial.body_size is None:
-            self.lacking["body_size"] = None
         return self._trial.body_size or 0
 
     def second(self) -> float:

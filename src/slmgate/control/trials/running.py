@@ -104,7 +104,7 @@ def described(case: Case, trial: Trial) -> str:
     return f"{case.user}: {trial.endpoint} {trial.model}{given}".rstrip()
 
 
-_FACTS = {"address": "the address", "at": "the time", "body_size": "the size of the body"}
+_FACTS = {"address": "the address", "at": "the time"}
 
 
 def _wrong(case: Case, verdict: Verdict) -> Iterator[tuple[str, str, str]]:
