@@ -9,8 +9,7 @@ import pytest
 
 from tests.tools.command import run
 
-CONFIG = (
-    """\
+CONFIG = """\
 models: {m: {instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}
 roles:
   wide: {models: ["*"]}
@@ -25,10 +24,9 @@ roles:
     max_context: 1000
   lister: {models: [m], endpoints: [models]}
 teams: {acme: {roles: [narrow]}, shop: {roles: [narrow, wide]}}
-keys: [{name: bot, roles: [narrow], expires: 2027-01-01, hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
+keys: [{name: bot, roles: [narrow], expires: 2027-01-01,
+   hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
 """
-    % 0
-)
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,7 @@ from tests.tools.admin_gate import AdminGate, asking
 from tests.tools.command import run
 from tests.tools.journal_writer import make_receipt
 
-CONFIG = (
-    """\
+CONFIG = """\
 models: {smollm2: {instances: [{url: "http://h:1"}]}}
 roles:
   partner:
@@ -32,8 +31,6 @@ roles:
 teams: {acme: {roles: [partner]}}
 keys: [{name: acme-bot, team: acme, hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
 """
-    % 0
-)
 ASK = ("explain", "--as", "acme-bot", "--model", "smollm2", "--ip", "203.0.113.9", "--at", "2026-11-24")
 
 

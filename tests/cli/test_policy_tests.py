@@ -12,14 +12,11 @@ import pytest
 from slmgate.cli import policy_tests
 from tests.tools.command import run
 
-CONFIG = (
-    """\
+CONFIG = """\
 models: {m: {instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}
 roles: {a: {models: [m], parameters: {n: {max: 1}}}}
 keys: [{name: bot, roles: [a], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
 """
-    % 0
-)
 GOOD = "users: {bot: {key: bot}}\ncases:\n  - {as: bot, model: m, expect: admit}\n"
 BAD = GOOD + "  - {as: bot, model: n, expect: admit, role: a}\n"
 

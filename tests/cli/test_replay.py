@@ -14,14 +14,11 @@ from slmgate.stores.sql import open_store
 from tests.tools.command import run
 from tests.tools.journal_writer import NOON, make_receipt
 
-CONFIG = (
-    """\
+CONFIG = """\
 models: {smollm2: {instances: [{url: "http://h:1"}]}}
 roles: {a: {models: [smollm2], parameters: {max_tokens: {max: 64}}}}
 keys: [{name: bot, roles: [a], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
 """
-    % 0
-)
 SINCE = ("--since", "2026-11-01")
 
 

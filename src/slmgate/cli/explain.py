@@ -125,7 +125,7 @@ def _past_lines(found: Past, columns: int) -> list[str]:
 
 def _receipt_pairs(receipt: Receipt) -> list[tuple[str, object]]:
     """What was recorded then."""
-    first = "-" if receipt.first_byte_us is None else _ms(receipt.first_byte_us)
+    first = "no first byte" if receipt.first_byte_us is None else f"first byte after {_ms(receipt.first_byte_us)}"
     return [
         ("request", receipt.request_id if receipt.request_id == receipt.id else f"{receipt.request_id} ({receipt.id})"),
         ("time", f"{receipt.time:%a %Y-%m-%d %H:%M:%S} UTC"),
@@ -139,7 +139,7 @@ def _receipt_pairs(receipt: Receipt) -> list[tuple[str, object]]:
         ("parameters", receipt.parameters or "none noted"),
         ("sizes", f"{receipt.bytes_in:,} bytes in, {receipt.bytes_out:,} out"),
         ("instance", f"{receipt.instance or 'none asked'}, {receipt.attempts} attempt{'' if receipt.attempts == 1 else 's'}"),
-        ("waited", f"in line {_ms(receipt.queue_us)}, first byte after {first}, all of it {_ms(receipt.total_us)}"),
+        ("waited", f"in line {_ms(receipt.queue_us)}, {first}, all of it {_ms(receipt.total_us)}"),
         (
             "tokens",
             f"{receipt.prompt_tokens:,} read, {receipt.completion_tokens:,} written{', estimated' if receipt.estimated else ''}",

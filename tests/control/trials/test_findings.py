@@ -76,13 +76,13 @@ BOTH = 'a: {models: ["*"]}, b: {models: [m], parameters: {max_tokens: {max: 9}}}
 def test_a_wide_role_before_a_narrow_one() -> None:
     assert told("teams: {t: {roles: [a, b]}}", BOTH) == [
         "shadowed roles.b: of team t: a admits all that it does",
-        "widens roles.a: of team t: beside it, makes its bounds void b",
+        "widens roles.a: of team t: it makes void the bounds of b",
     ]
 
 
 def test_a_team_that_undoes_what_its_keys_are_bound_by() -> None:
     found = told(f"teams: {{t: {{roles: [a]}}}}\nkeys: [{{name: k, team: t, roles: [b], hash: '{HASH}'}}]", BOTH)
-    assert found[-1] == "widens roles.a: of key k: which comes with the team, undoes the bounds of the key's own role b"
+    assert found[-1] == "widens roles.a: of key k: it comes with the team, and undoes the bounds of the key's own role b"
 
 
 def test_roles_that_are_the_same_and_roles_that_are_not() -> None:

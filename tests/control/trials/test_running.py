@@ -11,8 +11,7 @@ from slmgate.control.trials import running
 from slmgate.control.trials.cases import read_text
 from slmgate.control.trials.running import Result, failures, load_tested, run
 
-CONFIG = (
-    """\
+CONFIG = """\
 models: {m: {instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}
 roles:
   open: {models: ["*"], parameters: {max_tokens: {max: 64}}}
@@ -20,8 +19,6 @@ roles:
 teams: {t: {roles: [near]}}
 keys: [{name: bot, roles: [open], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
 """
-    % 0
-)
 USERS = """\
 model: m
 users:

@@ -12,8 +12,7 @@ from slmgate.policy.roles import Scalar
 from slmgate.terms import Key, Principal, Receipt
 from tests.tools.journal_writer import make_receipt
 
-TEXT = (
-    """\
+TEXT = """\
 models: {smollm2: {instances: [{url: "http://h:1"}]}}
 roles:
   own: {models: [smollm2], endpoints: [embeddings]}
@@ -21,8 +20,6 @@ roles:
 teams: {acme: {roles: [shared]}}
 keys: [{name: bot, team: acme, roles: [own], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
 """
-    % 0
-)
 
 
 @pytest.fixture

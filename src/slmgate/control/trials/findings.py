@@ -181,9 +181,7 @@ def _pair(wide: RoleSpec, narrow: RoleSpec, whose: Sequence[str], undone: bool, 
     left = "; only its denials count" if denies else ""
     yield Finding("shadowed", f"roles.{narrow.name}", f"of {listed}: {wide.name} admits all that it does{left}")
     if not covers(narrow, wide, models):
-        how = (
-            "which comes with the team, undoes the bounds of the key's own role" if undone else "beside it, makes its bounds void"
-        )
+        how = "it comes with the team, and undoes the bounds of the key's own role" if undone else "it makes void the bounds of"
         yield Finding("widens", f"roles.{wide.name}", f"of {listed}: {how} {narrow.name}")
 
 
