@@ -1,8 +1,8 @@
 """A page whose commands are real: its files are written, its commands run in order, and what they print stands under them.
 
 A block of `yaml` whose first line is `# NAME` is a file from there on; a block of `console` holds commands after `$ `, each with
-its output. `| head -n N` and `echo $?` are understood, nothing else of a shell. `python -m tests.tools.page` writes the outputs anew.
-It knows no page's story: what a ledger holds before, the caller says.
+its output. `| head -n N` and `echo $?` are understood, nothing else of a shell. `python -m tests.tools.page` writes the outputs
+anew. It knows no page's story: what a ledger holds before, the caller says.
 """
 
 from __future__ import annotations
