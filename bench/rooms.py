@@ -28,12 +28,15 @@ from slmgate.http1.repeats import seen_head
 from slmgate.link.journal import INTENT, RECEIPT
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
+from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.stores.sql import open_store
 from slmgate.terms import Ask, Intent, Key, Receipt, Refuse
 
 RECEIPTS = 50_000
 """How many the ingest takes."""
+KEYS = 100_000
+"""How many are in the table beside the one that asks."""
 encode = msgspec.json.Encoder().encode
 _NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 Step = Callable[[], object]
@@ -106,6 +109,12 @@ def an_intent(number: int) -> Intent:
     )
 
 
+def a_key(number: int) -> Key:
+    """One of the many that are not asked for."""
+    digest = sha256(b"%d" % number).digest()
+    return Key(id=f"key{number:08}", name=f"client-{number}", team=f"team-{number % 100}", digests=((digest, None),))
+
+
 def head_fields() -> tuple[bytes, dict[bytes, bytes]]:
     """The request's head without its empty line, and its fields as llhttp gives them."""
     head = wire.request(9000, wire.body()).partition(b"\r\n\r\n")[0]
@@ -125,7 +134,8 @@ def steps(directory: Path) -> dict[str, Step]:
     key = Key(id="k1", name="bench", digests=((sha256(wire.SECRET.encode()).digest(), None),))
     instance = InstanceSpec(id="127.0.0.1:9000", host="127.0.0.1", port=9000)
     model = ModelSpec(name=wire.MODEL, instances=(instance,))
-    snapshot = Snapshot(SnapshotSpec(generation=1, models=(model,), keys=(key,)))
+    many = (a_key(number) for number in range(KEYS))
+    snapshot = Snapshot(SnapshotSpec(generation=1, models=(model,)), KeyTable((key, *many)))
     dialect = TABLE["POST", wire.PATH].dialect
     body, streamed = wire.body(), wire.body(stream=True)
     ask, stream_ask = (_ask(dialect.read("chat", content, "application/json")) for content in (body, streamed))
@@ -152,6 +162,11 @@ def steps(directory: Path) -> dict[str, Step]:
     seen = seen_head(request[: -len(body)])
     assert seen is not None
 
+    def authorize() -> None:
+        found = identify(snapshot, fields, 1.0)
+        assert not isinstance(found, Refuse)
+        decide(snapshot.access(found[0]), ask, "chat", _FACTS)
+
     def parse() -> None:
         httptools.HttpRequestParser(_Parsed()).feed_data(request)
 
@@ -161,6 +176,7 @@ def steps(directory: Path) -> dict[str, Step]:
         "policy.identify": lambda: identify(snapshot, fields, 1.0),
         "dialect.read": lambda: dialect.read("chat", body, "application/json"),
         "policy.decide": lambda: decide(snapshot.access(key), ask, "chat", _FACTS),
+        "policy.identify and decide, 100,000 keys": authorize,
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
         "http1.SeenHead.body": lambda: seen.body(request),
@@ -228,9 +244,9 @@ def main(wanted: list[str]) -> int:
         directory = Path(name)
         for called, step in steps(directory).items():
             if not wanted or any(word in called for word in wanted):
-                print(f"{called:36} {max(0.0, nanoseconds(step) - empty):9,.0f} ns")
+                print(f"{called:40} {max(0.0, nanoseconds(step) - empty):9,.0f} ns")
         if not wanted or any(word in "control.ledger ingest" for word in wanted):
-            print(f"{'control.ledger ingest, per receipt':36} {ingest(directory):9,.0f} ns")
+            print(f"{'control.ledger ingest, per receipt':40} {ingest(directory):9,.0f} ns")
     return 0
 
 

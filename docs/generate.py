@@ -104,12 +104,15 @@ FIGURES = {
 def _routes_table() -> str:
     from slmgate.dialects import TABLE
 
-    lines = ["| API | method and path | body | figures, unstreamed | figures, streamed |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| API | method and path | in roles | body | figures, unstreamed | figures, streamed |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for route in TABLE.values():
         api = API_NAMES[route.dialect.name]
         body = {"json": "JSON", "multipart": "form", "list": "none"}[route.kind]
         whole, streamed = FIGURES[route.dialect.name, route.endpoint]
-        lines.append(f"| {api} | `{route.method} {route.path}` | {body} | {whole or '-'} | {streamed or '-'} |")
+        lines.append(f"| {api} | `{route.method} {route.path}` | `{route.access}` | {body} | {whole or '-'} | {streamed or '-'} |")
     return "\n".join(lines)
 
 
@@ -128,6 +131,16 @@ def _headers_table() -> str:
     )
 
 
+def _parameters_table() -> str:
+    from slmgate.dialects.parameters import NAMES
+
+    lines = ["| in roles | in requests |", "| --- | --- |"]
+    lines += [f"| `{shared}` | {', '.join(f'`{name}`' for name in names)} |" for shared, names in NAMES.items()]
+    lines.append("| `image_url` | the URL of every picture, video or sound in a message, one by one |")
+    lines.append("| `file_url` | the URL of every file in a message, one by one |")
+    return "\n".join(lines)
+
+
 def _bounds_list() -> str:
     from slmgate.dialects import body, multipart
 
@@ -140,7 +153,7 @@ def _bounds_list() -> str:
 
 def apis_page() -> str:
     """The text of `docs/apis.md`: the page as it is, what stands between `<!-- made: NAME -->` and `<!-- end -->` made anew."""
-    made = {"routes": _routes_table, "headers": _headers_table, "bounds": _bounds_list}
+    made = {"routes": _routes_table, "headers": _headers_table, "parameters": _parameters_table, "bounds": _bounds_list}
     page = (ROOT / "docs" / "apis.md").read_text(encoding="utf-8")
     return re.sub(
         r"(<!-- made: (\w+) -->\n).*?(?=<!-- end -->)", lambda found: f"{found[1]}\n{made[found[2]]()}\n\n", page, flags=re.DOTALL

@@ -27,7 +27,7 @@ Ended = Literal[
 PrincipalKind = Literal["key", "token", "certificate", "anonymous"]
 
 
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
+class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who calls, once authenticated; what it may do follows from its roles and its team's.
 
     `id` is unique among all kinds: a key's id, `<issuer>#<subject>` of a token, `cert:<subject>`, `anonymous`. `name` is what
@@ -42,7 +42,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[str, ...] = ()
 
 
-class Key(Principal, frozen=True, kw_only=True):
+class Key(Principal, frozen=True, kw_only=True, gc=False):
     """One API key as the road needs it: whose it is and until when. The secret itself is nowhere.
 
     `expires` is seconds since the epoch, or None for never. `digests` are the SHA-256 digests (32 bytes)

@@ -162,7 +162,9 @@ class Asked:
     def __init__(self, client: TestClient[Litestar]) -> None:
         self._client = client
 
-    def ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None, timeout: float = 0.0
+    ) -> tuple[int, Any]:
         answer = self._client.request(method, path, json=body)
         return answer.status_code, answer.json()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from slmgate.cli import keys
 from tests.tools.command import run
 
 
@@ -41,6 +43,97 @@ def test_a_keys_life() -> None:
     assert issued["secret"] not in run("keys", "list", "--json").stdout
 
 
+def test_an_edit() -> None:
+    run("keys", "create", "--name", "bot", "--owner", "jane", "--role", "a", "--role", "b", "--tag", "t", "--network", "::1")
+    shown = run("keys", "show", "bot").stdout
+    for line in ("owner    jane", "roles    a, b", "tags     t", "networks ::1/128", "used     never"):
+        assert line in shown
+    edited = run(
+        "keys", "edit", "bot", "--team", "acme", "--role", "c", "--clear", "owner", "--clear", "networks", "--expires", "3d"
+    )
+    assert edited.exit_code == 0
+    for line in ("owner    -", "team     acme", "roles    c", "tags     t", "networks anywhere", "expires  20"):
+        assert line in edited.stdout
+    assert "expires  never" in run("keys", "edit", "bot", "--clear", "expires").stdout
+    assert json.loads(run("keys", "edit", "bot", "--tag", "u", "--json").stdout)["tags"] == ["u"]
+
+
+def test_lists() -> None:
+    for number in range(3):
+        run("keys", "create", "--name", f"k{number}", "--owner", f"o{number % 2}", "--tag", f"t{number}")
+    run("keys", "disable", "k2")
+    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--owner", "o0").stdout] == ["k0", "k2"]
+    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--state", "disabled").stdout] == ["k2"]
+    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--tag", "t1").stdout] == ["k1"]
+    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--search", "K1").stdout] == ["k1"]
+    first = run("keys", "list", "--limit", "2")
+    assert ("k1" in first.stdout, "k2" in first.stdout, "--after" in first.stderr) == (True, False, True)
+    page = json.loads(run("keys", "list", "--limit", "2", "--json").stdout)
+    rest = run("keys", "list", "--after", page["next"])
+    assert ("k1" in rest.stdout, "k2" in rest.stdout, rest.stderr) == (False, True, "")
+
+
+def test_a_list_of_several_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "PAGE", 2)
+    for number in range(5):
+        run("keys", "create", "--name", f"k{number}")
+    assert [key["name"] for key in json.loads(run("keys", "list", "--json").stdout)["keys"]] == ["k0", "k1", "k2", "k3", "k4"]
+    lines = run("keys", "export").stdout.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["k0", "k1", "k2", "k3", "k4"]
+
+
+@pytest.mark.parametrize("form", [(), ("--csv",)])
+def test_out_and_in_again(form: tuple[str, ...], tmp_path: Path) -> None:
+    secret = run("keys", "create", "--name", "=bot", "--role", "a", "--role", "b").stdout.strip()
+    run("keys", "create", "--name", "gone")
+    run("keys", "revoke", "gone")
+    file = tmp_path / "keys"
+    file.write_text(run("keys", "export", *form).stdout)
+    assert secret not in file.read_text()
+    assert "gone" not in file.read_text()
+    again = run("keys", "import", str(file))
+    assert (again.exit_code, "is the key" in again.stderr) == (2, True)
+    (tmp_path / "slmgate-data").rename(tmp_path / "old")
+    done = run("keys", "import", str(file))
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "1 keys imported\n")
+    assert "roles    a, b" in run("keys", "show", "=bot").stdout
+    assert run("keys", "export", *form).stdout == file.read_text()
+
+
+def test_an_import_that_makes_secrets(tmp_path: Path) -> None:
+    file = tmp_path / "keys.csv"
+    file.write_text(f"name,hash\nold,sha256:{'0a' * 32}\nnew,\nother,\n")
+    tried = run("keys", "import", str(file), "--dry-run")
+    assert (tried.exit_code, tried.stdout, "3 keys could be imported" in tried.stderr) == (0, "", True)
+    assert "old" not in run("keys", "list").stdout
+    done = run("keys", "import", str(file))
+    assert "2 with new secrets" in done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head == "id,name,secret"
+    assert [line.split(",")[1] for line in lines] == ["new", "other"]
+    id, _, secret = lines[0].split(",")
+    assert secret.startswith(f"sk-slm-{id}-")
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    assert f'"sha256:{digest}"' in run("keys", "export").stdout
+
+
+def test_secrets_go_to_a_file(tmp_path: Path) -> None:
+    file, out = tmp_path / "keys.csv", tmp_path / "secrets.csv"
+    file.write_text("name\nnew\n")
+    done = run("keys", "import", str(file), "--secrets", str(out))
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert out.read_text().startswith("id,name,secret\n")
+    assert out.stat().st_mode & 0o777 == 0o600
+    again = run("keys", "import", str(file), "--secrets", str(out))
+    assert (again.exit_code, "give a new file" in again.stderr) == (2, True)
+    other = tmp_path / "other.csv"
+    assert run("keys", "import", str(file), "--secrets", str(other)).exit_code == 2  # the name is taken
+    assert not other.exists()
+    file.write_text("name\nnewer\n")
+    told = json.loads(run("keys", "import", str(file), "--json").stdout)
+    assert (told["count"], [made["name"] for made in told["secrets"]]) == (1, ["newer"])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -50,12 +143,25 @@ def test_a_keys_life() -> None:
         (("create", "--name", " "), 2, "space"),
         (("create", "--name", "x", "--expires", "soon"), 2, "not a time"),
         (("create",), 2, "--name"),
+        (("create", "--name", "x", "--network", "10.0.0.1/8"), 2, "prefix"),
+        (("create", "--name", "x", "--tag", "a b"), 2, "tag"),
+        (("edit", "bot"), 2, "nothing to change"),
+        (("edit", "bot", "--owner", "x", "--clear", "owner"), 2, "which is it"),
+        (("edit", "bot", "--clear", "name"), 2, "--clear"),
+        (("edit", "none", "--owner", "x"), 1, "keys list"),
+        (("edit", "gone", "--owner", "x"), 1, "cannot be undone"),
+        (("list", "--state", "junk"), 2, "active"),
+        (("import", "none.csv"), 2, "cannot be read"),
+        (("import", "binary"), 2, "UTF-8"),
+        (("import", "bad.csv"), 2, "line 1"),
         (("rotate", "bot", "--overlap", "1"), 2, "not a duration"),
         (("enable", "gone"), 1, "cannot be undone"),
         (("rotate", "gone"), 1, "cannot be undone"),
     ],
 )
 def test_refusals(words: tuple[str, ...], code: int, message: str) -> None:
+    Path("binary").write_bytes(b"\xff")
+    Path("bad.csv").write_text("nme\n")
     run("keys", "create", "--name", "bot")
     run("keys", "create", "--name", "gone")
     run("keys", "revoke", "gone")

@@ -13,21 +13,25 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from slmgate.stores import schema
+from slmgate.stores import migrations, schema
 from slmgate.stores.base import (
     USAGE_GROUPS,
     AuditRecord,
     Batch,
+    KeyFilter,
     KeyRecord,
     KeySecret,
+    KeyUse,
     NameTaken,
     ReceiptFilter,
+    SecretTaken,
     Store,
     UsageRow,
 )
 from slmgate.stores.sql import open_store
+from slmgate.terms import Key
 from tests.tools.journal_writer import NOON, make_intent, make_receipt
-from tests.tools.stored import all_receipts
+from tests.tools.stored import all_keys, all_receipts
 
 POSTGRES = os.environ.get("SLMGATE_TEST_POSTGRES")
 DAY = timedelta(days=1)
@@ -226,24 +230,148 @@ def test_keys(store: Store) -> None:
         expires=NOON + DAY,
         secrets=(KeySecret(b"1" * 32, NOON), KeySecret(b"2" * 32, NOON + DAY, NOON)),
     )
-    store.save_key(first, change())
-    store.save_key(a_key("k2", "other", disabled=True), change())
-    assert store.keys() == [first, a_key("k2", "other", disabled=True)]
+    store.save_keys([first], change())
+    store.save_keys([a_key("k2", "other", disabled=True)], change())
+    assert all_keys(store) == [first, a_key("k2", "other", disabled=True)]
     second = a_key(secrets=(KeySecret(b"3" * 32, NOON),))
-    store.save_key(second, change("key.rotate"))
-    assert store.keys()[0] == second
+    store.save_keys([second], change("key.rotate"))
+    assert all_keys(store)[0] == second
+
+
+FULL = a_key(
+    owner="jane", team="acme", roles=("a", "b"), tags=("env:prod",), networks=("10.0.0.0/8", "::1/128"), disabled=True,
+    expires=NOON + DAY, secrets=(KeySecret(b"1" * 32, NOON), KeySecret(b"2" * 32, NOON + DAY, NOON)),
+)  # fmt: skip
+
+
+def test_a_key_comes_back_as_it_was(store: Store) -> None:
+    store.save_keys([FULL], change())
+    assert store.key("k1") == store.key("bot") == FULL
+    assert store.key("none") is None
+    assert list(store.live_keys()) == [
+        Key(
+            id="k1", name="bot", team="acme", roles=("a", "b"), networks=("10.0.0.0/8", "::1/128"), disabled=True,
+            expires=(NOON + DAY).timestamp(), digests=((b"1" * 32, None), (b"2" * 32, NOON.timestamp())),
+        )
+    ]  # fmt: skip
+
+
+def test_a_name_means_the_live_key_or_the_newest(store: Store) -> None:
+    old = [a_key(f"k{n}", "bot", revoked=NOON + n * DAY) for n in range(2)]
+    store.save_keys(old, change())
+    found = store.key("bot")
+    assert found is not None and found.id == "k1"
+    store.save_keys([a_key("a", "bot"), a_key("bot", "other")], change())
+    assert [one and one.id for one in map(store.key, ("bot", "k0", "other"))] == ["bot", "k0", "bot"]  # an id goes first
+    assert [key.id for key in store.live_keys()] == []  # neither has a secret
+
+
+def test_many_keys_all_or_none(store: Store) -> None:
+    many = [a_key(f"k{n:04}", f"n{n:04}", secrets=(KeySecret(b"%032d" % n, NOON),)) for n in range(1500)]
+    store.save_keys(many, change())
+    assert all_keys(store) == many
+    assert [key.id for key in store.live_keys()] == [one.id for one in many]
+    with pytest.raises(NameTaken, match="with the name of one of these"):
+        store.save_keys([a_key("x"), a_key("y", "n0007")], change())
+    with pytest.raises(SecretTaken, match="same secret"):
+        store.save_keys([a_key("x", secrets=(KeySecret(b"%032d" % 7, NOON),))], change())
+    assert all_keys(store) == many
+    assert len(store.audit(9)) == 1
+
+
+def test_what_is_taken(store: Store) -> None:
+    stored = [a_key(f"k{n}", f"n{n}", secrets=(KeySecret(b"%032d" % n, NOON),)) for n in range(3)]
+    store.save_keys([*stored, a_key("old", "gone", revoked=NOON)], change())
+    new = [
+        a_key("new", "gone"),
+        a_key("k1", "x"),
+        a_key("y", "n2"),
+        a_key("z", "z", secrets=(KeySecret(b"z" * 32, NOON), KeySecret(b"%032d" % 0, NOON))),
+    ]
+    assert store.taken(new) == [(1, "id", "k1"), (2, "name", "k2"), (3, "secret", "k0")]
+    assert store.taken([]) == []
+
+
+def test_a_page_of_keys(store: Store) -> None:
+    store.save_keys([a_key(f"k{n}", f"n{n}") for n in (4, 2, 0, 3, 1)], change())
+    store.save_keys([KeyRecord(id="first", name="first", created=NOON - DAY)], change())
+    seen, after = [], None
+    while page := store.keys(KeyFilter(), 2, after):
+        seen += [key.id for key in page]
+        after = page[-1].id
+    assert seen == ["first", "k0", "k1", "k2", "k3", "k4"]
+    assert store.keys(KeyFilter(), 2, "none") == []
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        (KeyFilter(), ["a", "b", "c", "d"]),
+        (KeyFilter(owner="jane"), ["a"]),
+        (KeyFilter(owner="Jane"), []),
+        (KeyFilter(team="acme"), ["a", "b"]),
+        (KeyFilter(role="admin"), ["a"]),
+        (KeyFilter(role="adm"), []),
+        (KeyFilter(tag="env:prod"), ["b"]),
+        (KeyFilter(tag="Env:prod"), []),
+        (KeyFilter(tag='"'), []),
+        (KeyFilter(team="acme", tag="env:prod"), ["b"]),
+        (KeyFilter(search="JAN"), ["a"]),
+        (KeyFilter(search="cme"), ["a", "b"]),
+        (KeyFilter(search="name-c"), ["c"]),
+        (KeyFilter(search="%"), []),
+        (KeyFilter(search="_"), ["d"]),
+        (KeyFilter(state="active", now=NOON), ["a"]),
+        (KeyFilter(state="disabled", now=NOON), ["b"]),
+        (KeyFilter(state="expired", now=NOON), ["c"]),
+        (KeyFilter(state="active", now=NOON - DAY), ["a", "c"]),
+        (KeyFilter(state="revoked", now=NOON), ["d"]),
+    ],
+)
+def test_filters_of_keys(store: Store, which: KeyFilter, expected: list[str]) -> None:
+    store.save_keys(
+        [
+            a_key("a", "name-a", owner="jane", team="acme", roles=("user", "admin")),
+            a_key("b", "name-b", team="acme", tags=("env:prod", "x"), disabled=True, expires=NOON),
+            a_key("c", "name-c", expires=NOON, roles=("superadmin",)),
+            a_key("d", "name_d", expires=NOON, revoked=NOON),
+        ],
+        change(),
+    )
+    assert [key.id for key in store.keys(which, 9)] == expected
+
+
+def test_uses_of_keys(store: Store) -> None:
+    store.save_keys([a_key(), a_key("k2", "other")], change())
+    first = KeyUse(NOON, "192.0.2.1")
+    store.write(Batch(used={"k1": first, "declared:x": first}))
+    assert (store.key_use("k1"), store.key_use("declared:x"), store.key_use("k2")) == (first, first, None)
+    older, newer = KeyUse(NOON - DAY, "::1"), KeyUse(NOON + DAY, "::2")
+    store.write(Batch(used={"k1": older, "declared:x": newer}))
+    assert (store.key_use("k1"), store.key_use("declared:x")) == (first, newer)
+    assert [key.used for key in all_keys(store)] == [first, None]
+    found = store.key("k1")
+    assert found is not None and found.used == first
+    store.save_keys([a_key(team="new")], change())  # a change of the key leaves it alone
+    assert store.key_use("k1") == first
+
+
+def test_many_uses_at_once(store: Store) -> None:
+    uses = {f"k{n}": KeyUse(NOON + n * DAY / 1000, f"10.0.0.{n % 256}") for n in range(250)}
+    store.write(Batch(used=uses))
+    assert {id: store.key_use(id) for id in uses} == uses
 
 
 def test_a_name_is_taken_until_its_key_is_revoked(store: Store) -> None:
-    store.save_key(a_key("k1", "bot"), change())
+    store.save_keys([a_key("k1", "bot")], change())
     with pytest.raises(NameTaken, match="bot"):
-        store.save_key(a_key("k2", "bot"), change())
-    found = store.keys()
+        store.save_keys([a_key("k2", "bot")], change())
+    found = all_keys(store)
     assert [each.id for each in found] == ["k1"]
     assert len(store.audit(9)) == 1
-    store.save_key(a_key("k1", "bot", revoked=NOON), change("key.revoke"))
-    store.save_key(a_key("k2", "bot"), change())
-    found = store.keys()
+    store.save_keys([a_key("k1", "bot", revoked=NOON)], change("key.revoke"))
+    store.save_keys([a_key("k2", "bot")], change())
+    found = all_keys(store)
     assert [each.id for each in found] == ["k1", "k2"]
 
 
@@ -257,4 +385,4 @@ def test_the_audit_log(store: Store) -> None:
 
 
 def test_revision(store: Store) -> None:
-    assert store.revision() == "0001"
+    assert store.revision() == migrations.HEAD

@@ -10,19 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from slmgate.control.config.options import DeclaredKey
+from slmgate.control.keyfields import BadKeyInput
 from slmgate.control.keyring import (
-    BadKeyInput,
+    KeyDeclared,
     KeyRevoked,
     Keyring,
     UnknownKey,
-    check_name,
-    parse_duration,
-    parse_expiry,
-    parse_moment,
+    as_term,
+    new_id,
+    new_secret,
     utc_now,
 )
-from slmgate.stores.base import NameTaken
+from slmgate.stores.base import KeyFilter, KeyRecord, KeySecret, NameTaken, SecretTaken
 from slmgate.stores.sql import SqlStore, open_store
+from slmgate.terms import Key
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -53,6 +55,17 @@ def keyring(store: SqlStore, clock: Clock) -> Keyring:
     return Keyring(store, clock)
 
 
+def everything(keyring: Keyring) -> list[KeyRecord]:
+    return keyring.page(KeyFilter(), 1000)
+
+
+def on_the_road(keyring: Keyring) -> list[Key]:
+    """The live keys; what each is told as when it changes is the same as what a start reads."""
+    live = list(keyring.live())
+    assert live == [as_term(record) for record in everything(keyring) if record.revoked is None]
+    return live
+
+
 def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
@@ -73,19 +86,19 @@ def test_what_the_road_gets(keyring: Keyring, clock: Clock) -> None:
     clock.now += timedelta(seconds=1)
     revoked, _ = keyring.create("old")
     keyring.revoke("old")
-    (key,) = keyring.as_terms()
+    (key,) = on_the_road(keyring)
     assert (key.id, key.name, key.team, key.disabled, key.expires) == (record.id, "bot", "acme", False, NOON.timestamp() + 3600)
     assert key.digests == ((digest(secret), None),)
-    assert [each.id for each in keyring.all()] == [record.id, revoked.id]
+    assert [each.id for each in everything(keyring)] == [record.id, revoked.id]
 
 
 def test_rotation_with_overlap(keyring: Keyring, clock: Clock) -> None:
     _, first = keyring.create("bot")
     _, second = keyring.rotate("bot", 24 * HOUR)
-    assert keyring.as_terms()[0].digests == ((digest(first), (NOON + 24 * HOUR).timestamp()), (digest(second), None))
+    assert on_the_road(keyring)[0].digests == ((digest(first), (NOON + 24 * HOUR).timestamp()), (digest(second), None))
     clock.now += HOUR
     _, third = keyring.rotate("bot", 48 * HOUR)  # the first one's end is not moved out
-    assert [until for _, until in keyring.as_terms()[0].digests] == [
+    assert [until for _, until in on_the_road(keyring)[0].digests] == [
         (NOON + 24 * HOUR).timestamp(),
         (NOON + 49 * HOUR).timestamp(),
         None,
@@ -112,7 +125,7 @@ def test_disable_and_enable(keyring: Keyring) -> None:
     keyring.create("bot")
     assert keyring.disable("bot").disabled
     assert keyring.disable("bot").disabled
-    assert keyring.as_terms()[0].disabled
+    assert on_the_road(keyring)[0].disabled
     assert not keyring.enable("bot").disabled
 
 
@@ -142,7 +155,7 @@ def test_states(keyring: Keyring, clock: Clock) -> None:
 
 def test_every_change_is_audited_and_told(keyring: Keyring, store: SqlStore) -> None:
     told = []
-    keyring.on_change.append(lambda: told.append(len(store.audit(99))))
+    keyring.on_change.append(lambda records: told.append((len(store.audit(99)), [one.name for one in records])))
     record, secret = keyring.create("bot", team="acme", expires=NOON + HOUR, actor="ann")
     keyring.rotate("bot", HOUR)
     keyring.disable("bot")
@@ -155,13 +168,13 @@ def test_every_change_is_audited_and_told(keyring: Keyring, store: SqlStore) -> 
     assert lines[0].detail == {"name": "bot", "team": "acme", "expires": (NOON + HOUR).isoformat()}
     assert lines[0].actor == "ann"
     assert secret not in str(lines)
-    assert told == [1, 2, 3, 4, 5]  # after the store has it
+    assert told == [(count, ["bot"]) for count in range(1, 6)]  # after the store has it
 
 
 def test_refusals(keyring: Keyring) -> None:
-    told: list[None] = []
+    told: list[object] = []
     keyring.create("bot")
-    keyring.on_change.append(lambda: told.append(None))
+    keyring.on_change.append(told.append)
     with pytest.raises(NameTaken):
         keyring.create("bot")
     with pytest.raises(BadKeyInput, match="past"):
@@ -173,76 +186,100 @@ def test_refusals(keyring: Keyring) -> None:
     assert told == []
 
 
-@pytest.mark.parametrize("name", ["a", "a" * 64, "Ann's bot", "büro", "日本", "a/b", "👍", "=1+1"])
-def test_good_names(name: str) -> None:
-    check_name(name, "name")
+def test_everything_that_a_key_can_have(keyring: Keyring, store: SqlStore) -> None:
+    record, _ = keyring.create(
+        "bot", "acme", ("a", "b", "a"), NOON + HOUR, owner="jane", tags=("env:prod",), networks=("10.0.0.0/8", "::1")
+    )
+    assert keyring.show("bot") == record
+    assert (record.owner, record.team, record.roles, record.tags) == ("jane", "acme", ("a", "b"), ("env:prod",))
+    assert record.networks == ("10.0.0.0/8", "::1/128")
+    (key,) = on_the_road(keyring)
+    assert (key.roles, key.networks, key.team) == (record.roles, record.networks, "acme")
+    assert store.audit(1)[0].detail == {
+        "name": "bot", "owner": "jane", "team": "acme", "roles": "a, b", "tags": "env:prod", "networks": "10.0.0.0/8, ::1/128",
+        "expires": (NOON + HOUR).isoformat(),
+    }  # fmt: skip
+
+
+def test_edit(keyring: Keyring, store: SqlStore) -> None:
+    keyring.create("bot", "acme", ("a",), owner="jane", tags=("t",))
+    told: list[object] = []
+    keyring.on_change.append(told.append)
+    edited = keyring.edit("bot", {"owner": "joe", "team": None, "roles": ["b"], "expires": NOON + HOUR}, "ann")
+    assert (edited.owner, edited.team, edited.roles, edited.tags, edited.expires) == ("joe", None, ("b",), ("t",), NOON + HOUR)
+    assert keyring.show("bot") == edited
+    assert told == [[edited]]
+    line = store.audit(1)[0]
+    expected = {"owner": "joe", "team": "none", "roles": "b", "expires": (NOON + HOUR).isoformat()}
+    assert (line.action, line.actor, line.detail) == ("key.edit", "ann", expected)
+    assert keyring.edit("bot", {"owner": "joe"}) == edited  # nothing changes: nothing is told
+    assert len(told) == 1
+    assert keyring.edit("bot", {"expires": None, "tags": (), "networks": ["192.0.2.1"]}).networks == ("192.0.2.1/32",)
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("changes", "message"),
     [
-        "",
-        "a" * 65,
-        " a",
-        "a ",
-        "a\n",
-        "a\tb",
-        "\x00",
-        "a\x1b[31m",
-        "a\u202eb",
-        "a\u200bb",
-        "\ud800",
-        "a\u2028b",
-        "\u00a0a",
-        "\x85",
+        ({"owner": ""}, "owner"),
+        ({"team": "a\n"}, "team"),
+        ({"roles": ["no role"]}, "role"),
+        ({"tags": ["a b"]}, "tag"),
+        ({"networks": ["10.0.0.1/8"]}, "prefix"),
+        ({"expires": NOON}, "past"),
     ],
 )
-def test_bad_names(name: str) -> None:
-    with pytest.raises(BadKeyInput):
-        check_name(name, "name")
+def test_a_bad_edit_changes_nothing(keyring: Keyring, changes: dict[str, object], message: str) -> None:
+    record, _ = keyring.create("bot")
+    with pytest.raises(BadKeyInput, match=message):
+        keyring.edit("bot", {"owner": "jane", **changes})
+    assert keyring.show("bot") == record
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("0s", 0), ("500ms", 0.5), ("90s", 90), ("5m", 300), ("24h", 86400), ("30d", 2592000), (" 1h ", 3600)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text).total_seconds() == seconds
+def test_roles_are_those_of_the_configuration(keyring: Keyring) -> None:
+    keyring.roles = lambda: {"a", "b"}
+    keyring.create("bot", roles=("a",))
+    with pytest.raises(BadKeyInput, match="no role 'c'; there are a, b"):
+        keyring.create("other", roles=("c",))
 
 
-BAD_DURATIONS = ["", "1", "h", "-1h", "1.5h", "1 h", "1w", "1h\n1", "٣h", "9" * 10 + "s", "1h30m"]
+def test_declared_keys_are_changed_where_they_stand(keyring: Keyring) -> None:
+    keyring.create("both")
+    declared = [DeclaredKey(name=name, hash=name.encode() * 8) for name in ("here", "both")]
+    keyring.declared = lambda: declared
+    assert keyring.find_declared("here") is keyring.find_declared("declared:here") is declared[0]
+    for key in ("here", "declared:here"):
+        for change in (keyring.rotate, keyring.disable, keyring.enable, keyring.revoke, lambda key: keyring.edit(key, {})):
+            with pytest.raises(KeyDeclared, match="declared in the configuration"):
+                change(key)
+    with pytest.raises(KeyDeclared):
+        keyring.create("here")
+    assert keyring.disable("both").disabled  # a stored key of this name was there before
+    with pytest.raises(UnknownKey):
+        keyring.revoke("none")
 
 
-@pytest.mark.parametrize("text", [*BAD_DURATIONS, "999999999d1", "999999999999d"])
-def test_bad_durations(text: str) -> None:
-    with pytest.raises(BadKeyInput, match="duration"):
-        parse_duration(text)
+def test_keys_made_elsewhere(keyring: Keyring, store: SqlStore) -> None:
+    told: list[list[KeyRecord]] = []
+    keyring.on_change.append(lambda records: told.append(list(records)))
+    made = [KeyRecord(id=f"k{n}", name=f"n{n}", created=NOON, secrets=(KeySecret(b"%032d" % n, NOON),)) for n in range(3)]
+    keyring.add(made, "ann")
+    assert everything(keyring) == made
+    assert told == [made]
+    line = store.audit(1)[0]
+    assert (line.action, line.actor, line.target, line.detail) == ("key.import", "ann", "3 keys", {"count": "3"})
+    assert keyring.taken(made[1:]) == [(0, "id", "k1"), (0, "name", "k1"), (0, "secret", "k1"), (1, "id", "k2"),
+                                       (1, "name", "k2"), (1, "secret", "k2")]  # fmt: skip
+    other = KeyRecord(id="x", name="x", created=NOON, secrets=(KeySecret(b"h" * 32, NOON),))
+    assert keyring.taken([other]) == []
+    keyring.declared = lambda: [DeclaredKey(name="x", hash=b"h" * 32)]
+    assert keyring.taken([other]) == [(0, "name", "declared:x"), (0, "secret", "declared:x")]
+    with pytest.raises(SecretTaken):
+        keyring.add([KeyRecord(id="y", name="y", created=NOON, secrets=made[0].secrets)])
+    assert len(told) == 1
+    assert [record.id for record in everything(keyring)] == ["k0", "k1", "k2"]
 
 
-@pytest.mark.parametrize(
-    ("text", "expiry"),
-    [
-        ("never", None),
-        ("30d", NOON + timedelta(days=30)),
-        ("2027-01-01", datetime(2027, 1, 1, tzinfo=UTC)),
-        ("2027-01-01T12:00:00", datetime(2027, 1, 1, 12, tzinfo=UTC)),
-        ("2027-01-01T12:00:00Z", datetime(2027, 1, 1, 12, tzinfo=UTC)),
-        ("2027-01-01T12:00:00+02:00", datetime(2027, 1, 1, 10, tzinfo=UTC)),
-    ],
-)
-def test_expiries(text: str, expiry: datetime | None) -> None:
-    assert parse_expiry(text, NOON) == expiry
-
-
-@pytest.mark.parametrize(
-    "text", [*BAD_DURATIONS, "2027-13-01", "tomorrow", "999999999d", "9999999d", "0001-01-01T00:00:00+23:00"]
-)
-def test_bad_expiries(text: str) -> None:
-    with pytest.raises(BadKeyInput):
-        parse_expiry(text, NOON)
-
-
-def test_moments() -> None:
-    assert parse_moment("2h", NOON) == NOON - 2 * HOUR
-    assert parse_moment("2026-11-01", NOON) == datetime(2026, 11, 1, tzinfo=UTC)
-    assert parse_moment("9999999d", NOON).year == 1970
+def test_new_ones() -> None:
+    assert new_id() != new_id()
+    assert new_secret("a")[0].startswith("sk-slm-a-")
     assert utc_now().tzinfo is UTC

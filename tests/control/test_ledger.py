@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slmgate.control.ledger import Ingest
+from slmgate.control.ledger import Ingest, newest_uses
 from slmgate.link import journal
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.base import KeyUse, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Intent, Receipt
-from tests.tools.journal_writer import Segment, encoded, framed, make_intent, make_receipt
+from tests.tools.journal_writer import NOON, Segment, encoded, framed, make_intent, make_receipt
 from tests.tools.stored import all_receipts
 
 A = "0123456789ab"
 B = "ba9876543210"
+SECOND = timedelta(seconds=1)
 
 
 def name(number: int, incarnation: str = A) -> str:
@@ -168,6 +170,26 @@ def test_the_access_log_gets_the_payloads(store: SqlStore, directory: Path) -> N
     ingest.run_once()
     lines = b"".join(written).splitlines()
     assert [msgspec.json.decode(line)["ended"] for line in lines] == ["complete", "complete", "unknown"]
+
+
+def test_when_keys_were_used_last_comes_with_the_receipts(store: SqlStore, directory: Path, ingest: Ingest) -> None:
+    with Segment(directory, A) as segment:
+        for number in range(3):
+            segment.write(make_receipt(name(number), time=NOON + number * SECOND, address=f"10.0.0.{number}"))
+        ingest.run_once()
+        assert store.key_use("k1") == KeyUse(NOON + 2 * SECOND, "10.0.0.2")
+        segment.write(make_receipt(name(3), time=NOON + SECOND, address="10.0.0.3"))  # of a worker that was read later
+        ingest.run_once()
+        assert store.key_use("k1") == KeyUse(NOON + 2 * SECOND, "10.0.0.2")
+
+
+def test_only_keys_are_noted() -> None:
+    receipts = [
+        make_receipt(name(number), key=key, time=NOON - number * SECOND, address=str(number))
+        for number, key in enumerate(["k1", "declared:bot", "https://idp.example#jane", "cert:CN=x", None, "k1"])
+    ]
+    assert newest_uses(receipts) == {"k1": KeyUse(NOON, "0"), "declared:bot": KeyUse(NOON - SECOND, "1")}
+    assert newest_uses([]) == {}
 
 
 def test_an_absurd_figure_is_bent_and_counted(store: SqlStore, directory: Path, ingest: Ingest) -> None:

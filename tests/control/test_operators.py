@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.control.operators import AdminKeys, Operator, Permission, create_first_admin_key, read_admin_key
+from slmgate.control.operators import ROLES, AdminKeys, Operator, Permission, create_first_admin_key, read_admin_key
 
 
 def test_it_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
@@ -59,6 +59,11 @@ def test_a_key_that_may_not_be_read_is_nobodys(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         read_admin_key(tmp_path)
     assert AdminKeys(tmp_path).check("") is None
+
+
+def test_roles_are_permissions_by_name() -> None:
+    assert list(ROLES) == ["viewer", "operator", "owner"]
+    assert list(ROLES.values()) == sorted(ROLES.values())
 
 
 def test_permissions_include_each_other() -> None:

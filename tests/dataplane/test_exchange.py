@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from slmgate.dataplane.client import HEADS_A_TURN
@@ -16,6 +17,7 @@ from slmgate.dataplane.exchange import KEPT_ANSWER
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dialects import TABLE
 from slmgate.link.journal import MAX_RECORD
+from slmgate.policy.roles import ParameterRule, RoleSpec
 from slmgate.policy.snapshot import GateSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
@@ -1165,6 +1167,69 @@ def test_a_key_that_is_revoked_or_expires_between_two_requests(road: Road) -> No
         == 401     refused !invalid_api_key
         << client  401 !invalid_api_key www-authenticate: Bearer
     """)
+
+
+def test_a_key_may_call_from_its_networks_only(road: Road) -> None:
+    """The stage's clients call from 192.0.2.7. Whoever stands in the wrong place is told before its body is read."""
+    for networks, status in ((("192.0.2.0/24",), 200), (("10.0.0.0/8", "::1/128"), 403), (("::ffff:192.0.2.7/128",), 200)):
+        road.stage.publish(keys=(msgspec.structs.replace(KEY, networks=networks),))
+        if status == 200:
+            road.plays(r"""
+                >> client  chat
+                == intent  a
+                << a       <chat>
+                >> a       200 {}
+                == 200     complete a 4+1~
+                << client  200 | {}
+            """)
+        else:
+            road.plays(r"""
+                >> client  chat
+                == 403     refused !permission_denied
+                << client  403 !permission_denied
+            """)
+
+
+BOUNDED = RoleSpec(name="r", parameters=(ParameterRule(name="max_tokens", max=512, default=64), ParameterRule(name="n", max=1)))
+OF_R = msgspec.structs.replace(KEY, roles=("r",))
+
+
+def test_what_a_role_sets_goes_to_the_instance(road: Road) -> None:
+    road.stage.publish(roles=(BOUNDED,), keys=(OF_R,))
+    client, seen = road.stage.connect(), list[bytes]()
+    road.stage.loop.told = lambda who, what, data: seen.append(data) if who == "a" and what == "write" else None
+    for body in ({"model": "m"}, {"model": "m", "max_tokens": 513}, {"model": "m", "n": 1, "max_completion_tokens": 9}):
+        client.feed(request(body))
+        road.stage.loop.settle()
+        if "max_tokens" not in body:
+            road.stage.loop.opened["a"][0].feed(reply(b"{}"))
+    bodies = [json.loads(text.rpartition(b"\r\n\r\n")[2]) for text in seen]
+    assert bodies == [{"model": "m", "max_tokens": 64}, {"model": "m", "n": 1, "max_completion_tokens": 9, "max_tokens": 9}]
+    first, second, third = road.stage.receipts
+    assert (first["rule"], first["parameters"], first["bytes_in"]) == ("roles.r", "", len(b'{"model": "m"}'))
+    assert (second["rule"], second["parameters"]) == ("roles.r.parameters.max_tokens.max", "max_tokens=513")
+    assert (third["rule"], third["parameters"], third["roles"]) == ("roles.r", "max_tokens=9 n=1", "r")
+
+
+def test_a_key_without_a_role_is_told_before_its_body_is_read(road: Road) -> None:
+    road.stage.publish(roles=(BOUNDED,))
+    client = road.stage.connect()
+    client.feed(request(fields=b"Content-Length: 5000000\r\nExpect: 100-continue\r\n"))
+    (receipt,) = road.stage.receipts
+    assert (receipt["status"], receipt["reason"], receipt["rule"]) == (403, "permission_denied", "roles")
+
+
+def test_a_role_that_changes_while_a_request_stands_in_line(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    road.stage.publish(roles=(BOUNDED,), keys=(OF_R,))
+    first, second = road.stage.connect("first"), road.stage.connect("second")
+    first.feed(request({"model": "m"}))
+    second.feed(request({"model": "m"}))
+    road.stage.loop.settle()
+    road.stage.publish(roles=(RoleSpec(name="r", models=("other",)),), keys=(OF_R,))
+    road.stage.loop.opened["a"][0].feed(reply(b"{}"))
+    road.stage.loop.settle()
+    assert {one["status"]: one["reason"] for one in road.stage.receipts} == {200: "", 404: "model_not_found"}
 
 
 def test_another_credential_on_the_same_connection(road: Road) -> None:

@@ -19,9 +19,10 @@ from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, TICK
 from slmgate.link.beats import READY, STARTING, Beats
-from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish, Tally
+from slmgate.link.messages import Confirm, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Tally
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.snapshot import GateSpec, SnapshotSpec
+from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import Clock, FakeLoop
 from tests.tools.road import Road
@@ -222,6 +223,58 @@ def test_what_control_says(road: Road) -> None:
     assert sent == [Confirm(0, 9)]
     assert list(worker.pools.models) == ["n"]
     assert worker._hello() == Hello(0, os.getpid(), worker.incarnation, 9)
+
+
+def some(id: str, **fields: Any) -> Key:
+    return Key(id=id, name=id, digests=((id.encode().ljust(32), None),), **fields)
+
+
+def test_keys_that_change_make_another_snapshot(road: Road) -> None:
+    worker = road.stage.worker
+    sent: list[Message] = []
+    worker._link.send = sent.append  # type: ignore[method-assign, assignment]  # control is listening
+    before, pool = worker.snapshot, worker.pools.models["m"]
+    worker._told(KeysChanged(9, (some("new"),), ("k1",)))
+    assert worker.snapshot is not before
+    assert (worker.snapshot.generation, worker.snapshot.models) == (9, before.models)
+    assert worker.keys.ids() == ["new"]
+    assert worker.pools.models["m"] is pool
+    worker._told(Publish(SnapshotSpec(generation=10, models=(model(),)), (some("declared:x"),), ("new",)))
+    assert worker.keys.ids() == ["declared:x"]
+    assert sent == [Confirm(0, 9), Confirm(0, 10)]
+
+
+def test_all_keys_again_while_it_serves(road: Road) -> None:
+    """Another control process: nothing is confirmed until all keys are here, and what is known stays known meanwhile."""
+    worker = road.stage.worker
+    sent: list[Message] = []
+    worker._link.send = sent.append  # type: ignore[method-assign, assignment]  # control is listening
+    worker._told(Publish(SnapshotSpec(generation=20, models=(model(),))))
+    worker._told(KeysWhole(20, (some("a"),), first=True))
+    worker._told(KeysChanged(21, (some("b"),)))
+    assert set(worker.keys.ids()) == {"k1", "a", "b"}
+    assert (worker._hello().generation, worker.snapshot.generation) == (20, 21)
+    assert sent == [Confirm(0, 20)]
+    worker._told(KeysWhole(21, (some("c"),), last=True))
+    assert set(worker.keys.ids()) == {"a", "b", "c"}
+    assert sent[1:] == [Confirm(0, 21)]
+    assert worker._hello().generation == 21
+
+
+def test_it_accepts_nobody_before_it_has_all_keys(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "publish", lambda self: None)
+    monkeypatch.setattr(module, "socket", SimpleNamespace(socket=FakeSocket))
+    stage = Stage(tmp_path, monkeypatch, listeners=(10,))
+    stage.worker._told(Publish(SnapshotSpec(generation=3, models=(model(),)), (some("declared:x"),)))
+    stage.worker._told(KeysWhole(3, (some("a"),), first=True))
+    stage.worker._told(KeysChanged(4, (some("b"),)))
+    stage.loop.turn(1)
+    assert (stage.loop.servers, state(stage), stage.worker._hello().generation) == ([], STARTING, 0)
+    stage.worker._told(KeysWhole(4, (), last=True))
+    stage.loop.turn(1)
+    assert len(stage.loop.servers) == 1
+    assert (state(stage), stage.worker._hello().generation) == (READY, 4)
+    stage.shut()
 
 
 # --- the end

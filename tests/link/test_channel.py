@@ -34,6 +34,10 @@ class FakeWriter:
     def write(self, data: bytes) -> None:
         self.sent += data
 
+    async def drain(self) -> None:
+        if self.closed:
+            raise ConnectionResetError
+
     def is_closing(self) -> bool:
         return self.closed
 
@@ -216,6 +220,14 @@ def test_a_peer_is_sent_to_until_it_closes() -> None:
     writer.closed = True
     peer.send(b"two")
     assert writer.sent == b"one"
+
+
+def test_who_sends_much_waits_for_the_peer() -> None:
+    writer: Any = FakeWriter()
+    peer = Peer(writer, HELLO)
+    assert run(peer.drained())
+    writer.closed = True
+    assert not run(peer.drained())
 
 
 def test_listening(monkeypatch: pytest.MonkeyPatch, loop: FakeLoop) -> None:

@@ -8,13 +8,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish, Tally
+from slmgate.link.messages import Confirm, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Tally
 from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.terms import Key
 
+KEY = Key(id="k1", name="bot", team="acme", roles=("a",), networks=("10.0.0.0/8",), digests=((b"d" * 32, 5.0),))
 MESSAGES = [
     Hello(0, 1, "0123456789ab"),
     Hello(3, 99, "0123456789ab", 7),
     Publish(SnapshotSpec(generation=7)),
+    Publish(SnapshotSpec(generation=7), (KEY,), ("declared:gone",)),
+    KeysWhole(7, (KEY,), first=True, last=True),
+    KeysChanged(8, (KEY,), ("gone",)),
     Confirm(0, 7),
     Tally(0, 1, 2, 3, 4, 5),
     Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),

@@ -141,7 +141,14 @@ BOUNDS = [
     (ParameterRule(name="n", min=2), [1], "min"),
     (ParameterRule(name="n", min=2), [2, "x"], ""),
     (ParameterRule(name="n", deny=True), [1], "-"),
-    (ParameterRule(name="n", deny=True), [False, 0, ""], ""),
+    (ParameterRule(name="n", deny=True), [False, ""], ""),
+    (ParameterRule(name="n", deny=True), [0], "-"),  # `logprobs: 0` gives some, `keep_alive: 0` unloads
+    (ParameterRule(name="n", max=2), ["3"], "max"),  # engines read numbers in texts
+    (ParameterRule(name="n", max=2), [" 3.0 "], "max"),
+    (ParameterRule(name="n", max=2), ["nan"], "max"),
+    (ParameterRule(name="n", max=2), ["2"], ""),
+    (ParameterRule(name="n", min=2), ["1"], "min"),
+    (ParameterRule(name="n", min=2), ["nan"], "min"),
     (ParameterRule(name="n", allowed=(1, "a*", True)), [1, "abc", True], ""),
     (ParameterRule(name="n", allowed=(1, "a*")), ["b"], "allowed"),
     (ParameterRule(name="n", allowed=(1,)), [True], "allowed"),
@@ -173,6 +180,9 @@ LENGTHS = [
     (ParameterRule(name="max_tokens", max=512), 9, None, {"max_tokens": 9}),
     (ParameterRule(name="max_tokens", max=512), None, ParameterRule(name="max_tokens", max=100), {"max_tokens": 100}),
     (ParameterRule(name="max_tokens", default=300), None, ParameterRule(name="max_tokens", max=100), {"max_tokens": 100}),
+    (ParameterRule(name="max_tokens", allowed=(64, 128, "x")), None, None, {"max_tokens": 128}),
+    (ParameterRule(name="max_tokens", allowed=(64, 128)), 64, None, {"max_tokens": 64}),
+    (ParameterRule(name="max_tokens", allowed=("x",)), None, None, {}),
     (ParameterRule(name="temperature", default=0.7), None, None, {"temperature": 0.7}),
     (ParameterRule(name="temperature", default=2.5, max=1.5), None, None, {"temperature": 1.5}),
     (ParameterRule(name="seed", default="x"), None, None, {"seed": "x"}),
@@ -189,6 +199,23 @@ def test_what_is_left_alone_is_set(
     assert isinstance(found, Admit)
     assert dict(found.settings) == settings
     assert found.rule == "roles.r"
+
+
+def test_a_length_under_a_name_of_another_api_does_not_keep_the_bound_away() -> None:
+    for rule, settings in [
+        (ParameterRule(name="max_tokens", max=512), {"max_tokens": 512}),
+        (ParameterRule(name="max_tokens", default=64), {"max_tokens": 64}),
+    ]:
+        found = verdict(Ask("m"), role(parameters=(rule,)), facts=Request(parameters={"max_tokens": [1]}))
+        assert isinstance(found, Admit)
+        assert dict(found.settings) == settings
+
+
+def test_a_length_without_bound_is_left_where_nothing_bounds_it() -> None:
+    rule = ParameterRule(name="max_tokens", default=64)
+    found = verdict(Ask("m"), role(parameters=(rule,)), facts=Request(parameters={"max_tokens": [float("inf")]}))
+    assert isinstance(found, Admit)
+    assert found.settings == ()
 
 
 def test_nothing_is_generated_by_embeddings() -> None:

@@ -9,7 +9,8 @@ from hashlib import sha256
 
 import pytest
 
-from slmgate.policy.identify import MAX_SECRET, credential, identify
+from slmgate.policy.identify import MAX_SECRET, credential, identify, not_from_here
+from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 from slmgate.terms import Key, Refuse
 
@@ -23,7 +24,13 @@ def digest(secret: bytes) -> bytes:
 
 
 def snapshot(*keys: Key) -> Snapshot:
-    return Snapshot(SnapshotSpec(generation=1, keys=keys))
+    return Snapshot(SnapshotSpec(generation=1), KeyTable(keys))
+
+
+def opened(answer: object) -> tuple[str, float]:
+    """Whose id was found, and until when."""
+    assert isinstance(answer, tuple)
+    return answer[0].id, answer[1]
 
 
 def message(answer: object) -> str:
@@ -94,8 +101,8 @@ def test_the_bound_of_a_secret(size: int, looked_at: bool) -> None:
 def test_a_key_is_opened_by_each_of_its_secrets() -> None:
     key = Key(id="k1", name="bot", digests=((digest(SECRET), None), (digest(OTHER), 100.0)))
     gate = snapshot(key)
-    assert identify(gate, BEARER, 50.0) == (key, float("inf"))
-    assert identify(gate, {b"x-api-key": OTHER}, 50.0) == (key, 100.0)
+    assert opened(identify(gate, BEARER, 50.0)) == ("k1", float("inf"))
+    assert opened(identify(gate, {b"x-api-key": OTHER}, 50.0)) == ("k1", 100.0)
 
 
 @pytest.mark.parametrize(("now", "opens"), [(99.9, True), (100.0, False), (100.1, False)])
@@ -111,18 +118,18 @@ def test_a_key_is_opened_by_each_of_its_secrets() -> None:
 )
 def test_the_second_of_its_end(key: Key, now: float, opens: bool) -> None:
     answer = identify(snapshot(key), BEARER, now)
-    assert (answer == (key, 100.0)) is opens
+    assert (not isinstance(answer, Refuse) and opened(answer) == ("k", 100.0)) is opens
 
 
 def test_whatever_is_wrong_the_refusal_is_the_same() -> None:
-    opened = ((digest(SECRET), None),)
+    digests = ((digest(SECRET), None),)
     answers = [
         identify(snapshot(), BEARER, 0.0),
-        identify(snapshot(Key(id="k", name="n", disabled=True, digests=opened)), BEARER, 0.0),
-        identify(snapshot(Key(id="k", name="n", expires=0.0, digests=opened)), BEARER, 0.0),
+        identify(snapshot(Key(id="k", name="n", disabled=True, digests=digests)), BEARER, 0.0),
+        identify(snapshot(Key(id="k", name="n", expires=0.0, digests=digests)), BEARER, 0.0),
         identify(snapshot(Key(id="k", name="n", digests=((digest(SECRET), -1.0),))), BEARER, 0.0),
-        identify(snapshot(Key(id="k", name="n", digests=opened)), {b"x-api-key": SECRET + b"x"}, 0.0),
-        identify(snapshot(Key(id="k", name="n", digests=opened)), {b"authorization": b"Basic x"}, 0.0),
+        identify(snapshot(Key(id="k", name="n", digests=digests)), {b"x-api-key": SECRET + b"x"}, 0.0),
+        identify(snapshot(Key(id="k", name="n", digests=digests)), {b"authorization": b"Basic x"}, 0.0),
     ]
     assert [answer is answers[0] and isinstance(answer, Refuse) for answer in answers] == [True] * 6
 
@@ -130,3 +137,9 @@ def test_whatever_is_wrong_the_refusal_is_the_same() -> None:
 def test_a_digest_is_not_a_secret() -> None:
     key = Key(id="k", name="n", digests=((digest(SECRET), None),))
     assert isinstance(identify(snapshot(key), {b"x-api-key": digest(SECRET)}, 0.0), Refuse)
+
+
+def test_a_principal_in_the_wrong_place() -> None:
+    refused = not_from_here(Key(id="k", name="bot", networks=("10.0.0.0/8",)))
+    assert (refused.code, refused.rule) == ("permission_denied", "keys.bot.networks")
+    assert "10.0" not in refused.message

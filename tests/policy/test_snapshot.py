@@ -1,15 +1,15 @@
-"""The look-ups compiled from a publication, and that a publication survives its trip over the link.
+"""The look-ups compiled from a publication, that a publication survives its trip over the link, and what a change of keys makes.
 
-What is decided by them is tested beside `identify.py` and `decide.py`.
+What is decided by them is tested beside `identify.py` and `decide.py`, the table of keys beside `keytable.py`.
 """
 
 from __future__ import annotations
 
-from math import inf
-
 import msgspec
 import pytest
 
+from slmgate.policy.keytable import KeyTable
+from slmgate.policy.roles import INTERNAL, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.terms import Key
 
@@ -17,33 +17,48 @@ SPEC = SnapshotSpec(
     generation=7,
     gate=GateSpec(max_body=1),
     models=(ModelSpec(name="m", instances=(InstanceSpec(id="m/a", host="a", port=1),)), ModelSpec(name="n", instances=())),
-    keys=(
-        Key(id="1", name="one", digests=((b"a" * 32, None), (b"b" * 32, 5.0))),
-        Key(id="2", name="two", expires=9.0, digests=((b"c" * 32, None), (b"d" * 32, 5.0), (b"e" * 32, 50.0))),
-        Key(id="3", name="off", disabled=True, digests=((b"f" * 32, None),)),
-        Key(id="4", name="none"),
-    ),
 )
+ONE = Key(id="1", name="one", digests=((b"a" * 32, None),))
 
 
 def test_compiled() -> None:
-    snapshot = Snapshot(SPEC)
-    one, two = SPEC.keys[:2]
+    snapshot = Snapshot(SPEC, KeyTable([ONE]))
     assert (snapshot.generation, snapshot.gate.max_body) == (7, 1)
     assert snapshot.models == {"m": SPEC.models[0], "n": SPEC.models[1]}
     assert snapshot.model_names == ("m", "n")
-    assert snapshot.keys_by_digest == {
-        b"a" * 32: (one, inf),
-        b"b" * 32: (one, 5.0),
-        b"c" * 32: (two, 9.0),
-        b"d" * 32: (two, 5.0),
-        b"e" * 32: (two, 9.0),
-    }
-    assert repr(snapshot) == "<Snapshot 7: 2 models, 5 digests>"
+    assert repr(snapshot) == "<Snapshot 7: 2 models, 1 keys>"
+
+
+def test_roles_of_a_principal() -> None:
+    own, team = RoleSpec(name="own"), RoleSpec(name="team")
+    teams = (TeamSpec(name="t", roles=("team", "own", "gone")),)
+    snapshot = Snapshot(SnapshotSpec(generation=1, roles=(own, team), teams=teams))
+    for named, of_team, roles in [
+        (("own",), "t", (own, team)),
+        (("own",), None, (own,)),
+        (("gone",), "removed", ()),
+        ((), "t", (team, own)),
+        ((), None, ()),
+    ]:
+        access = snapshot.access(Key(id="k", name="k", roles=named, team=of_team))
+        assert access.roles == roles
+        assert snapshot.access(Key(id="other", name="other", roles=named, team=of_team)) is access
+    without = Snapshot(SnapshotSpec(generation=1, teams=teams))
+    assert without.access(Key(id="k", name="k", roles=("gone",), team="t")).roles == (INTERNAL,)
 
 
 def test_nothing_yet() -> None:
-    assert repr(Snapshot(SnapshotSpec(generation=0))) == "<Snapshot 0: 0 models, 0 digests>"
+    assert repr(Snapshot(SnapshotSpec(generation=0))) == "<Snapshot 0: 0 models, 0 keys>"
+
+
+def test_a_change_of_keys_makes_another_of_the_same() -> None:
+    snapshot = Snapshot(SPEC, KeyTable([ONE]))
+    snapshot.keys.drop(["1"])
+    other = snapshot.again(8)
+    assert other is not snapshot
+    assert (snapshot.generation, other.generation) == (7, 8)
+    assert other.models is snapshot.models
+    assert other.keys is snapshot.keys
 
 
 def test_a_publication_travels() -> None:

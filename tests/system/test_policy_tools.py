@@ -20,9 +20,13 @@ from tests.tools.gate import ROOT, SECRET, Gate, digest, eventually, model
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import ask, request
 
-ROLES: dict[str, Any] = {"partner": {"models": ["tiny"], "endpoints": ["chat", "models"], "parameters": {"max_tokens": {"max": 64}}}}
+ROLES: dict[str, Any] = {
+    "partner": {"models": ["tiny"], "endpoints": ["chat", "models"], "parameters": {"max_tokens": {"max": 64}}}
+}
 KEYS = [{"name": "main", "roles": ["partner"], "hash": digest(SECRET)}]
-GOOD = "users: {main: {key: main}}\ncases:\n  - {name: a chat, as: main, model: tiny, expect: admit, settings: {max_tokens: 64}}\n"
+GOOD = (
+    "users: {main: {key: main}}\ncases:\n  - {name: a chat, as: main, model: tiny, expect: admit, settings: {max_tokens: 64}}\n"
+)
 BAD = GOOD + "  - {name: what cannot be, as: main, model: tiny, endpoint: embeddings, expect: admit}\n"
 
 

@@ -9,14 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from argon2 import PasswordHasher
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
 from slmgate.control.config import Config
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
+from slmgate.control.passwords import Passwords
 from slmgate.stores.base import Store
 from slmgate.stores.sql import open_store
 
@@ -29,6 +33,10 @@ READY = GateStatus(
 )
 
 
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""Argon2 without its cost."""
+
+
 class AdminGate:
     """`AdminContext` over a store in `state_dir`."""
 
@@ -37,7 +45,9 @@ class AdminGate:
         self.secret = read_admin_key(state_dir) or ""
         self.store: Store = open_store(state_dir / "ledger.sqlite3")
         self.keyring = Keyring(self.store)
-        self.admin_keys = AdminKeys(state_dir)
+        self.admin_keys = AdminKeys(state_dir, self.store.operators)
+        self.accounts = Accounts(self.store, passwords=Passwords(CHEAP))
+        self.admin = Admin()
         self.now = READY
         self.faults: Sequence[object] = ()
         self.config: Config | None = None

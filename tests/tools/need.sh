@@ -13,6 +13,7 @@ row() {
         nginx) have nginx || echo nginx-light ;;
         wrk) have wrk || echo wrk ;;
         node) have node || echo nodejs ;;
+        chromium) have chromium || echo chromium ;;
         npm) have npm || echo npm ;;
         ip) have ip || echo iproute2 ;;
         nft) have nft || echo nftables ;;

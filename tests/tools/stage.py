@@ -23,6 +23,7 @@ from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.worker import Worker
 from slmgate.link import beats, journal
 from slmgate.link.orders import WorkerOrders
+from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 from tests.tools.fakes import Clock, FakeLoop, FakeTransport
@@ -86,6 +87,7 @@ class Stage:
         )
         self.gate = gate or GateSpec()
         self.models = models or (model(),)
+        self.roles: tuple[RoleSpec, ...] = ()
         self.clients: list[ClientConnection] = []
         self.asked = 0  # requests that owe a receipt, by the ids given out
         self._read: dict[str, int] = {}  # segment -> how far it was read
@@ -94,11 +96,21 @@ class Stage:
         self.life = self.loop.create_task(self.worker.run())
         self.loop.settle()
 
-    def publish(self, *models: ModelSpec, gate: GateSpec | None = None, keys: tuple[Key, ...] = (KEY,)) -> None:
-        """A new snapshot comes."""
+    def publish(
+        self,
+        *models: ModelSpec,
+        gate: GateSpec | None = None,
+        keys: tuple[Key, ...] = (KEY,),
+        roles: tuple[RoleSpec, ...] | None = None,
+    ) -> None:
+        """A new snapshot comes. `models`, `gate` and `roles` stay as they were where they are not given."""
+        self.roles = self.roles if roles is None else roles
         self.models, self.gate = models or self.models, gate or self.gate
         generation = self.worker.snapshot.generation + 1
-        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, keys=keys))
+        self.worker.keys.begin()
+        self.worker.keys.put(keys)
+        self.worker.keys.end()
+        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, roles=self.roles))
         self.loop.settle()
 
     def connect(self, name: str = "client") -> FakeTransport:

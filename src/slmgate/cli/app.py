@@ -29,6 +29,7 @@ FILES = {
     "test": "policy_tests",
     "replay": "replay",
     "keys": "keys",
+    "admin": "admin",
     "usage": "usage",
     "logs": "logs",
     "instances": "instances",

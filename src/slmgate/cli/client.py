@@ -39,7 +39,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of 
 class Road(Protocol):
     """A way to an admin API. `ask` returns HTTP status and decoded JSON; it raises CommandFailed when nothing answers."""
 
-    def ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> tuple[int, Any]: ...
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None, timeout: float = TIMEOUT
+    ) -> tuple[int, Any]: ...
 
     def close(self) -> None: ...
 
@@ -58,14 +60,15 @@ class Network:
             transport=transport,
             base_url=url,
             headers={"authorization": f"Bearer {key}"},
-            timeout=TIMEOUT,
             trust_env=False,  # a gate on this machine is not asked for through a proxy
         )
 
-    def ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None, timeout: float = TIMEOUT
+    ) -> tuple[int, Any]:
         params = {name: str(value) for name, value in query.items()}
         try:
-            answer = self._http.request(method, path, params=params, json=body)
+            answer = self._http.request(method, path, params=params, json=body, timeout=timeout)
         except self._failures as error:
             raise CommandFailed(
                 UNREACHABLE, f"{self._url} does not answer ({_reason(error)}); is `slmgate serve` running there?"
@@ -97,12 +100,19 @@ class AdminClient:
         """The answer's JSON. None among the query's values are left out. Raises CommandFailed."""
         return self._ask("GET", path, {name: value for name, value in (query or {}).items() if value is not None}, None)
 
-    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """As `get`, for a change."""
-        return self._ask("POST", path, {}, body or {})
+    def post(self, path: str, body: Mapping[str, object] | None = None, timeout: float = TIMEOUT) -> Any:
+        """As `get`, for a change, which may take so many seconds."""
+        return self._ask("POST", path, {}, body or {}, timeout)
 
-    def _ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> Any:
-        status, data = self.road.ask(method, path, query, body)
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        body: Mapping[str, object] | None,
+        timeout: float = TIMEOUT,
+    ) -> Any:
+        status, data = self.road.ask(method, path, query, body, timeout)
         if status < 400:
             return data
         detail = data.get("detail") if isinstance(data, dict) else None

@@ -12,7 +12,7 @@ import typer
 
 from slmgate.cli import show, telling
 from slmgate.cli.ends import USAGE, CommandFailed
-from slmgate.control.config import Config, compile_snapshot
+from slmgate.control.config import Config
 from slmgate.control.config.show import flow
 from slmgate.control.trials.edges import Edge, Edges, find_edges
 from slmgate.control.trials.findings import Finding, findings
@@ -25,7 +25,7 @@ def show_edges(config: Config, at: str | None, as_json: bool) -> None:
         now = float(int(time.time())) if at is None else parse_when(at)
     except BadTrial as wrong:
         raise CommandFailed(USAGE, str(wrong)) from None
-    found, edges = findings(compile_snapshot(config, 0, ()), now), find_edges(config, now)
+    found, edges = findings(config, now), find_edges(config, now)
     if as_json:
         cases = [{"name": edge.about, "as": edge.user, **edge.given, **expected(edge)} for edge in edges.cases]
         typer.echo(show.json_text({"findings": found, "users": edges.users, "cases": cases}))

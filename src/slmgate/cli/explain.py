@@ -18,7 +18,8 @@ from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOptio
 from slmgate.cli.ends import NO, USAGE, CommandFailed, exits
 from slmgate.cli.place import DEFAULT_FILE, find
 from slmgate.control.config import Config, load
-from slmgate.control.trials.told import Past, Told, declared, past, principal_of, told
+from slmgate.control.trials.asked import declared_key
+from slmgate.control.trials.told import Past, Told, past, principal_of, told
 from slmgate.control.trials.wish import BadTrial, Wish, parse_parameters
 from slmgate.terms import Key, Receipt
 
@@ -98,7 +99,7 @@ def _past(request: str, config: Path | None, admin: str | None, as_json: bool) -
         loaded = loaded_file(config)
         with connect(config, admin) as client:
             receipt = msgspec.convert(client.get(f"/api/v1/receipts/{request}"), Receipt)
-        principal, state = declared(loaded, receipt.key or ""), "active"
+        principal, state = declared_key(loaded, receipt.key or ""), "active"
         if principal is None and receipt.key is not None:
             principal, state = _stored(config, admin, receipt.key)
         found = past(loaded, receipt, principal, state)
@@ -185,7 +186,7 @@ def _stored(config: Path | None, admin: str | None, key: str) -> tuple[Key | Non
         return None, "active"
     with connect(config, admin) as client:
         try:
-            view: dict[str, Any] = client.get(f"/api/v1/keys/{key}")
+            view: dict[str, Any] = client.get("/api/v1/keys", {"key": key})["keys"][0]
         except CommandFailed as error:
             if error.code != NO:
                 raise
@@ -203,7 +204,7 @@ def key_of(view: dict[str, Any]) -> Key:
         name=view["name"],
         team=view["team"],
         roles=tuple(view["roles"]),
-        networks=tuple(view.get("networks", ())),
+        networks=tuple(view["networks"]),
         disabled=view["state"] == "disabled",
         expires=None if expires is None else datetime.fromisoformat(expires).timestamp(),
     )

@@ -96,11 +96,11 @@ def stored_keys(client: AdminClient) -> dict[str, Principal]:
     found: dict[str, Principal] = {}
     after: str | None = None
     while True:
-        page: dict[str, Any] = client.get("/api/v1/keys", {"after": after} if after else None)
+        page: dict[str, Any] = client.get("/api/v1/keys", {"limit": _PAGE, "after": after})
         for view in page["keys"]:
             key = key_of(view)
             found[key.id] = Principal(id=key.id, name=key.name, team=key.team, roles=key.roles, networks=key.networks)
-        after = page.get("next")
+        after = page["next"]
         if after is None:
             return found
 

@@ -54,9 +54,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Ite
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """CSV (RFC 4180, with bare line feeds). A text that a spreadsheet would compute is quoted with an apostrophe."""
+    return csv_rows([columns]) + csv_rows(rows)
+
+
+def csv_rows(rows: Iterable[Sequence[object]]) -> str:
+    """More rows of the same."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
     writer.writerows([guarded(cell) for cell in row] for row in rows)
     return out.getvalue()
 

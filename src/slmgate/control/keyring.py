@@ -9,40 +9,39 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import secrets
 import threading
-import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from slmgate.stores.base import AuditRecord, KeyRecord, KeySecret, KeyStore
+from slmgate.control.keyfields import DECLARED, BadKeyInput, check_name, check_networks, check_roles, check_tags
+from slmgate.stores.base import AuditRecord, KeyFilter, KeyRecord, KeySecret, KeyState, KeyStore
 from slmgate.stores.base import NameTaken as NameTaken
+from slmgate.stores.base import SecretTaken as SecretTaken
 from slmgate.terms import Key
 
+if TYPE_CHECKING:
+    from slmgate.control.config.options import DeclaredKey
+
 PREFIX = "sk-slm-"
-MAX_NAME = 64
 MAX_OVERLAP = timedelta(days=366)
-
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-State = Literal["active", "disabled", "expired", "revoked"]
+EDITABLE = ("owner", "team", "roles", "tags", "networks", "expires")
+"""What `edit` can change."""
 
 
 class UnknownKey(LookupError):
     """There is no key with this id or name."""
 
 
-class BadKeyInput(ValueError):
-    """A value that a key cannot have; the message says which and what would do."""
-
-
 class KeyRevoked(Exception):
     """The change cannot be made because the key is revoked, which is for good."""
+
+
+class KeyDeclared(Exception):
+    """The change cannot be made here because the key stands in the configuration."""
 
 
 def utc_now() -> datetime:
@@ -56,54 +55,89 @@ class Keyring:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
-        self.on_change: list[Callable[[], None]] = []
+        # Called with the keys as they have become, in the order in which they became so. Must not block.
+        self.on_change: list[Callable[[Sequence[KeyRecord]], None]] = []
+        # What the configuration in force says, which is not known here: set by whoever reads it.
+        self.declared: Callable[[], Sequence[DeclaredKey]] = tuple
+        self.roles: Callable[[], Collection[str] | None] = lambda: None
 
     def create(
         self,
         name: str,
         team: str | None = None,
-        roles: tuple[str, ...] = (),
+        roles: Iterable[str] = (),
         expires: datetime | None = None,
         actor: str = "cli",
+        *,
+        owner: str | None = None,
+        tags: Iterable[str] = (),
+        networks: Iterable[str] = (),
     ) -> tuple[KeyRecord, str]:
         """Issue a key; returns it and its secret, which exists nowhere else.
 
-        Raises BadKeyInput, NameTaken, LedgerUnavailable.
+        Raises BadKeyInput, NameTaken, KeyDeclared (the name is a declared key's), LedgerUnavailable.
         """
-        check_name(name, "name")
-        if team is not None:
-            check_name(team, "team")
         now = self._clock()
-        if expires is not None and expires <= now:
-            raise BadKeyInput("The expiry is in the past; give a date to come, a duration such as 30d, or never.")
-        id = base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
-        secret, digest = new_secret(id)
-        record = KeyRecord(
-            id=id, name=name, team=team, roles=roles, created=now, expires=expires, secrets=(KeySecret(digest, now),)
+        fields = self._checked(
+            {"owner": owner, "team": team, "roles": roles, "tags": tags, "networks": networks, "expires": expires}, now
         )
-        detail = {"name": name}
-        if team is not None:
-            detail["team"] = team
-        if expires is not None:
-            detail["expires"] = expires.isoformat()
+        check_name(name, "name")
+        self._check_not_declared(name)
+        id = new_id()
+        secret, digest = new_secret(id)
+        record = KeyRecord(id=id, name=name, created=now, secrets=(KeySecret(digest, now),), **fields)
         with self._lock:
-            self._save(record, actor, "key.create", detail)
-        self._changed()
+            self._save(
+                record, actor, "key.create", {"name": name, **{what: _text(value) for what, value in fields.items() if value}}
+            )
         return record, secret
 
-    def all(self) -> list[KeyRecord]:
-        """All keys, revoked ones too, oldest first."""
-        return self._store.keys()
+    def page(self, which: KeyFilter, limit: int, after: str | None = None) -> list[KeyRecord]:
+        """At most `limit` keys, oldest first, behind the key with the id `after`; revoked ones are among them."""
+        return self._store.keys(msgspec.structs.replace(which, now=self._clock()), limit, after)
 
     def show(self, key: str) -> KeyRecord:
         """A key by its id or its name; of several with one name, the live one or the newest. Raises UnknownKey."""
-        records = self.all()
-        by_id = next((record for record in records if record.id == key), None)
-        named = [record for record in records if record.name == key]
-        found = by_id or next((record for record in named if record.revoked is None), named[-1] if named else None)
+        found = self._store.key(key)
         if found is None:
             raise UnknownKey(f"There is no key {key!r}; `slmgate keys list` shows all.")
         return found
+
+    def find_declared(self, key: str) -> DeclaredKey | None:
+        """The declared key with this id or name."""
+        name = key.removeprefix(DECLARED)
+        return next((declared for declared in self.declared() if declared.name == name), None)
+
+    def edit(self, key: str, changes: Mapping[str, object], actor: str = "cli") -> KeyRecord:
+        """Change some of `EDITABLE`; None or nothing in a list takes a field away. Returns the key as it is then.
+
+        Raises UnknownKey, KeyRevoked, KeyDeclared, BadKeyInput, LedgerUnavailable.
+        """
+        with self._lock:
+            record = self._live(key)
+            fields = self._checked(changes, self._clock())
+            changed = msgspec.structs.replace(record, **fields)
+            if changed != record:
+                self._save(changed, actor, "key.edit", {what: _text(value) for what, value in fields.items()})
+        return changed
+
+    def add(self, records: Sequence[KeyRecord], actor: str = "cli") -> None:
+        """Take in keys that were made elsewhere, all or none; they are checked already. Raises NameTaken, SecretTaken."""
+        with self._lock:
+            detail = {"count": str(len(records))}
+            self._store.save_keys(records, self._audit(actor, "key.import", f"{len(records)} keys", detail))
+            self._changed(records)
+
+    def taken(self, records: Sequence[KeyRecord]) -> list[tuple[int, str, str]]:
+        """Which of these new keys collide with others: its place, in what (`id`, `name`, `secret`), the other's id."""
+        names = {declared.name: DECLARED + declared.name for declared in self.declared()}
+        digests = {declared.hash: DECLARED + declared.name for declared in self.declared()}
+        found = self._store.taken(records)
+        for place, record in enumerate(records):
+            if record.name in names:
+                found.append((place, "name", names[record.name]))
+            found += [(place, "secret", digests[one.digest]) for one in record.secrets if one.digest in digests]
+        return sorted(found)
 
     def rotate(self, key: str, overlap: timedelta = timedelta(), actor: str = "cli") -> tuple[KeyRecord, str]:
         """Give a key a new secret; the ones it has go on working for `overlap`. Returns it and the new secret.
@@ -124,7 +158,6 @@ class Keyring:
             ]
             record = msgspec.structs.replace(record, secrets=(*kept, KeySecret(digest, now)))
             self._save(record, actor, "key.rotate", {"overlap_seconds": str(int(overlap.total_seconds()))})
-        self._changed()
         return record, secret
 
     def disable(self, key: str, actor: str = "cli") -> KeyRecord:
@@ -138,36 +171,27 @@ class Keyring:
     def revoke(self, key: str, actor: str = "cli") -> KeyRecord:
         """End a key for good: its digests are removed, its name is free, its record stays. Revoking twice changes nothing."""
         with self._lock:
-            record = self.show(key)
-            if record.revoked is not None:
-                return record
+            try:
+                record = self._live(key)
+            except KeyRevoked:
+                return self.show(key)
             record = msgspec.structs.replace(record, revoked=self._clock(), secrets=())
             self._save(record, actor, "key.revoke", {})
-        self._changed()
         return record
 
-    def as_terms(self) -> list[Key]:
-        """The keys as the road decides by them: those that are not revoked."""
-        return [
-            Key(
-                id=record.id,
-                name=record.name,
-                team=record.team,
-                roles=record.roles,
-                disabled=record.disabled,
-                expires=None if record.expires is None else record.expires.timestamp(),
-                digests=tuple((old.digest, None if old.until is None else old.until.timestamp()) for old in record.secrets),
-            )
-            for record in self.all()
-            if record.revoked is None
-        ]
+    def live(self) -> Iterator[Key]:
+        """All keys as the road decides by them: those that are not revoked."""
+        return self._store.live_keys()
 
-    def state_of(self, record: KeyRecord) -> State:
+    def state_of(self, record: KeyRecord) -> KeyState:
         if record.revoked is not None:
             return "revoked"
         if record.disabled:
             return "disabled"
         return "expired" if record.expires is not None and record.expires <= self._clock() else "active"
+
+    def now(self) -> datetime:
+        return self._clock()
 
     def _set_disabled(self, key: str, disabled: bool, actor: str) -> KeyRecord:
         with self._lock:
@@ -176,81 +200,88 @@ class Keyring:
                 return record
             record = msgspec.structs.replace(record, disabled=disabled)
             self._save(record, actor, "key.disable" if disabled else "key.enable", {})
-        self._changed()
         return record
 
     def _live(self, key: str) -> KeyRecord:
-        record = self.show(key)
+        try:
+            record = self.show(key)
+        except UnknownKey:
+            self._check_not_declared(key)
+            raise
         if record.revoked is not None:
             raise KeyRevoked(f"The key {record.name!r} is revoked, which cannot be undone; create another.")
         return record
 
-    def _save(self, record: KeyRecord, actor: str, action: str, detail: dict[str, str]) -> None:
-        self._store.save_key(record, AuditRecord(time=self._clock(), actor=actor, action=action, target=record.id, detail=detail))
+    def _check_not_declared(self, key: str) -> None:
+        declared = self.find_declared(key)
+        if declared is not None:
+            raise KeyDeclared(
+                f"The key {declared.name!r} is declared in the configuration: change it there, or take another name."
+            )
 
-    def _changed(self) -> None:
+    def _checked(self, fields: Mapping[str, object], now: datetime) -> dict[str, Any]:
+        """These fields as a key can have them. Raises BadKeyInput."""
+        found: dict[str, Any] = {}
+        for name, value in fields.items():
+            if name in ("owner", "team"):
+                found[name] = value
+                if value is not None:
+                    check_name(cast(str, value), name)
+            elif name == "expires":
+                found[name] = value
+                if value is not None and cast(datetime, value) <= now:
+                    raise BadKeyInput("The expiry is in the past; give a date to come, a duration such as 30d, or never.")
+            else:
+                found[name] = self.check_list(name, cast(Iterable[str], value))
+        return found
+
+    def check_list(self, name: str, values: Iterable[str]) -> tuple[str, ...]:
+        """Roles, tags or networks (`name` says which) as a key can have them. Raises BadKeyInput."""
+        if name == "roles":
+            return check_roles(values, self.roles())
+        return check_tags(values) if name == "tags" else check_networks(values)
+
+    def _audit(self, actor: str, action: str, target: str, detail: dict[str, str]) -> AuditRecord:
+        return AuditRecord(time=self._clock(), actor=actor, action=action, target=target, detail=detail)
+
+    def _save(self, record: KeyRecord, actor: str, action: str, detail: dict[str, str]) -> None:
+        """Called with the lock held, so that who listens hears of changes in their order."""
+        self._store.save_keys([record], self._audit(actor, action, record.id, detail))
+        self._changed([record])
+
+    def _changed(self, records: Sequence[KeyRecord]) -> None:
         for call in self.on_change:
-            call()
+            call(records)
+
+
+def as_term(record: KeyRecord) -> Key:
+    """A key as the road decides by it."""
+    return Key(
+        id=record.id,
+        name=record.name,
+        team=record.team,
+        roles=record.roles,
+        networks=record.networks,
+        disabled=record.disabled,
+        expires=None if record.expires is None else record.expires.timestamp(),
+        digests=tuple((old.digest, None if old.until is None else old.until.timestamp()) for old in record.secrets),
+    )
+
+
+def _text(value: Any) -> str:
+    """A field's value as the audit log tells it."""
+    if not value:
+        return "none"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def new_id() -> str:
+    return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
 
 
 def new_secret(id: str) -> tuple[str, bytes]:
     """A fresh secret of the key `id`, with 256 random bits, and its digest."""
     secret = f"{PREFIX}{id}-{secrets.token_urlsafe(32)}"
     return secret, hashlib.sha256(secret.encode()).digest()
-
-
-def check_name(value: str, what: str) -> None:
-    """Raises BadKeyInput unless `value` can stand in a table, a log line and a header: 1 to 64 visible ones."""
-    if not 1 <= len(value) <= MAX_NAME:
-        raise BadKeyInput(f"The {what} must have 1 to {MAX_NAME} characters.")
-    if value != value.strip():
-        raise BadKeyInput(f"The {what} must not begin or end with a space.")
-    # Categories C*: control and format characters (which could reverse or hide text), surrogates, unassigned ones;
-    # Zl, Zp: separators that some programs take for a new line.
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for character in value):
-        raise BadKeyInput(f"The {what} must have visible characters only, no control characters.")
-
-
-def parse_duration(text: str) -> timedelta:
-    """A duration such as 90s, 24h or 30d (units ms s m h d). Raises BadKeyInput."""
-    found = _DURATION.fullmatch(text.strip())
-    if not found:
-        raise BadKeyInput(f"{text!r} is not a duration; write a number and a unit, such as 90s, 24h or 30d.")
-    try:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
-    except OverflowError:
-        raise BadKeyInput(f"{text!r} is longer than can be counted.") from None
-
-
-def parse_expiry(text: str, now: datetime) -> datetime | None:
-    """When a key ends: `never`, a duration from `now`, a day (its beginning, UTC) or a time of ISO 8601. Raises BadKeyInput."""
-    text = text.strip()
-    if text == "never":
-        return None
-    if _DURATION.fullmatch(text):
-        try:
-            return now + parse_duration(text)
-        except OverflowError:
-            raise BadKeyInput(f"{text!r} is further away than can be counted; write never.") from None
-    return parse_time(text)
-
-
-def parse_moment(text: str, now: datetime) -> datetime:
-    """A time to look back to: a duration before `now` (30d), a day (in UTC) or a time of ISO 8601. Raises BadKeyInput."""
-    if _DURATION.fullmatch(text.strip()):
-        try:
-            return now - parse_duration(text)
-        except OverflowError:
-            return datetime(1970, 1, 1, tzinfo=UTC)
-    return parse_time(text)
-
-
-def parse_time(text: str) -> datetime:
-    """A day or a time of ISO 8601; without a zone it is UTC. Raises BadKeyInput."""
-    try:
-        time = datetime.fromisoformat(text.strip())
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadKeyInput(
-            f"{text!r} is not a time; write a day (2027-01-01), a time (2027-01-01T12:00:00Z) or a duration (30d)."
-        ) from None

@@ -22,8 +22,9 @@ from typing import Literal
 
 import msgspec
 
+from slmgate.control.keyfields import DECLARED
 from slmgate.link import journal
-from slmgate.stores.base import Batch, LedgerStore
+from slmgate.stores.base import Batch, KeyUse, LedgerStore
 from slmgate.terms import Intent, Receipt
 
 CHUNK = 1024 * 1024
@@ -154,7 +155,14 @@ class Ingest:
         closed = [receipt.id for receipt in step.receipts if receipt.id in self._open] if self._open else []
         # A position is dropped only once its segment is seen to be gone: until then it is what keeps it from being read twice.
         forgotten = [name for name in positions if name not in step.positions and not (self._dir / name).exists()]
-        batch = Batch(receipts=step.receipts, opened=opened, closed=closed, positions=step.positions, forgotten=forgotten)
+        batch = Batch(
+            receipts=step.receipts,
+            opened=opened,
+            closed=closed,
+            positions=step.positions,
+            forgotten=forgotten,
+            used=newest_uses(step.receipts),
+        )
         if step.positions or forgotten:
             self._store.write(batch)
         positions.update(step.positions)
@@ -187,6 +195,25 @@ class Ingest:
         if self._access_log is not None:
             self._access_log(_write_receipts(receipts))
         return len(receipts)
+
+
+def newest_uses(receipts: list[Receipt]) -> dict[str, KeyUse]:
+    """When and from where keys were used last, by their ids. Other principals (see `terms.Principal`) are left out.
+
+    A request counts as a use when its key was known, also if it was refused for another reason.
+    """
+    newest: dict[str, Receipt] = {}
+    for receipt in receipts:
+        key = receipt.key
+        if key is not None:
+            known = newest.get(key)
+            if known is None or known.time < receipt.time:
+                newest[key] = receipt
+    return {
+        key: KeyUse(receipt.time, receipt.address)
+        for key, receipt in newest.items()
+        if ":" not in key or key.startswith(DECLARED)
+    }
 
 
 def unknown_receipt(intent: Intent) -> Receipt:

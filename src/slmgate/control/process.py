@@ -16,18 +16,21 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
 
 from slmgate.control.access_log import AccessLog
+from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
-from slmgate.control.keyring import Keyring
+from slmgate.control.config.admin_options import Admin
+from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
@@ -37,7 +40,7 @@ from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer
 from slmgate.link.messages import Confirm, Message, Tally
-from slmgate.stores.base import LedgerUnavailable, Store
+from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 
 BEAT_SECONDS = 0.25
@@ -65,9 +68,13 @@ class Control:
         create_first_admin_key(self._state_dir)
         self.store: Store = open_store(self._state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)
-        self.admin_keys = AdminKeys(self._state_dir)
-        self.publisher = Publisher(config, self.keyring.as_terms, log.info)
+        self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
+        self.accounts = Accounts(self.store)
+        self._background: set[asyncio.Task[Any]] = set()
+        self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside)
         self.keyring.on_change.append(self._keys_changed)
+        self.keyring.declared = lambda: self.publisher.config.keys
+        self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
 
@@ -102,6 +109,10 @@ class Control:
             ledger_lag=self._lag,
         )
 
+    @property
+    def admin(self) -> Admin:
+        return self.publisher.config.admin
+
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why."""
         text = self._configuration()
@@ -117,16 +128,17 @@ class Control:
 
     # -- life
 
-    def _keys_changed(self) -> None:
-        """Called in whatever thread changed a key."""
-        self._loop.call_soon_threadsafe(self._publish_keys)
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it until it is done, or until the process ends."""
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
-    def _publish_keys(self) -> None:
-        try:
-            self.publisher.keys_changed()
-        except LedgerUnavailable as error:
-            log.error("changed keys are not in force yet, the store cannot be read: %s", error)
-            self._loop.call_later(WATCH_SECONDS, self._publish_keys)
+    def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
+        """Called in whatever thread changed keys; what is to be worked out for them all is so there."""
+        put = [as_term(record) for record in records if record.revoked is None]
+        gone = [record.id for record in records if record.revoked is not None]
+        self._loop.call_soon_threadsafe(self.publisher.keys_changed, put, gone)
 
     def _configuration(self) -> bytes | None:
         """The configuration file as it is now."""
@@ -219,17 +231,19 @@ class Control:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
-        self._background: set[asyncio.Task[object]] = {loop.create_task(self._beat()), loop.create_task(self._watch())}
+        self._beside(self._beat())
+        self._beside(self._watch())
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")
         ingest.start()
         admin = AdminServer(
             uvicorn.Config(
-                create_app(self, [self.publisher.config.admin.address.host]),
+                create_app(self, [self.admin.address.host]),
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # uvicorn would believe X-Forwarded-For of whoever is on this machine
                 lifespan="off",
                 ws="none",
                 http=AdminConnection,
@@ -247,7 +261,7 @@ class Control:
         await serving
         link.close()
         await asyncio.to_thread(ingest.join)
-        for task in self._background:
+        for task in list(self._background):
             task.cancel()
         self.access_log.close()
         self.store.close()
@@ -255,9 +269,10 @@ class Control:
     def _hang_up(self) -> None:
         """SIGHUP: reload, and go on in a new access log file where the old one was moved away."""
         self.access_log.reopen()
-        task: asyncio.Task[object] = self._loop.create_task(self.reload())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._beside(self._reload_unasked())
+
+    async def _reload_unasked(self) -> None:
+        await self.reload()
 
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)

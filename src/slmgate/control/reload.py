@@ -1,52 +1,89 @@
 """A configuration into force: load, validate, compile, publish, confirmed by the workers; or the old one stays.
 
-The only place that decides whether a new configuration is taken. It knows the link's peers and the keyring's keys, but
-reads no file itself and serves nobody.
+The only place that decides whether a new configuration is taken, and the one that keeps every worker's keys what they are here.
+It knows the link's peers, but reads no file and no store itself and serves nobody. All its calls are made on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
-from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, compile_snapshot, restart_needed
+import msgspec
+
+from slmgate.control.config import (
+    Config,
+    ConfigError,
+    ConfigFault,
+    Loaded,
+    compile_snapshot,
+    declared_keys,
+    owned_twice,
+    restart_needed,
+)
 from slmgate.link.channel import Peer, pack
-from slmgate.link.messages import Publish
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.link.messages import KeysChanged, KeysWhole, Publish
+from slmgate.policy.keytable import KeyTable
 from slmgate.terms import Key
 
 CONFIRM_SECONDS = 1.0
+BATCH = 500
+"""Keys in one message: what a worker takes in within about 2 ms, while its clients wait."""
+
+_One = TypeVar("_One", Key, str)
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class Publisher:
     """What is in force, and which worker has confirmed it."""
 
-    def __init__(self, config: Config, keys: Callable[[], Sequence[Key]], say: Callable[[str], None]) -> None:
-        """Compiles the first snapshot; raises ConfigError where declared and stored keys collide."""
+    def __init__(self, config: Config, stored: Iterable[Key], say: Callable[[str], None], spawn: Spawn) -> None:
+        """`stored` are all keys of the store. `spawn` runs a coroutine beside others.
+
+        Raises ConfigError where declared and stored keys collide.
+        """
         self.config = config
         self._started_with = config
         self.faults: tuple[ConfigFault, ...] = ()
-        self._keys = keys
         self._say = say
+        self._spawn = spawn
         self._peers: dict[Peer, int] = {}  # worker -> the generation it decides by
+        self._declared: dict[str, Key] = declared_keys(config)
+        self.keys = KeyTable(stored)
+        self._check_owners(self._declared.values())
+        self.keys.put(self._declared.values())
         # Later than any generation of a control process before this one.
         self._generation = time.time_ns() // 1_000_000
-        self._spec = self._compile(config)
-        self._generation = self._spec.generation
-        self._packed = pack(Publish(self._spec))
+        self._spec = compile_snapshot(config, self._generation)
+        self._coming: list[tuple[Sequence[Key], Sequence[str]]] = []  # changes of keys that are not published yet
         self._confirmed = asyncio.Event()
 
     @property
     def generation(self) -> int:
         return self._generation
 
-    def _compile(self, config: Config) -> SnapshotSpec:
-        return compile_snapshot(config, self._generation + 1, self._keys())
+    # -- workers
 
     def joined(self, peer: Peer) -> None:
+        """A worker is here: it is told what is in force, and unless it was only away for a moment, all keys."""
+        known = peer.hello.generation == self._generation
         self._peers[peer] = peer.hello.generation
-        peer.send(self._packed)
+        peer.send(pack(Publish(msgspec.structs.replace(self._spec, generation=self._generation))))
+        if not known:
+            self._spawn(self._send_all(peer))
+
+    async def _send_all(self, peer: Peer) -> None:
+        """All keys to one worker, in parts: neither this loop nor the worker's may stand still for long."""
+        ids = self.keys.ids()
+        parts = range(0, len(ids) or 1, BATCH)
+        for start in parts:
+            put = self.keys.keys(ids[start : start + BATCH])
+            peer.send(pack(KeysWhole(self._generation, put, first=start == 0, last=start == parts[-1])))
+            if not await peer.drained():
+                return
+            await asyncio.sleep(0)
 
     def left(self, peer: Peer) -> None:
         self._peers.pop(peer, None)
@@ -57,24 +94,80 @@ class Publisher:
         self._confirmed.set()
 
     def agreed(self) -> bool:
-        """Whether every connected worker decides by the snapshot in force."""
-        return all(generation == self._spec.generation for generation in self._peers.values())
+        """Whether every connected worker decides by what is in force."""
+        return all(generation == self._generation for generation in self._peers.values())
 
-    def keys_changed(self) -> None:
-        """Publish the same configuration with the keys as they are now."""
-        try:
-            self._publish(self.config)
-        except ConfigError as error:
-            self._say(f"keys not published: {error}")
+    def _send(self, message: Publish | KeysChanged) -> None:
+        packed = pack(message)
+        for peer in self._peers:
+            peer.send(packed)
+
+    # -- keys
+
+    def keys_changed(self, put: Sequence[Key] = (), gone: Sequence[str] = ()) -> None:
+        """Stored keys have come or changed, and others (their ids) are gone: workers are told only that.
+
+        What is too much for one message goes in several, one a turn of the loop; what changes later waits behind it.
+        """
+        self._coming.append((put, gone))
+        if len(self._coming) == 1:
+            if len(put) + len(gone) <= BATCH:
+                self._change(put, gone)
+                self._coming.clear()
+            else:
+                self._spawn(self._change_in_parts())
+
+    async def _change_in_parts(self) -> None:
+        while self._coming:
+            put, gone = self._coming[0]
+            for part in _parts(gone):
+                self._change((), part)
+                await asyncio.sleep(0)
+            for some in _parts(put):
+                self._change(some, ())
+                await asyncio.sleep(0)
+            del self._coming[0]
+
+    def _change(self, put: Sequence[Key], gone: Sequence[str]) -> None:
+        free = [key for key in put if not self._collides(key)]
+        self.keys.drop(gone)
+        self.keys.put(free)
+        self._generation += 1
+        self._send(KeysChanged(self._generation, tuple(free), tuple(gone)))
+
+    def _collides(self, key: Key) -> bool:
+        for digest, _ in key.digests:
+            owner = self.keys.owner(digest)
+            if owner in self._declared:
+                self._say(f"key not published: {owned_twice(self._declared[owner], key.id).problem}")
+                return True
+        return False
+
+    def _check_owners(self, declared: Iterable[Key]) -> None:
+        """Raises ConfigError where the secret of a declared key is a stored key's already."""
+        faults = [
+            owned_twice(key, owner)
+            for key in declared
+            for digest, _ in key.digests
+            if (owner := self.keys.owner(digest)) is not None and owner not in self._declared
+        ]
+        if faults:
+            raise ConfigError(faults)
+
+    # -- configurations
 
     def _publish(self, config: Config) -> None:
-        spec = self._compile(config)
-        self._generation = spec.generation
-        self._spec = spec
-        self._packed = pack(Publish(spec))
+        declared = declared_keys(config)
+        self._check_owners(declared.values())
+        put = tuple(key for id, key in declared.items() if self._declared.get(id) != key)
+        gone = tuple(id for id in self._declared if id not in declared)
+        self.keys.drop(gone)
+        self.keys.put(put)
+        self._generation += 1
+        self._spec = compile_snapshot(config, self._generation)
+        self._declared = declared
         self.config = config
-        for peer in self._peers:
-            peer.send(self._packed)
+        self._send(Publish(self._spec, put, gone))
 
     async def settled(self) -> bool:
         """Wait until every worker has confirmed, a second at the most. False: one has not."""
@@ -113,3 +206,7 @@ class Publisher:
             f"configuration in force on {workers} worker{'s' if workers != 1 else ''}"
             + ("" if settled else ", not confirmed by all yet")
         )
+
+
+def _parts(them: Sequence[_One]) -> list[Sequence[_One]]:
+    return [them[start : start + BATCH] for start in range(0, len(them), BATCH)]

@@ -20,6 +20,7 @@ from slmgate.http1.answers import CONTINUE
 from slmgate.http1.framing import CHUNKED, MAX_DIGITS, ChunkedReader, request_framing
 from slmgate.http1.heads import RequestHead
 from slmgate.http1.repeats import seen_head
+from slmgate.policy.networks import number_of
 from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
         "_chunks",
         "_fields",
         "_left",
+        "_number",
         "_parser",
         "_reading",
         "_repeat",
@@ -73,6 +75,7 @@ class ClientConnection(asyncio.Protocol):
         self._worker = worker
         self._transport: asyncio.Transport | None = None
         self.address = ""
+        self._number: int | None = None  # the same, once somebody asked for it
         self._fields: dict[bytes, bytes] = {}
         # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins,
         # and `HeadReader` notices by the count of lines that there was a second)
@@ -97,6 +100,13 @@ class ClientConnection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.address} {self.state}>"
+
+    @property
+    def number(self) -> int:
+        """The address as policy compares it; worked out once for a connection, if at all."""
+        if self._number is None:
+            self._number = number_of(self.address)
+        return self._number
 
     def _enter(self, state: str, deadline: float) -> None:
         self.state = state

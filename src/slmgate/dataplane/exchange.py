@@ -31,8 +31,8 @@ from slmgate.http1.heads import (
 )
 from slmgate.policy.access import NO_ROLE, Access, Admit
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import identify
-from slmgate.policy.networks import number_of
+from slmgate.policy.identify import identify, not_from_here
+from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
 from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Ended, Principal, Refuse, Usage
@@ -236,8 +236,10 @@ class Exchange:
         row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset)
         if isinstance(row, Refuse):
             return row
-        self.principal, self.until = row
+        self.principal, self.until = principal, _ = row
         self.snapshot = worker.snapshot
+        if principal.networks and not networks_of(principal.networks).holds(self.client.number):
+            return not_from_here(principal)
         return None
 
     def still_known(self) -> bool:
@@ -301,7 +303,7 @@ class Exchange:
 
     @property
     def address(self) -> int:
-        return number_of(self.client.address)
+        return self.client.number
 
     @property
     def body_size(self) -> int:

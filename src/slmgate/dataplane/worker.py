@@ -33,9 +33,10 @@ from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
-from slmgate.link.messages import Confirm, Hello, InstanceTally, Message, Publish
+from slmgate.link.messages import Confirm, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
+from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
 TICK = 0.25
@@ -62,7 +63,10 @@ class Worker:
         self._stamped = -1  # the second of `_stamp`
         self._stamp = b""
         # by the snapshot in force
-        self.snapshot = Snapshot(SnapshotSpec(generation=0))
+        self.keys = KeyTable()
+        self.snapshot = Snapshot(SnapshotSpec(generation=0), self.keys)
+        self._prepared: Snapshot | None = None  # the first one, until all keys are here
+        self._confirmed = 0  # the generation that was last confirmed
         # for the life of the process
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.pools = Pools(loop)
@@ -147,19 +151,47 @@ class Worker:
     # -- the link
 
     def _hello(self) -> Hello:
-        return Hello(self.slot, os.getpid(), self.incarnation, self.snapshot.generation)
+        return Hello(self.slot, os.getpid(), self.incarnation, self._confirmed)
 
     def _told(self, message: Message) -> None:
         if isinstance(message, Publish):
+            self.keys.drop(message.gone)
+            self.keys.put(message.put)
             self.apply(message.snapshot)
-            self._link.send(Confirm(self.slot, message.snapshot.generation))
+        elif isinstance(message, KeysChanged):
+            self.keys.drop(message.gone)
+            self.keys.put(message.put)
+            self._keys_changed(message.generation)
+        elif isinstance(message, KeysWhole):
+            if message.first:
+                self.keys.begin()
+            self.keys.put(message.put)
+            if message.last:
+                self.keys.end()
+            self._keys_changed(message.generation)
 
     def apply(self, spec: SnapshotSpec) -> None:
-        """Decide by `spec` from now on; exchanges under way keep what they began with."""
-        snapshot = Snapshot(spec)
-        self.pools.update(snapshot.models)
+        """Decide by `spec` from now on; exchanges under way keep what they began with. The first has to wait for the keys."""
+        snapshot = Snapshot(spec, self.keys)
+        if self.keys.whole:
+            self._put_in_force(snapshot)
+        else:
+            self._prepared = snapshot
+
+    def _keys_changed(self, generation: int) -> None:
+        """Some keys are not what they were: what was worked out by them is to be asked anew."""
+        snapshot = self._prepared or self.snapshot
+        if self.keys.whole and snapshot.generation:
+            self._put_in_force(snapshot.again(generation))
+
+    def _put_in_force(self, snapshot: Snapshot) -> None:
+        if snapshot.models is not self.snapshot.models:
+            self.pools.update(snapshot.models)
         first = self.snapshot.generation == 0
-        self.snapshot = snapshot
+        self.snapshot, self._prepared = snapshot, None
+        if not self.keys.renewed:  # else there are keys of that generation which have not come yet
+            self._confirmed = snapshot.generation
+            self._link.send(Confirm(self.slot, snapshot.generation))
         if first and not self.draining:
             self._loop.create_task(self._accept())
 

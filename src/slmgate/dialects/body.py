@@ -70,8 +70,7 @@ GUARDED = frozenset(
 )
 """Fields that decisions rest on. Go's decoder (Ollama) takes `Model` for `model`; others do not: so neither passes."""
 
-# Fields that are known to be spelled as they should be: one set comparison spares the usual body a loop over its keys.
-_USUAL = GUARDED | frozenset(
+USUAL = GUARDED | frozenset(
     (
         "temperature",
         "top_p",
@@ -93,6 +92,7 @@ _USUAL = GUARDED | frozenset(
         "dimensions",
     )
 )
+"""Fields known to be spelled as they should be: one set comparison spares the usual body a loop over its keys."""
 
 _DECODER = msgspec.json.Decoder(Fields)
 _ENCODER = msgspec.json.Encoder()
@@ -143,7 +143,7 @@ def media_refusal(content_type: str, form_label: bool = False) -> Refuse | None:
 def read_object(body: bytes) -> Fields | Refuse:
     """The JSON object (RFC 8259) that is the whole of `body`, or a `Refuse` where it has not exactly one meaning."""
     size = len(body)
-    if size > LARGE and body.count(b'":') + body.count(b'" :') > MAX_MEMBERS:
+    if size > LARGE and _is_crowded(body):
         return unreadable(f"The body has more than {MAX_MEMBERS} fields: send a plainer JSON object.")
     try:
         brackets = body.count(b"[") + body.count(b"{")
@@ -162,11 +162,21 @@ def read_object(body: bytes) -> Fields | Refuse:
         suspect = _SIGN in body[::_STEP].translate(_ZEROS)
     if suspect and (refused := _read_again(body)) is not None:
         return refused
-    if not _USUAL.issuperset(fields):
+    if not USUAL.issuperset(fields):
         for key in fields:
             if key not in GUARDED and key.casefold() in GUARDED:
                 return unreadable(f"Write the field {key.casefold()} in lower case.", key.casefold())
     return fields
+
+
+def _is_crowded(body: bytes) -> bool:
+    """Whether `body` has more than `MAX_MEMBERS` fields. Counts block by block, since what has far too many has them early."""
+    seen = 0
+    for start in range(0, len(body), LARGE):
+        seen += body.count(b'":', start, start + LARGE) + body.count(b'" :', start, start + LARGE)
+        if seen > MAX_MEMBERS:
+            return True
+    return False
 
 
 def _deeper(body: bytes, frames: int) -> Fields:

@@ -7,12 +7,13 @@ body, how its value is read as a plain one, and how one is set. What values are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from math import inf
 from typing import Any
 
 import msgspec
 
-from slmgate.dialects.body import replace
+from slmgate.dialects.body import USUAL, replace
 from slmgate.dialects.contract import Route
 from slmgate.terms import Ask
 
@@ -62,9 +63,31 @@ URLS: dict[str, frozenset[str]] = {
 }
 """Parameters that are URLs in messages, which an engine fetches: pictures (video and sound too), and files."""
 
-_UNBOUNDED = frozenset(("max_tokens", "logprobs", "prompt_logprobs"))  # where a negative number means as many as there are
+# Where a negative number means as many as there are, or for ever.
+_UNBOUNDED = frozenset(("max_tokens", "logprobs", "prompt_logprobs", "keep_alive"))
+# Names of the length under which 0 is no bound either: Ollama reads it so, and SGLang, which passes over what is falsy.
+_ZERO_IS_NONE = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict"))
 # Of parts that keep their URL in a `source` (Anthropic): the part's type.
 _SOURCES = {"image_url": "image", "file_url": "document"}
+# Of APIs with a place for parameters, those that stand beside it all the same.
+_BESIDE = {
+    "ollama": frozenset(
+        (
+            "dimensions",
+            "format",
+            "keep_alive",
+            "logprobs",
+            "raw",
+            "suffix",
+            "system",
+            "template",
+            "think",
+            "top_logprobs",
+            "truncate",
+        )
+    )
+}
+_KNOWN = USUAL.union(*NAMES.values())
 _PRIMARY = {"responses": "max_output_tokens", "messages": "max_tokens"}
 _SET_AS = {
     ("ollama", "max_tokens"): "num_predict",
@@ -82,34 +105,50 @@ _MAX_KEPT = 8
 def values(dialect: str, fields: Fields, name: str) -> list[Scalar]:
     """What a request gives to the parameter `name` under any of its names, wherever its API takes it; null gives nothing.
 
-    A list counts as its length, an object as its `type`; "as many as there are" is infinite; URLs are told one by one.
+    A list counts as its length (none: false), an object as its `type`; "as many as there are" is infinite; URLs are told one by
+    one. Names are looked for in any letter case, since Go's decoder (Ollama) takes `Format` for `format`.
     """
     if name in URLS:
-        return list(_urls(fields, name))
+        found_urls: list[Scalar] = list(_urls(fields, name))
+        if dialect == "tgi" and name == "image_url":
+            found_urls += _markdown_images(fields.get("inputs"))
+        return found_urls
     places: list[Fields] = [fields]
     inner = fields.get(NESTED.get(dialect, ""))
     if isinstance(inner, dict):
         places.append(inner)
     found: list[Scalar] = []
-    for wire in NAMES.get(name, (name,)):
-        for place in places:
+    names = NAMES.get(name) or (name,)
+    for place in places:
+        for wire in names:
             value = place.get(wire)
             if value is not None and (wire != "text" or isinstance(value, dict)):
                 found.append(_plain(name, wire, value))
+        if not _KNOWN.issuperset(place):
+            found += (_plain(name, wire, value) for wire, value in _otherwise_spelt(place, names))
     return found
+
+
+def _otherwise_spelt(place: Fields, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """The members whose name is one of `names` but for the case of its letters, under that name."""
+    folded = {name.casefold(): name for name in names}
+    for key, value in place.items():
+        if key not in names and value is not None and (wire := folded.get(key.casefold())) is not None:
+            yield wire, value
 
 
 def _plain(name: str, wire: str, value: Any) -> Scalar:
     if isinstance(value, bool | str):
         return "grammar" if name == "response_format" and wire != "format" else value
     if isinstance(value, int | float):
-        return inf if value < 0 and name in _UNBOUNDED else value
+        free = value < 0 and name in _UNBOUNDED
+        return inf if free or (value == 0 and wire in _ZERO_IS_NONE) else value
     if name == "response_format":
         return _format(wire, value)
     if isinstance(value, dict):
         kind = value.get("type")
-        return kind if isinstance(kind, str) else bool(value)
-    return len(value)
+        return kind if isinstance(kind, str) and kind else bool(value)
+    return len(value) or False
 
 
 def _format(wire: str, value: Any) -> str:
@@ -146,6 +185,13 @@ def _url(value: Any) -> Iterator[str]:
     text = value.get("url") if isinstance(value, dict) else value
     if isinstance(text, str):
         yield text
+
+
+def _markdown_images(text: Any) -> Iterator[str]:
+    """The URLs of pictures in a prompt, `![...](URL)`, which TGI fetches. Linear, whatever the text."""
+    for before, after in pairwise(text.split("](") if isinstance(text, str) else ()):
+        if before.rfind("![") > before.rfind("]"):
+            yield after.partition(")")[0].strip()
 
 
 def noted(dialect: str, ask: Ask) -> str:
@@ -201,14 +247,16 @@ def settle(route: Route, ask: Ask, body: bytes, settings: Iterable[tuple[str, Sc
         return ask, body
     dialect = route.dialect.name
     nested = NESTED.get(dialect, "")
+    beside = _BESIDE.get(dialect, frozenset())
     members: dict[str, Any] = {}
     inner = dict(ask.fields.get(nested) or {}) if nested else {}
     most = ask.max_tokens
     for name, value in settings:
         wire = _SET_AS.get((dialect, name)) or (_PRIMARY.get(route.endpoint, name) if name == "max_tokens" else name)
-        place = inner if nested else ask.fields
+        within = nested != "" and wire not in beside
+        place = inner if within else ask.fields
         if place.get(wire) != value or type(place.get(wire)) is not type(value):
-            if nested:
+            if within:
                 inner[wire] = value
                 members[nested] = inner
             else:

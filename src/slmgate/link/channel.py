@@ -85,6 +85,14 @@ class Peer:
         if not self._writer.is_closing():
             self._writer.write(packed)
 
+    async def drained(self) -> bool:
+        """Wait until the worker has taken most of what was sent. False: it is gone."""
+        try:
+            await self._writer.drain()
+        except OSError:
+            return False
+        return not self._writer.is_closing()
+
 
 class LinkServer:
     """Control's end. `joined`, `told` and `left` are called on the event loop."""

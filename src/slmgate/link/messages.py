@@ -1,7 +1,11 @@
 """The messages between control and its workers: typed, tagged, versioned by their names.
 
-Control sends snapshots down; workers say who they are, confirm what they decide by and send tallies up. This module
+Control sends snapshots and keys down; workers say who they are, confirm what they decide by and send tallies up. This module
 knows how messages look, not how they travel (`channel.py`) nor what is done about them.
+
+A worker that joins is sent `Publish`, then all keys in parts (`KeysWhole`); from then on what changes: `Publish` with the
+configuration and the keys declared in it, `KeysChanged` with stored keys. What changes while the parts are under way comes
+between them, and each part holds its keys as they are when it is sent: so the last word on each key is the newest.
 """
 
 from __future__ import annotations
@@ -9,10 +13,14 @@ from __future__ import annotations
 import msgspec
 
 from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.terms import Key
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """A worker's first words. `incarnation` is new for each start and names its journal segments and request ids."""
+    """A worker's first words. `incarnation` is new for each start and names its journal segments and request ids.
+
+    `generation` is the last one that it confirmed, with all keys; 0: none.
+    """
 
     slot: int
     pid: int
@@ -21,9 +29,28 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):
-    """Decide by this from now on."""
+    """Decide by this from now on, and these keys, declared in it, have come or changed (`put`) or are gone (their ids)."""
 
     snapshot: SnapshotSpec
+    put: tuple[Key, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+class KeysWhole(msgspec.Struct, frozen=True, tag="keys_whole"):
+    """A part of all keys. After the last part, keys in none of them are gone."""
+
+    generation: int
+    put: tuple[Key, ...]
+    first: bool = False
+    last: bool = False
+
+
+class KeysChanged(msgspec.Struct, frozen=True, tag="keys_changed"):
+    """These keys have come or changed, and those are gone (ids)."""
+
+    generation: int
+    put: tuple[Key, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 class Confirm(msgspec.Struct, frozen=True, tag="confirm"):
@@ -55,4 +82,4 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     instances: tuple[InstanceTally, ...] = ()
 
 
-Message = Hello | Publish | Confirm | Tally
+Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally

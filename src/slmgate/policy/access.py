@@ -8,7 +8,7 @@ hours and networks of that role are. It knows specs, no request, no clock and no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import inf
+from math import inf, isnan
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 GENERATING = frozenset(("chat", "completions", "responses", "infill"))
 """Endpoints whose answers are as long as `max_tokens` lets them be."""
+
+TEXTS = frozenset(("stop", "input", "prompt", "documents", "query"))
+"""Parameters that are text or lists of it, so that a text of digits is no number."""
 
 LISTING = "models"
 """The endpoint that lists models; the one that is of no model."""
@@ -166,12 +169,12 @@ class Access:
         return Offers(denials, offers)
 
     def known(self) -> list[str]:
-        """The models that may be known of: some role grants it for something, and none denies it."""
-        return [
-            name
-            for name in self.models
-            if self.denies_model(name) is None and any(first_match(role.models, name) is not None for role in self.roles)
-        ]
+        """The models that may be known of."""
+        return [name for name in self.models if self.knows(name)]
+
+    def knows(self, model: str) -> bool:
+        """Whether a model that exists may be known of: some role grants it for something, and none denies it."""
+        return self.denies_model(model) is None and any(first_match(role.models, model) is not None for role in self.roles)
 
     def denies_model(self, model: str) -> str | None:
         """The rule that denies this model, whatever grants it."""
@@ -216,7 +219,7 @@ def offer_of(role: RoleSpec, model: ModelSpec, endpoint: str) -> Offer:
     ruled = [check for where, rule in rules for check in _parameter_checks(where, rule)]
     unset = fills.get("max_tokens", 0)
     checks = (*conditions_of(role), *_ask_checks(role, unset if isinstance(unset, int) else 0), *ruled)
-    bounded = endpoint in GENERATING and any(rule.name == "max_tokens" and rule.max is not None for _, rule in rules)
+    bounded = endpoint in GENERATING and any(rule.name == "max_tokens" and _most(rule) is not None for _, rule in rules)
     admit = Admit(model, role.name, f"roles.{role.name}", (), role.priority, role.weight)
     return Offer(admit, checks, tuple(fills.items()), bounded)
 
@@ -230,8 +233,8 @@ def _fills(rules: Sequence[ParameterRule], endpoint: str) -> dict[str, Scalar]:
     for rule in rules:
         if rule.default is not None:
             fills.setdefault(rule.name, rule.default)
-        elif rule.name == "max_tokens" and rule.max is not None:
-            fills.setdefault(rule.name, int(rule.max))
+        elif rule.name == "max_tokens" and (most := _most(rule)) is not None:
+            fills.setdefault(rule.name, int(most))
     for rule in rules:
         value = fills.get(rule.name)
         if rule.max is not None and value is not None and not isinstance(value, str | bool) and value > rule.max:
@@ -239,6 +242,13 @@ def _fills(rules: Sequence[ParameterRule], endpoint: str) -> dict[str, Scalar]:
     if endpoint not in GENERATING:
         fills.pop("max_tokens", None)
     return fills
+
+
+def _most(rule: ParameterRule) -> float | None:
+    """The largest number that a rule lets through; None where it bounds none."""
+    if rule.max is not None or rule.allowed is None:
+        return rule.max
+    return max((value for value in rule.allowed if not isinstance(value, str | bool)), default=None)
 
 
 # -- checks: each is made once, with all that can be known before a request
@@ -331,12 +341,14 @@ def _parameter_checks(where: str, rule: ParameterRule) -> Iterator[Check]:
     if rule.max is not None:
         most = rule.max
         told = f"{name} may be at most {most:g}."
-        yield _value_check(f"{where}.{name}.max", f"{name} at most {most:g}", name, lambda value: _amount(value) <= most, told)
+        yield _value_check(
+            f"{where}.{name}.max", f"{name} at most {most:g}", name, lambda value: _amount(value, name) <= most, told
+        )
     if rule.min is not None:
         least = rule.min
         told = f"{name} must be at least {least:g}."
         yield _value_check(
-            f"{where}.{name}.min", f"{name} at least {least:g}", name, lambda value: _amount(value, inf) >= least, told
+            f"{where}.{name}.min", f"{name} at least {least:g}", name, lambda value: _amount(value, name, inf) >= least, told
         )
     if rule.allowed is not None:
         allowed = rule.allowed
@@ -363,13 +375,22 @@ def _value_check(rule: str, demand: str, name: str, good: Callable[[Scalar], boo
     return Check(rule, demand, AT_PARAMETER, test)
 
 
-def _amount(value: Scalar, other: float = -inf) -> float:
-    """A value as a number; `other` for what is none, which no bound speaks of."""
-    return other if isinstance(value, str | bool) else value
+def _amount(value: Scalar, name: str, other: float = -inf) -> float:
+    """A value as a number; `other` for what is none, which no bound speaks of. Engines take "9" where they want a number."""
+    if isinstance(value, bool):
+        return other
+    if isinstance(value, str):
+        try:
+            number = other if name in TEXTS else float(value)
+        except ValueError:
+            return other
+        return -other if isnan(number) else number
+    return value
 
 
 def _is_off(value: Scalar) -> bool:
-    return value is False or value == 0 or value == ""
+    """Whether a parameter that is given is as good as not: 0 is not, for it may turn something on (logprobs, keep_alive)."""
+    return value is False or value == ""
 
 
 def _is_one_of(value: Scalar, allowed: tuple[Scalar, ...]) -> bool:

@@ -6,6 +6,8 @@ It keeps nothing and waits for nothing. Limits and routes are not decided yet: a
 
 from __future__ import annotations
 
+from math import inf
+
 from slmgate.policy.access import Access, Admit, Facts, Offer, Offers
 from slmgate.policy.roles import Scalar
 from slmgate.terms import Ask, Refuse
@@ -49,8 +51,12 @@ def settled(offer: Offer, ask: Ask, facts: Facts) -> Admit:
         return offer.admit
     settings: list[tuple[str, Scalar]] = []
     for name, value in offer.fills:
-        if name == "max_tokens" and offer.bounded and ask.max_tokens is not None:
-            settings.append((name, ask.max_tokens))  # under the name that every engine knows
+        if name == "max_tokens" and (offer.bounded or ask.max_tokens is None):
+            # Under the name that every engine knows, whatever the request calls it. A name of another API bounds nothing here.
+            if ask.max_tokens is not None:
+                settings.append((name, ask.max_tokens))
+            elif inf not in facts.parameter(name):
+                settings.append((name, value))
         elif not facts.parameter(name):
             settings.append((name, value))
     if not settings:

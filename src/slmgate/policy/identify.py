@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
+from math import inf
 
 from slmgate.policy.snapshot import Snapshot
-from slmgate.terms import Key, Refuse
+from slmgate.terms import Key, Principal, Refuse
 
 MAX_SECRET = 512
 """Bytes of a credential that are looked at; a longer one is refused unread. Keys of other gateways are far shorter."""
@@ -55,5 +56,16 @@ def identify(snapshot: Snapshot, fields: Mapping[bytes, bytes], now: float) -> t
     secret = credential(fields)
     if isinstance(secret, Refuse):
         return secret
-    row = snapshot.keys_by_digest.get(sha256(secret).digest())
-    return row if row is not None and now < row[1] else _WRONG
+    key = snapshot.keys.by_digest.get(sha256(secret).digest())
+    if key is None:
+        return _WRONG
+    until = key.expires
+    if until is None:
+        return key, inf
+    return (key, until) if now < until else _WRONG
+
+
+def not_from_here(principal: Principal) -> Refuse:
+    """The refusal of a principal that may call from some networks only, and calls from another."""
+    rule = f"{principal.kind}s.{principal.name}.networks"
+    return Refuse("permission_denied", "This credential may not be used from your address.", rule=rule)

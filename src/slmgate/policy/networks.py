@@ -25,8 +25,13 @@ def number_of(address: str) -> int:
 
 
 def parse_network(text: str) -> IPv4Network | IPv6Network:
-    """A network in CIDR form, or a single address. Raises ValueError, also where bits behind the prefix are set."""
-    return ip_network(text)
+    """A network in CIDR form, or a single address. Raises ValueError, also where bits behind the prefix are set.
+
+    A mask in place of the prefix's length is refused, whether `0.0.0.255` is one or its opposite is a guess; so is a zone
+    (`fe80::%1/64`), which no comparison of numbers could keep.
+    """
+    strange = "." in text.partition("/")[2] or "%" in text
+    return ip_network(f"{text} is not in CIDR form" if strange else text)
 
 
 class Networks:

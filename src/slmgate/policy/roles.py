@@ -6,7 +6,6 @@ Nothing here is decided.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -63,18 +62,41 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def edges(hours: Iterable[Hours], around: datetime) -> list[datetime]:
-    """The moments (UTC) of the week around `around` at which one of the windows opens or closes, in their order."""
+    """The moments (UTC) of the week before and after `around` at which one of the windows opens or closes, in their order.
+
+    Where daylight saving skips or repeats hours, they are the seconds at which `Hours.holds` changes.
+    """
     found: set[datetime] = set()
     for window in hours:
         zone = zone_of(window.zone)
         local = around.astimezone(zone)
-        for offset in range(-7, 8):
+        for offset in range(-8, 9):
             midnight = datetime(local.year, local.month, local.day, tzinfo=zone) + timedelta(days=offset)
-            if midnight.weekday() in window.days:
-                passes = DAY if window.end <= window.start else 0
-                for minute in (window.start, window.end + passes):
-                    found.add((midnight + timedelta(minutes=minute)).astimezone(UTC))
-    return sorted(found)
+            walls = (midnight + timedelta(minutes=minute) for minute in (0, window.start, window.end))
+            for moment in (wall.replace(fold=fold).astimezone(UTC) for wall in walls for fold in (0, 1)):
+                found.update(_near(moment, window))
+            if (turn := _clock_turns(midnight)) is not None:
+                found.update(_near(turn, window))
+    week = timedelta(days=7)
+    return sorted(moment for moment in found if abs(moment - around) <= week)
+
+
+def _near(moment: datetime, window: Hours) -> Iterable[datetime]:
+    """The moment, if the window opens or closes at it."""
+    second = moment.timestamp()
+    return () if window.holds(second) == window.holds(second - 1) else (moment,)
+
+
+def _clock_turns(midnight: datetime) -> datetime | None:
+    """The moment (UTC) of the day after `midnight` at which its zone's clocks are put forward or back, if they are."""
+    zone, low = midnight.tzinfo, int(midnight.timestamp())
+    before, high = midnight.utcoffset(), int((midnight + timedelta(days=1)).timestamp())
+    if datetime.fromtimestamp(high, zone).utcoffset() == before:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if datetime.fromtimestamp(middle, zone).utcoffset() == before else (low, middle)
+    return datetime.fromtimestamp(high, UTC)
 
 
 class ParameterRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,14 +147,23 @@ INTERNAL = RoleSpec(name="internal")
 """The built-in role of every key where the configuration has no roles: all models, all endpoints, no bounds."""
 
 
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
-
-
 def matches(pattern: str, name: str) -> bool:
-    """Whether the whole of `name` fits `pattern`, in which `*` stands for any characters or none, and nothing else is special."""
-    return pattern == "*" or (name == pattern if "*" not in pattern else _compiled(pattern).fullmatch(name) is not None)
+    """Whether the whole of `name` fits `pattern`, in which `*` stands for any characters or none, and nothing else is special.
+
+    Takes time in proportion to both at most: a name may be a URL of megabytes, written by whoever means to cost us time.
+    """
+    if "*" not in pattern:
+        return name == pattern
+    first, *inner, last = pattern.split("*")
+    at, end = len(first), len(name) - len(last)
+    if at > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in inner:
+        at = name.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
 
 
 def first_match(patterns: Iterable[str], name: str) -> str | None:

@@ -1,18 +1,23 @@
-"""The snapshot: configuration and keys as a worker decides by them, compiled once per publication.
+"""The snapshot: configuration as a worker decides by it, compiled once per publication, with the keys beside it.
 
-`SnapshotSpec` is what travels over the link; `Snapshot` is the immutable lookups made from it. This module does not
-know where configuration comes from, and holds no state that outlives a reload: limits and health live elsewhere.
+`SnapshotSpec` is what travels over the link; `Snapshot` is the immutable lookups made from it. Keys travel apart, since one of
+them changes far more often than all else: see `keytable.py`. This module does not know where configuration comes from, and
+holds no state that outlives a reload: limits and health live elsewhere.
 """
 
 from __future__ import annotations
 
-from math import inf
+from copy import copy
 
 import msgspec
 
 from slmgate.policy.access import Access
+from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
-from slmgate.terms import Key, Principal
+from slmgate.terms import Principal
+
+MAX_ACCESSES = 10_000
+"""Teams and lists of roles whose access is remembered; who signs tokens may name as many teams as they like."""
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,36 +75,41 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelSpec, ...] = ()
     roles: tuple[RoleSpec, ...] = ()
     teams: tuple[TeamSpec, ...] = ()
-    keys: tuple[Key, ...] = ()
 
 
 class Snapshot:
-    """What one generation decides by. Never changed after it was made; a reload makes another."""
+    """What one generation decides by. A reload makes another, and so does a change of keys, by `again`.
 
-    __slots__ = ("_accesses", "_roles", "_teams", "gate", "generation", "keys_by_digest", "model_names", "models")
+    All is as it was made, but for `keys`: that is the one table of this process, which is always as new as can be.
+    """
 
-    def __init__(self, spec: SnapshotSpec) -> None:
+    __slots__ = ("_accesses", "_roles", "_teams", "gate", "generation", "keys", "model_names", "models")
+
+    def __init__(self, spec: SnapshotSpec, keys: KeyTable | None = None) -> None:
+        """`keys` None: there are none."""
         self.generation = spec.generation
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
+        self.keys = KeyTable() if keys is None else keys
         self._roles: dict[str, RoleSpec] = {role.name: role for role in spec.roles}
         self._teams: dict[str, TeamSpec] = {team.name: team for team in spec.teams}
         # (team, own roles) -> what they come to; made when first asked for
         self._accesses: dict[tuple[str | None, tuple[str, ...]], Access] = {}
-        # digest -> the key it opens, and the second at which it stops doing so. A disabled key opens nothing.
-        self.keys_by_digest: dict[bytes, tuple[Key, float]] = {
-            digest: (key, min(_never_if_none(until), _never_if_none(key.expires)))
-            for key in spec.keys
-            if not key.disabled
-            for digest, until in key.digests
-        }
+
+    def again(self, generation: int) -> Snapshot:
+        """The same of another generation, by which it is known that keys have changed: whoever kept an answer asks anew."""
+        other = copy(self)
+        other.generation = generation
+        return other
 
     def access(self, principal: Principal) -> Access:
         """What this principal's roles come to."""
         which = principal.team, principal.roles
         found = self._accesses.get(which)
         if found is None:
+            if len(self._accesses) >= MAX_ACCESSES:
+                self._accesses.clear()
             found = self._accesses[which] = Access(self._roles_of(*which), self.models)
         return found
 
@@ -111,8 +121,4 @@ class Snapshot:
         return [self._roles[name] for name in dict.fromkeys((*own, *of_team)) if name in self._roles]
 
     def __repr__(self) -> str:
-        return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys_by_digest)} digests>"
-
-
-def _never_if_none(second: float | None) -> float:
-    return inf if second is None else second
+        return f"<Snapshot {self.generation}: {len(self.models)} models, {len(self.keys)} keys>"

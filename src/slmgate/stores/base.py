@@ -7,14 +7,17 @@ All calls block and may come from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from slmgate.terms import Intent, Receipt
+from slmgate.terms import Intent, Key, Receipt
+
+if TYPE_CHECKING:
+    from slmgate.stores.operators import OperatorStore  # which takes its records from here
 
 
 class LedgerUnavailable(Exception):
@@ -33,6 +36,10 @@ class NameTaken(ValueError):
     """Another key that is not revoked has this name."""
 
 
+class SecretTaken(ValueError):
+    """Another key has a secret with this digest."""
+
+
 class KeySecret(msgspec.Struct, frozen=True):
     """One secret that opens a key. `digest` is SHA-256 of its text (32 bytes); after `until` it opens nothing (None: no end)."""
 
@@ -41,18 +48,50 @@ class KeySecret(msgspec.Struct, frozen=True):
     until: datetime | None = None
 
 
+class KeyUse(msgspec.Struct, frozen=True):
+    """When a key was last used, and the address that its client had."""
+
+    time: datetime
+    address: str
+
+
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One key as it is stored. Revoked keys stay, without secrets, so that old receipts keep their name."""
+    """One key as it is stored. Revoked keys stay, without secrets, so that old receipts keep their name.
+
+    `networks` are CIDR; empty: the key may be used from anywhere. `used` is written by the ingest, never by `save_keys`.
+    """
 
     id: str
     name: str
     created: datetime
+    owner: str | None = None
     team: str | None = None
     roles: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
     disabled: bool = False
     expires: datetime | None = None
     revoked: datetime | None = None
     secrets: tuple[KeySecret, ...] = ()
+    used: KeyUse | None = None
+
+
+KeyState = Literal["active", "disabled", "expired", "revoked"]
+
+
+class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which keys are meant; None asks for nothing. `search` is in the id, name, owner or team, in whatever case.
+
+    `state` is what a key is at the time `now`, which must be given with it.
+    """
+
+    owner: str | None = None
+    team: str | None = None
+    role: str | None = None
+    tag: str | None = None
+    search: str | None = None
+    state: KeyState | None = None
+    now: datetime | None = None
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +109,8 @@ class Batch(msgspec.Struct, kw_only=True):
     """What one step of the ingest writes, all of it or none.
 
     `opened` are intents whose receipt has not been seen yet; `closed` are ids of stored intents to remove;
-    `positions` says how far each named segment has been taken (bytes); `forgotten` names segments that are gone.
+    `positions` says how far each named segment has been taken (bytes); `forgotten` names segments that are gone. `used` are ids
+    of keys with their newest use among the receipts; an older one than is known changes nothing.
     """
 
     receipts: list[Receipt] = []
@@ -78,6 +118,7 @@ class Batch(msgspec.Struct, kw_only=True):
     closed: list[str] = []
     positions: dict[str, int] = {}
     forgotten: list[str] = []
+    used: dict[str, KeyUse] = {}
 
 
 class ReceiptFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,14 +200,30 @@ class LedgerStore(Protocol):
 
 
 class KeyStore(Protocol):
-    def keys(self) -> list[KeyRecord]:
-        """All keys, revoked ones too, oldest first."""
+    def key(self, key: str) -> KeyRecord | None:
+        """The key with this id; or, where there is none, the one with this name: the live one, or the newest that was."""
         ...
 
-    def save_key(self, record: KeyRecord, audit: AuditRecord) -> None:
-        """Add or replace a key with its secrets, and note the change, in one transaction.
+    def keys(self, which: KeyFilter, limit: int, after: str | None = None) -> list[KeyRecord]:
+        """At most `limit` keys, oldest first, behind the key with the id `after`. Revoked ones are among them."""
+        ...
 
-        Raises NameTaken, LedgerUnavailable, with nothing written.
+    def live_keys(self) -> Iterator[Key]:
+        """All keys that are not revoked, one by one, as the road needs them. Read to the end or closed, it holds nothing open."""
+        ...
+
+    def key_use(self, id: str) -> KeyUse | None:
+        """The last use of any key, a declared one too."""
+        ...
+
+    def taken(self, records: Sequence[KeyRecord]) -> list[tuple[int, str, str]]:
+        """Which of these new keys collide with stored ones: its place, in what (`id`, `name`, `secret`), the stored one's id."""
+        ...
+
+    def save_keys(self, records: Sequence[KeyRecord], audit: AuditRecord) -> None:
+        """Add or replace keys with their secrets, and note the change, in one transaction.
+
+        Raises NameTaken, SecretTaken, LedgerUnavailable, with nothing written.
         """
         ...
 
@@ -182,6 +239,11 @@ class Store(LedgerStore, KeyStore, Protocol):
 
     def revision(self) -> str:
         """The revision of the schema."""
+        ...
+
+    @property
+    def operators(self) -> OperatorStore:
+        """Accounts, admin keys and sessions of the admin side."""
         ...
 
     def close(self) -> None: ...

@@ -46,7 +46,7 @@ class EntryWriter:
     def __init__(self, engine: Engine, insert: Any) -> None:
         """`insert` is the dialect's own function for an insert that knows conflicts."""
         self._one = _compiled(engine, insert, schema.entries, _ENTRY, "id")
-        self._many = _repeated(self._one, ROWS)
+        self._many = repeated(self._one, ROWS)
         self._add_facet = _compiled(engine, insert, schema.facets, _FACET, "digest")
         # Only what a committed transaction has written or found. Replaced, never emptied: another thread may be reading it.
         self._known: dict[Facet, int] = {}
@@ -114,14 +114,19 @@ def _learn(connection: Connection, add: str, facets: Collection[Facet]) -> dict[
 
 def _compiled(engine: Engine, insert: Any, table: sa.Table, columns: list[str], unique: str) -> str:
     """The text of an insert that takes a row by position, and leaves alone what is there already."""
-    statement = insert(table).inline().on_conflict_do_nothing(index_elements=[unique])
+    return positional(engine, insert(table).inline().on_conflict_do_nothing(index_elements=[unique]), table, columns)
+
+
+def positional(engine: Engine, statement: Any, table: sa.Table, columns: list[str] | None = None) -> str:
+    """The text of an insert that takes rows by position: of these columns, or of all that the table has, in its order."""
+    columns = columns or [column.name for column in table.columns]
     compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
     if compiled.positiontup != columns:
         raise RuntimeError(f"The columns of `{table.name}` are not in the order in which their values are given.")
     return str(compiled)
 
 
-def _repeated(insert: str, rows: int) -> str:
+def repeated(insert: str, rows: int) -> str:
     """The text of the same insert for so many rows. Compiling that takes longer than all else at a start."""
     before, values, after = insert.partition("VALUES (")
     row, end, after = after.partition(")")

@@ -114,7 +114,11 @@ keys = sa.Table(
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("expires", sa.BigInteger),
     sa.Column("revoked", sa.BigInteger),
+    sa.Column("owner", sa.Text),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("networks", sa.JSON, nullable=False),
 )
+sa.Index("keys_created", keys.c.created, keys.c.id)  # the order in which they are listed
 sa.Index(
     "keys_live_name",
     keys.c.name,
@@ -131,6 +135,16 @@ key_secrets = sa.Table(
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("until", sa.BigInteger),
 )
+sa.Index("key_secrets_key", key_secrets.c.key_id)
+
+# By the id of a key, stored or declared: when it was last used, and from where.
+key_uses = sa.Table(
+    "key_uses",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+)
 
 audit = sa.Table(
     "audit",
@@ -141,6 +155,51 @@ audit = sa.Table(
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("target", sa.Text, nullable=False),
     sa.Column("detail", sa.JSON, nullable=False),
+)
+
+# The operators' own tables: who may change things here, and who is signed in. Digests only.
+admin_accounts = sa.Table(
+    "admin_accounts",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+)
+
+admin_keys = sa.Table(
+    "admin_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("revoked", sa.BigInteger),
+)
+sa.Index("admin_keys_digest", admin_keys.c.digest, unique=True)
+sa.Index(
+    "admin_keys_live_name",
+    admin_keys.c.name,
+    unique=True,
+    sqlite_where=sa.text("revoked IS NULL"),
+    postgresql_where=sa.text("revoked IS NULL"),
+)
+
+admin_sessions = sa.Table(
+    "admin_sessions",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("operator", sa.Text, nullable=False),
+    sa.Column("account", sa.Text),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
 )
 
 

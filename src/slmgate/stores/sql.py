@@ -1,7 +1,7 @@
 """The store in SQL: one implementation for SQLite and PostgreSQL over SQLAlchemy Core.
 
 Holds the engine and the few statements that run for every receipt, compiled once. Knows no journal and no clock, and
-is the one border where driver exceptions become `LedgerUnavailable` or `NameTaken`. Calls block; any thread may call.
+is, with `keys.py`, the border where driver exceptions become the room's own. Calls block; any thread may call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection, Engine, RowMapping
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from slmgate.stores import migrations, schema
@@ -27,18 +27,20 @@ from slmgate.stores.base import (
     USAGE_GROUPS,
     AuditRecord,
     Batch,
+    KeyFilter,
     KeyRecord,
-    KeySecret,
+    KeyUse,
     LedgerUnavailable,
-    NameTaken,
     NotOffered,
     NumberedReceipt,
     ReceiptFilter,
     UsageRow,
 )
 from slmgate.stores.entries import EntryWriter, storable
+from slmgate.stores.keys import KeyRows, SavedKeys
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
-from slmgate.terms import Intent, Receipt
+from slmgate.stores.sql_operators import SqlOperators
+from slmgate.terms import Intent, Key, Receipt
 
 _BUSY_TIMEOUT = 5.0
 _BUCKETS = {"hour": 3_600_000_000, "day": 86_400_000_000, "month": 86_400_000_000}  # months are added up from days
@@ -75,11 +77,16 @@ class SqlStore:
         self._path = path
         self._insert = sqlite_insert if path else postgresql_insert
         self._entries = EntryWriter(engine, self._insert)
+        self._keys = KeyRows(engine, self._insert)
         # made once: to build a statement costs more than to execute it
         self._open_intent = self._insert(schema.open_intents).on_conflict_do_nothing(index_elements=["id"])
         advance = self._insert(schema.journal_positions)
         to = {"position": advance.excluded.position}
         self._advance = advance.on_conflict_do_update(index_elements=["segment"], set_=to)
+
+    @property
+    def operators(self) -> SqlOperators:
+        return SqlOperators(self._reading, self._writing, _add_audit)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self._engine.dialect.name}>"
@@ -127,6 +134,8 @@ class SqlStore:
                 connection.execute(self._advance, [{"segment": name, "position": at} for name, at in batch.positions.items()])
             if batch.forgotten:
                 connection.execute(_FORGET_SEGMENT, [{"gone": name} for name in batch.forgotten])
+            if batch.used:
+                self._keys.note_uses(connection, batch.used)
         self._entries.remember(learned)
 
     def make_durable(self) -> None:
@@ -214,38 +223,30 @@ class SqlStore:
 
     # Keys and the audit log
 
-    def keys(self) -> list[KeyRecord]:
-        secrets: dict[str, list[KeySecret]] = {}
+    def key(self, key: str) -> KeyRecord | None:
         with self._reading() as connection:
-            for row in connection.execute(sa.select(schema.key_secrets).order_by(schema.key_secrets.c.created)):
-                until = None if row.until is None else from_us(row.until)
-                secrets.setdefault(row.key_id, []).append(KeySecret(bytes(row.digest), from_us(row.created), until))
-            rows = connection.execute(sa.select(schema.keys).order_by(schema.keys.c.created, schema.keys.c.id)).mappings()
-            return [_key_record(row, tuple(secrets.get(row["id"], ()))) for row in rows]
+            return self._keys.find(connection, key)
 
-    def save_key(self, record: KeyRecord, audit: AuditRecord) -> None:
-        values = {
-            "id": record.id,
-            "name": record.name,
-            "team": record.team,
-            "roles": list(record.roles),
-            "disabled": record.disabled,
-            "created": to_us(record.created),
-            "expires": _optional_us(record.expires),
-            "revoked": _optional_us(record.revoked),
-        }
-        secrets = [
-            {"digest": secret.digest, "key_id": record.id, "created": to_us(secret.created), "until": _optional_us(secret.until)}
-            for secret in record.secrets
-        ]
+    def keys(self, which: KeyFilter, limit: int, after: str | None = None) -> list[KeyRecord]:
+        with self._reading() as connection:
+            return self._keys.page(connection, which, limit, after)
+
+    def live_keys(self) -> Iterator[Key]:
+        with self._reading() as connection:
+            yield from self._keys.live(connection)
+
+    def key_use(self, id: str) -> KeyUse | None:
+        with self._reading() as connection:
+            return self._keys.use(connection, id)
+
+    def taken(self, records: Sequence[KeyRecord]) -> list[tuple[int, str, str]]:
+        with self._reading() as connection:
+            return self._keys.taken(connection, records)
+
+    def save_keys(self, records: Sequence[KeyRecord], audit: AuditRecord) -> None:
+        rows = SavedKeys(records)
         with self._writing() as connection:
-            try:
-                connection.execute(self._insert(schema.keys).on_conflict_do_update(index_elements=["id"], set_=values), [values])
-            except IntegrityError as error:
-                raise NameTaken(f"There is a key named {record.name!r}; choose another name, or rotate that one.") from error
-            connection.execute(sa.delete(schema.key_secrets).where(schema.key_secrets.c.key_id == record.id))
-            if secrets:
-                connection.execute(sa.insert(schema.key_secrets), secrets)
+            self._keys.save(connection, rows)
             _add_audit(connection, audit)
 
     def append_audit(self, record: AuditRecord) -> None:
@@ -384,24 +385,6 @@ def _usage_row(group: tuple[str, ...], figures: list[int]) -> UsageRow:
         completion_tokens=completion,
         estimated_tokens=estimated,
     )
-
-
-def _key_record(row: RowMapping, secrets: tuple[KeySecret, ...]) -> KeyRecord:
-    return KeyRecord(
-        id=row["id"],
-        name=row["name"],
-        team=row["team"],
-        roles=tuple(row["roles"]),
-        disabled=row["disabled"],
-        created=from_us(row["created"]),
-        expires=None if row["expires"] is None else from_us(row["expires"]),
-        revoked=None if row["revoked"] is None else from_us(row["revoked"]),
-        secrets=secrets,
-    )
-
-
-def _optional_us(time: datetime | None) -> int | None:
-    return None if time is None else to_us(time)
 
 
 def _add_audit(connection: Connection, record: AuditRecord) -> None:

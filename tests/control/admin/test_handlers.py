@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,9 +12,11 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from slmgate.control.admin.context import ModelStatus
-from slmgate.stores.base import Batch
+from slmgate.control.admin.routes import MAX_BODY
+from slmgate.control.config.options import DeclaredKey
+from slmgate.stores.base import Batch, KeyFilter, KeyUse
 from tests.tools.admin_gate import READY, AdminGate, asking
-from tests.tools.journal_writer import make_receipt
+from tests.tools.journal_writer import NOON, make_receipt
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_a_keys_life(gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert secret.startswith(f"sk-slm-{key['id']}-")
     assert (key["name"], key["team"], key["state"]) == ("bot", "acme", "active")
     assert key["secrets"] == [{"created": key["created"], "until": None}]
-    assert client.get("/api/v1/keys").json() == {"keys": [key]}
+    assert client.get("/api/v1/keys").json() == {"keys": [key], "next": None}
     assert client.get("/api/v1/keys/bot").json() == client.get(f"/api/v1/keys/{key['id']}").json() == key
     rotated = client.post("/api/v1/keys/bot/rotate", json={"overlap": "24h"}).json()
     assert rotated["secret"] not in ("", secret)
@@ -72,10 +75,127 @@ def test_a_keys_life(gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert secret not in client.get("/api/v1/audit").text
 
 
+def test_everything_that_a_key_can_have(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    body = {"name": "bot", "owner": "jane", "roles": ["a"], "tags": ["t"], "networks": ["10.0.0.0/8"]}
+    made = client.post("/api/v1/keys", json=body).json()["key"]
+    assert {name: made[name] for name in body} == body
+    assert (made["used"], made["declared"]) == (None, False)
+    gate.store.write(Batch(used={made["id"]: KeyUse(NOON, "192.0.2.1")}))
+    assert client.get("/api/v1/keys/bot").json()["used"] == {"time": "2026-11-20T12:00:00Z", "address": "192.0.2.1"}
+
+
+def test_an_edit(client: TestClient[Litestar]) -> None:
+    client.post("/api/v1/keys", json={"name": "bot", "owner": "jane", "team": "acme", "tags": ["t"], "expires": "30d"})
+    edited = client.post("/api/v1/keys/bot", json={"owner": None, "roles": ["a"], "expires": "never"}).json()
+    assert (edited["owner"], edited["team"], edited["roles"], edited["tags"], edited["expires"]) == (
+        None,
+        "acme",
+        ["a"],
+        ["t"],
+        None,
+    )
+    assert client.get("/api/v1/keys/bot").json() == edited
+    assert client.post("/api/v1/keys/bot", json={"tags": [], "expires": "2030-01-01"}).json()["tags"] == []
+    for body in ({"nme": "x"}, {"roles": "a"}, {"roles": None}, {"tags": ["a b"]}, {"expires": "2020-01-01"}, {"team": ""}):
+        assert client.post("/api/v1/keys/bot", json=body).status_code == 400, body
+    assert client.post("/api/v1/keys/none", json={}).status_code == 404
+    client.post("/api/v1/keys/bot/revoke")
+    assert client.post("/api/v1/keys/bot", json={"owner": "joe"}).status_code == 409
+
+
+def test_keys_page_by_page(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    """Declared ones come first, and a page may hold some of both."""
+    gate.keyring.declared = lambda: [DeclaredKey(name=f"d{n}", hash=bytes([n]) * 32) for n in range(3)]
+    for number in range(4):
+        client.post("/api/v1/keys", json={"name": f"s{number}"})
+    for limit in (1, 2, 3, 4, 5, 7, 8):
+        seen, query = [], f"limit={limit}"
+        while True:
+            page = client.get(f"/api/v1/keys?{query}").json()
+            assert len(page["keys"]) <= limit
+            seen += [key["name"] for key in page["keys"]]
+            if page["next"] is None:
+                break
+            query = f"limit={limit}&after={page['next']}"
+        assert seen == ["d0", "d1", "d2", "s0", "s1", "s2", "s3"], limit
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", ["here", "off", "stored"]),
+        ("owner=jane", ["here", "stored"]),
+        ("team=acme", ["here"]),
+        ("role=a", ["here", "stored"]),
+        ("tag=t", ["here"]),
+        ("search=ERE", ["here"]),
+        ("search=declared:", ["here", "off"]),
+        ("in_state=disabled", ["off"]),
+        ("in_state=active&owner=jane", ["here", "stored"]),
+        ("in_state=expired", []),
+        ("key=here", ["here"]),
+        ("key=declared:off", ["off"]),
+        ("key=stored", ["stored"]),
+    ],
+)
+def test_declared_keys_beside_stored_ones(query: str, names: list[str], gate: AdminGate, client: TestClient[Litestar]) -> None:
+    here = DeclaredKey(name="here", hash=b"h" * 32, owner="jane", team="acme", roles=("a",), tags=("t",))
+    gate.keyring.declared = lambda: [here, DeclaredKey(name="off", hash=b"o" * 32, disabled=True)]
+    client.post("/api/v1/keys", json={"name": "stored", "owner": "jane", "roles": ["a"]})
+    assert [key["name"] for key in client.get(f"/api/v1/keys?{query}").json()["keys"]] == names
+
+
+def test_a_declared_key(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    gate.keyring.declared = lambda: [DeclaredKey(name="here", hash=b"h" * 32, expires=NOON)]
+    gate.store.write(Batch(used={"declared:here": KeyUse(NOON, "192.0.2.1")}))
+    key = client.get("/api/v1/keys/here").json()
+    assert (key["id"], key["declared"], key["created"], key["secrets"]) == ("declared:here", True, None, [])
+    assert (key["used"]["address"], key["state"]) == ("192.0.2.1", "expired")
+    assert client.get("/api/v1/keys").json()["keys"] == [key]
+    for change in ("", "/rotate", "/disable", "/enable", "/revoke"):
+        answer = client.post(f"/api/v1/keys/here{change}", json={} if not change else None)
+        assert (answer.status_code, "declared in the configuration" in answer.text) == (409, True), change
+    assert client.post("/api/v1/keys", json={"name": "here"}).status_code == 409
+
+
+def test_bad_questions_about_keys(client: TestClient[Litestar]) -> None:
+    for query in ("in_state=junk", "limit=0", "limit=1001"):
+        assert client.get(f"/api/v1/keys?{query}").status_code == 400
+    assert client.get("/api/v1/keys?key=none").status_code == 404
+    assert client.get("/api/v1/keys?after=none").json() == {"keys": [], "next": None}
+
+
+def test_import_and_export(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    rows: list[dict[str, Any]] = [{"name": "old", "hash": "sha256:" + "0a" * 32, "roles": ["a"]}, {"name": "new"}]
+    assert client.post("/api/v1/keys/import", json={"keys": rows, "dry_run": True}).json() == {"count": 0, "secrets": []}
+    assert gate.keyring.page(KeyFilter(), 9) == []
+    answer = client.post("/api/v1/keys/import", json={"keys": rows})
+    assert answer.json()["count"] == 2
+    (made,) = answer.json()["secrets"]
+    assert (made["name"], made["secret"].startswith(f"sk-slm-{made['id']}-")) == ("new", True)
+    again = client.post("/api/v1/keys/import", json={"keys": rows})
+    assert (again.status_code, "line 1: the name is the key" in again.json()["detail"]) == (400, True)
+    client.post("/api/v1/keys", json={"name": "gone"})
+    client.post("/api/v1/keys/gone/revoke")
+    first = client.get("/api/v1/keys/export?limit=2").json()
+    rest = client.get(f"/api/v1/keys/export?limit=2&after={first['next']}").json()
+    assert ([row["name"] for row in first["keys"]], rest) == (["old", "new"], {"keys": [], "next": None})
+    assert first["keys"][0]["hash"] == rows[0]["hash"]
+    for row in first["keys"]:
+        row |= {"name": row["name"] + "2", "id": row["id"] + "2", "hash": "sha256:" + row["hash"][:6:-1]}
+    assert client.post("/api/v1/keys/import", json={"keys": first["keys"]}).json() == {"count": 2, "secrets": []}
+
+
+def test_an_import_may_be_larger_than_other_requests(client: TestClient[Litestar]) -> None:
+    large = "x" * MAX_BODY
+    assert client.post("/api/v1/keys", json={"name": large}).status_code == 413
+    assert client.post("/api/v1/keys/import", json={"keys": [{"name": large}]}).status_code == 400
+
+
 @pytest.mark.parametrize("body", [{"name": "a", "expires": "soon"}, {"name": ""}, {"name": "a", "expires": "2020-01-01"}])
 def test_a_key_that_cannot_be(body: dict[str, str], gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert client.post("/api/v1/keys", json=body).status_code == 400
-    assert gate.keyring.all() == []
+    assert gate.keyring.page(KeyFilter(), 9) == []
 
 
 def test_usage(client: TestClient[Litestar]) -> None:

@@ -5,11 +5,13 @@ Whether something listens there is nobody's question here.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.control.config.addresses import Address, Listener, Origin, Url
+from slmgate.control.config.addresses import Address, Listener, Origin, Url, WebUrl, is_loopback
 from slmgate.control.config.faults import BadValueError
 
 
@@ -153,3 +155,59 @@ def test_what_is_accepted_reads_the_same_again(text: str) -> None:
         except BadValueError:
             continue
         assert kind.take(str(value), "quoted") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "plain"),
+    [
+        ("https://login.example.com", False, False),
+        ("https://login.example.com/", True, False),
+        ("https://login.example.com/realms/a%20b", True, False),
+        ("https://[2001:db8::1]:8443", False, False),
+        ("http://127.0.0.1:8080/x", True, False),
+        ("http://localhost", False, False),
+        ("http://[::1]:1", False, False),
+        ("http://gate.lan:8081", False, True),
+    ],
+)
+def test_web_urls_stay_as_they_were_written(text: str, path: bool, plain: bool) -> None:
+    kind = WebUrl(path=path, plain=plain)
+    assert kind.form(kind.take(text, "plain")) == text
+    assert re.fullmatch(kind.own_schema()["pattern"], text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "login.example.com", "ftp://a.example", "HTTPS://a.example", "https://", "https:///x", "https://u:p@a.example",
+        "https://a.example?x", "https://a.example#x", "https://a.example\\x", "https://a.exa mple", "https://é.example",
+        "https://a.example:0", "https://a.example:99999", "http://a.example", "http://127.0.0.1.example", "http://10.0.0.5",
+        "https://a.example/../x", "https://a.example/./x", "https://a.example/x\n",
+    ],
+)  # fmt: skip
+def test_web_urls_that_cannot_be(text: str) -> None:
+    with pytest.raises(BadValueError) as raised:
+        WebUrl(path=True).take(text, "quoted")
+    assert "u:p" not in str(raised.value)
+
+
+def test_a_web_url_without_a_path() -> None:
+    with pytest.raises(BadValueError, match="path"):
+        WebUrl().take("https://a.example/", "quoted")
+    assert "http://" in WebUrl(plain=True).own_values()
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("a.example", False),
+        ("::", False),
+    ],
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback

@@ -1,4 +1,4 @@
-"""A configuration becomes a snapshot, with declared and stored keys; one digest opens one key.
+"""A configuration becomes a snapshot, and what it declares becomes keys.
 
 What a worker makes of a snapshot is tested in `tests/policy`.
 """
@@ -6,10 +6,10 @@ What a worker makes of a snapshot is tested in `tests/policy`.
 from __future__ import annotations
 
 import msgspec
-import pytest
 
-from slmgate.control.config import ConfigError, compile_snapshot, instance_id, load_text
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
+from slmgate.control.config import compile_snapshot, declared_keys, instance_id, load_text, owned_twice
+from slmgate.policy.roles import RoleSpec
+from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
 MINIMAL = 'models: {m: {instances: [{url: "http://h:1"}]}}\n'
@@ -26,19 +26,22 @@ guard:
   {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s,
    body_timeout: 11s, keep_alive: 12s, send_timeout: 13s}
 drain_timeout: 14s
-keys: [{name: bot, team: acme, hash: "sha256:%s", expires: 1970-01-02, disabled: true}]
+roles: {partner: {models: ["*"]}}
+keys:
+  - {name: bot, team: acme, owner: jane, roles: [partner], tags: [a], networks: [10.0.0.0/8], hash: "sha256:%s",
+     expires: 1970-01-02, disabled: true}
 """ % ("0a" * 32)
 
 
 def test_the_defaults_are_those_of_the_snapshot() -> None:
     """Two tables of defaults would drift apart; this holds them together."""
-    spec = compile_snapshot(load_text(MINIMAL).unwrap(), 7, ())
+    spec = compile_snapshot(load_text(MINIMAL).unwrap(), 7)
     model = ModelSpec(name="m", instances=(InstanceSpec(id="m/h:1", host="h", port=1),))
-    assert spec == SnapshotSpec(generation=7, gate=GateSpec(), models=(model,), keys=())
+    assert spec == SnapshotSpec(generation=7, gate=GateSpec(), models=(model,))
 
 
 def test_every_value_arrives() -> None:
-    spec = compile_snapshot(load_text(FULL).unwrap(), 1, ())
+    spec = compile_snapshot(load_text(FULL).unwrap(), 1)
     instance = InstanceSpec(
         id="m/[::1]:443",
         host="::1",
@@ -73,12 +76,11 @@ def test_every_value_arrives() -> None:
         send_timeout=13,
         drain_timeout=14,
     )
-    key = Key(id="declared:bot", name="bot", team="acme", disabled=True, expires=86400.0, digests=((b"\n" * 32, None),))
-    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model,), keys=(key,))
+    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model,), roles=(RoleSpec(name="partner"),))
 
 
 def test_a_snapshot_travels() -> None:
-    spec = compile_snapshot(load_text(FULL).unwrap(), 1, ())
+    spec = compile_snapshot(load_text(FULL).unwrap(), 1)
     assert msgspec.json.decode(msgspec.json.encode(spec), type=SnapshotSpec) == spec
     assert type(spec.models[0].instances[0].bearer) is str
 
@@ -87,26 +89,27 @@ def test_the_configuration_hides_what_the_snapshot_needs() -> None:
     assert "canary" not in repr(load_text(FULL).unwrap())
 
 
-def test_declared_and_stored_keys_together() -> None:
-    stored = Key(id="abc", name="bot", digests=((b"s" * 32, None), (b"t" * 32, 5.0)))
-    spec = compile_snapshot(load_text(FULL).unwrap(), 1, [stored])
-    assert [key.id for key in spec.keys] == ["declared:bot", "abc"]
-    assert len(Snapshot(spec).keys_by_digest) == 2  # the declared one is disabled: it opens nothing
+def test_declared_keys() -> None:
+    key = Key(
+        id="declared:bot",
+        name="bot",
+        team="acme",
+        roles=("partner",),
+        networks=("10.0.0.0/8",),
+        disabled=True,
+        expires=86400.0,
+        digests=((b"\n" * 32, None),),
+    )
+    assert declared_keys(load_text(FULL).unwrap()) == {"declared:bot": key}
+    assert declared_keys(load_text(MINIMAL).unwrap()) == {}
 
 
-@pytest.mark.parametrize("digests", [((b"\n" * 32, None),), ((b"s" * 32, None), (b"\n" * 32, 5.0))])
-def test_a_digest_opens_one_key(digests: tuple[tuple[bytes, float | None], ...]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        compile_snapshot(load_text(FULL).unwrap(), 1, [Key(id="abc", name="other", digests=digests)])
-    (fault,) = caught.value.faults
+def test_a_secret_with_two_owners_is_told_without_it() -> None:
+    (key,) = declared_keys(load_text(FULL).unwrap()).values()
+    fault = owned_twice(key, "abc")
     assert "bot (declared:bot)" in fault.problem
-    assert "other (abc)" in fault.problem
+    assert "abc" in fault.problem
     assert "0a0a" not in str(fault)
-
-
-def test_a_digest_twice_in_one_key_is_no_fault() -> None:
-    key = Key(id="abc", name="other", digests=((b"s" * 32, None), (b"s" * 32, 5.0)))
-    assert compile_snapshot(load_text(MINIMAL).unwrap(), 1, [key]).keys == (key,)
 
 
 def test_instance_id() -> None:

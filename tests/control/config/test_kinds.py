@@ -22,20 +22,28 @@ from slmgate.control.config.kinds import (
     Kind,
     Location,
     Moment,
+    Network,
+    Number,
     Password,
+    Plain,
     Secret,
     Size,
     Style,
     Switch,
     Text,
+    Week,
     Whole,
+    number,
 )
+from slmgate.policy.roles import Hours
 
 COUNT = Whole(low=1, high=256, words=("auto",))
 SIZE = Size(low=0, high=1024**3)
 TIME = Duration(low=0, high=86_400_000, words=("never",))
 NAME = Text(pattern="[a-z]+", described="small letters")
 COLOUR = Choice(values=("red", "blue", "502"), later=("green",))
+EVERY: list[Kind] = [COUNT, SIZE, TIME, NAME, COLOUR, Password(), Location(), Switch(), Digest(), Moment()]
+EVERY += [Network(), Week(), Plain(), Number()]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,34 @@ COLOUR = Choice(values=("red", "blue", "502"), later=("green",))
         (Moment(), "2027-01-01", datetime(2027, 1, 1, tzinfo=UTC)),
         (Moment(), "2027-01-01T01:00+01:00", datetime(2027, 1, 1, tzinfo=UTC)),
         (Moment(), "2027-01-01t00:00:01z", datetime(2027, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (Network(), "203.0.113.0/24", "203.0.113.0/24"),
+        (Network(), "203.0.113.7", "203.0.113.7/32"),
+        (Network(), "0.0.0.0/0", "0.0.0.0/0"),
+        (Network(), "2001:DB8::/32", "2001:db8::/32"),
+        (Network(), "::ffff:10.0.0.0/104", "::ffff:a00:0/104"),
+        (Week(), "Mon-Fri 08:00-18:00 Europe/Berlin", Hours((0, 1, 2, 3, 4), 480, 1080, "Europe/Berlin")),
+        (Week(), "mon,Wed 8:00-18:00", Hours((0, 2), 480, 1080)),
+        (Week(), "Sat-Mon 22:00-06:00 UTC", Hours((0, 5, 6), 1320, 360)),
+        (Week(), "Sun-Sun 00:00-24:00", Hours((6,), 0, 1440)),
+        (Week(), "Mon-Sun,Tue 00:00-00:01", Hours((0, 1, 2, 3, 4, 5, 6), 0, 1)),
+        (Week(), "23:59-24:00 America/New_York", Hours((0, 1, 2, 3, 4, 5, 6), 1439, 1440, "America/New_York")),
+        (Week(), "22:00-0:00 Australia/Lord_Howe", Hours((0, 1, 2, 3, 4, 5, 6), 1320, 0, "Australia/Lord_Howe")),
+        (Plain(), "true", True),
+        (Plain(), "FALSE", False),
+        (Plain(), "512", 512),
+        (Plain(), "-1", -1),
+        (Plain(), "0.7", 0.7),
+        (Plain(), "2.0", 2.0),
+        (Plain(), "data:*", "data:*"),
+        (Plain(), "yes", "yes"),
+        (Number(), "0", 0),
+        (Number(), "-1", -1),
+        (Number(), "512", 512),
+        (Number(), "4k", 4000),
+        (Number(), "1MiB", 1024**2),
+        (Number(), "1_000", 1000),
+        (Number(), "0.5", 0.5),
+        (Number(), "-0.25", -0.25),
     ],
 )
 def test_accepted(kind: Kind, text: str, value: Any) -> None:
@@ -119,6 +155,46 @@ def test_accepted(kind: Kind, text: str, value: Any) -> None:
         (Moment(), "2027-01-01T25:00Z", "is no day or hour of the calendar"),
         (Moment(), "2027-01-01T12:00", "has no offset from UTC"),
         (Moment(), "20270101", "is not a date"),
+        (Network(), "203.0.113.1/24", "has bits set behind its prefix"),
+        (Network(), "2001:db8::1/32", "has bits set behind its prefix"),
+        (Network(), "203.0.113.0/33", "is not a network"),
+        (Network(), "203.0.113.0/255.255.255.0", "is not a network"),
+        (Network(), "203.0.113.0/0.0.0.255", "is not a network"),
+        (Network(), "fe80::%1/64", "is not a network"),
+        (Network(), "203.0.113", "is not a network"),
+        (Network(), "010.0.0.1", "is not a network"),
+        (Network(), "localhost", "is not a network"),
+        (Network(), "*", "is not a network"),
+        (Network(), "10.0.0.0/8 ", "is not a network"),
+        (Network(), "", "is empty"),
+        (Week(), "", "is not a window of hours"),
+        (Week(), "Mon-Fri", "is not a window of hours"),
+        (Week(), "Mon-Fri 08:00", "is not a window of hours"),
+        (Week(), "Mo-Fr 08:00-18:00", "is not a window of hours"),
+        (Week(), "Mon-Fri 8-18", "is not a window of hours"),
+        (Week(), "Mon-Fri 08:00-18:00\n", "is not a window of hours"),
+        (Week(), "08:00-18:00  UTC", "is not a window of hours"),
+        (Week(), "08:00-08:00", "begins when it ends"),
+        (Week(), "24:00-24:00", "begins when it ends"),
+        (Week(), "24:00-06:00", "begins when its day is over"),
+        (Week(), "08:00-24:01", "has no such time of day as 24:01"),
+        (Week(), "08:60-18:00", "has no such time of day as 08:60"),
+        (Week(), "08:00-25:00", "has no such time of day as 25:00"),
+        (Week(), "08:00-18:00 Europe/Berln", "names an unknown time zone, Europe/Berln"),
+        (Week(), "08:00-18:00 Europe", "names an unknown time zone, Europe"),
+        (Week(), "08:00-18:00 /etc/passwd", "names an unknown time zone, /etc/passwd"),
+        (Plain(), "null", "is null in YAML"),
+        (Plain(), "", "is null in YAML"),
+        (Plain(), "x" * 4097, "is longer than 4096 characters"),
+        (Plain(), "1e3", "is not a number"),
+        (Number(), "", "is not a number"),
+        (Number(), "1e3", "is not a number"),
+        (Number(), ".5", "is not a number"),
+        (Number(), "nan", "is not a number"),
+        (Number(), ".inf", "is not a number"),
+        (Number(), "-1k", "is not a number"),
+        (Number(), "9" * 33, "is not a number"),
+        (Number(), "many", "is not a number"),
     ],
 )
 def test_refused(kind: Kind, text: str, problem: str) -> None:
@@ -156,6 +232,12 @@ def test_text_that_yaml_gives_no_type_is_text(style: Style) -> None:
         (NAME, "null", "leave the option out for its default"),
         (COLOUR, "rad", "did you mean red? write red, blue or 502"),
         (COLOUR, "green", "write red, blue or 502"),
+        (Network(), "203.0.113.1/24", "write 203.0.113.0/24, or 203.0.113.1 alone"),
+        (Network(), "x", "write 203.0.113.0/24, 2001:db8::/32 or one address"),
+        (Week(), "08:00-18:00 Europe/Berln", "did you mean Europe/Berlin?"),
+        (Week(), "08:00-18:00 Qqqqq/Zzzzzzz", "write Europe/Berlin or UTC"),
+        (Week(), "Mon 08:00-08:00", "write 00:00-24:00 for a whole day"),
+        (Number(), "x", "write a number like 512 or 0.7"),
     ],
 )
 def test_hints(kind: Kind, text: str, hint: str) -> None:
@@ -197,6 +279,10 @@ def test_a_secret_hides_in_repr_and_not_in_str() -> None:
         (TIME, "never", "never"),
         (COLOUR, "502", 502),
         (Text(pattern=".*", described=""), "${env:A}", "$${env:A}"),
+        (Week(), Hours((0, 1, 2), 480, 1440, "Europe/Berlin"), "Mon-Wed 08:00-24:00 Europe/Berlin"),
+        (Network(), "203.0.113.7/32", "203.0.113.7/32"),
+        (Plain(), 0.5, 0.5),
+        (Plain(), "${env:A}", "$${env:A}"),
     ],
 )
 def test_written_back(kind: Kind, value: Any, text: Any) -> None:
@@ -219,8 +305,25 @@ def test_a_moment_comes_back_from_its_text(moment: datetime) -> None:
     assert Moment().take(Moment().write(moment), "plain") == moment
 
 
+@pytest.mark.parametrize("style", ["quoted", "fetched"])
+@pytest.mark.parametrize("text", ["true", "12", "", "null"])
+def test_plain_in_quotes_is_text(text: str, style: Style) -> None:
+    assert Plain().take(text, style) == text
+
+
+@given(st.sets(st.integers(0, 6), min_size=1), st.integers(0, 1439), st.integers(0, 1440))
+def test_a_window_comes_back_from_its_text(days: set[int], start: int, end: int) -> None:
+    window = Hours(tuple(sorted(days)), start, end if end != start else start + 1, "Europe/Berlin")
+    assert Week().take(Week().write(window), "plain") == window
+
+
+@given(st.integers(-(10**17), 10**17) | st.decimals(-1000, 1000, places=3).map(float))
+def test_a_number_comes_back_from_its_text(value: float) -> None:
+    assert number(str(value)) == value
+
+
 @given(
-    st.sampled_from([COUNT, SIZE, TIME, NAME, COLOUR, Password(), Location(), Switch(), Digest(), Moment()]),
+    st.sampled_from(EVERY),
     st.text(),
     st.sampled_from(["plain", "quoted", "fetched"]),
 )
@@ -230,6 +333,6 @@ def test_a_value_or_a_fault_and_nothing_else(kind: Kind, text: str, style: Style
 
 
 def test_every_kind_says_what_it_accepts() -> None:
-    for kind in (COUNT, SIZE, TIME, NAME, COLOUR, Password(), Location(), Switch(), Digest(), Moment()):
+    for kind in EVERY:
         assert kind.accepts()
         assert kind.schema()

@@ -155,6 +155,7 @@ def test_client_names_are_all_different() -> None:
         ("guard: {max_body: 2k}\ndrain_timeout: 1s\nkeys: [{name: a, hash: 'sha256:%s'}]" % ("00" * 32), []),
         ("listen: [{address: ':9'}]", ["listen"]),
         ("admin: {address: ':9'}", ["admin.address"]),
+        ("admin: {auth: {oidc: {issuer: 'https://a.example', client_id: x, roles: {map: {a: owner}}}}}", []),
         (
             "on_ledger_loss: serve\njournal: {sync: never}\nworkers: 3\nstate_dir: /x",
             ["state_dir", "workers", "journal.sync", "on_ledger_loss"],

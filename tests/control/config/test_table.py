@@ -31,6 +31,15 @@ def test_shapes() -> None:
     assert rows(Leaf)["on"].kind == Switch()
 
 
+def test_a_section_that_may_be_left_out() -> None:
+    class Maybe(Section, frozen=True, kw_only=True):
+        leaf: Annotated[Leaf | None, Option("A leaf.")] = None
+
+    row = rows(Maybe)["leaf"]
+    assert (row.section, row.shape, row.default) == (Leaf, "one", None)
+    assert [path for path, _ in walk(Maybe)] == ["leaf", "leaf.on"]
+
+
 def test_paths() -> None:
     assert [path for path, _ in walk(Tree)] == ["leaf", "leaf.on", "leaves", "leaves[].on", "named", "named.NAME.on"]
 

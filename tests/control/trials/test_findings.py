@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slmgate.control.config import compile_snapshot, load_text
+from slmgate.control.config import load_text
 from slmgate.control.trials.findings import covers, findings
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec
 from slmgate.policy.snapshot import ModelSpec
@@ -16,7 +16,7 @@ HELD = "teams: {t: {roles: [a]}}"
 
 def told(rest: str, roles: str, model: str = "") -> list[str]:
     text = f'models: {{m: {{instances: [{{url: "http://h:1"}}]{model}}}, n: {{instances: [{{url: "http://h:2"}}]}}}}\n'
-    found = findings(compile_snapshot(load_text(f"{text}roles: {{{roles}}}\n{rest}\n").unwrap(), 0, ()), NOW)
+    found = findings(load_text(f"{text}roles: {{{roles}}}\n{rest}\n").unwrap(), NOW)
     return [f"{one.kind} {one.where}: {one.text}" for one in found]
 
 

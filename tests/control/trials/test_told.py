@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from slmgate.control.config import Config, load_text
-from slmgate.control.trials.asked import Trial
-from slmgate.control.trials.told import Past, Told, Who, declared, judged, parameter_in, past, principal_of, told, trial_of
+from slmgate.control.trials.asked import Trial, declared_key
+from slmgate.control.trials.told import Past, Told, Who, judged, parameter_in, past, principal_of, told, trial_of
 from slmgate.policy.roles import Scalar
 from slmgate.terms import Key, Principal, Receipt
 from tests.tools.journal_writer import make_receipt
@@ -28,7 +28,7 @@ def config() -> Config:
 
 
 def key(config: Config, name: str = "bot") -> Key:
-    found = declared(config, name)
+    found = declared_key(config, name)
     assert found is not None
     return found
 
@@ -66,7 +66,7 @@ def test_a_key_that_has_ended(config: Config) -> None:
 
 def test_who_is_meant(config: Config) -> None:
     assert principal_of(config, Who(name="bot"), lambda _: None) == key(config)
-    assert declared(config, "declared:bot") == key(config)
+    assert declared_key(config, "declared:bot") == key(config)
     stored = Key(id="k", name="other")
     assert principal_of(config, Who(name="other"), lambda _: stored) == stored
     assert principal_of(config, Who(name="other"), lambda _: None) is None

@@ -1,16 +1,18 @@
-"""The admin application: made from the table of routes, with the checks that come before each and problems for answers.
+"""The admin application: made from the tables of routes, with the checks that come before each and problems for answers.
 
 Before a handler runs, the request must name this listener as its host (against DNS rebinding), come from no foreign
-page (against forgery by a browser) and carry an admin credential with the row's permission. Errors are problem+json
-(RFC 9457) and say nothing of files, stacks or SQL.
+page (against forgery by a browser) and carry an admin key, or the cookie of somebody signed in, with the row's permission.
+Errors are problem+json (RFC 9457) and say nothing of files, stacks or SQL.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from litestar import Litestar, Request, Response, Router
@@ -28,13 +30,22 @@ from slmgate import __version__
 from slmgate.control.admin.context import AdminContext
 from slmgate.control.admin.handlers import STATUS
 from slmgate.control.admin.params import NAMES
-from slmgate.control.admin.routes import MARK, ROUTES, Route
+from slmgate.control.admin.routes import MARK, MAX_BODY, ROUTES, Route
+from slmgate.control.admin.signin.flow import own_path
+from slmgate.control.admin.signin.handlers import session_cookie
+from slmgate.control.admin.signin.routes import PAGES
+from slmgate.control.admin.signin.service import SignIn
 from slmgate.control.operators import Operator, Permission
 from slmgate.stores.base import LedgerUnavailable
 
-MAX_BODY = 1024 * 1024
-
 _log = logging.getLogger("slmgate.admin")
+_FOREIGN = "Requests from other sites' pages are not taken."
+_EVERYWHERE = (
+    (MARK.encode(), __version__.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 _TITLES = {
     400: "Bad request",
     401: "No valid admin credential",
@@ -59,27 +70,42 @@ class Problem(msgspec.Struct, frozen=True):
     type: str = "about:blank"
 
 
-def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
-    """The application over `context`. `hosts`: names, beside `localhost` and plain addresses, that this listener goes by."""
-    names = frozenset(host.lower() for host in hosts) | {"localhost"}
+class SignInFirst(Exception):
+    """A page that a stranger asked for; `args[0]` is its path."""
 
-    def check_origin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+
+def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
+    """The application over `context`. `hosts`: names, beside `localhost`, plain addresses and that of `admin.url`, that this
+    listener goes by."""
+    names = frozenset(host.lower() for host in hosts) | {"localhost"}
+    signin = SignIn(context.accounts, lambda: context.admin)
+
+    def check_origin(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         host = connection.headers.get("host", "")
-        if not _known_host(host, names):
+        url = context.admin.url
+        if not _known_host(host, names if url is None else {*names, urlsplit(url).hostname or ""}):
             raise HTTPException(status_code=421, detail="The Host header is no address of this listener; ask by its address.")
         origin = connection.headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
-            raise HTTPException(status_code=403, detail="Requests from other sites' pages are not taken.")
-        kind = connection.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if kind != "application/json":
+            raise HTTPException(status_code=403, detail=_FOREIGN)
+        changes = _changes(connection)
+        if changes and connection.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            raise HTTPException(status_code=403, detail=_FOREIGN)
+        wanted = "application/x-www-form-urlencoded" if changes and route.opt.get("page") else "application/json"
+        if changes and route.opt.get("page"):
+            _check_own_page(connection)
+        kind = connection.headers.get("content-type", wanted).partition(";")[0].strip().lower()
+        if kind != wanted:
             # what a page of another site may send without asking first is not JSON
-            raise HTTPException(status_code=415, detail="Send `Content-Type: application/json`.")
+            raise HTTPException(status_code=415, detail=f"Send `Content-Type: {wanted}`.")
 
-    def check_permission(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+    async def check_permission(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         needed = route.opt.get("permission")
         if needed is Permission.PUBLIC:
             return
-        operator = _operator(connection, context)
+        operator = await _operator(connection, context, signin)
+        if operator is None and route.opt.get("page"):
+            raise SignInFirst(connection.url.path)
         if operator is None:
             raise HTTPException(
                 status_code=401,
@@ -87,17 +113,18 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
                 headers={"www-authenticate": "Bearer"},
             )
         if not isinstance(needed, Permission) or operator.permission < needed:
-            raise HTTPException(status_code=403, detail="This admin key may not do that.")
+            raise HTTPException(status_code=403, detail="Your admin role may not do that.")
         connection.state.operator = operator
 
     return Litestar(
-        route_handlers=[_handler(row) for row in ROUTES],
+        route_handlers=[_handler(row) for row in (*ROUTES, *PAGES)],
         guards=[check_origin, check_permission],
         dependencies={
             "context": Provide(lambda: context, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
+            "signin": Provide(lambda: signin, sync_to_thread=False),
         },
-        exception_handlers={HTTPException: _http_problem, Exception: _problem},
+        exception_handlers={HTTPException: _http_problem, SignInFirst: _to_signin, Exception: _problem},
         openapi_config=OpenAPIConfig(
             title="slmgate admin API",
             version=__version__,
@@ -115,9 +142,21 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
 
 
 async def _mark(message: Message, _: Scope) -> None:
-    """Every answer says whose it is, so that a command can tell this API from whatever else answers at an address."""
+    """Every answer says whose it is, so that a command can tell this API from whatever else answers at an address; and that no
+    browser is to keep it, guess what it is, or show it in a frame."""
     if message["type"] == "http.response.start":
-        message["headers"] = [*message["headers"], (MARK.encode(), __version__.encode())]
+        there = {name.lower() for name, _ in message["headers"]}
+        message["headers"] = [*message["headers"], *(pair for pair in _EVERYWHERE if pair[0] not in there)]
+
+
+def _changes(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    return not (isinstance(connection, Request) and connection.method in ("GET", "HEAD"))
+
+
+def _check_own_page(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """A change by form or by cookie comes from a page of ours, and the browser says so (Fetch, `Origin` and `Sec-Fetch-Site`)."""
+    if connection.headers.get("origin") is None and connection.headers.get("sec-fetch-site") != "same-origin":
+        raise HTTPException(status_code=403, detail=_FOREIGN)
 
 
 def _handler(row: Route) -> HTTPRouteHandler:
@@ -126,9 +165,11 @@ def _handler(row: Route) -> HTTPRouteHandler:
         row.path,
         http_method=row.method,
         status_code=row.status,
-        opt={"permission": row.permission},
+        opt={"permission": row.permission, "page": row.page},
+        include_in_schema=not row.page,
         sync_to_thread=True if blocks else None,
         operation_id=row.handler.__name__,
+        request_max_body_size=row.max_body,
     )(row.handler)
 
 
@@ -136,9 +177,17 @@ def _is_coroutine(row: Route) -> bool:
     return bool(row.handler.__code__.co_flags & 0x80)
 
 
-def _operator(connection: ASGIConnection[Any, Any, Any, Any], context: AdminContext) -> Operator | None:
-    scheme, _, secret = connection.headers.get("authorization", "").partition(" ")
-    return context.admin_keys.check(secret.strip()) if scheme.lower() == "bearer" else None
+async def _operator(connection: ASGIConnection[Any, Any, Any, Any], context: AdminContext, signin: SignIn) -> Operator | None:
+    """By the key, if one is given; else by the cookie. A wrong key is not made good by a right cookie."""
+    given = connection.headers.get("authorization")
+    if given is not None:
+        scheme, _, secret = given.partition(" ")
+        return await asyncio.to_thread(context.admin_keys.check, secret.strip()) if scheme.lower() == "bearer" else None
+    cookie = session_cookie(connection.headers.get("host", ""), connection.cookies, context.admin)
+    operator = await asyncio.to_thread(signin.who, cookie) if cookie else None
+    if operator is not None and _changes(connection):
+        _check_own_page(connection)
+    return operator
 
 
 def _caller(request: Request[Any, Any, Any]) -> Operator:
@@ -164,6 +213,12 @@ def _known_host(host: str, names: Collection[str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _to_signin(_: Request[Any, Any, Any], error: SignInFirst) -> Response[bytes]:
+    return Response(
+        b"", status_code=303, media_type="text/plain", headers={"location": f"/login?next={quote(own_path(error.args[0]))}"}
+    )
 
 
 def _http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

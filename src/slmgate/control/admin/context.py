@@ -11,7 +11,9 @@ from typing import Protocol
 
 import msgspec
 
+from slmgate.control.accounts import Accounts
 from slmgate.control.config import Config
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys
 from slmgate.stores.base import Store
@@ -85,6 +87,14 @@ class AdminContext(Protocol):
     @property
     def config(self) -> Config | None:
         """The configuration in force; None where no gate runs."""
+        ...
+
+    @property
+    def accounts(self) -> Accounts: ...
+
+    @property
+    def admin(self) -> Admin:
+        """The options of this listener, as they are in force."""
         ...
 
     def status(self) -> GateStatus: ...

@@ -9,31 +9,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
+import msgspec
+
+from slmgate.control import keyfiles
+from slmgate.control.accounts import UnknownOperator
 from slmgate.control.admin import views
 from slmgate.control.admin.context import GateStatus, InstanceStatus
-from slmgate.control.keyring import (
-    BadKeyInput,
-    KeyRevoked,
-    NameTaken,
-    UnknownKey,
-    parse_duration,
-    parse_expiry,
-    parse_moment,
-    utc_now,
+from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
+from slmgate.control.keyring import EDITABLE, KeyDeclared, KeyRevoked, NameTaken, SecretTaken, UnknownKey, utc_now
+from slmgate.control.trials.wish import BadTrial
+from slmgate.stores.base import (
+    USAGE_GROUPS,
+    AuditRecord,
+    KeyFilter,
+    KeyState,
+    LedgerUnavailable,
+    ReceiptFilter,
+    unknown_groups,
 )
-from slmgate.control.trials.told import Past, Told, declared, past, principal_of, told
-from slmgate.control.trials.wish import BadTrial, Wish
-from slmgate.stores.base import USAGE_GROUPS, AuditRecord, LedgerUnavailable, ReceiptFilter, unknown_groups
-from slmgate.terms import Key, Receipt
+from slmgate.terms import Receipt
 
 if TYPE_CHECKING:
     from litestar import Response
     from litestar.params import FromPath, FromQuery, JSONBody
 
     from slmgate.control.admin.params import Caller, Context, Cursor, Limit, Moment, Status
-    from slmgate.control.config import Config
+
+KEY_STATES = get_args(KeyState)
 
 
 class BadQuery(ValueError):
@@ -46,12 +50,15 @@ class Unknown(LookupError):
 
 STATUS: Mapping[type[Exception], int] = {
     UnknownKey: 404,
+    UnknownOperator: 404,
     Unknown: 404,
     BadKeyInput: 400,
     BadQuery: 400,
     BadTrial: 400,
     KeyRevoked: 409,
+    KeyDeclared: 409,
     NameTaken: 409,
+    SecretTaken: 409,
     LedgerUnavailable: 503,
 }
 """What handlers raise -> the HTTP status that says it."""
@@ -153,56 +160,108 @@ def receipt(context: Context, id: FromPath[str]) -> Receipt:
     return found
 
 
-def explain(context: Context, data: JSONBody[Wish]) -> Told:
-    """Why a would-be request would be admitted or refused by the configuration in force: every rule looked at."""
-    config = _in_force(context)
-    principal = principal_of(config, data.who, lambda name: _stored(context, name)[0])
-    if principal is None:
-        raise Unknown(f"There is no key {data.name!r} that could still be used; `slmgate keys list` shows all.")
-    return told(config, principal, data.trial(utc_now().timestamp()))
+def keys(
+    context: Context,
+    key: FromQuery[str | None] = None,
+    owner: FromQuery[str | None] = None,
+    team: FromQuery[str | None] = None,
+    role: FromQuery[str | None] = None,
+    tag: FromQuery[str | None] = None,
+    in_state: FromQuery[str | None] = None,
+    search: FromQuery[str | None] = None,
+    limit: Limit = 100,
+    after: FromQuery[str | None] = None,
+) -> views.KeyPage:
+    """Keys, oldest first, from behind the id `after`; revoked ones too, declared ones before all. Secrets are in none.
+
+    `in_state` is active, disabled, expired or revoked; `search` is in the id, name, owner or team. `key` is one key's id or name,
+    and alone.
+    """
+    if key is not None:
+        return views.KeyPage([_key(context, key)], None)
+    if in_state not in (None, *KEY_STATES):
+        raise BadQuery(f"A key is never {in_state!r}, but {', '.join(KEY_STATES)}.")
+    which = KeyFilter(owner=owner, team=team, role=role, tag=tag, search=search, state=cast("KeyState | None", in_state))
+    page = _declared(context, which, after)[:limit]
+    if len(page) < limit:
+        behind = None if after is None or after.startswith(DECLARED) else after
+        stored = context.keyring.page(which, limit - len(page), behind)
+        page += [views.key_view(context.keyring, record) for record in stored]
+    return views.KeyPage(page, page[-1].id if len(page) == limit else None)
 
 
-def explain_request(context: Context, id: FromPath[str]) -> Past:
-    """Why a past request was admitted or refused, and what the configuration in force would say of it."""
-    found = receipt(context, id)
-    config = _in_force(context)
-    name = found.key or ""
-    principal, state = declared(config, name), "active"
-    if principal is None:
-        principal, state = _stored(context, name)
-    return past(config, found, principal, state)
+def _declared(context: Context, which: KeyFilter, after: str | None) -> list[views.KeyView]:
+    """The declared keys that are meant, from behind `after`."""
+    keyring = context.keyring
+    all_of_them = [views.declared_view(key, keyring.now(), None) for key in keyring.declared()]
+    if after is not None:
+        place = next((place for place, view in enumerate(all_of_them) if view.id == after), len(all_of_them))
+        all_of_them = all_of_them[place + 1 :]
+    return [msgspec.structs.replace(view, used=context.store.key_use(view.id)) for view in all_of_them if _is_meant(view, which)]
 
 
-def _in_force(context: Context) -> Config:
-    if context.config is None:
-        raise BadQuery("No gate runs here, so that no configuration is in force.")
-    return context.config
+def _is_meant(view: views.KeyView, which: KeyFilter) -> bool:
+    """What the store does for stored keys."""
+    texts = (view.id, view.name, view.owner or "", view.team or "")
+    return (
+        which.owner in (None, view.owner)
+        and which.team in (None, view.team)
+        and (which.role is None or which.role in view.roles)
+        and (which.tag is None or which.tag in view.tags)
+        and which.state in (None, view.state)
+        and (which.search is None or any(which.search.lower() in text.lower() for text in texts))
+    )
 
 
-def _stored(context: Context, name: str) -> tuple[Key | None, str]:
-    """A stored key as the road would decide by it, if it is not revoked; and its state."""
+def _key(context: Context, key: str) -> views.KeyView:
     try:
-        record = context.keyring.show(name)
+        return views.key_view(context.keyring, context.keyring.show(key))
     except UnknownKey:
-        return None, "active"
-    return next((key for key in context.keyring.as_terms() if key.id == record.id), None), context.keyring.state_of(record)
-
-
-def keys(context: Context) -> views.KeyPage:
-    """All keys, revoked ones too, oldest first. Secrets are in none."""
-    return views.KeyPage([views.key_view(context.keyring, record) for record in context.keyring.all()])
+        declared = context.keyring.find_declared(key)
+        if declared is None:
+            raise
+    return views.declared_view(declared, context.keyring.now(), context.store.key_use(DECLARED + declared.name))
 
 
 def key(context: Context, id: FromPath[str]) -> views.KeyView:
     """One key, by its id or name."""
-    return views.key_view(context.keyring, context.keyring.show(id))
+    return _key(context, id)
 
 
 def create_key(context: Context, caller: Caller, data: JSONBody[views.NewKey]) -> views.IssuedKey:
     """Issue a key. The secret is in this answer and nowhere else."""
-    expires = parse_expiry(data.expires, utc_now())
-    record, secret = context.keyring.create(data.name, data.team, expires=expires, actor=caller.name)
+    record, secret = context.keyring.create(
+        data.name,
+        data.team,
+        data.roles,
+        parse_expiry(data.expires, utc_now()),
+        caller.name,
+        owner=data.owner,
+        tags=data.tags,
+        networks=data.networks,
+    )
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
+
+
+def edit_key(context: Context, caller: Caller, id: FromPath[str], data: JSONBody[views.KeyEdit]) -> views.KeyView:
+    """Change owner, team, roles, tags, networks or expiry of a key; what is left out stays."""
+    changes = {name: value for name in EDITABLE if (value := getattr(data, name)) is not msgspec.UNSET}
+    if "expires" in changes:
+        changes["expires"] = parse_expiry(changes["expires"], utc_now())
+    return views.key_view(context.keyring, context.keyring.edit(id, changes, caller.name))
+
+
+def import_keys(context: Context, caller: Caller, data: JSONBody[views.KeyImport]) -> views.ImportedKeys:
+    """Take in many keys, all or none. Those without a hash get secrets, which are in this answer and nowhere else."""
+    made = keyfiles.import_keys(context.keyring, data.keys, caller.name, data.dry_run)
+    return views.ImportedKeys(count=0 if data.dry_run else len(data.keys), secrets=made)
+
+
+def export_keys(context: Context, limit: Limit = 100, after: FromQuery[str | None] = None) -> views.ExportPage:
+    """Keys that are not revoked, with the hashes of their secrets, as an import takes them. Declared keys are not among them."""
+    found = context.keyring.page(KeyFilter(), limit, after)
+    rows = [keyfiles.exported(record) for record in found if record.revoked is None]
+    return views.ExportPage(rows, found[-1].id if len(found) == limit else None)
 
 
 def rotate_key(

@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
-from slmgate.control.admin import handlers, views
+from slmgate.control.accounts import Accounts
+from slmgate.control.admin import explaining, handlers, operating, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.state_dir import LEDGER_FILE
@@ -27,8 +29,17 @@ from slmgate.stores.sql import open_store
 STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 """What opening or asking a store may raise; the message of each says what to do."""
 _OWNER = Operator("cli", Permission.OWNER)
-_BODIES: Mapping[Callable[..., Any], type] = {handlers.create_key: views.NewKey, handlers.rotate_key: views.Rotation}
-_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload, handlers.explain, handlers.explain_request)
+_BODIES: Mapping[Callable[..., Any], type] = {
+    handlers.create_key: views.NewKey,
+    handlers.edit_key: views.KeyEdit,
+    handlers.rotate_key: views.Rotation,
+    handlers.import_keys: views.KeyImport,
+    operating.add_account: operating.NewAccount,
+    operating.set_password: operating.NewPassword,
+    operating.set_role: operating.NewRole,
+    operating.create_admin_key: operating.NewAdminKey,
+}
+_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload, explaining.explain, explaining.explain_request)
 
 
 class OwnerOfFiles(AdminKeys):
@@ -46,6 +57,8 @@ class LocalContext:
         self.store = open_store(state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)
         self.admin_keys = OwnerOfFiles(state_dir)
+        self.accounts = Accounts(self.store)
+        self.admin = Admin()
 
     @property
     def config(self) -> None:
@@ -68,7 +81,9 @@ class LocalApi:
     def close(self) -> None:
         self._context.store.close()
 
-    def ask(self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, query: Mapping[str, object], body: Mapping[str, object] | None, timeout: float = 0.0
+    ) -> tuple[int, Any]:
         """HTTP status and decoded JSON, as the API itself would give them. `query` holds values of the handlers' types."""
         handler, given = _handler(method, path)
         if handler is None:
@@ -80,7 +95,9 @@ class LocalApi:
                 given["caller"] = _OWNER
             if handler in _BODIES:
                 given["data"] = msgspec.convert(body or {}, _BODIES[handler])
-            answer = handler(self._context, **given, **query)
+            if "context" in inspect.signature(handler).parameters:
+                given["context"] = self._context
+            answer = handler(**given, **query)
             if inspect.iscoroutine(answer):
                 answer = asyncio.run(answer)
         except msgspec.ValidationError as error:

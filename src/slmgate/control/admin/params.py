@@ -13,7 +13,6 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
 
 from slmgate.control.admin.context import AdminContext
-from slmgate.control.config import Config
 from slmgate.control.operators import Operator
 
 Context = NamedDependency[SkipValidation[AdminContext]]
@@ -25,7 +24,6 @@ Status = Annotated[int | None, QueryParameter(ge=0, le=999, description="An HTTP
 
 NAMES: dict[str, Any] = {
     "Caller": Caller,
-    "Config": Config,
     "Context": Context,
     "Cursor": Cursor,
     "FromPath": FromPath,

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slmgate.control.admin import handlers
+from slmgate.control.admin import explaining, handlers, operating
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
+
+MAX_BODY = 1024 * 1024
+MAX_IMPORT = 64 * 1024 * 1024
+"""Bytes of the keys of one import: 100,000 with all their fields are some 30 million."""
 
 MARK = "slmgate-admin-api"
 """The header, with slmgate's version, by which every answer of the admin API is known."""
@@ -21,13 +25,19 @@ MARK = "slmgate-admin-api"
 
 @dataclass(frozen=True)
 class Route:
-    """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said."""
+    """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said.
+
+    `page`: for a browser. It takes forms and not JSON, sends strangers to the sign-in, and is not in the API's description.
+    `max_body` is in bytes.
+    """
 
     method: Method
     path: str
     permission: Permission
     handler: Callable[..., Any]
     status: int = 200
+    page: bool = False
+    max_body: int = MAX_BODY
 
     def __post_init__(self) -> None:
         if not isinstance(self.permission, Permission):
@@ -42,15 +52,29 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
-    Route("POST", "/api/v1/explain", Permission.VIEWER, handlers.explain),
-    Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, handlers.explain_request),
+    Route("POST", "/api/v1/explain", Permission.VIEWER, explaining.explain),
+    Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),
+    Route("GET", "/api/v1/keys/export", Permission.OWNER, handlers.export_keys),
+    Route("POST", "/api/v1/keys/import", Permission.OWNER, handlers.import_keys, max_body=MAX_IMPORT),
     Route("GET", "/api/v1/keys/{id:str}", Permission.VIEWER, handlers.key),
+    Route("POST", "/api/v1/keys/{id:str}", Permission.OWNER, handlers.edit_key),
     Route("POST", "/api/v1/keys/{id:str}/rotate", Permission.OWNER, handlers.rotate_key),
     Route("POST", "/api/v1/keys/{id:str}/disable", Permission.OPERATOR, handlers.disable_key),
     Route("POST", "/api/v1/keys/{id:str}/enable", Permission.OPERATOR, handlers.enable_key),
     Route("POST", "/api/v1/keys/{id:str}/revoke", Permission.OWNER, handlers.revoke_key),
     Route("POST", "/api/v1/reload", Permission.OPERATOR, handlers.reload),
     Route("GET", "/api/v1/audit", Permission.VIEWER, handlers.audit),
+    Route("GET", "/api/v1/whoami", Permission.VIEWER, operating.whoami),
+    Route("GET", "/api/v1/admin/users", Permission.OWNER, operating.accounts),
+    Route("POST", "/api/v1/admin/users", Permission.OWNER, operating.add_account, 201),
+    Route("POST", "/api/v1/admin/users/{id:str}/password", Permission.OWNER, operating.set_password),
+    Route("POST", "/api/v1/admin/users/{id:str}/role", Permission.OWNER, operating.set_role),
+    Route("POST", "/api/v1/admin/users/{id:str}/remove", Permission.OWNER, operating.remove_account),
+    Route("GET", "/api/v1/admin/keys", Permission.OWNER, operating.admin_keys),
+    Route("POST", "/api/v1/admin/keys", Permission.OWNER, operating.create_admin_key, 201),
+    Route("POST", "/api/v1/admin/keys/{id:str}/revoke", Permission.OWNER, operating.revoke_admin_key),
+    Route("GET", "/api/v1/admin/sessions", Permission.OWNER, operating.sessions),
+    Route("POST", "/api/v1/admin/sessions/{id:str}/end", Permission.OWNER, operating.end_session),
 )

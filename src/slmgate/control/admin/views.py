@@ -1,18 +1,25 @@
 """The admin API's bodies: what goes in and what comes out, as records that its OpenAPI description is made from.
 
-They say what is safe to show: a key's digests are in none of them, and its secret only in the answer that issues it.
+They say what is safe to show: a key's digests are only in what `slmgate keys export` asks for, and its secret only in the answer
+that issues it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from slmgate.control.keyring import Keyring, State
-from slmgate.stores.base import AuditRecord, KeyRecord, UsageRow
+from slmgate.control.keyfields import DECLARED
+from slmgate.control.keyfiles import KeyRow, NewSecret
+from slmgate.control.keyring import Keyring
+from slmgate.stores.base import AuditRecord, KeyRecord, KeyState, KeyUse, UsageRow
 from slmgate.terms import Receipt
+
+if TYPE_CHECKING:
+    from slmgate.control.config.options import DeclaredKey
 
 
 class SecretView(msgspec.Struct, frozen=True):
@@ -23,17 +30,26 @@ class SecretView(msgspec.Struct, frozen=True):
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):
-    """A key. `secrets` are those that open it: several while a rotation overlaps, none of a revoked key."""
+    """A key. `secrets` are those that open it: several while a rotation overlaps, none of a revoked key.
+
+    A `declared` key stands in the configuration: it has no time of creation, and is changed there.
+    """
 
     id: str
     name: str
+    owner: str | None
     team: str | None
     roles: Sequence[str]
-    state: State
-    created: datetime
+    tags: Sequence[str]
+    networks: Sequence[str]
+    state: KeyState
+    created: datetime | None
     expires: datetime | None
     revoked: datetime | None
+    used: KeyUse | None
+    """Its last use, as of half a second ago."""
     secrets: Sequence[SecretView]
+    declared: bool = False
 
 
 class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +63,23 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a key is made from. `expires` is `never`, a duration (30d), a day or a time; days and bare times are UTC."""
 
     name: str
+    owner: str | None = None
     team: str | None = None
+    roles: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
     expires: str = "never"
+
+
+class KeyEdit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What to change of a key; what is left out stays. Null, or an empty list, takes a field away."""
+
+    owner: str | msgspec.UnsetType | None = msgspec.UNSET
+    team: str | msgspec.UnsetType | None = msgspec.UNSET
+    roles: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    networks: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    expires: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +89,31 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class KeyPage(msgspec.Struct, frozen=True):
+    """Keys, oldest first, declared ones before all. `next` is the id to ask on from with `after`, None on the last page."""
+
     keys: Sequence[KeyView]
+    next: str | None
+
+
+class KeyImport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys to take in, all or none. `dry_run`: none, but say whether they could be."""
+
+    keys: tuple[KeyRow, ...]
+    dry_run: bool = False
+
+
+class ImportedKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """How many keys were taken in, and the secrets of those that came without a hash, which are shown this once."""
+
+    count: int
+    secrets: Sequence[NewSecret]
+
+
+class ExportPage(msgspec.Struct, frozen=True):
+    """Live keys with the hashes of their secrets, as an import takes them. `next` is as a `KeyPage` has it."""
+
+    keys: Sequence[KeyRow]
+    next: str | None
 
 
 class ReceiptView(msgspec.Struct, frozen=True):
@@ -125,13 +180,37 @@ def key_view(keyring: Keyring, record: KeyRecord) -> KeyView:
     return KeyView(
         id=record.id,
         name=record.name,
+        owner=record.owner,
         team=record.team,
         roles=record.roles,
+        tags=record.tags,
+        networks=record.networks,
         state=keyring.state_of(record),
         created=record.created,
         expires=record.expires,
         revoked=record.revoked,
+        used=record.used,
         secrets=[SecretView(secret.created, secret.until) for secret in record.secrets],
+    )
+
+
+def declared_view(key: DeclaredKey, now: datetime, used: KeyUse | None) -> KeyView:
+    ended = key.expires is not None and key.expires <= now
+    return KeyView(
+        id=DECLARED + key.name,
+        name=key.name,
+        owner=key.owner,
+        team=key.team,
+        roles=key.roles,
+        tags=key.tags,
+        networks=key.networks,
+        state="disabled" if key.disabled else "expired" if ended else "active",
+        created=None,
+        expires=key.expires,
+        revoked=None,
+        used=used,
+        secrets=[],
+        declared=True,
     )
 
 

@@ -3,7 +3,7 @@
 Other rooms import from here. What a configuration is stands in `options.py`; nothing in this package applies one.
 """
 
-from slmgate.control.config.compile import compile_snapshot, instance_id
+from slmgate.control.config.compile import compile_snapshot, declared_keys, instance_id, owned_twice
 from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded
 from slmgate.control.config.loading import client_name, client_names, from_upstream, load, load_text, restart_needed
 from slmgate.control.config.options import Config
@@ -16,9 +16,11 @@ __all__ = [
     "client_name",
     "client_names",
     "compile_snapshot",
+    "declared_keys",
     "from_upstream",
     "instance_id",
     "load",
     "load_text",
+    "owned_twice",
     "restart_needed",
 ]

@@ -112,6 +112,58 @@ class Url(Kind, frozen=True, kw_only=True):
         return "`http://host:port` or `https://host:port`, without a path"
 
 
+class WebUrl(Kind, frozen=True, kw_only=True):
+    """The URL of a site that browsers visit: `https`, or `http` where that stays on the machine or `plain` allows.
+
+    Kept as it was written, since issuers are compared character for character (OpenID Connect Discovery 1.0, 4.3).
+    """
+
+    label: ClassVar[str] = "URL"
+    path: bool = False
+    plain: bool = False
+
+    def read(self, text: str) -> str:
+        scheme, separator, rest = text.partition("://")
+        if not separator or scheme not in ("http", "https"):
+            raise BadValueError("has no scheme", "write https:// in front")
+        authority, slash, path = rest.partition("/")
+        if "@" in authority:
+            raise BadValueError("holds a user name or password", "leave it out", private=True)
+        if re.search(r"[?#]", rest):
+            raise BadValueError("has a query or a fragment", "end it before that", private=True)
+        if not re.fullmatch(r"[!-~]*", rest) or "\\" in rest:
+            raise BadValueError("holds a character that no URL has", "write visible ASCII only")
+        host, _ = _authority(authority, "write it like https://login.example.com")
+        if not host:
+            raise BadValueError("has no host", "write it like https://login.example.com")
+        if scheme == "http" and not self.plain and not is_loopback(host):
+            raise BadValueError("is not https", "only a server on this machine may do without: write https://")
+        if slash and not self.path:
+            raise BadValueError("has a path", f"write {scheme}://{authority}")
+        if any(part in (".", "..") for part in path.split("/")):
+            raise BadValueError("has a path with . or ..", "write the path that is meant")
+        return text
+
+    def form(self, value: str) -> str:
+        return value
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^https?://[^?#@]+$" if self.path else r"^https?://[^/?#@]+$"}
+
+    def own_values(self) -> str:
+        return "`https://` URL" if not self.plain else "`https://` or `http://` URL without a path"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address, without brackets, is this machine's own by form."""
+    if host == "localhost":
+        return True
+    try:
+        return (IPv6Address(host) if ":" in host else IPv4Address(host)).is_loopback
+    except ValueError:
+        return False
+
+
 def _authority(text: str, hint: str) -> tuple[str, int | None]:
     """Host (lower case, IPv6 without brackets, empty where none is given) and port of `host:port`."""
     found = _AUTHORITY.fullmatch(text)

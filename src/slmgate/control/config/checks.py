@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from slmgate.control.config.addresses import Address
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.faults import quote
-from slmgate.control.config.options import Admin, Config, Instance, Model, Parameter
+from slmgate.control.config.options import Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
 from slmgate.dialects.parameters import NAMES
@@ -27,7 +28,7 @@ def check(config: Config, reader: Reader) -> None:
     gate = [listen.address for listen in config.listen]
     for name, model in config.models.items():
         _instances(name, model, gate, reader)
-        _parameters(model.parameters, reader)
+        _parameters(model, model.parameters, reader)
     _keys(config, reader)
     _roles(config, reader)
 
@@ -112,7 +113,7 @@ def _roles(config: Config, reader: Reader) -> None:
         for option, patterns in (("models", role.models), ("deny_models", role.deny_models)):
             strange = [name for name in patterns if not any(matches(name, model) for model in config.models)]
             _known(role, option, strange, "model", list(config.models), reader)
-        _parameters(role.parameters, reader)
+        _parameters(role, role.parameters, reader)
 
 
 def _known(holder: Section, option: str, strange: list[str], what: str, known: list[str], reader: Reader) -> None:
@@ -126,10 +127,11 @@ def _known(holder: Section, option: str, strange: list[str], what: str, known: l
         reader.blame(place, place.node.span, f"there is no {what} {quote(name)}", hint)
 
 
-def _parameters(options: dict[str, Parameter], reader: Reader) -> None:
+def _parameters(holder: Section, options: dict[str, Parameter], reader: Reader) -> None:
+    whole = _place(reader, holder, "parameters")
     for name, one in options.items():
         places = (_place(reader, one, option) for option in one.__struct_fields__)
-        place = next((place for place in places if place is not None), None)
+        place = next((place for place in places if place is not None), whole)  # `deny` alone has no place of its own
         if place is None:
             continue
         if one.deny and (one.max, one.min, one.default, one.allowed) != (None, None, None, ()):
@@ -138,9 +140,10 @@ def _parameters(options: dict[str, Parameter], reader: Reader) -> None:
             _blame(reader, place, "is out of order", f"the min of {name} is more than its max")
         elif not isinstance(one.default, str | bool | None) and one.max is not None and one.default > one.max:
             _blame(reader, place, "is out of order", f"the default of {name} is more than its max")
-        shared = next((shared for shared, names in NAMES.items() if name in names and name != shared), None)
+        shared = next((shared for shared, names in NAMES.items() if name.casefold() in names and name != shared), None)
         if shared is not None:
-            _blame(reader, place, f"belongs to {name}, one of several names", f"write {shared}, which stands for them all")
+            problem = f"{quote(name)} is one of several names of one parameter"
+            reader.blame(place, place.node.span, problem, f"write {shared}, which stands for them all")
 
 
 def _blame(reader: Reader, place: Place, problem: str, hint: str) -> None:

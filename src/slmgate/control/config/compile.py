@@ -1,56 +1,46 @@
-"""A configuration and the stored keys -> the snapshot that workers decide by.
+"""A configuration -> the snapshot that workers decide by, and the keys that are declared in it.
 
 Pure: no file, store or clock. What the snapshot does not carry (where to listen, logs, the journal) is not its affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from slmgate.control.config.faults import ConfigError, ConfigFault
+from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
+from slmgate.control.keyfields import DECLARED
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
-DECLARED = "declared:"
-"""Ids of declared keys begin so; ids of stored keys never hold a colon."""
 
-
-def compile_snapshot(config: Config, generation: int, keys: Sequence[Key]) -> SnapshotSpec:
-    """The snapshot of `config` with its declared keys and the stored `keys`.
-
-    Raises `ConfigError` when one digest opens two keys: nobody could say whose request it is.
-    """
-    merged = (*(_declared(key) for key in config.keys), *keys)
-    _one_owner_each(merged)
+def compile_snapshot(config: Config, generation: int) -> SnapshotSpec:
+    """The snapshot of `config`; its keys travel apart."""
     return SnapshotSpec(
         generation=generation,
         gate=_gate(config.guard, config.drain_timeout),
         models=tuple(_model(name, model) for name, model in config.models.items()),
         roles=tuple(_role(name, role) for name, role in config.roles.items()),
         teams=tuple(TeamSpec(name=name, roles=team.roles) for name, team in config.teams.items()),
-        keys=merged,
     )
+
+
+def declared_keys(config: Config) -> dict[str, Key]:
+    """The keys that are declared in `config`, by their ids."""
+    return {key.id: key for key in map(_declared, config.keys)}
+
+
+def owned_twice(key: Key, owner: str) -> ConfigFault:
+    """The fault of a declared key that has the secret of the stored key `owner`: nobody could say whose request it is."""
+    problem = f"the keys {key.name} ({key.id}) and {owner} have the same secret"
+    hint = "revoke one of them, or remove the declared one"
+    return ConfigFault(file="keys", line=0, column=0, option="keys", problem=problem, hint=hint)
 
 
 def instance_id(model: str, instance: Instance) -> str:
     """How operators see an instance: `<model>/<host>:<port>`."""
     return f"{model}/{instance.url.location}"
-
-
-def _one_owner_each(keys: Sequence[Key]) -> None:
-    owners: dict[bytes, Key] = {}
-    faults: list[ConfigFault] = []
-    for key in keys:
-        for digest, _ in key.digests:
-            owner = owners.setdefault(digest, key)
-            if owner is not key:
-                problem = f"the keys {owner.name} ({owner.id}) and {key.name} ({key.id}) have the same secret"
-                hint = "revoke one of them, or remove the declared one"
-                faults.append(ConfigFault(file="keys", line=0, column=0, option="keys", problem=problem, hint=hint))
-    if faults:
-        raise ConfigError(faults)
 
 
 def _declared(key: DeclaredKey) -> Key:
@@ -59,6 +49,7 @@ def _declared(key: DeclaredKey) -> Key:
         name=key.name,
         team=key.team,
         roles=key.roles,
+        networks=key.networks,
         disabled=key.disabled,
         expires=None if key.expires is None else key.expires.timestamp(),
         digests=((key.hash, None),),

@@ -20,7 +20,7 @@ import msgspec
 from slmgate.control.config.document import yaml_type
 from slmgate.control.config.faults import BadValueError
 from slmgate.policy.networks import parse_network
-from slmgate.policy.roles import Hours, zone_of
+from slmgate.policy.roles import DAY, Hours, zone_of
 
 LONGEST = 4096
 """Characters of any value."""
@@ -402,6 +402,8 @@ class Week(Kind, frozen=True, kw_only=True):
         start, end = (_minute(text) for text in (found[2], found[3]))
         if start == end:
             raise BadValueError("begins when it ends", "write 00:00-24:00 for a whole day")
+        if start == DAY:
+            raise BadValueError("begins when its day is over", "write 00:00, and the day after")
         zone = found[4] or "UTC"
         try:
             zone_of(zone)
@@ -469,8 +471,7 @@ def number(text: str) -> int | float:
     if found is not None:
         return int(found[1]) * _UNITS.get(found[2] or "", 1)
     if len(text) <= 32 and _DECIMAL.fullmatch(text):
-        value = float(text)
-        return int(value) if value.is_integer() and "." not in text else value
+        return float(text) if "." in text else int(text)
     raise BadValueError("is not a number", "write a number like 512 or 0.7")
 
 

@@ -126,6 +126,6 @@ def _differing(section: type[Section], old: Section, new: Section, prefix: str) 
             continue
         if not row.option.reloadable:
             found.append(prefix + row.name)
-        elif row.section is not None and row.shape == "one":
+        elif row.section is not None and row.shape == "one" and before is not None and after is not None:
             found.extend(_differing(row.section, before, after, f"{prefix}{row.name}."))
     return found

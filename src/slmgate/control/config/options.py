@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from slmgate.control.config.addresses import Address, Listener, Origin, Url
+from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.kinds import (
     Choice,
     Digest,
@@ -50,6 +51,12 @@ NAME = Text(
     described="a letter or digit, then letters, digits and . _ @ -, at most 64 in all",
 )
 
+OWNER = Text(pattern=r"[^\x00-\x1f\x7f]{1,64}", described="at most 64 characters, none of them a control character")
+TAG = Text(
+    pattern=r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}",
+    described="a letter or digit, then letters, digits and . _ : / = @ + -, at most 64 in all",
+)
+
 
 PATTERN = Text(
     pattern=r"[A-Za-z0-9*][A-Za-z0-9._:/@+*-]{0,127}",
@@ -78,17 +85,6 @@ class Listen(Section, frozen=True, kw_only=True):
             example="127.0.0.1:8080",
         ),
     ]
-
-
-class Admin(Section, frozen=True, kw_only=True):
-    """The listener for operators: the admin API, health and the commands of slmgate."""
-
-    later: ClassVar[tuple[str, ...]] = ("tls", "auth")
-
-    address: Annotated[
-        Address,
-        Option("Where operators reach slmgate; keep it on a private address.", Listener(), False),
-    ] = Address("127.0.0.1", 8081)
 
 
 class Instance(Section, frozen=True, kw_only=True):
@@ -307,8 +303,22 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
             example="sha256:" + "0" * 64,
         ),
     ]
+    owner: Annotated[
+        str | None, Option("Who answers for the key: a person, an address, a program.", OWNER, example="jane@acme.example")
+    ] = None
     team: Annotated[str | None, Option("The team that the key belongs to.", NAME, example="acme")] = None
-    roles: Annotated[tuple[str, ...], Option("The roles of the key, beside those of its team.", NAME)] = ()
+    roles: Annotated[tuple[str, ...], Option("The roles of the key, beside those of its team.", NAME, example="[partner]")] = ()
+    tags: Annotated[
+        tuple[str, ...], Option("Words to find the key by; they decide nothing.", TAG, example='["env:production"]')
+    ] = ()
+    networks: Annotated[
+        tuple[str, ...],
+        Option(
+            "From where the key may be used: networks or single addresses. Unset: from anywhere.",
+            Network(),
+            example="[10.0.0.0/8]",
+        ),
+    ] = ()
     expires: Annotated[
         datetime | None,
         Option(

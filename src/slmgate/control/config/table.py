@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -73,6 +74,8 @@ def _row(field: msgspec.structs.FieldInfo, hint: Any) -> Row:
         shape, bare = "list", get_args(bare)[0]
     elif get_origin(bare) is dict:
         shape, bare = "map", get_args(bare)[1]
+    if option.kind is None and shape == "one" and isinstance(bare, UnionType):
+        bare = next(part for part in get_args(bare) if part is not type(None))  # a section that may be left out
     section = bare if isinstance(bare, type) and issubclass(bare, Section) else None
     default = field.default if field.default_factory is REQUIRED else field.default_factory()  # of an empty map
     return Row(field.name, option, shape, option.kind, section, default)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from slmgate.control.config import Config, compile_snapshot
+from slmgate.control.config import Config, compile_snapshot, declared_keys
 from slmgate.dialects.parameters import NAMES, URLS, values
 from slmgate.policy.access import LISTING, Admit
 from slmgate.policy.decide import decide
@@ -19,7 +19,7 @@ from slmgate.policy.explain import identity
 from slmgate.policy.networks import NOWHERE, number_of
 from slmgate.policy.roles import Scalar
 from slmgate.policy.snapshot import Snapshot
-from slmgate.terms import Ask, Principal, Refuse
+from slmgate.terms import Ask, Key, Principal, Refuse
 
 _SHARED = {wire: shared for shared, names in NAMES.items() for wire in names}
 _SIMPLE = (bool, int, float, str)
@@ -101,7 +101,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def snapshot_of(config: Config) -> Snapshot:
     """What workers would decide by under this configuration, but for keys."""
-    return Snapshot(compile_snapshot(config, 0, ()))
+    return Snapshot(compile_snapshot(config, 0))
+
+
+def declared_key(config: Config, name: str) -> Key | None:
+    """The key that the configuration declares under this name or id."""
+    return next((key for key in declared_keys(config).values() if name in (key.name, key.id)), None)
 
 
 def judge(snapshot: Snapshot, principal: Principal, trial: Trial) -> Verdict:

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 
 import msgspec
 
-from slmgate.control.config import Config, compile_snapshot
-from slmgate.control.trials.asked import Trial, Verdict, judge, plain_parameters
+from slmgate.control.config import Config, declared_keys
+from slmgate.control.trials.asked import Trial, Verdict, judge, plain_parameters, snapshot_of
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.access import GENERATING, LISTING
 from slmgate.policy.networks import networks_of, number_of, parse_network
@@ -61,12 +61,11 @@ class _Base(msgspec.Struct, frozen=True):
 
 def find_edges(config: Config, now: float) -> Edges:
     """The cases at the edges of `config`, from `now` on (seconds since the epoch)."""
-    spec = compile_snapshot(config, 0, ())
-    snapshot = Snapshot(spec)
+    snapshot = snapshot_of(config)
     users: dict[str, dict[str, object]] = {}
     cases: list[Edge] = []
     seen: set[tuple[object, ...]] = set()
-    for name, said, principal in _principals(config, spec.keys, list(config.roles)):
+    for name, said, principal in _principals(config, tuple(declared_keys(config).values()), list(config.roles)):
         which = principal.team, principal.roles, principal.networks
         timed = isinstance(principal, Key) and principal.expires is not None
         if which in seen and not timed:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from slmgate.control.config import Config, compile_snapshot, declared_keys
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.networks import parse_network
-from slmgate.policy.roles import ParameterRule, RoleSpec, first_match, matches
-from slmgate.policy.snapshot import ModelSpec, SnapshotSpec
+from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec, first_match, matches
+from slmgate.policy.snapshot import ModelSpec
 from slmgate.terms import Key
 
 Kind = Literal["never", "redundant", "shadowed", "widens"]
@@ -31,8 +32,19 @@ class Finding(msgspec.Struct, frozen=True, order=True):
     text: str
 
 
-def findings(spec: SnapshotSpec, now: float) -> list[Finding]:
+class _Policy(NamedTuple):
+    """A configuration as the road would decide by it."""
+
+    models: tuple[ModelSpec, ...]
+    roles: tuple[RoleSpec, ...]
+    teams: tuple[TeamSpec, ...]
+    keys: tuple[Key, ...]
+
+
+def findings(config: Config, now: float) -> list[Finding]:
     """All of them, in a fixed order. `now`: seconds since the epoch, for keys that have ended."""
+    compiled = compile_snapshot(config, 0)
+    spec = _Policy(compiled.models, compiled.roles, compiled.teams, tuple(declared_keys(config).values()))
     found = [
         *_unheld(spec),
         *(one for role in spec.roles for one in _of_role(role, spec.models)),
@@ -43,7 +55,7 @@ def findings(spec: SnapshotSpec, now: float) -> list[Finding]:
     return sorted(dict.fromkeys(found))
 
 
-def _unheld(spec: SnapshotSpec) -> Iterator[Finding]:
+def _unheld(spec: _Policy) -> Iterator[Finding]:
     held = {name for team in spec.teams for name in team.roles} | {name for key in spec.keys for name in key.roles}
     for role in spec.roles:
         if role.name not in held:
@@ -105,7 +117,7 @@ def _within(inner: Net, outer: Net) -> bool:
 # -- a role beside its models
 
 
-def _looser(spec: SnapshotSpec) -> Iterator[Finding]:
+def _looser(spec: _Policy) -> Iterator[Finding]:
     """Rules of a role for which the model's own are tighter."""
     for role in spec.roles:
         for rule in role.parameters:
@@ -128,7 +140,7 @@ def _looser(spec: SnapshotSpec) -> Iterator[Finding]:
 # -- keys
 
 
-def _of_keys(spec: SnapshotSpec, now: float) -> Iterator[Finding]:
+def _of_keys(spec: _Policy, now: float) -> Iterator[Finding]:
     teams = {team.name: team.roles for team in spec.teams}
     roles = {role.name: role for role in spec.roles}
     for key in spec.keys:
@@ -155,7 +167,7 @@ def _apart(key: Key, role: RoleSpec) -> bool:
 # -- roles beside each other
 
 
-def _beside_each_other(spec: SnapshotSpec) -> Iterator[Finding]:
+def _beside_each_other(spec: _Policy) -> Iterator[Finding]:
     """What the roles of one principal do to each other. Principals are declared keys, and teams by themselves."""
     roles = {role.name: role for role in spec.roles}
     teams = {team.name: team.roles for team in spec.teams}

@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from slmgate.control.config import Config
-from slmgate.control.config.compile import DECLARED
-from slmgate.control.trials.asked import snapshot_of
-from slmgate.control.trials.told import declared, judged
+from slmgate.control.keyfields import DECLARED
+from slmgate.control.trials.asked import declared_key, snapshot_of
+from slmgate.control.trials.told import judged
 from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import NOTED, read_noted
 from slmgate.policy.access import LISTING, Access
@@ -149,7 +149,7 @@ class Judge:
     def _find(self, receipt: Receipt) -> Principal | None:
         id = receipt.key or ""
         if id.startswith(DECLARED):
-            return declared(self._config, id)
+            return declared_key(self._config, id)
         if id in self._stored:
             return self._stored[id]
         roles = tuple(name for name in receipt.roles.split(",") if name)

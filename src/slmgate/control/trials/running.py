@@ -13,9 +13,8 @@ from pathlib import Path
 import msgspec
 
 from slmgate.control.config import Config, ConfigFault, Loaded, load
-from slmgate.control.trials.asked import Trial, Verdict, judge, plain_parameters, snapshot_of
+from slmgate.control.trials.asked import Trial, Verdict, declared_key, judge, plain_parameters, snapshot_of
 from slmgate.control.trials.cases import LISTED, Case, Placed, TestFile, Tests, User, read_tests
-from slmgate.control.trials.told import declared
 from slmgate.policy.roles import matches
 from slmgate.policy.snapshot import Snapshot
 from slmgate.terms import Principal
@@ -59,7 +58,7 @@ def _principal(config: Config, name: str, user: User) -> Principal | str:
     """The principal of a test user, or why there is none."""
     if user.key is None:
         return Principal(id=name, name=name, roles=user.roles, team=user.team, networks=user.networks)
-    return declared(config, user.key) or f"the configuration declares no key {user.key}"
+    return declared_key(config, user.key) or f"the configuration declares no key {user.key}"
 
 
 def _result(file: str, content: TestFile, placed: Placed, who: Principal | str, snapshot: Snapshot) -> Result:

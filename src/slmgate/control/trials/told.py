@@ -7,12 +7,11 @@ where they differ, and what cannot be known. Nothing here prints.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 import msgspec
 
 from slmgate.control.config import Config
-from slmgate.control.trials.asked import Trial, TrialFacts, Verdict, judge, snapshot_of
+from slmgate.control.trials.asked import Trial, TrialFacts, Verdict, declared_key, judge, snapshot_of
 from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import NOTED, read_noted
 from slmgate.policy.access import LISTING
@@ -224,20 +223,8 @@ def _by(rule: str) -> str:
     return f" by {rule}" if rule else ""
 
 
-def declared(config: Config, name: str) -> Key | None:
-    """The key that the configuration declares under this name or id."""
-    from slmgate.control.config.compile import DECLARED, compile_snapshot
-
-    found = (key for key in compile_snapshot(config, 0, ()).keys if name in (key.name, key.id))
-    return next((key for key in found if key.id.startswith(DECLARED)), None)
-
-
 def principal_of(config: Config, who: Who, stored: Callable[[str], Key | None]) -> Principal | None:
     """The principal that is meant; `stored` finds a key that is not declared. None: there is no such key."""
     if who.name is not None:
-        return declared(config, who.name) or stored(who.name)
+        return declared_key(config, who.name) or stored(who.name)
     return Principal(id="would-be", name="would-be", roles=who.roles, team=who.team)
-
-
-def moment_of(at: datetime | None, now: float) -> float:
-    return now if at is None else at.timestamp()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from slmgate.control.config.document import parse, plain_value
-from slmgate.control.keyring import BadKeyInput, parse_time
+from slmgate.control.keyfields import BadKeyInput, parse_time
 from slmgate.control.trials.asked import Trial, plain_parameters
 from slmgate.control.trials.told import Who
 from slmgate.dialects import ENDPOINTS

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest revision."""
 
 
