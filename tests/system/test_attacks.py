@@ -235,6 +235,30 @@ def test_a_role_that_changes_holds_on_open_connections(
     assert len([asked for asked in upstream.journal() if '"n": 2' in asked["body"]]) == 0
 
 
+def test_a_bound_that_is_set_meanwhile_holds_for_who_stands_in_line(
+    shared_upstream: MockUpstream, upstream: MockUpstream, launch: Launch
+) -> None:
+    """What the old role set is not taken for the client's wish either: it is set anew, by the role in force."""
+    models = {"tiny": model(shared_upstream.url)}
+    models["tiny"]["instances"][0]["max_in_flight"] = 1
+    keys = [{"name": "main", "hash": digest(SECRET), "roles": ["all", "more"]}]
+    roles: dict[str, Any] = {
+        "all": {"models": ["tiny"]},
+        "more": {"models": ["tiny"], "parameters": {"max_tokens": {"max": 512}}},
+    }
+    for old, new in (({}, {"max_tokens": {"max": 16}}), ({"max_tokens": {"max": 512}}, {"max_tokens": {"max": 16}})):
+        upstream.clear()
+        gate = launch(models, roles={"all": {**roles["all"], "parameters": old}, "more": roles["more"]}, keys=keys, workers=1)
+        with Wire(gate.port) as first, Wire(gate.port) as second:
+            first.send(request(chat(delay=1.5), secret=SECRET))
+            eventually(lambda: len(upstream.journal()) == 1, 2, "the instance is busy")
+            second.send(request(chat(), secret=SECRET))
+            gate.write(roles={"all": {**roles["all"], "parameters": new}, "more": {**roles["more"], "parameters": new}})
+            assert first.answer().status == 200
+            assert second.answer().status == 200
+        assert json.loads(upstream.journal()[1]["body"])["max_tokens"] == 16
+
+
 # --- two worlds of keys ------------------------------------------------------------------------------------------------------
 
 
