@@ -29,9 +29,9 @@ from slmgate.link.journal import INTENT, RECEIPT
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
 from slmgate.policy.keytable import KeyTable
-from slmgate.policy.snapshot import InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
+from slmgate.policy.snapshot import AuthSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.stores.sql import open_store
-from slmgate.terms import Ask, Intent, Key, Receipt, Refuse
+from slmgate.terms import Ask, Bearer, Intent, Key, Receipt, Refuse
 
 RECEIPTS = 50_000
 """How many the ingest takes."""
@@ -141,6 +141,11 @@ def steps(directory: Path) -> dict[str, Step]:
     ask, stream_ask = (_ask(dialect.read("chat", content, "application/json")) for content in (body, streamed))
     head, raw = head_fields()
     fields = {name.lower(): value for name, value in raw.items()}
+    token = b".".join((b"h" * 80, b"c" * 400, b"s" * 342))  # as long as one with a few claims and an RSA signature
+    holder = Bearer(id="https://login.example.com#bench", name="bench", kind="token", grounds="g")
+    known = {sha256(token).digest(): (holder, 2.0)}
+    taking = Snapshot(SnapshotSpec(generation=1, models=(model,), auth=AuthSpec(signed=True)), KeyTable((key, *many)), known)
+    bearing = {**fields, b"authorization": b"Bearer " + token}
     prefix = heads.instance_fields("127.0.0.1", 9000, False, None)
     answer = wire.answer()
     event = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
@@ -164,8 +169,13 @@ def steps(directory: Path) -> dict[str, Step]:
 
     def authorize() -> None:
         found = identify(snapshot, fields, 1.0)
-        assert not isinstance(found, Refuse)
+        assert isinstance(found, tuple)
         decide(snapshot.access(found[0]), ask, "chat", _FACTS)
+
+    def authorize_token() -> None:
+        found = identify(taking, bearing, 1.0)
+        assert isinstance(found, tuple)
+        decide(taking.access(found[0]), ask, "chat", _FACTS)
 
     def parse() -> None:
         httptools.HttpRequestParser(_Parsed()).feed_data(request)
@@ -177,6 +187,7 @@ def steps(directory: Path) -> dict[str, Step]:
         "dialect.read": lambda: dialect.read("chat", body, "application/json"),
         "policy.decide": lambda: decide(snapshot.access(key), ask, "chat", _FACTS),
         "policy.identify and decide, 100,000 keys": authorize,
+        "policy.identify and decide, a known token": authorize_token,
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
         "http1.SeenHead.body": lambda: seen.body(request),

@@ -64,6 +64,14 @@ _ROWS = (
         "The gate cannot record work now, so it takes none.",
         retry=True,
     ),
+    Fault(
+        "identity_unavailable",
+        503,
+        "gate",
+        "overloaded_error",
+        "Who is calling cannot be found out now, since an identity provider does not answer.",
+        retry=True,
+    ),
     Fault("upstream_timeout", 504, "upstream", "api_error", "The model's instance did not answer in time.", retry=True),
     Fault("version_not_supported", 505, "client", "invalid_request_error", "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
 )

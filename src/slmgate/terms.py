@@ -54,6 +54,14 @@ class Key(Principal, frozen=True, kw_only=True, gc=False):
     digests: tuple[tuple[bytes, float | None], ...] = ()
 
 
+class Bearer(Principal, frozen=True, kw_only=True):
+    """The holder of a verified access token. `grounds` names what its verification rests on: the provider's configuration and
+    the key that signed it. Once the control process does not list these grounds any more, the verification is void.
+    """
+
+    grounds: str = ""
+
+
 class Refuse(msgspec.Struct, frozen=True):
     """A verdict: no. `code` is a row of `errors.FAULTS`; `message` is for the client; both name nothing inside.
 

@@ -8,9 +8,21 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.link.messages import Confirm, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Tally
+from slmgate.link.messages import (
+    Confirm,
+    Grounds,
+    Hello,
+    InstanceTally,
+    KeysChanged,
+    KeysWhole,
+    Message,
+    Publish,
+    Tally,
+    Verified,
+    Verify,
+)
 from slmgate.policy.snapshot import SnapshotSpec
-from slmgate.terms import Key
+from slmgate.terms import Bearer, Key, Refuse
 
 KEY = Key(id="k1", name="bot", team="acme", roles=("a",), networks=("10.0.0.0/8",), digests=((b"d" * 32, 5.0),))
 MESSAGES = [
@@ -22,6 +34,11 @@ MESSAGES = [
     KeysChanged(8, (KEY,), ("gone",)),
     Confirm(0, 7),
     Tally(0, 1, 2, 3, 4, 5),
+    Verify(1, "token"),
+    Verified(1, Bearer(id="https://i#bot", name="bot", kind="token", team="a", roles=("r",), grounds="g"), 5.0),
+    Verified(1, refuse=Refuse("invalid_api_key", "No.", rule="auth")),
+    Grounds(()),
+    Grounds(("a", "b")),
     Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),
 ]
 
@@ -36,6 +53,10 @@ def test_a_round_trip(message: Message) -> None:
 def test_anything_else_is_refused(told: object) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Message)
+
+
+def test_a_token_does_not_show() -> None:
+    assert repr(Verify(7, "secret-token")) == "Verify(7)"
 
 
 def test_a_field_of_a_newer_version_is_let_pass() -> None:

@@ -9,10 +9,10 @@ from hashlib import sha256
 
 import pytest
 
-from slmgate.policy.identify import MAX_SECRET, credential, identify, not_from_here
+from slmgate.policy.identify import MAX_SECRET, MAX_TOKEN, WRONG, Unverified, credential, identify, not_from_here
 from slmgate.policy.keytable import KeyTable
-from slmgate.policy.snapshot import Snapshot, SnapshotSpec
-from slmgate.terms import Key, Refuse
+from slmgate.policy.snapshot import AuthSpec, Snapshot, SnapshotSpec
+from slmgate.terms import Bearer, Key, Principal, Refuse
 
 SECRET = b"sk-slm-0123456789abcdef"
 OTHER = b"sk-slm-rotated-89abcdef"
@@ -95,7 +95,8 @@ def test_malformed(fields: dict[bytes, bytes]) -> None:
 @pytest.mark.parametrize(("size", "looked_at"), [(0, False), (1, True), (MAX_SECRET, True), (MAX_SECRET + 1, False)])
 def test_the_bound_of_a_secret(size: int, looked_at: bool) -> None:
     secret = b"x" * size
-    assert (credential({b"x-api-key": secret}) == secret) is looked_at
+    key = Key(id="k", name="n", digests=((digest(secret), None),))
+    assert isinstance(identify(snapshot(key), {b"x-api-key": secret}, 0.0), tuple) is looked_at
 
 
 def test_a_key_is_opened_by_each_of_its_secrets() -> None:
@@ -143,3 +144,98 @@ def test_a_principal_in_the_wrong_place() -> None:
     refused = not_from_here(Key(id="k", name="bot", networks=("10.0.0.0/8",)))
     assert (refused.code, refused.rule) == ("permission_denied", "keys.bot.networks")
     assert "10.0" not in refused.message
+
+
+TOKEN = b"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJib3QifQ.c2ln"
+HOLDER = Bearer(id="https://i#bot", name="bot", kind="token", grounds="g")
+ANYBODY = Principal(id="anonymous", name="anonymous", kind="anonymous")
+
+
+def taking(
+    known: dict[bytes, tuple[Bearer | Refuse, float]] | None = None,
+    signed: bool = True,
+    opaque: bool = False,
+    anonymous: Principal | None = None,
+    keys: tuple[Key, ...] = (),
+) -> Snapshot:
+    auth = AuthSpec(signed=signed, opaque=opaque, anonymous=anonymous)
+    return Snapshot(SnapshotSpec(generation=1, auth=auth), KeyTable(keys), known or {})
+
+
+def bearing(token: bytes) -> dict[bytes, bytes]:
+    return {b"authorization": b"Bearer " + token}
+
+
+def test_a_token_that_nobody_has_vouched_for() -> None:
+    found = identify(taking(), bearing(TOKEN), 0.0)
+    assert found == Unverified(TOKEN.decode(), digest(TOKEN))
+    assert repr(found) == "<Unverified>"
+
+
+@pytest.mark.parametrize(("now", "known"), [(0.0, True), (9.9, True), (10.0, False)])
+def test_a_token_that_was_verified(now: float, known: bool) -> None:
+    gate = taking({digest(TOKEN): (HOLDER, 10.0)})
+    found = identify(gate, bearing(TOKEN), now)
+    assert (found == (HOLDER, 10.0)) is known
+    assert isinstance(found, Unverified) is not known
+
+
+def test_a_token_that_was_refused_a_moment_ago() -> None:
+    no = Refuse("invalid_api_key", "No.")
+    gate = taking({digest(TOKEN): (no, 10.0)})
+    assert identify(gate, bearing(TOKEN), 9.0) is no
+    assert isinstance(identify(gate, bearing(TOKEN), 10.0), Unverified)
+
+
+@pytest.mark.parametrize(
+    ("token", "signed", "opaque"),
+    [
+        (TOKEN, True, True),
+        (b"opaque", False, True),
+        (b"a.b.c", True, True),
+        (b"A-._~+/9==", False, True),
+        (b"x" * MAX_TOKEN, False, True),
+        (b"x" * (MAX_TOKEN + 1), False, False),
+        (b"a b", False, False),
+        (b"a.b.c\xe9", False, False),
+        (b"a=b", False, False),
+        (b"a.b.c.d.e", False, True),
+        (b"sk-slm-0123456789abcdef", False, False),
+        (b"sk-slm-0123.456789.abcdef", False, False),
+    ],
+)
+def test_what_may_be_asked_about(token: bytes, signed: bool, opaque: bool) -> None:
+    """Signed tokens have three parts; anything that RFC 6750 lets a token be is asked about where opaque ones are taken."""
+    assert isinstance(identify(taking(), bearing(token), 0.0), Unverified) is signed
+    assert isinstance(identify(taking(opaque=True), bearing(token), 0.0), Unverified) is opaque
+    assert identify(taking(signed=False), bearing(token), 0.0) is WRONG
+
+
+def test_only_the_authorization_field_carries_tokens() -> None:
+    gate = taking(opaque=True)
+    assert identify(gate, {b"x-api-key": TOKEN}, 0.0) is WRONG
+    assert identify(gate, {b"api-key": TOKEN}, 0.0) is WRONG
+    assert isinstance(identify(gate, {**bearing(TOKEN), b"x-api-key": TOKEN}, 0.0), Unverified)
+
+
+def test_a_key_comes_first() -> None:
+    key = Key(id="k", name="n", expires=10.0, digests=((digest(TOKEN), None),))
+    gate = taking(opaque=True, keys=(key,))
+    found = identify(gate, bearing(TOKEN), 0.0)
+    assert isinstance(found, tuple) and (found[0].id, found[1]) == ("k", 10.0)
+    assert identify(gate, bearing(TOKEN), 10.0) is WRONG, "nobody else is asked about a key of ours"
+
+
+def test_who_shows_nothing_may_be_anonymous_and_nobody_else() -> None:
+    gate = taking(anonymous=ANYBODY)
+    assert identify(gate, {b"cookie": b"x"}, 0.0) == (ANYBODY, float("inf"))
+    assert isinstance(identify(taking(), {}, 0.0), Refuse)
+    for fields in (
+        {b"authorization": b""},
+        {b"authorization": b"Basic x"},
+        {b"authorization": b"Bearer "},
+        {b"x-api-key": b""},
+        {b"api-key": b"wrong"},
+        {b"x-api-key": b"a", b"api-key": b"b"},
+    ):
+        assert isinstance(identify(gate, fields, 0.0), Refuse), fields

@@ -11,7 +11,7 @@ import pytest
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
-from slmgate.terms import Key
+from slmgate.terms import Bearer, Key, Refuse
 
 SPEC = SnapshotSpec(
     generation=7,
@@ -59,6 +59,13 @@ def test_a_change_of_keys_makes_another_of_the_same() -> None:
     assert (snapshot.generation, other.generation) == (7, 8)
     assert other.models is snapshot.models
     assert other.keys is snapshot.keys
+
+
+def test_tokens_are_the_one_table_of_the_process() -> None:
+    known: dict[bytes, tuple[Bearer | Refuse, float]] = {}
+    other = Snapshot(SPEC, None, known).again(8)
+    known[b"x"] = Bearer(id="i#b", name="b"), 5.0
+    assert other.tokens[b"x"] is known[b"x"]
 
 
 def test_a_publication_travels() -> None:

@@ -7,8 +7,6 @@ client was told it or, where the client did not ask for it, as the engine tells 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ import pytest
 from tests.system.conftest import SHARED
 from tests.tools.engine import Engine
 from tests.tools.gate import SECRET, Gate, model
+from tests.tools.provider import node_packages
 from tests.tools.upstream import MockUpstream
 
 ASK: list[Any] = [{"role": "user", "content": "Name three colours."}]
@@ -182,21 +181,7 @@ def test_openai_stream_that_the_client_leaves(real: Gate, client: Any) -> None:
 @pytest.fixture(scope="session")
 def node_client() -> Path:
     """The directory with the script and the pinned package, installed once into the user's cache."""
-    npm = shutil.which("npm")
-    assert npm, "npm is missing: install the Debian packages nodejs and npm"
-    source = Path(__file__).parent / "node"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "slmgate-tests" / "node"
-    cache.mkdir(parents=True, exist_ok=True)
-    stamp = cache / "node_modules" / ".installed"
-    wanted = (source / "package.json").read_text()
-    for each in source.iterdir():
-        shutil.copy(each, cache)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=cache, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, f"npm install failed, is a registry configured?\n{done.stderr[-2000:]}"
-        stamp.write_text(wanted)
-    return cache
+    return node_packages()
 
 
 def test_node_openai(real: Gate, node_client: Path) -> None:

@@ -30,6 +30,7 @@ from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
 from slmgate.control.operators import AdminKeys, create_first_admin_key
@@ -38,8 +39,8 @@ from slmgate.control.picture import picture
 from slmgate.control.reload import Publisher
 from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
-from slmgate.link.channel import LinkServer, Peer
-from slmgate.link.messages import Confirm, Message, Tally
+from slmgate.link.channel import LinkServer, Peer, pack
+from slmgate.link.messages import Confirm, Grounds, Message, Tally, Verify
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 
@@ -75,6 +76,8 @@ class Control:
         self.keyring.on_change.append(self._keys_changed)
         self.keyring.declared = lambda: self.publisher.config.keys
         self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
+        self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
+        self.publisher.on_publish = lambda config: self.identity.configure(config.auth)
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
 
@@ -160,10 +163,16 @@ class Control:
             self.publisher.confirmed(peer, message.generation)
         elif isinstance(message, Tally):
             self._tallies[message.slot] = message
+        elif isinstance(message, Verify):
+            self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
+
+    def _grounds_changed(self) -> None:
+        self.publisher.broadcast(Grounds(self.identity.grounds()))
 
     def _joined(self, peer: Peer) -> None:
         self._pids[peer.hello.slot] = peer.hello.pid
         self.publisher.joined(peer)
+        peer.send(pack(Grounds(self.identity.grounds())))
 
     def _left(self, peer: Peer) -> None:
         if self._pids.get(peer.hello.slot) == peer.hello.pid:
@@ -233,6 +242,8 @@ class Control:
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
         self._beside(self._beat())
         self._beside(self._watch())
+        self._beside(self.identity.run())
+        self.identity.configure(self.publisher.config.auth)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")
@@ -263,6 +274,7 @@ class Control:
         await asyncio.to_thread(ingest.join)
         for task in list(self._background):
             task.cancel()
+        await self.identity.close()
         self.access_log.close()
         self.store.close()
 

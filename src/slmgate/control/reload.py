@@ -24,7 +24,7 @@ from slmgate.control.config import (
     restart_needed,
 )
 from slmgate.link.channel import Peer, pack
-from slmgate.link.messages import KeysChanged, KeysWhole, Publish
+from slmgate.link.messages import KeysChanged, KeysWhole, Message, Publish
 from slmgate.policy.keytable import KeyTable
 from slmgate.terms import Key
 
@@ -59,6 +59,7 @@ class Publisher:
         self._spec = compile_snapshot(config, self._generation)
         self._coming: list[tuple[Sequence[Key], Sequence[str]]] = []  # changes of keys that are not published yet
         self._confirmed = asyncio.Event()
+        self.on_publish: Callable[[Config], None] = lambda _: None  # called after each snapshot that was sent
 
     @property
     def generation(self) -> int:
@@ -97,7 +98,8 @@ class Publisher:
         """Whether every connected worker decides by what is in force."""
         return all(generation == self._generation for generation in self._peers.values())
 
-    def _send(self, message: Publish | KeysChanged) -> None:
+    def broadcast(self, message: Message) -> None:
+        """Send a message to every worker."""
         packed = pack(message)
         for peer in self._peers:
             peer.send(packed)
@@ -133,7 +135,7 @@ class Publisher:
         self.keys.drop(gone)
         self.keys.put(free)
         self._generation += 1
-        self._send(KeysChanged(self._generation, tuple(free), tuple(gone)))
+        self.broadcast(KeysChanged(self._generation, tuple(free), tuple(gone)))
 
     def _collides(self, key: Key) -> bool:
         for digest, _ in key.digests:
@@ -167,7 +169,8 @@ class Publisher:
         self._spec = compile_snapshot(config, self._generation)
         self._declared = declared
         self.config = config
-        self._send(Publish(self._spec, put, gone))
+        self.broadcast(Publish(self._spec, put, gone))
+        self.on_publish(config)
 
     async def settled(self) -> bool:
         """Wait until every worker has confirmed, a second at the most. False: one has not."""

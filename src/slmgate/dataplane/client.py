@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
@@ -20,8 +20,9 @@ from slmgate.http1.answers import CONTINUE
 from slmgate.http1.framing import CHUNKED, MAX_DIGITS, ChunkedReader, request_framing
 from slmgate.http1.heads import RequestHead
 from slmgate.http1.repeats import seen_head
+from slmgate.policy.identify import Unverified
 from slmgate.policy.networks import number_of
-from slmgate.terms import Refuse
+from slmgate.terms import Principal, Refuse
 
 if TYPE_CHECKING:
     from slmgate.dataplane.worker import Worker
@@ -45,6 +46,21 @@ MAX_UNLIKE = 4
 NEVER = float("inf")
 
 
+class Held(NamedTuple):
+    """A request that waits for the verdict on who calls, with what its connection needs to go on."""
+
+    raw: bytes
+    """Its head as it came."""
+    body: bytes | None
+    """None: it has not been read."""
+    framing: int = 0
+    expect: bytes | None = None
+    keep_alive: bool = False
+    """As the client wants it, once the body is read."""
+    skippable: bool = False
+    """A refusal now keeps the connection too."""
+
+
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_backlog",
@@ -52,6 +68,7 @@ class ClientConnection(asyncio.Protocol):
         "_body_size",
         "_chunks",
         "_fields",
+        "_held",
         "_left",
         "_number",
         "_parser",
@@ -93,6 +110,7 @@ class ClientConnection(asyncio.Protocol):
         self._scanned = 0  # of them, how many are known to hold no end of a head
         # request
         self.exchange: Exchange | None = None
+        self._held: Held | None = None  # while the exchange is asking who calls; the state is BUSY meanwhile
         self._left = 0  # bytes of a sized body still to come
         self._chunks: ChunkedReader | None = None
         self._body: list[bytes] = []
@@ -343,8 +361,12 @@ class ClientConnection(asyncio.Protocol):
         try:
             if len(body) > worker.snapshot.gate.max_body:
                 self._too_large(exchange)
-            elif exchange.until > exchange.started + worker.wall_offset or exchange.still_known():
+            elif exchange.until > exchange.started + worker.wall_offset:
                 exchange.body_complete(body)
+            else:
+                exchange.repeat = self._repeat = None
+                exchange.ask_who(exchange.started)
+                self._body_here(exchange, b"", body)
         except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a 500 and a receipt, and no other
             self._failed()
 
@@ -378,14 +400,40 @@ class ClientConnection(asyncio.Protocol):
                 self._too_large(exchange)
             else:
                 exchange.open()
-                if not exchange.done:
-                    if framing:
-                        self._remember(raw, exchange)
-                    exchange.body_complete(body)
+                self._body_here(exchange, raw, body)
             return self.state is HEAD
-        return self._begin_partial(exchange, framing, expect)
+        return self._begin_partial(exchange, framing, expect, raw)
 
-    def _begin_partial(self, exchange: Exchange, framing: int, expect: bytes | None) -> bool:
+    def _body_here(self, exchange: Exchange, raw: bytes, body: bytes) -> None:
+        """Question 1 was asked, and the whole body is here."""
+        if exchange.asking is not None:
+            self._held = Held(raw, body)
+        elif not exchange.done:
+            if raw and body:
+                self._remember(raw, exchange)
+            exchange.body_complete(body)
+
+    def identified(self, unverified: Unverified, row: tuple[Principal, float] | Refuse) -> None:
+        """The verdict on a token for which a request may still be waiting: it goes on where its head had been read."""
+        exchange, held = self.exchange, self._held
+        if exchange is None or held is None or exchange.asking is None or exchange.asking.digest != unverified.digest:
+            return  # it has ended meanwhile
+        self._held = None
+        try:
+            if held.body is not None:
+                exchange.told_who(row)
+                self._body_here(exchange, held.raw, held.body)
+                return
+            self._set_reading(True)
+            self._enter(BODY, time.monotonic() + self._worker.snapshot.gate.body_timeout)
+            exchange.keep_alive = held.skippable
+            exchange.told_who(row)
+            self._go_on_partial(exchange, held.framing, held.expect, held.keep_alive)
+            self._run()
+        except Exception:  # noqa: BLE001  # a fault of our own costs this request, with a 500 and a receipt, and no other
+            self._failed()
+
+    def _begin_partial(self, exchange: Exchange, framing: int, expect: bytes | None, raw: bytes) -> bool:
         """A request whose body is still on its way, or which asks whether to send it."""
         self._left = framing
         self._body = []
@@ -403,6 +451,15 @@ class ClientConnection(asyncio.Protocol):
             self._too_large(exchange)
         else:
             exchange.open()
+        if exchange.asking is not None:
+            self._held = Held(raw, None, framing, expect, keep_alive, exchange.keep_alive)
+            exchange.keep_alive = False  # whatever ends it now leaves a body behind that nobody reads
+            self._enter(BUSY, NEVER)
+            return False
+        return self._go_on_partial(exchange, framing, expect, keep_alive)
+
+    def _go_on_partial(self, exchange: Exchange, framing: int, expect: bytes | None, keep_alive: bool) -> bool:
+        """Question 1 is answered: the body may come, unless it was refused."""
         if exchange.done:
             return self.state is SKIP
         exchange.keep_alive = keep_alive
@@ -450,6 +507,8 @@ class ClientConnection(asyncio.Protocol):
         self._enter(BUSY, NEVER)
         if exchange.still_known():
             exchange.body_complete(body)
+        elif exchange.asking is not None:
+            self._held = Held(b"", body)
         return self.state is HEAD
 
     def _skip_body(self) -> bool:

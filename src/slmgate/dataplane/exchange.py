@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from slmgate.dataplane.account import intent_of, receipt_of, what_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
+from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.dialects.parameters import settle, values
@@ -31,11 +32,11 @@ from slmgate.http1.heads import (
 )
 from slmgate.policy.access import NO_ROLE, Access, Admit
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import identify, not_from_here
+from slmgate.policy.identify import WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
 from slmgate.policy.snapshot import ModelSpec, Snapshot
-from slmgate.terms import Ask, Ended, Principal, Refuse, Usage
+from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.account import What
@@ -93,6 +94,7 @@ class Exchange:
         "ask",
         "asked",
         "asked_at",
+        "asking",
         "attempts",
         "began",
         "body",
@@ -159,6 +161,7 @@ class Exchange:
         # question 1 and 2
         self.route: Route | None = None
         self.principal: Principal | None = None
+        self.asking: Unverified | None = None  # the token whose verdict is waited for, before the body is read
         self.until = 0.0  # the second at which the key ends
         self.snapshot: Snapshot | None = None  # what the key was last known by
         self.ask: Ask | None = None
@@ -200,6 +203,8 @@ class Exchange:
     def __repr__(self) -> str:
         if self.done:
             state = "over"
+        elif self.asking is not None:
+            state = "asking who calls"
         elif self.upstream_status:
             state = "answering"
         elif self.connection is not None:
@@ -222,32 +227,63 @@ class Exchange:
             if route is None:
                 answer_elsewhere(self, method)
                 return
-        refused = self._identify(self.started)
+        self.ask_who(self.started)
+
+    def ask_who(self, now: float) -> None:
+        """Question 1; `now` is monotonic. Afterwards the exchange may go on, or it was refused, or it is `asking`."""
+        worker = self.worker
+        row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset)
+        if isinstance(row, Unverified):
+            refused = worker.tokens.ask(row, self.client)
+            if refused is None:
+                self.asking = row
+                return
+            row = refused
+        self.told_who(row)
+
+    def told_who(self, row: tuple[Principal, float] | Refuse) -> None:
+        """The answer to question 1. A stranger is refused."""
+        self.asking = None
+        if isinstance(row, Refuse):
+            self.refuse(row)
+            return
+        refused = self._known_as(row)
         if refused is not None:
             self.refuse(refused)
         elif not self.roles():
             self.refuse(NO_ROLE)
-        elif b"content-encoding" in head.fields:
+        elif b"content-encoding" in self.head.fields:
             self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
 
-    def _identify(self, now: float) -> Refuse | None:
-        """Question 1; `now` is monotonic. None: the key is known, by the snapshot in force."""
-        worker = self.worker
-        row = identify(worker.snapshot, self.head.fields, now + worker.wall_offset)
-        if isinstance(row, Refuse):
-            return row
+    def _known_as(self, row: tuple[Principal, float]) -> Refuse | None:
+        """The caller is known, by the snapshot in force; unless it calls from where it may not."""
         self.principal, self.until = principal, _ = row
-        self.snapshot = worker.snapshot
+        self.snapshot = self.worker.snapshot
         if principal.networks and not networks_of(principal.networks).holds(self.client.number):
             return not_from_here(principal)
         return None
 
     def still_known(self) -> bool:
-        """Ask question 1 again, when time has passed since: a key that was revoked meanwhile opens nothing any more."""
-        refused = self._identify(time.monotonic())
-        if refused is not None:
-            self.refuse(refused)
-        return refused is None
+        """Ask question 1 again, when time has passed since: a key that was revoked meanwhile opens nothing any more.
+
+        A verdict on a token is for the whole request that it was given for, unless what it rests on is gone.
+        """
+        if isinstance(self.principal, Bearer) and not self.worker.tokens.void(self.principal):
+            self.snapshot = self.worker.snapshot
+            return True
+        self.ask_who(time.monotonic())
+        return not self.done and self.asking is None
+
+    def _refused_in_line(self) -> Refuse | None:
+        """Question 1 for a request that stood in line while the snapshot changed: there is no asking about tokens any more."""
+        worker = self.worker
+        if isinstance(self.principal, Bearer):
+            self.snapshot = worker.snapshot
+            return NO_VERDICT if worker.tokens.void(self.principal) else None
+        row = identify(worker.snapshot, self.head.fields, time.monotonic() + worker.wall_offset)
+        if isinstance(row, tuple):
+            return self._known_as(row)
+        return row if isinstance(row, Refuse) else WRONG
 
     def _still_admitted(self) -> Refuse | None:
         """Ask question 2 again, of the snapshot in force."""
@@ -381,7 +417,7 @@ class Exchange:
             worker, instance, ask, route = self.worker, self.instance, self.ask, self.route
             assert instance is not None and ask is not None and route is not None and self.model is not None
             if worker.snapshot is not self.snapshot:
-                refused = self._identify(time.monotonic()) or self._still_admitted()
+                refused = self._refused_in_line() or self._still_admitted()
                 if refused is not None:  # it stood in line, and its key was revoked meanwhile, or a role changed
                     self._give_back(connection)
                     self.refuse(refused)

@@ -29,11 +29,12 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.tally import Tally
+from slmgate.dataplane.tokens import Tokens
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
-from slmgate.link.messages import Confirm, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish
+from slmgate.link.messages import Confirm, Grounds, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Verified
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.keytable import KeyTable
@@ -62,9 +63,11 @@ class Worker:
         self.wall_offset = time.time() - self.now  # what is to be added to the monotonic clock; follows steps within a tick
         self._stamped = -1  # the second of `_stamp`
         self._stamp = b""
+        self._link = LinkClient(orders.link, self._hello, self._told)
+        self.tokens = Tokens(self._link.send)
         # by the snapshot in force
         self.keys = KeyTable()
-        self.snapshot = Snapshot(SnapshotSpec(generation=0), self.keys)
+        self.snapshot = Snapshot(SnapshotSpec(generation=0), self.keys, self.tokens.known)
         self._prepared: Snapshot | None = None  # the first one, until all keys are here
         self._confirmed = 0  # the generation that was last confirmed
         # for the life of the process
@@ -76,7 +79,6 @@ class Worker:
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()
         self._beats = Beats(orders.beats)
-        self._link = LinkClient(orders.link, self._hello, self._told)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._servers: list[asyncio.Server] = []
         self._room_for = 0  # connections that the file descriptors allow
@@ -169,10 +171,14 @@ class Worker:
             if message.last:
                 self.keys.end()
             self._keys_changed(message.generation)
+        elif isinstance(message, Verified):
+            self.tokens.verified(message, time.time())
+        elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
+            self.snapshot = self.snapshot.again(self.snapshot.generation)
 
     def apply(self, spec: SnapshotSpec) -> None:
         """Decide by `spec` from now on; exchanges under way keep what they began with. The first has to wait for the keys."""
-        snapshot = Snapshot(spec, self.keys)
+        snapshot = Snapshot(spec, self.keys, self.tokens.known)
         if self.keys.whole:
             self._put_in_force(snapshot)
         else:
@@ -243,6 +249,7 @@ class Worker:
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
+        self.tokens.sweep(now, wall)
         if int(wall) != self._second:
             self._second = int(wall)
             self._each_second(now, wall)

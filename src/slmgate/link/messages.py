@@ -13,7 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from slmgate.policy.snapshot import SnapshotSpec
-from slmgate.terms import Key
+from slmgate.terms import Bearer, Key, Refuse
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -82,4 +82,29 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     instances: tuple[InstanceTally, ...] = ()
 
 
-Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally
+class Verify(msgspec.Struct, frozen=True, tag="verify"):
+    """Whose access token is this? `number` is the worker's own, and comes back in the answer."""
+
+    number: int
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Verify({self.number})"
+
+
+class Verified(msgspec.Struct, frozen=True, tag="verified"):
+    """Whose token it is, and until when that may be relied on (seconds since the epoch); or why it opens nothing."""
+
+    number: int
+    bearer: Bearer | None = None
+    until: float = 0.0
+    refuse: Refuse | None = None
+
+
+class Grounds(msgspec.Struct, frozen=True, tag="grounds"):
+    """What verdicts on tokens may rest on from now on; one that rests on anything else (`Bearer.grounds`) is void."""
+
+    valid: tuple[str, ...]
+
+
+Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally | Verify | Verified | Grounds

@@ -7,6 +7,7 @@ holds no state that outlives a reload: limits and health live elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from slmgate.policy.access import Access
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
-from slmgate.terms import Principal
+from slmgate.terms import Bearer, Principal, Refuse
 
 MAX_ACCESSES = 10_000
 """Teams and lists of roles whose access is remembered; who signs tokens may name as many teams as they like."""
@@ -67,6 +68,14 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: float = 30.0
 
 
+class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is let in beside the holders of keys: signed tokens, opaque ones, and whoever shows nothing (None: refused)."""
+
+    signed: bool = False
+    opaque: bool = False
+    anonymous: Principal | None = None
+
+
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`."""
 
@@ -75,18 +84,41 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelSpec, ...] = ()
     roles: tuple[RoleSpec, ...] = ()
     teams: tuple[TeamSpec, ...] = ()
+    auth: AuthSpec = AuthSpec()
 
 
 class Snapshot:
     """What one generation decides by. A reload makes another, and so does a change of keys, by `again`.
 
-    All is as it was made, but for `keys`: that is the one table of this process, which is always as new as can be.
+    All is as it was made, but for `keys` and `tokens` (digest -> whose token it is, or why it opens nothing, and until when that
+    holds): those are the tables of this process, which are always as new as can be. What is taken out of them before its time
+    makes another snapshot, so that whoever kept an answer by its snapshot asks anew.
     """
 
-    __slots__ = ("_accesses", "_roles", "_teams", "gate", "generation", "keys", "model_names", "models")
+    __slots__ = (
+        "_accesses",
+        "_roles",
+        "_teams",
+        "anonymous",
+        "auth",
+        "gate",
+        "generation",
+        "keys",
+        "model_names",
+        "models",
+        "tokens",
+    )
 
-    def __init__(self, spec: SnapshotSpec, keys: KeyTable | None = None) -> None:
-        """`keys` None: there are none."""
+    def __init__(
+        self,
+        spec: SnapshotSpec,
+        keys: KeyTable | None = None,
+        tokens: Mapping[bytes, tuple[Bearer | Refuse, float]] | None = None,
+    ) -> None:
+        """`keys` or `tokens` None: there are none."""
+        self.auth = spec.auth
+        self.anonymous = spec.auth.anonymous
+        self.tokens = {} if tokens is None else tokens
         self.generation = spec.generation
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.control.config.addresses import Address, Listener, Origin, Url, WebUrl, is_loopback
+from slmgate.control.config.addresses import Address, Listener, Origin, Url, WebUrl, host_of, is_loopback
 from slmgate.control.config.faults import BadValueError
 
 
@@ -211,3 +211,15 @@ def test_a_web_url_without_a_path() -> None:
 )
 def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Login.Example.com/realms/a", "login.example.com"),
+        ("https://[::1]:9000/", "::1"),
+        ("http://10.0.0.5:80", "10.0.0.5"),
+    ],
+)
+def test_the_host_of_a_web_url(url: str, host: str) -> None:
+    assert host_of(url) == host

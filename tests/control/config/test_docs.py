@@ -42,7 +42,7 @@ def test_write(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_load(path: Path) -> None:
-    loaded = load(path, {"VLLM_KEY": "secret"})
+    loaded = load(path, {"VLLM_KEY": "secret", "INTROSPECT_SECRET": "secret"})
     assert [str(fault) for fault in loaded.faults] == []
     assert loaded.config is not None
 

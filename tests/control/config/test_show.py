@@ -47,7 +47,8 @@ def test_the_sample_is_all_defaults() -> None:
 
 
 def test_the_sample_without_its_comment_signs_has_every_option() -> None:
-    config = load_text(uncommented(), base_dir=BASE, env={"VLLM_KEY": "x", "ADMIN_OIDC_SECRET": "x"}).unwrap()
+    env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x"}
+    config = load_text(uncommented(), base_dir=BASE, env=env).unwrap()
     assert config.keys[0].name == "acme-bot"
     assert config.models["smollm2"].instances[0].bearer is not None
     for _, row in walk(Config):

@@ -7,7 +7,7 @@ so that equal places compare equal. This module opens no socket.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, ClassVar, NamedTuple
 
 from slmgate.control.config.faults import BadValueError
@@ -45,6 +45,14 @@ class Origin(NamedTuple):
 
 def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as `Url` gives it, is this machine itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Listener(Kind, frozen=True, kw_only=True):
@@ -154,14 +162,9 @@ class WebUrl(Kind, frozen=True, kw_only=True):
         return "`https://` URL" if not self.plain else "`https://` or `http://` URL without a path"
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without brackets, is this machine's own by form."""
-    if host == "localhost":
-        return True
-    try:
-        return (IPv6Address(host) if ":" in host else IPv4Address(host)).is_loopback
-    except ValueError:
-        return False
+def host_of(url: str) -> str:
+    """The host of a URL that `WebUrl` accepts: lower case, IPv6 without brackets."""
+    return _authority(url.partition("://")[2].partition("/")[0], "")[0]
 
 
 def _authority(text: str, hint: str) -> tuple[str, int | None]:

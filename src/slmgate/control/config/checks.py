@@ -30,6 +30,7 @@ def check(config: Config, reader: Reader) -> None:
         _instances(name, model, gate, reader)
         _parameters(model, model.parameters, reader)
     _keys(config, reader)
+    _auth(config, reader)
     _roles(config, reader)
 
 
@@ -98,6 +99,23 @@ def _keys(config: Config, reader: Reader) -> None:
             place = _place(reader, key, option)
             if place is not None and (earlier := first.setdefault(value, place)) is not place:
                 _blame(reader, place, f"is the {option} of another key already", f"see {earlier.option}; each key needs its own")
+
+
+def _auth(config: Config, reader: Reader) -> None:
+    first: dict[str, Place] = {}
+    for option, entries in (("issuer", config.auth.oidc), ("url", config.auth.introspection)):
+        for entry in entries:
+            place = _place(reader, entry, option)
+            if place is not None and (earlier := first.setdefault(getattr(entry, option), place)) is not place:
+                _blame(reader, place, "is configured already", f"see {earlier.option}; give all its options in one place")
+            claim = _place(reader, entry.roles, "map")
+            if claim is not None and entry.roles.claim is None and not reader.broken(entry.roles):
+                _blame(reader, claim, "is never looked at", "say in roles.claim which claim it is for")
+            for option_of_roles, names in (("map", entry.roles.map.values()), ("default", entry.roles.default)):
+                strange = [name for name in names if name not in config.roles]
+                _known(entry.roles, option_of_roles, strange, "role", list(config.roles), reader)
+    if (anonymous := config.auth.anonymous) is not None and anonymous.role not in config.roles:
+        _known(anonymous, "role", [anonymous.role], "role", list(config.roles), reader)
 
 
 def _roles(config: Config, reader: Reader) -> None:

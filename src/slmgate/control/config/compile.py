@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from slmgate.control.config.auth_options import Auth
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
 from slmgate.control.keyfields import DECLARED
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
-from slmgate.terms import Key
+from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.terms import Key, Principal
 
 
 def compile_snapshot(config: Config, generation: int) -> SnapshotSpec:
@@ -23,6 +24,7 @@ def compile_snapshot(config: Config, generation: int) -> SnapshotSpec:
         models=tuple(_model(name, model) for name, model in config.models.items()),
         roles=tuple(_role(name, role) for name, role in config.roles.items()),
         teams=tuple(TeamSpec(name=name, roles=team.roles) for name, team in config.teams.items()),
+        auth=_auth(config.auth),
     )
 
 
@@ -41,6 +43,15 @@ def owned_twice(key: Key, owner: str) -> ConfigFault:
 def instance_id(model: str, instance: Instance) -> str:
     """How operators see an instance: `<model>/<host>:<port>`."""
     return f"{model}/{instance.url.location}"
+
+
+def _auth(auth: Auth) -> AuthSpec:
+    who = auth.anonymous
+    return AuthSpec(
+        signed=bool(auth.oidc),
+        opaque=bool(auth.introspection),
+        anonymous=Principal(id="anonymous", name="anonymous", kind="anonymous", roles=(who.role,)) if who is not None else None,
+    )
 
 
 def _declared(key: DeclaredKey) -> Key:

@@ -84,7 +84,12 @@ def _values(row: Row) -> str:
     if row.kind is None:
         raise TypeError(f"the option {row.name} has neither a section nor a kind")
     accepts = row.kind.accepts()
-    return f"a list of {accepts}" if row.shape == "list" else accepts
+    if row.shape == "map":
+        names = row.option.key.accepts() if row.option.key is not None else "a name"
+        return f"a mapping of {names} to {accepts}"
+    if row.shape == "list":
+        return f"{accepts}, or a list of such" if row.option.lone else f"a list of {accepts}"
+    return accepts
 
 
 def _links(section: type[Section], shape: str) -> str:

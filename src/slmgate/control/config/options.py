@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from slmgate.control.config.addresses import Address, Listener, Origin, Url
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.auth_options import DAY, HOUR, MINUTE, NAME, NOTHING, Auth
 from slmgate.control.config.kinds import (
     Choice,
     Digest,
@@ -38,7 +39,6 @@ Engine = Literal["openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"]
 Balance = Literal["least_busy", "round_robin", "weighted"]
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
-SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000  # milliseconds, as the bounds of a Duration
 
 ENGINES = Choice(values=("openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"))
 MODEL_NAME = Text(
@@ -46,18 +46,11 @@ MODEL_NAME = Text(
     described="a letter or digit, then letters, digits and . _ : / @ + -, at most 128 in all",
 )
 UPSTREAM_NAME = Text(pattern=r"[^\x00-\x1f\x7f]{1,512}", described="at most 512 characters, none of them a control character")
-NAME = Text(
-    pattern=r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}",
-    described="a letter or digit, then letters, digits and . _ @ -, at most 64 in all",
-)
-
 OWNER = Text(pattern=r"[^\x00-\x1f\x7f]{1,64}", described="at most 64 characters, none of them a control character")
 TAG = Text(
     pattern=r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}",
     described="a letter or digit, then letters, digits and . _ : / = @ + -, at most 64 in all",
 )
-
-
 PATTERN = Text(
     pattern=r"[A-Za-z0-9*][A-Za-z0-9._:/@+*-]{0,127}",
     described="a model's name, in which * stands for any characters",
@@ -66,8 +59,6 @@ PARAMETER = Text(
     pattern=r"[A-Za-z][A-Za-z0-9_]{0,63}",
     described="a parameter's name: a letter, then letters, digits and _, at most 64 in all",
 )
-NOTHING: dict[str, Any] = {}
-"""The default of maps that may be empty."""
 ENDPOINT = Choice(values=("*", *ENDPOINTS))
 
 
@@ -404,7 +395,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "auth",
         "plans",
         "limits",
         "metrics",
@@ -432,6 +422,7 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[DeclaredKey, ...],
         Option("Keys declared here by digest; keys made with `slmgate keys create` live in the store instead."),
     ] = ()
+    auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
         tuple[Path, ...],
         Option(

@@ -180,6 +180,9 @@ class Reader:
 
     def _list(self, row: Row, place: Place) -> Any:
         node = place.node
+        if row.option.lone and isinstance(node, Scalar):
+            only = self._one(row, place)
+            return only if only is _BROKEN else (only,)
         if not isinstance(node, Sequence):
             hint = "begin each entry with a dash" if not isinstance(node, Scalar) else f"write [{printable(node.text[:40])}]"
             if row.section is not None:

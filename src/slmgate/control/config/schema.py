@@ -66,7 +66,8 @@ def _default(row: Row) -> Any:
 def _shaped(row: Row) -> dict[str, Any]:
     one = _section(row.section) if row.section is not None else _scalar(row)
     if row.shape == "list":
-        return {"type": "array", "items": one, "minItems": row.option.at_least}
+        several = {"type": "array", "items": one, "minItems": row.option.at_least}
+        return {"anyOf": [*one.get("anyOf", [one]), several]} if row.option.lone else several
     if row.shape == "map":
         made = {"type": "object", "additionalProperties": one, "minProperties": row.option.at_least}
         if row.option.key is not None:

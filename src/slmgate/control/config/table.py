@@ -25,7 +25,7 @@ class Option(msgspec.Struct, frozen=True):
 
     `kind` is None for a section. `reloadable`: a changed value takes effect on reload, else only after a restart.
     `at_least` entries must stand in a list or map. `key` is the kind of a map's keys.
-    `example`: what the sample file has where there is no default, as YAML.
+    `example`: what the sample file has where there is no default, as YAML. `lone`: a list's only entry may stand for it.
     """
 
     doc: str
@@ -34,6 +34,7 @@ class Option(msgspec.Struct, frozen=True):
     at_least: int = 0
     key: Kind | None = None
     example: str = ""
+    lone: bool = False
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):

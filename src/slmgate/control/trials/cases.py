@@ -12,10 +12,11 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from slmgate.control.config.auth_options import NAME, NOTHING
 from slmgate.control.config.document import MAX_BYTES, Entry, Mapping, Node, Scalar, Sequence, Span, parse
 from slmgate.control.config.faults import BadValueError, ConfigFault
 from slmgate.control.config.kinds import Choice, Kind, Network, Plain, Size, Switch, Text, Whole
-from slmgate.control.config.options import NAME, NOTHING, PARAMETER
+from slmgate.control.config.options import PARAMETER
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Option, Section
 from slmgate.control.trials.wish import BadTrial, parse_when
