@@ -103,12 +103,14 @@ def test_what_is_not_judged_is_counted() -> None:
         receipt(path="/x"),
         receipt(**REFUSED, reason="overloaded"),
         receipt(verdict="none", reason=""),
+        receipt(**REFUSED, reason="permission_denied", model=""),
     )
-    assert (report.receipts, report.judged) == (4, 0)
+    assert (report.receipts, report.judged) == (5, 0)
     assert report.left_out == {
         "no credential or no endpoint of the gate": 2,
         "ended with overloaded, which roles have no part in": 1,
         "ended with complete, which roles have no part in": 1,
+        "ended before the body was read, so that no model is known": 1,
     }
 
 
@@ -138,3 +140,23 @@ def test_the_report_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     receipts = [receipt(number, principal=f"client{number}", key=f"k{number}x", roles="a") for number in range(20)]
     report = replayed(tight, *receipts)
     assert [(change.client, change.count) for change in report.changes] == [("(others)", 18), ("client0", 1), ("client1", 1)]
+
+
+def test_what_is_remembered_is_bounded_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "MAX_KNOWN", 3)
+    proposal = config(
+        'models: [smollm2], hours: "00:00-12:01", networks: [192.0.2.0/25], max_body: 9, max_context: 20, '
+        "parameters: {max_tokens: {max: 8}}"
+    )
+    fine = {"bytes_in": 9, "prompt_tokens": 12, "parameters": "max_tokens=8"}
+    wrong: list[dict[str, object]] = [
+        {"bytes_in": 10},
+        {"prompt_tokens": 13},
+        {"parameters": "max_tokens=9"},
+        {"address": "192.0.2.128"},
+        {"time": NOON + timedelta(minutes=1)},
+        {"time": NOON + timedelta(seconds=59)},
+    ]
+    receipts = [receipt(**(fine | changes)) for changes in wrong for _ in range(2)] + [receipt(**fine)]
+    report = replayed(proposal, *receipts)
+    assert (report.same, report.refused) == (3, 10)

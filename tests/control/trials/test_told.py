@@ -125,6 +125,8 @@ def test_a_past_request_that_would_end_otherwise(
 def test_a_past_request_that_cannot_be_judged(config: Config) -> None:
     assert past(config, receipt(path="/elsewhere"), None).today is None
     assert past(config, receipt(key=None), None).today is None
+    unread = past(config, receipt(**REFUSED, reason="permission_denied", rule="roles", model=""), key(config))
+    assert (unread.today, unread.unknown) == (None, ("It ended before its body was read, so that no model is known.",))
     unknown = past(config, receipt(key="gone", team=None), None)
     assert "not a key that is known now" in unknown.unknown[0]
     assert unknown.today is not None and unknown.today.who.roles == ("own", "shared")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from slmgate.control.config import Config
+from slmgate.control.config import Config, declared_keys
 from slmgate.control.keyfields import DECLARED
 from slmgate.control.trials.asked import declared_key, snapshot_of
-from slmgate.control.trials.told import judged
+from slmgate.control.trials.told import judged, unread
 from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import NOTED, read_noted
 from slmgate.policy.access import LISTING, Access
@@ -24,11 +24,13 @@ from slmgate.policy.decide import decide
 from slmgate.policy.explain import identity
 from slmgate.policy.networks import number_of
 from slmgate.policy.roles import Scalar
-from slmgate.terms import Ask, Key, Principal, Receipt, Refuse
+from slmgate.terms import Ask, Principal, Receipt, Refuse
 
 MAX_GROUPS = 5000
 """Lines of the report; what more there is, is summed up in one line for each kind of change."""
 OTHERS = "(others)"
+MAX_KNOWN = 100_000
+"""Verdicts remembered, some hundred bytes each."""
 _NOTED = frozenset(NOTED)
 _GONE = Refuse("invalid_api_key", "", rule="keys")
 """Of a declared key that the proposal does not declare."""
@@ -106,6 +108,14 @@ class _Facts:
         return self.parameters.get(name, ())
 
 
+class Judged(NamedTuple):
+    """A verdict on a receipt: `ok` or a code, the rule, and the parameters that were asked for and are in no receipt."""
+
+    code: str
+    rule: str
+    asked: tuple[str, ...] = ()
+
+
 class Judge:
     """One configuration asked about receipts. `stored` are the stored keys that are known now, by id."""
 
@@ -115,28 +125,57 @@ class Judge:
         self._stored = stored
         # The principal of a receipt by what it says of it; None: a declared key that this configuration does not have.
         self._principals: dict[tuple[str | None, str | None, str], Principal | None] = {}
-        self.facts = _Facts()
-        self.bounds_context = any(role.max_context is not None for role in config.roles.values())
+        self._facts = _Facts()
+        roles = config.roles.values()
+        self.bounds_context = any(role.max_context is not None for role in roles)
+        self._bounds_body = any(role.max_body is not None for role in roles)
+        self._bounds_place = any(role.networks or role.deny_networks for role in roles) or any(
+            one.networks for one in (*declared_keys(config).values(), *stored.values())
+        )
+        ends = any(key.expires is not None for key in config.keys)
+        # Seconds of which only the first matters: windows of hours begin with a minute, keys end with a second. 0: none matters.
+        self._moment = 1 if ends else 60 if any(role.hours is not None for role in roles) else 0
+        # Verdicts by the facts that this configuration can ask for: most receipts of a client differ in none of them.
+        self._known: dict[tuple[object, ...], Judged] = {}
 
-    def verdict(self, receipt: Receipt, endpoint: str) -> tuple[str, str]:
-        """The code (`ok` if admitted) and the rule."""
+    def verdict(self, receipt: Receipt, endpoint: str) -> Judged:
+        """What this configuration says of a past request."""
+        which = (
+            receipt.key,
+            receipt.team,
+            receipt.roles,
+            receipt.model,
+            endpoint,
+            receipt.stream,
+            receipt.parameters,
+            receipt.address if self._bounds_place else "",
+            receipt.bytes_in if self._bounds_body else 0,
+            receipt.prompt_tokens if self.bounds_context else 0,
+            receipt.time.timestamp() // self._moment if self._moment else 0,
+        )
+        found = self._known.get(which)
+        if found is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            found = self._known[which] = self._judge(receipt, endpoint)
+        return found
+
+    def _judge(self, receipt: Receipt, endpoint: str) -> Judged:
         principal = self._principal(receipt)
         if principal is None:
-            return _GONE.code, _GONE.rule
+            return Judged(_GONE.code, _GONE.rule)
         parameters = _parameters(receipt.parameters) if receipt.parameters else {}
-        facts = self.facts.of(receipt, parameters)
-        if isinstance(principal, Key) or principal.networks:
-            _, refused = identity(principal, facts)
-            if refused is not None:
-                return refused.code, refused.rule
-        found = self._decide(self._snapshot.access(principal), receipt, endpoint, parameters)
-        return (found.code, found.rule) if isinstance(found, Refuse) else ("ok", "")
+        facts = self._facts.of(receipt, parameters)
+        _, refused = identity(principal, facts)
+        found = refused or self._decide(self._snapshot.access(principal), receipt, endpoint, parameters)
+        asked = tuple(sorted(facts.asked))
+        return Judged(found.code, found.rule, asked) if isinstance(found, Refuse) else Judged("ok", "", asked)
 
     def _decide(self, access: Access, receipt: Receipt, endpoint: str, parameters: Mapping[str, list[Scalar]]) -> object:
         most = parameters.get("max_tokens")
         bound = int(most[0]) if most and isinstance(most[0], int) else None
         ask = Ask(receipt.model, receipt.stream, prompt_estimate=receipt.prompt_tokens, max_tokens=bound)
-        return access.listing(ask, self.facts) if endpoint == LISTING else decide(access, ask, endpoint, self.facts)
+        return access.listing(ask, self._facts) if endpoint == LISTING else decide(access, ask, endpoint, self._facts)
 
     def _principal(self, receipt: Receipt) -> Principal | None:
         which = receipt.key, receipt.team, receipt.roles
@@ -175,13 +214,16 @@ class Replay:
         if route is None or receipt.key is None:
             _count(self._left_out, "no credential or no endpoint of the gate")
             return
+        if unread(receipt):
+            _count(self._left_out, "ended before the body was read, so that no model is known")
+            return
         was = judged(receipt)
-        if was is None and (self._against is None or (not receipt.model and route.access != LISTING)):
+        if was is None and self._against is None:
             _count(self._left_out, f"ended with {receipt.reason or receipt.ended}, which roles have no part in")
             return
-        before = ("ok" if was else receipt.reason) if self._against is None else self._against.verdict(receipt, route.access)[0]
-        after, rule = self._proposed.verdict(receipt, route.access)
-        self._note_missing(receipt)
+        before = ("ok" if was else receipt.reason) if self._against is None else self._against.verdict(receipt, route.access).code
+        after, rule, asked = self._proposed.verdict(receipt, route.access)
+        self._note_missing(receipt, asked)
         if before == after:
             self._counts["same"] += 1
             return
@@ -189,8 +231,8 @@ class Replay:
         self._counts[kind] += 1
         self._group(kind, receipt, route.access, before, after, rule)
 
-    def _note_missing(self, receipt: Receipt) -> None:
-        for name in self._proposed.facts.asked:
+    def _note_missing(self, receipt: Receipt, asked: Sequence[str]) -> None:
+        for name in asked:
             _count(self._missing, f"the parameter {name}, which receipts do not keep: it counts as left alone")
         if self._proposed.bounds_context:
             what = (

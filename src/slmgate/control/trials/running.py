@@ -19,7 +19,7 @@ from slmgate.policy.roles import matches
 from slmgate.policy.snapshot import Snapshot
 from slmgate.terms import Principal
 
-BUDGET = 5.0
+BUDGET = 3.0
 """Seconds that the tests of a configuration may take before it is given up: a reload waits for them."""
 MAX_FAULTS = 20
 """Failing cases that are told as faults of the configuration."""

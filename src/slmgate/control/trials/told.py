@@ -135,6 +135,10 @@ def past(config: Config, receipt: Receipt, principal: Principal | None, state: s
         return Past(
             receipt=receipt, today=None, differs=(), unknown=("No valid credential came with it, so that no role is known.",)
         )
+    if unread(receipt):
+        return Past(
+            receipt=receipt, today=None, differs=(), unknown=("It ended before its body was read, so that no model is known.",)
+        )
     unknown: list[str] = []
     if principal is None:
         principal = _remembered(receipt)
@@ -200,6 +204,11 @@ def judged(receipt: Receipt) -> bool | None:
     if receipt.verdict == "refuse" and (receipt.reason in JUDGED or (receipt.reason == "request_too_large" and receipt.rule)):
         return False
     return None
+
+
+def unread(receipt: Receipt) -> bool:
+    """Whether it ended before its body was read, so that nobody knows which model it was for."""
+    return not receipt.model and receipt.verdict != "admit"
 
 
 def _differences(receipt: Receipt, now: Verdict) -> Sequence[str]:
