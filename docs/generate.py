@@ -112,7 +112,8 @@ def _routes_table() -> str:
         api = API_NAMES[route.dialect.name]
         body = {"json": "JSON", "multipart": "form", "list": "none"}[route.kind]
         whole, streamed = FIGURES[route.dialect.name, route.endpoint]
-        lines.append(f"| {api} | `{route.method} {route.path}` | `{route.access}` | {body} | {whole or '-'} | {streamed or '-'} |")
+        asked = f"`{route.method} {route.path}` | `{route.access}`"
+        lines.append(f"| {api} | {asked} | {body} | {whole or '-'} | {streamed or '-'} |")
     return "\n".join(lines)
 
 

@@ -60,17 +60,22 @@ def test_an_edit() -> None:
 
 def test_lists() -> None:
     for number in range(3):
-        run("keys", "create", "--name", f"k{number}", "--owner", f"o{number % 2}", "--tag", f"t{number}")
-    run("keys", "disable", "k2")
-    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--owner", "o0").stdout] == ["k0", "k2"]
-    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--state", "disabled").stdout] == ["k2"]
-    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--tag", "t1").stdout] == ["k1"]
-    assert [word for word in ("k0", "k1", "k2") if word in run("keys", "list", "--search", "K1").stdout] == ["k1"]
+        run("keys", "create", "--name", f"bot-{number}", "--owner", f"o{number % 2}", "--tag", f"t{number}")
+    run("keys", "disable", "bot-2")
+    assert [word for word in ("bot-0", "bot-1", "bot-2") if word in run("keys", "list", "--owner", "o0").stdout] == [
+        "bot-0",
+        "bot-2",
+    ]
+    assert [word for word in ("bot-0", "bot-1", "bot-2") if word in run("keys", "list", "--state", "disabled").stdout] == [
+        "bot-2"
+    ]
+    assert [word for word in ("bot-0", "bot-1", "bot-2") if word in run("keys", "list", "--tag", "t1").stdout] == ["bot-1"]
+    assert [word for word in ("bot-0", "bot-1", "bot-2") if word in run("keys", "list", "--search", "BOT-1").stdout] == ["bot-1"]
     first = run("keys", "list", "--limit", "2")
-    assert ("k1" in first.stdout, "k2" in first.stdout, "--after" in first.stderr) == (True, False, True)
+    assert ("bot-1" in first.stdout, "bot-2" in first.stdout, "--after" in first.stderr) == (True, False, True)
     page = json.loads(run("keys", "list", "--limit", "2", "--json").stdout)
     rest = run("keys", "list", "--after", page["next"])
-    assert ("k1" in rest.stdout, "k2" in rest.stdout, rest.stderr) == (False, True, "")
+    assert ("bot-1" in rest.stdout, "bot-2" in rest.stdout, rest.stderr) == (False, True, "")
 
 
 def test_a_list_of_several_pages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,11 @@ def test_letter_case_hides_nothing_from_a_rule(wire: str, spelt: str, name: str)
     assert values("ollama", {"options": {spelt: 7}}, name)
 
 
+def test_a_rule_with_capitals_is_no_narrower() -> None:
+    assert values("ollama", {"keepalive": 5, "x": 1}, "keepAlive") == [5]
+    assert values("ollama", {"keepAlive": 5, "keepalive": None, "KEEPALIVE": 6}, "keepAlive") == [5, 6]
+
+
 PLAIN: list[tuple[str, str, Any, Scalar]] = [
     ("max_tokens", "max_tokens", 7, 7),
     ("max_tokens", "max_tokens", 0, inf),

@@ -257,6 +257,13 @@ def test_listing() -> None:
         assert (refused.code, refused.rule) == ("permission_denied", rule)
 
 
+def test_a_row_that_is_known_is_not_worked_out_again() -> None:
+    access = Access([ALL], {"m": M})
+    first = decide(access, Ask("m"), "chat", Request())
+    assert isinstance(first, Admit)
+    assert decide(access, Ask("m"), "chat", Request()) is first
+
+
 def test_rows_are_kept_for_models_that_exist_only() -> None:
     access = Access([ALL], {"m": M})
     assert access.row("m", "chat") is access.row("m", "chat")

@@ -10,7 +10,7 @@ import pytest
 
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
+from slmgate.policy.snapshot import MAX_ACCESSES, GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.terms import Bearer, Key, Refuse
 
 SPEC = SnapshotSpec(
@@ -45,6 +45,16 @@ def test_roles_of_a_principal() -> None:
         assert snapshot.access(Key(id="other", name="other", roles=named, team=of_team)) is access
     without = Snapshot(SnapshotSpec(generation=1, teams=teams))
     assert without.access(Key(id="k", name="k", roles=("gone",), team="t")).roles == (INTERNAL,)
+
+
+def test_what_roles_come_to_is_kept_for_so_many_only() -> None:
+    snapshot = Snapshot(SnapshotSpec(generation=1, roles=(RoleSpec(name="r"),)))
+    first = snapshot.access(Key(id="k", name="k", roles=("r",)))
+    for number in range(MAX_ACCESSES):
+        snapshot.access(Key(id="k", name="k", roles=("r",), team=f"team-{number}"))
+    again = snapshot.access(Key(id="k", name="k", roles=("r",)))
+    assert again is not first
+    assert again.roles == first.roles
 
 
 def test_nothing_yet() -> None:

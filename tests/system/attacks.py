@@ -3,6 +3,7 @@
 Rows of the list of attacks in the reliability goals that concern who may do what: credentials, header spoofing, path and method,
 model names and bodies, parameters under a role. `test_attacks.py` sends them to a real gate; this module opens no socket.
 What `test_bad_input.py` and `test_headers.py` have is not repeated.
+Length: one table, read as one; no function in it has more than a few lines.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ KEYS = {
         "disabled",
         "expired",
         "never",
+        "placed",
     )
 }
 ROLES: dict[str, Any] = {
@@ -75,6 +77,7 @@ def declared() -> list[dict[str, Any]]:
     by_name = {key["name"]: key for key in keys}
     by_name["disabled"] |= {"disabled": True}
     by_name["expired"] |= {"expires": "2020-01-01"}
+    by_name["placed"] |= {"networks": ["203.0.113.0/24"]}
     by_name["member"] |= {"team": "acme"}
     return keys
 
@@ -174,7 +177,12 @@ FORWARDED = (
     "X-SLMGate-Role: all",
 )
 SPOOFED = [
-    *(Attack(f"network-{header.partition(':')[0]}-{n}", post(CHAT, BODY, "net", (header,)), *FORBIDDEN) for n, header in enumerate(FORWARDED)),
+    *(
+        Attack(f"network-{header.partition(':')[0]}-{n}", post(CHAT, BODY, "net", (header,)), *FORBIDDEN)
+        for n, header in enumerate(FORWARDED)
+    ),
+    Attack("network-of-the-key", post(CHAT, BODY, "placed", (FORWARDED[0],)), *FORBIDDEN),
+    Attack("network-of-the-key-list", request(None, method="GET", path="/v1/models", secret=KEYS["placed"]), *FORBIDDEN),
     Attack("denied-network", post(CHAT, BODY, "banned", (FORWARDED[0],)), *FORBIDDEN),
     Attack("original-url", post("/", BODY, "ruled", (f"X-Original-URL: {CHAT}", f"X-Rewrite-URL: {CHAT}")), *NO_PATH),
     Attack("original-url-allowed", post("/api/pull", BODY, "ruled", (f"X-Original-URL: {CHAT}",)), *NO_PATH),
@@ -245,7 +253,9 @@ ROUTES = [
         405,
         "method_not_allowed",
     ),
-    Attack("override-in-query", request(BODY, method="GET", path=f"{CHAT}?_method=POST", secret=SECRET), 405, "method_not_allowed"),
+    Attack(
+        "override-in-query", request(BODY, method="GET", path=f"{CHAT}?_method=POST", secret=SECRET), 405, "method_not_allowed"
+    ),
 ]
 
 # --- model names and bodies ------------------------------------------------------------------------------------------------
@@ -347,12 +357,16 @@ MODELS = [
     Attack("form-model-twice", form(field("model", "tiny"), field("model", "hidden"), SOUND), *INVALID, True),
     Attack("form-model-twice-in-case", form(field("model", "tiny"), field("Model", "hidden"), SOUND), *INVALID, True),
     Attack("form-model-after-file", form(SOUND, field("model", "hidden")), *UNKNOWN),
-    Attack("form-model-in-file-name", form(field("file", "RIFF", '; filename="a"; name="model"'), field("model", "tiny")), *INVALID),
+    Attack(
+        "form-model-in-file-name", form(field("file", "RIFF", '; filename="a"; name="model"'), field("model", "tiny")), *INVALID
+    ),
     Attack("form-model-is-a-file", form(field("model", "tiny", '; filename="m"'), SOUND), *INVALID),
     Attack("form-model-extended", form(field("model", "tiny", "; name*=UTF-8''hidden"), SOUND), *INVALID),
     Attack("form-model-missing", form(SOUND), *INVALID),
     Attack("form-no-end", form(field("model", "tiny"), SOUND).replace(b"--b0undary--\r\n", b"-" * 14), *INVALID),
-    Attack("form-ten-thousand-parts", form(field("model", "tiny"), *(field(f"p{n}", "x") for n in range(10_000))), *INVALID, True),
+    Attack(
+        "form-ten-thousand-parts", form(field("model", "tiny"), *(field(f"p{n}", "x") for n in range(10_000))), *INVALID, True
+    ),
     Attack("form-header-bomb", form(b"X-A: " + b"a" * 100_000 + b"\r\n\r\nx"), *INVALID, True),
     Attack("form-long-boundary", form(field("model", "tiny"), boundary="b" * 73), *INVALID),
 ]
@@ -499,12 +513,17 @@ GRANTS = [
     Attack("endpoint-denied-in-another-api", post("/api/embed", {"model": "other", "input": "x"}, "denier"), *FORBIDDEN),
     Attack("network-denied-by-a-second-role", post(CHAT, chat(model="other"), "banned"), *FORBIDDEN),
     Attack("endpoint", post(CHAT, BODY, "embed"), *FORBIDDEN),
-    Attack("endpoint-of-anthropic", post("/v1/messages", {"model": "tiny", "messages": [], "max_tokens": 1}, "embed"), *FORBIDDEN),
+    Attack(
+        "endpoint-of-anthropic", post("/v1/messages", {"model": "tiny", "messages": [], "max_tokens": 1}, "embed"), *FORBIDDEN
+    ),
     Attack("endpoint-of-ollama", post("/api/generate", {"model": "tiny", "prompt": "x"}, "embed"), *FORBIDDEN),
     Attack("endpoint-list", request(None, method="GET", path="/api/tags", secret=KEYS["embed"]), *FORBIDDEN),
     Attack("stream", post(CHAT, {**json.loads(BODY), "stream": True}, "still"), *PARAMETER),
     Attack("stream-by-default", post("/api/chat", {"model": "tiny", "messages": MESSAGES}, "still"), *PARAMETER),
     Attack("stream-by-path", post("/generate_stream", {"model": "tiny", "inputs": "x"}, "still"), *PARAMETER),
+    Attack(
+        "stream-of-speech-as-events", post("/v1/audio/speech", {"model": "tiny", "stream_format": "sse"}, "still"), *PARAMETER
+    ),
     Attack("stream-in-capitals", post(CHAT, {**json.loads(BODY), "Stream": True}, "still"), *INVALID),
     Attack("stream-text", post(CHAT, {**json.loads(BODY), "stream": "true"}, "still"), *INVALID),
     Attack("body", post(CHAT, BODY[:-1] + b" " * 200 + b"}", "small"), 413, "request_too_large"),

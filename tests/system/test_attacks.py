@@ -9,16 +9,19 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 from tests.system import conftest
 from tests.system.attacks import ATTACKS, DIALECTS, KEYS, ROLES, TEAMS, Attack, declared, form, named, picture, post, ruled, shown
+from tests.system.conftest import Launch
 from tests.system.scenes import controlled
-from tests.tools.gate import SECRET, Gate, eventually, model
+from tests.tools.gate import SECRET, Gate, digest, eventually, model
 from tests.tools.upstream import MockUpstream
-from tests.tools.wire import CHAT, Answer, ask, chat, request
+from tests.tools.wire import CHAT, Answer, Wire, ask, chat, request
 
 BEARER = "sk-instance-0123456789abcdef-canary"
 FAST = 0.05
@@ -30,7 +33,7 @@ def guarded(shared_upstream: MockUpstream, tmp_path_factory: pytest.TempPathFact
     """A gate with roles, three models of which the plain key may use two, and an instance that asks for a secret."""
     models = {name: model(shared_upstream.url) for name in ("tiny", "other", "hidden")}
     models["other"]["instances"][0]["bearer"] = "${env:INSTANCE_KEY}"
-    options = {"roles": ROLES, "teams": TEAMS, "keys": declared(), "guard": {"max_body": "64MiB"}, "workers": 1}
+    options: dict[str, Any] = {"roles": ROLES, "teams": TEAMS, "keys": declared(), "guard": {"max_body": "64MiB"}, "workers": 1}
     made = Gate(tmp_path_factory.mktemp("guarded"), models, env={"INSTANCE_KEY": BEARER}, **options)
     conftest.running.append(made)
     yield made
@@ -91,7 +94,9 @@ ADMITTED = {
     "member": post(CHAT, chat(), "member"),
     "second-role-s-model": post(CHAT, chat(model="other"), "denier"),
     "unstreamed": post(CHAT, chat(), "still"),
-    "form": form(b'Content-Disposition: form-data; name="model"\r\n\r\ntiny', b'Content-Disposition: form-data; name="x"\r\n\r\nx'),
+    "form": form(
+        b'Content-Disposition: form-data; name="model"\r\n\r\ntiny', b'Content-Disposition: form-data; name="x"\r\n\r\nx'
+    ),
     **{f"ruled-{dialect}": ruled(dialect, {}) for dialect in DIALECTS},
     "picture-inline": ruled("chat", {"messages": picture("data:image/png;base64,AA")}),
     "at-the-bounds": ruled("chat", {"max_tokens": 16, "n": 1, "temperature": 1, "tools": [], "logprobs": False}),
@@ -134,7 +139,9 @@ def test_a_bound_reaches_the_instance_whatever_the_request_calls_it(
     "make",
     [
         named,
-        lambda name: request(json.dumps({"model": name, "messages": [], "max_tokens": 1}).encode(), path="/v1/messages", secret=SECRET),
+        lambda name: request(
+            json.dumps({"model": name, "messages": [], "max_tokens": 1}).encode(), path="/v1/messages", secret=SECRET
+        ),
         lambda name: request(json.dumps({"model": name, "prompt": ""}).encode(), path="/api/generate", secret=SECRET),
         lambda name: request(json.dumps({"model": name, "prompt": ""}).encode(), path="/completion", secret=SECRET),
         lambda name: request(json.dumps({"model": name, "inputs": ""}).encode(), path="/generate", secret=SECRET),
@@ -142,11 +149,13 @@ def test_a_bound_reaches_the_instance_whatever_the_request_calls_it(
         lambda name: form(f'Content-Disposition: form-data; name="model"\r\n\r\n{name}'.encode()),
     ],
 )
-def test_a_hidden_model_is_told_in_the_bytes_of_an_absent_one(guarded: Gate, upstream: MockUpstream, make: object) -> None:
-    assert callable(make)
+def test_a_hidden_model_is_told_in_the_bytes_of_an_absent_one(
+    guarded: Gate, upstream: MockUpstream, make: Callable[[str], bytes]
+) -> None:
     seen = []
     for name in ("hidden", "absent"):  # of one length
-        answer = controlled(guarded, upstream, lambda name=name: ask(guarded.port, make(name)))  # type: ignore[misc]
+        data = make(name)
+        answer = controlled(guarded, upstream, partial(ask, guarded.port, data))
         assert answer.status == 404
         headers = [(field, value) for field, value in answer.headers if field not in ("x-request-id", "date")]
         own = (answer.header("x-request-id") or "").encode()
@@ -183,14 +192,80 @@ def test_lists_show_what_may_be_used(guarded: Gate, key: str, models: list[str])
     assert (head.status, head.body) == (200, b"")
 
 
-# --- two worlds of keys ----------------------------------------------------------------------------------------------------------
+# --- connections that were trusted once ----------------------------------------------------------------------------------------
+
+
+def test_a_head_that_came_before_opens_nothing_more(guarded: Gate, upstream: MockUpstream) -> None:
+    """The same head again and again, so that the gate knows it: each body is judged all the same."""
+    good, two, hidden = ruled("chat", {}), ruled("chat", {"n": 2}), ruled("chat", {"model": "hidden"})
+    with Wire(guarded.port) as wire:
+        statuses = [wire.ask(data).status for data in (good, good, good, two, good, hidden, good)]
+    assert statuses == [200, 200, 200, 400, 200, 404, 200]
+    assert len(upstream.journal()) == 5
+
+
+def test_requests_in_one_packet_are_each_their_own_key_s(guarded: Gate, upstream: MockUpstream) -> None:
+    with Wire(guarded.port) as wire:
+        wire.send(ruled("chat", {}) + post(CHAT, chat(), "disabled") + post(CHAT, chat(), "net") + post(CHAT, chat(), "lan"))
+        assert [wire.answer().status for _ in range(4)] == [200, 401, 403, 200]
+    assert len(upstream.journal()) == 2
+
+
+def test_a_role_that_changes_holds_on_open_connections(
+    shared_upstream: MockUpstream, upstream: MockUpstream, launch: Launch
+) -> None:
+    """Within a second of the change, also for a head that is known and for a request that stands in line."""
+    roles: dict[str, Any] = {"all": {"models": ["tiny", "other"], "parameters": {"n": {"max": 2}}}}
+    models = {name: model(shared_upstream.url) for name in ("tiny", "other")}
+    models["tiny"]["instances"][0]["max_in_flight"] = 1
+    gate = launch(models, roles=roles, keys=[{"name": "main", "hash": digest(SECRET), "roles": ["all"]}], workers=1)
+    busy = request(chat(delay=2.0), secret=SECRET)
+    waiting = request(json.dumps({**json.loads(chat()), "n": 2}).encode(), secret=SECRET)
+    with Wire(gate.port) as first, Wire(gate.port) as second, Wire(gate.port) as third:
+        known = request(chat(model="other"), secret=SECRET)
+        assert [third.ask(known).status for _ in range(3)] == [200, 200, 200]
+        first.send(busy)
+        eventually(lambda: len(upstream.journal()) == 4, 2, "the instance is busy")
+        second.send(waiting)
+        gate.write(roles={"all": {"models": ["tiny"], "parameters": {"n": {"max": 1}}}})
+        eventually(lambda: third.ask(known).status == 404, 1.5, "the known head is judged by the new role", 0.05)
+        assert first.answer().status == 200
+        refused = second.answer()
+        assert (refused.status, refused.code) == (400, "parameter_not_allowed")
+    assert len([asked for asked in upstream.journal() if '"n": 2' in asked["body"]]) == 0
+
+
+def test_a_bound_that_is_set_meanwhile_holds_for_who_stands_in_line(
+    shared_upstream: MockUpstream, upstream: MockUpstream, launch: Launch
+) -> None:
+    """What the old role set is not taken for the client's wish either: it is set anew, by the role in force."""
+    models = {"tiny": model(shared_upstream.url)}
+    models["tiny"]["instances"][0]["max_in_flight"] = 1
+    keys = [{"name": "main", "hash": digest(SECRET), "roles": ["all", "more"]}]
+    roles: dict[str, Any] = {
+        "all": {"models": ["tiny"]},
+        "more": {"models": ["tiny"], "parameters": {"max_tokens": {"max": 512}}},
+    }
+    for old, new in (({}, {"max_tokens": {"max": 16}}), ({"max_tokens": {"max": 512}}, {"max_tokens": {"max": 16}})):
+        upstream.clear()
+        gate = launch(models, roles={"all": {**roles["all"], "parameters": old}, "more": roles["more"]}, keys=keys, workers=1)
+        with Wire(gate.port) as first, Wire(gate.port) as second:
+            first.send(request(chat(delay=1.5), secret=SECRET))
+            eventually(lambda: len(upstream.journal()) == 1, 2, "the instance is busy")
+            second.send(request(chat(), secret=SECRET))
+            gate.write(roles={"all": {**roles["all"], "parameters": new}, "more": {**roles["more"], "parameters": new}})
+            assert first.answer().status == 200
+            assert second.answer().status == 200
+        assert json.loads(upstream.journal()[1]["body"])["max_tokens"] == 16
+
+
+# --- two worlds of keys ------------------------------------------------------------------------------------------------------
 
 
 def test_an_admin_key_opens_no_model_and_a_key_no_admin_route(guarded: Gate, upstream: MockUpstream) -> None:
     admin = (guarded.state / "admin.key").read_text().strip()
     answer = controlled(guarded, upstream, lambda: ask(guarded.port, request(chat(), secret=admin)))
     assert (answer.status, answer.code) == (401, "invalid_api_key")
-
 
     def admins(path: str, secret: str) -> int:
         asked = request(None, method="GET", path=path, secret=secret).replace(b"gate.test", b"127.0.0.1:%d" % guarded.admin)
@@ -218,7 +293,9 @@ def test_no_secret_is_written_anywhere(guarded: Gate, upstream: MockUpstream) ->
     assert upstream.journal(), "void: nothing reached the instance"
     guarded.receipt(last.header("x-request-id"))
     sent_on = [dict(asked["headers"]) for asked in upstream.journal()]
-    assert {headers.get("authorization") for headers in sent_on} == {f"Bearer {BEARER}"}, "the gate's own credential, and no other"
+    assert {headers.get("authorization") for headers in sent_on} == {f"Bearer {BEARER}"}, (
+        "the gate's own credential, and no other"
+    )
     files = [guarded.log, *(path for path in guarded.state.rglob("*") if path.is_file())]
     assert any(path.suffix == ".sqlite3" for path in files)
     assert not [path.name for path in files if path != guarded.log and path.stat().st_mode & 0o077], "files for others to read"
@@ -228,9 +305,9 @@ def test_no_secret_is_written_anywhere(guarded: Gate, upstream: MockUpstream) ->
         for path in files:
             data = path.read_bytes()
             for name, secret in canaries.items():
-                for form in (secret.encode(), base64.b64encode(secret.encode())[:-4], secret.encode().hex().encode()):
-                    if form in data:
-                        found.append(f"{name} in {path.name}")
+                plain = secret.encode()
+                forms = plain, base64.b64encode(plain)[:-4], plain.hex().encode()
+                found += [f"{name} in {path.name}" for each in forms if each in data]
         return found
 
     eventually(lambda: b"other" in guarded.log.read_bytes(), 5, "the access log has lines")

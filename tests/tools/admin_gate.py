@@ -16,6 +16,7 @@ from litestar.testing import TestClient
 from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
+from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
@@ -49,6 +50,7 @@ class AdminGate:
         self.admin = Admin()
         self.now = READY
         self.faults: Sequence[object] = ()
+        self.config: Config | None = None
 
     def status(self) -> GateStatus:
         return self.now

@@ -15,7 +15,8 @@ import msgspec
 import typer
 
 from slmgate.cli import faults
-from slmgate.control.config import Config, ConfigFault, load
+from slmgate.control.config import Config, ConfigFault
+from slmgate.control.trials.running import load_tested
 
 FileOption = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", readable=False, help="The configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
@@ -58,7 +59,7 @@ def _report(path: Path, found: Sequence[ConfigFault]) -> str:
 def check(config: FileOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
     """Validate a configuration file: every fault with its place, the option's sentence and a hint."""
     need_file(config, as_json)
-    loaded = load(config)
+    loaded = load_tested(config)
     if as_json:
         typer.echo(_report(config, loaded.faults))
     elif loaded.config is not None:

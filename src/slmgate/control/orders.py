@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from slmgate.control.config import ConfigError, ConfigFault, Loaded, from_upstream, load
+from slmgate.control.config import ConfigError, ConfigFault, Loaded, from_upstream
 from slmgate.control.config.addresses import Address, Listener
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.config.options import Listen
+from slmgate.control.trials.running import load_tested
 
 
 class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +34,7 @@ class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
     def load(self) -> Loaded:
         """Read it afresh. Raises ConfigError only for an upstream that the same values in a file would be faults for."""
         if self.path is not None:
-            return load(Path(self.path))
+            return load_tested(Path(self.path))
         assert self.upstream is not None
         config = from_upstream(self.upstream, self.models, self.engine)  # type: ignore[arg-type]  # checked inside
         if self.listen is not None:

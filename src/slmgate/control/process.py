@@ -83,6 +83,10 @@ class Control:
 
     # -- AdminContext
 
+    @property
+    def config(self) -> Config:
+        return self.publisher.config
+
     def status(self) -> GateStatus:
         """A picture of the gate as it is now, put together from the workers' tallies of the last second."""
         models, instances = picture(self.publisher.config, self._tallies.values())

@@ -30,7 +30,7 @@ from slmgate.http1.heads import (
     upstream_head,
     upstream_request,
 )
-from slmgate.policy.access import NO_ROLE, Access, Admit
+from slmgate.policy.access import NO_ROLE, Access, Admit, no_such_model
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
@@ -286,10 +286,18 @@ class Exchange:
         return row if isinstance(row, Refuse) else WRONG
 
     def _still_admitted(self) -> Refuse | None:
-        """Ask question 2 again, of the snapshot in force."""
-        assert self.principal is not None and self.ask is not None and self.route is not None
-        verdict = decide(self.worker.snapshot.access(self.principal), self.ask, self.route.access, self)
-        return verdict if isinstance(verdict, Refuse) else None
+        """Ask question 2 again, of the snapshot in force, about what the client asked: what was set then may be set otherwise."""
+        route, asked = self.route, self.asked
+        assert self.principal is not None and asked is not None and route is not None and self.model is not None
+        self.ask = asked
+        verdict = decide(self.worker.snapshot.access(self.principal), asked, route.access, self)
+        if isinstance(verdict, Refuse):
+            return verdict
+        if verdict.model.name != self.model.name:  # it named none, and another is the only one now
+            return no_such_model(asked.model)
+        self.admit = verdict
+        self.ask, self.outgoing = settle(route, asked, self.body, verdict.settings)
+        return None
 
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
@@ -414,14 +422,16 @@ class Exchange:
         Whoever frees a connection calls this: a fault in here is this exchange's own, and must not become theirs.
         """
         try:
-            worker, instance, ask, route = self.worker, self.instance, self.ask, self.route
-            assert instance is not None and ask is not None and route is not None and self.model is not None
+            worker, instance, route = self.worker, self.instance, self.route
+            assert instance is not None and route is not None and self.model is not None
             if worker.snapshot is not self.snapshot:
                 refused = self._refused_in_line() or self._still_admitted()
                 if refused is not None:  # it stood in line, and its key was revoked meanwhile, or a role changed
                     self._give_back(connection)
                     self.refuse(refused)
                     return
+            ask = self.ask
+            assert ask is not None
             self.connection = connection
             self.asked_at = now = time.monotonic()
             if not self.admitted:

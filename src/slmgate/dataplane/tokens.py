@@ -109,6 +109,8 @@ class Tokens:
 
     def _keep(self, digest: bytes, row: tuple[Bearer | Refuse, float]) -> None:
         self.known.pop(digest, None)
+        if isinstance(row[0], Refuse) and len(self.known) >= MAX_KNOWN // 2:
+            return  # whoever invents tokens must not push out those that were verified
         if len(self.known) >= MAX_KNOWN:
             del self.known[next(iter(self.known))]
         self.known[digest] = row

@@ -125,16 +125,18 @@ def values(dialect: str, fields: Fields, name: str) -> list[Scalar]:
             if value is not None and (wire != "text" or isinstance(value, dict)):
                 found.append(_plain(name, wire, value))
         if not _KNOWN.issuperset(place):
-            found += (_plain(name, wire, value) for wire, value in _otherwise_spelt(place, names))
+            odd = [key for key in place if not (key.islower() and key.isascii())] if name.islower() else [*place]
+            if odd:
+                found += (_plain(name, wire, place[key]) for key, wire in _otherwise_spelt(odd, names) if place[key] is not None)
     return found
 
 
-def _otherwise_spelt(place: Fields, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """The members whose name is one of `names` but for the case of its letters, under that name."""
+def _otherwise_spelt(keys: Iterable[str], names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Those of `keys` that are one of `names` but for the case of their letters, each with that name."""
     folded = {name.casefold(): name for name in names}
-    for key, value in place.items():
-        if key not in names and value is not None and (wire := folded.get(key.casefold())) is not None:
-            yield wire, value
+    for key in keys:
+        if key not in names and (wire := folded.get(key.casefold())) is not None:
+            yield key, wire
 
 
 def _plain(name: str, wire: str, value: Any) -> Scalar:

@@ -120,12 +120,12 @@ NO_ROLE = Refuse(
 class Access:
     """What principals with the same roles may do. `roles` in their order; without any of them, everything is refused."""
 
-    __slots__ = ("_models", "names", "roles", "rows")
+    __slots__ = ("models", "names", "roles", "rows")
 
     def __init__(self, roles: Sequence[RoleSpec], models: Mapping[str, ModelSpec]) -> None:
         self.roles = tuple(roles)
         self.names = ",".join(role.name for role in self.roles)[:MAX_NAMES]
-        self._models = models
+        self.models = models
         # (model, endpoint) -> what is known before anything else of a request. Filled by `row`, when first asked for; only with
         # models that exist: strangers cannot make it grow.
         self.rows: dict[tuple[str, str], Row] = {}
@@ -138,7 +138,7 @@ class Access:
         found = self.rows.get((model, endpoint))
         if found is None:
             found = self._work_out(model, endpoint)
-            if model in self._models:
+            if model in self.models:
                 self.rows[model, endpoint] = found
         return found
 
@@ -146,9 +146,9 @@ class Access:
         if not self.roles:
             return NO_ROLE
         if not model:
-            known = [name for name in self._models if self.knows(name)]
+            known = self.known()
             return self.row(known[0], endpoint) if len(known) == 1 else _UNNAMED
-        spec = self._models.get(model)
+        spec = self.models.get(model)
         if spec is None:
             return no_such_model(model)
         if (denied := self.denies_model(model)) is not None:
@@ -162,11 +162,15 @@ class Access:
         offering = [role for role in granting if first_match(role.endpoints, endpoint) is not None]
         if not offering:
             return Refuse("permission_denied", shut, rule=f"roles.{granting[0].name}.endpoints")
-        offers = tuple(_offer(role, spec, endpoint) for role in offering)
+        offers = tuple(offer_of(role, spec, endpoint) for role in offering)
         denials = self.denials()
         if not denials and not offers[0].checks and not offers[0].fills:
             return offers[0].admit
         return Offers(denials, offers)
+
+    def known(self) -> list[str]:
+        """The models that may be known of."""
+        return [name for name in self.models if self.knows(name)]
 
     def knows(self, model: str) -> bool:
         """Whether a model that exists may be known of: some role grants it for something, and none denies it."""
@@ -193,27 +197,28 @@ class Access:
         for denial in self.denials():
             if (refused := denial.test(ask, facts)) is not None:
                 return refused
-        open_now = [role for role in self.roles if all(check.test(ask, facts) is None for check in _conditions(role))]
+        open_now = [role for role in self.roles if all(check.test(ask, facts) is None for check in conditions_of(role))]
         lists = [role for role in self.roles if first_match(role.endpoints, LISTING) is not None]
         if self.denies_endpoint(LISTING) is not None or not lists:
             rule = self.denies_endpoint(LISTING) or f"roles.{self.roles[0].name}.endpoints"
             return Refuse("permission_denied", "You may not list the models.", rule=rule)
         if not any(role in open_now for role in lists):
-            return next(refused for check in _conditions(lists[0]) if (refused := check.test(ask, facts)) is not None)
+            return next(refused for check in conditions_of(lists[0]) if (refused := check.test(ask, facts)) is not None)
         return tuple(
             name
-            for name in self._models
+            for name in self.models
             if self.denies_model(name) is None and any(first_match(role.models, name) is not None for role in open_now)
         )
 
 
-def _offer(role: RoleSpec, model: ModelSpec, endpoint: str) -> Offer:
+def offer_of(role: RoleSpec, model: ModelSpec, endpoint: str) -> Offer:
+    """What one role offers for an endpoint of a model that it grants."""
     rules = [(f"roles.{role.name}.parameters", rule) for rule in role.parameters]
     rules += [(f"models.{model.name}.parameters", rule) for rule in model.parameters]
     fills = _fills([rule for _, rule in rules], endpoint)
     ruled = [check for where, rule in rules for check in _parameter_checks(where, rule)]
     unset = fills.get("max_tokens", 0)
-    checks = (*_conditions(role), *_ask_checks(role, unset if isinstance(unset, int) else 0), *ruled)
+    checks = (*conditions_of(role), *_ask_checks(role, unset if isinstance(unset, int) else 0), *ruled)
     bounded = endpoint in GENERATING and any(rule.name == "max_tokens" and _most(rule) is not None for _, rule in rules)
     admit = Admit(model, role.name, f"roles.{role.name}", (), role.priority, role.weight)
     return Offer(admit, checks, tuple(fills.items()), bounded)
@@ -261,7 +266,7 @@ def _denied_networks(role: RoleSpec) -> Check:
     )
 
 
-def _conditions(role: RoleSpec) -> Iterator[Check]:
+def conditions_of(role: RoleSpec) -> Iterator[Check]:
     """From where and when the role holds."""
     if role.networks:
         yield _networks_check(role)

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from slmgate.control.accounts import Accounts
+from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys
@@ -82,6 +83,11 @@ class AdminContext(Protocol):
 
     @property
     def admin_keys(self) -> AdminKeys: ...
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration in force; None where no gate runs."""
+        ...
 
     @property
     def accounts(self) -> Accounts: ...

@@ -19,6 +19,7 @@ from slmgate.control.admin import views
 from slmgate.control.admin.context import GateStatus, InstanceStatus
 from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
 from slmgate.control.keyring import EDITABLE, KeyDeclared, KeyRevoked, NameTaken, SecretTaken, UnknownKey, utc_now
+from slmgate.control.trials.wish import BadTrial
 from slmgate.stores.base import (
     USAGE_GROUPS,
     AuditRecord,
@@ -53,6 +54,7 @@ STATUS: Mapping[type[Exception], int] = {
     Unknown: 404,
     BadKeyInput: 400,
     BadQuery: 400,
+    BadTrial: 400,
     KeyRevoked: 409,
     KeyDeclared: 409,
     NameTaken: 409,

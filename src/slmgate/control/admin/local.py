@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import handlers, operating, views
+from slmgate.control.admin import explaining, handlers, operating, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config.admin_options import Admin
@@ -39,7 +39,7 @@ _BODIES: Mapping[Callable[..., Any], type] = {
     operating.set_role: operating.NewRole,
     operating.create_admin_key: operating.NewAdminKey,
 }
-_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload)
+_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload, explaining.explain, explaining.explain_request)
 
 
 class OwnerOfFiles(AdminKeys):
@@ -59,6 +59,11 @@ class LocalContext:
         self.admin_keys = OwnerOfFiles(state_dir)
         self.accounts = Accounts(self.store)
         self.admin = Admin()
+
+    @property
+    def config(self) -> None:
+        """None is in force."""
+        return
 
     def status(self) -> GateStatus:
         return GateStatus(running=False)

@@ -425,6 +425,15 @@ class Config(Section, frozen=True, kw_only=True):
         Option("Keys declared here by digest; keys made with `slmgate keys create` live in the store instead."),
     ] = ()
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
+    policy_tests: Annotated[
+        tuple[Path, ...],
+        Option(
+            "Files of policy tests (docs/policies.md). They run before every start and reload against the new configuration, "
+            "which is not taken while a case fails.",
+            Location(),
+            example="[policies.test.yaml]",
+        ),
+    ] = ()
     guard: Annotated[Guard, Option("Bounds of the listening side.")] = Guard()
     state_dir: Annotated[
         Path, Option("The directory of everything that must outlive a restart: ledger, keys, journals.", Location(), False)

@@ -59,8 +59,13 @@ class Reader:
 
     def config(self, root: Node) -> Config | None:
         """The configuration as far as it can be read, or None; it counts only if `faults()` stays empty."""
-        value = self._section(Config, Place("", "", root))
+        value = self.document(Config, root)
         return value if isinstance(value, Config) else None
+
+    def document(self, section: type[Section], root: Node) -> Section | None:
+        """The whole document as a section, as far as it can be read, or None."""
+        value = self._section(section, Place("", "", root))
+        return value if isinstance(value, Section) else None
 
     def blame(self, place: Place | None, span: Span, problem: str, hint: str = "") -> None:
         """Record one fault."""

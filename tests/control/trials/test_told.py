@@ -1,0 +1,151 @@
+"""Verdicts told whole: whose roles they are, what is not in the configuration; and past requests beside today's verdict."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from slmgate.control.config import Config, load_text
+from slmgate.control.trials.asked import Trial, declared_key
+from slmgate.control.trials.told import Past, Told, Who, judged, parameter_in, past, principal_of, told, trial_of
+from slmgate.policy.roles import Scalar
+from slmgate.terms import Key, Principal, Receipt
+from tests.tools.journal_writer import make_receipt
+
+TEXT = """\
+models: {smollm2: {instances: [{url: "http://h:1"}]}}
+roles:
+  own: {models: [smollm2], endpoints: [embeddings]}
+  shared: {models: ["*"], parameters: {max_tokens: {max: 64}, temperature: {max: 1}}, max_context: 100}
+teams: {acme: {roles: [shared]}}
+keys: [{name: bot, team: acme, roles: [own], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
+"""
+
+
+@pytest.fixture
+def config() -> Config:
+    return load_text(TEXT).unwrap()
+
+
+def key(config: Config, name: str = "bot") -> Key:
+    found = declared_key(config, name)
+    assert found is not None
+    return found
+
+
+def test_whose_roles_they_are(config: Config) -> None:
+    found = told(config, key(config), Trial(model="smollm2"))
+    assert [(role.name, role.of, role.admits) for role in found.roles] == [
+        ("own", "its own", False),
+        ("shared", "of team acme", True),
+    ]
+    assert found.who.roles == ("own", "shared")
+    assert (found.verdict.rule, found.verdict.settings, found.caller) == ("roles.shared", {"max_tokens": 64}, {"code": "ok"})
+    assert found.roles[1].settings == {"max_tokens": 64}
+    assert found.notes == ()
+    assert msgspec.convert(msgspec.to_builtins(found), Told) == found
+
+
+def test_what_is_not_in_the_configuration(config: Config) -> None:
+    stranger = Principal(id="s", name="s", roles=("gone",), team="away")
+    found = told(config, stranger, Trial(model="smollm2"))
+    assert (found.verdict.code, found.verdict.rule) == ("permission_denied", "roles")
+    assert [note.split(" is ")[0] for note in found.notes] == ["The role gone", "The team away"]
+    plain = load_text('models: {m: {instances: [{url: "http://h:1"}]}}').unwrap()
+    found = told(plain, stranger, Trial(model="m"))
+    assert (found.verdict.rule, found.roles[0].of) == ("roles.internal", "its own")
+    assert "no roles" in found.notes[0]
+
+
+def test_a_key_that_has_ended(config: Config) -> None:
+    ended = msgspec.structs.replace(key(config), expires=5.0)
+    found = told(config, ended, Trial(model="smollm2", at=6.0))
+    assert (found.verdict.code, found.identity[0].passed) == ("invalid_api_key", False)
+    assert found.roles[1].admits
+
+
+def test_who_is_meant(config: Config) -> None:
+    assert principal_of(config, Who(name="bot"), lambda _: None) == key(config)
+    assert declared_key(config, "declared:bot") == key(config)
+    stored = Key(id="k", name="other")
+    assert principal_of(config, Who(name="other"), lambda _: stored) == stored
+    assert principal_of(config, Who(name="other"), lambda _: None) is None
+    made = principal_of(config, Who(roles=("own",), team="acme"), lambda _: None)
+    assert made is not None and (made.roles, made.team) == (("own",), "acme")
+
+
+def receipt(**fields: object) -> Receipt:
+    base = {"key": "declared:bot", "principal": "bot", "roles": "own,shared", "rule": "roles.shared", "address": "192.0.2.1"}
+    return make_receipt("r1", **(base | fields))
+
+
+def test_a_past_request_that_would_end_as_it_did(config: Config) -> None:
+    found = past(config, receipt(parameters="max_tokens=5"), key(config))
+    assert found.today is not None and found.today.verdict.admitted
+    assert found.differs == ()
+    assert [text.partition(":")[0] for text in found.unknown] == [
+        "the prompt's length as the gate estimated it; the engine's count stands for it.",
+        "temperature",
+    ]
+    assert found.today.request == trial_of(receipt(parameters="max_tokens=5"), "chat")
+    assert msgspec.convert(msgspec.to_builtins(found), Past).differs == ()
+
+
+REFUSED = {"verdict": "refuse", "ended": "refused", "status": 400, "attempts": 0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "differs"),
+    [
+        ({"parameters": "max_tokens=65"}, "active", ["Then it was admitted by roles.shared; today it would be refused with"]),
+        (
+            REFUSED | {"reason": "parameter_not_allowed", "rule": "roles.x", "parameters": "max_tokens=9"},
+            "active",
+            ["Then it was refused by roles.x; today it would be admitted by roles.shared."],
+        ),
+        (
+            REFUSED | {"reason": "model_not_found", "rule": "", "parameters": "max_tokens=65"},
+            "active",
+            ["Then it was refused with model_not_found; today it would be refused with parameter_not_allowed by"],
+        ),
+        ({"rule": "roles.old"}, "active", ["Then the rule was roles.old; today it would be roles.shared."]),
+        ({"roles": "old"}, "active", ["Its roles were old, and are own,shared."]),
+        ({}, "revoked", ["The key is revoked now"]),
+        (REFUSED | {"reason": "overloaded"}, "active", ["Then it ended with overloaded, which is not a matter of roles."]),
+    ],
+)
+def test_a_past_request_that_would_end_otherwise(
+    config: Config, fields: dict[str, object], state: str, differs: list[str]
+) -> None:
+    found = past(config, receipt(**fields), key(config), state)
+    assert len(found.differs) == len(differs)
+    assert all(text.startswith(start) for text, start in zip(found.differs, differs, strict=True)), found.differs
+
+
+def test_a_past_request_that_cannot_be_judged(config: Config) -> None:
+    assert past(config, receipt(path="/elsewhere"), None).today is None
+    assert past(config, receipt(key=None), None).today is None
+    unread = past(config, receipt(**REFUSED, reason="permission_denied", rule="roles", model=""), key(config))
+    assert (unread.today, unread.unknown) == (None, ("It ended before its body was read, so that no model is known.",))
+    unknown = past(config, receipt(key="gone", team=None), None)
+    assert "not a key that is known now" in unknown.unknown[0]
+    assert unknown.today is not None and unknown.today.who.roles == ("own", "shared")
+    assert any(
+        "no instance was asked" in text for text in past(config, receipt(**REFUSED, reason="model_not_found"), None).unknown
+    )
+
+
+def test_what_policy_decided_then() -> None:
+    assert judged(receipt()) is True
+    assert judged(receipt(**REFUSED, reason="permission_denied")) is False
+    assert judged(receipt(**REFUSED, reason="request_too_large", rule="roles.x.max_body")) is False
+    assert judged(receipt(**REFUSED, reason="request_too_large", rule="")) is None
+    assert judged(receipt(verdict="none", reason="client_left")) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [("roles.a.b.parameters.n.max", "n"), ("models.m.parameters.tools", "tools"), ("roles.a.hours", None)],
+)
+def test_the_parameter_of_a_rule(rule: str, name: Scalar | None) -> None:
+    assert parameter_in(rule) == name
