@@ -48,7 +48,7 @@ def test_each_field(field: Any) -> None:
     assert (who.name, who.kind, who.team, who.roles) == (NAMES[field][0], "certificate", None, ("a", "b"))
     assert who.id.startswith("cert:") and len(who.id) == 69
     for none in ((), ("",)):
-        assert field in refused(certificate(**{field: none}), CertificateSpec(principal=field)).rule
+        assert field in refused(Certificate(NAMES | {field: none}, "ca", 100.0), CertificateSpec(principal=field)).rule
 
 
 def test_the_id_is_of_authority_field_and_name() -> None:
