@@ -123,11 +123,13 @@ def test_who_joins_is_sent_what_is_in_force(desk: Desk) -> None:
     assert peer.sent[0].generation == desk.publisher.generation
     assert not desk.publisher.agreed()
     desk.publisher.confirmed(peer, desk.publisher.generation)
+    desk.publisher.confirmed(peer, desk.publisher.generation)
     assert desk.publisher.agreed()
 
 
 def test_a_worker_that_decides_by_it_already_needs_no_word(desk: Desk) -> None:
     peer = desk.join(generation=desk.publisher.generation)
+    desk.publisher.confirmed(peer, desk.publisher.generation)
     assert desk.publisher.agreed()
     assert [type(one) for one in peer.told] == [Publish]
 
@@ -214,6 +216,7 @@ def test_a_change_of_keys_is_told_alone(desks: list[Desk]) -> None:
     desk.hold_together(peer)
     assert not desk.publisher.agreed()
     desk.publisher.confirmed(peer, before + 2)
+    desk.publisher.confirmed(peer, desk.publisher.generation)
     assert desk.publisher.agreed()
     assert desk.said == []
 
@@ -259,9 +262,12 @@ def test_a_worker_that_leaves_while_it_joins_gets_no_more(desks: list[Desk]) -> 
 def test_a_large_change_goes_in_parts_and_later_ones_wait(desk: Desk) -> None:
     peer = desk.join()
     desk.publisher.keys_changed(some_keys(2 * BATCH + 1))
+    assert not desk.publisher.agreed(), "not while parts of it are still to come"
     desk.publisher.keys_changed([], ["k0"])
     desk.publisher.keys_changed(some_keys(1, 1, "changed"))
     desk.loop.settle()
+    desk.publisher.confirmed(peer, desk.publisher.generation)
+    assert desk.publisher.agreed()
     sizes = [len(one.put) + len(one.gone) for one in peer.told if isinstance(one, KeysChanged)]
     assert sizes == [BATCH, BATCH, 1, 1, 1]
     desk.hold_together(peer)

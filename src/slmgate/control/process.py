@@ -43,10 +43,13 @@ from slmgate.link.channel import LinkServer, Peer, pack
 from slmgate.link.messages import Confirm, Grounds, Message, Tally, Verify
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
+from slmgate.terms import Key
 
 BEAT_SECONDS = 0.25
 WATCH_SECONDS = 0.5
 INGEST_SECONDS = 0.5
+KEYS_SECONDS = 3.0
+"""How long whoever changes keys waits for the workers: an import of a hundred thousand takes a second of theirs."""
 
 log = logging.getLogger("slmgate.control")
 
@@ -138,10 +141,19 @@ class Control:
         task.add_done_callback(self._background.discard)
 
     def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
-        """Called in whatever thread changed keys; what is to be worked out for them all is so there."""
+        """Called in the thread that changed keys, which waits: who is told that a key changed may rely on it everywhere.
+
+        What is to be worked out for all of them is worked out here, off the loop. A worker that is stuck is not waited for long.
+        """
         put = [as_term(record) for record in records if record.revoked is None]
         gone = [record.id for record in records if record.revoked is not None]
-        self._loop.call_soon_threadsafe(self.publisher.keys_changed, put, gone)
+        told = asyncio.run_coroutine_threadsafe(self._tell_of_keys(put, gone), self._loop)
+        with contextlib.suppress(TimeoutError):
+            told.result(KEYS_SECONDS + 1.0)
+
+    async def _tell_of_keys(self, put: Sequence[Key], gone: Sequence[str]) -> None:
+        self.publisher.keys_changed(put, gone)
+        await self.publisher.settled(KEYS_SECONDS)
 
     def _configuration(self) -> bytes | None:
         """The configuration file as it is now."""

@@ -96,7 +96,7 @@ class Publisher:
 
     def agreed(self) -> bool:
         """Whether every connected worker decides by what is in force."""
-        return all(generation == self._generation for generation in self._peers.values())
+        return not self._coming and all(generation == self._generation for generation in self._peers.values())
 
     def broadcast(self, message: Message) -> None:
         """Send a message to every worker."""
@@ -129,6 +129,7 @@ class Publisher:
                 self._change(some, ())
                 await asyncio.sleep(0)
             del self._coming[0]
+        self._confirmed.set()  # there may be no worker to do so
 
     def _change(self, put: Sequence[Key], gone: Sequence[str]) -> None:
         free = [key for key in put if not self._collides(key)]
@@ -172,10 +173,10 @@ class Publisher:
         self.broadcast(Publish(self._spec, put, gone))
         self.on_publish(config)
 
-    async def settled(self) -> bool:
-        """Wait until every worker has confirmed, a second at the most. False: one has not."""
+    async def settled(self, seconds: float = CONFIRM_SECONDS) -> bool:
+        """Wait until every worker has confirmed, so long at the most. False: one has not."""
         try:
-            async with asyncio.timeout(CONFIRM_SECONDS):
+            async with asyncio.timeout(seconds):
                 while not self.agreed():
                     self._confirmed.clear()
                     await self._confirmed.wait()
