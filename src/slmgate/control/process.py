@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import logging
 import os
 import resource
@@ -260,6 +261,8 @@ class Control:
         await link.start(socket.socket(fileno=self._orders.link))
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")
         ingest.start()
+        # The web framework takes a good part of a start to import: meanwhile workers are told what they wait for.
+        await asyncio.to_thread(importlib.import_module, "slmgate.control.admin.app")
         admin = AdminServer(
             uvicorn.Config(
                 create_app(self, [self.admin.address.host]),

@@ -20,6 +20,7 @@ from slmgate.control.identity.jwt import Jwt, check_claims, check_header
 from slmgate.control.identity.kept import KeptKeys
 from slmgate.control.identity.keyset import PublicKey, read_keys
 from slmgate.control.identity.outcomes import CannotTell, TokenRefused
+from slmgate.control.identity.outcomes import UnknownKey as UnknownKey
 from slmgate.control.identity.strict import json_object
 from slmgate.terms import Bearer
 
@@ -30,10 +31,6 @@ SOON_SECONDS = 5.0
 DISCOVERY_SECONDS = 3600.0
 MAX_TRIED = 4
 """Keys that one token is tried against, where it does not say which, or several bear its name."""
-
-
-class UnknownKey(Exception):
-    """The token names a key that is not among the known ones: it may be new."""
 
 
 class Issuer:

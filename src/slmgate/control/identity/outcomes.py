@@ -19,6 +19,10 @@ class CannotTell(Exception):
     """A provider does not answer, or answers what no provider should: the token may be good."""
 
 
+class UnknownKey(Exception):
+    """The token names a key that is not among the known ones: it may be new."""
+
+
 def refusal(why: TokenRefused) -> Refuse:
     message = "The access token is not valid here, or not any more. Get a new one from your identity provider."
     return Refuse("invalid_api_key", message, rule=f"auth: {why}")

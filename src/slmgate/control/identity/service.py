@@ -12,17 +12,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmgate.control.config.auth_options import Auth, Introspection, Oidc
-from slmgate.control.identity.fetching import Fetcher
-from slmgate.control.identity.introspection import Introspector
-from slmgate.control.identity.issuer import Issuer, UnknownKey
 from slmgate.control.identity.jwt import looks_like_jwt, parse
-from slmgate.control.identity.kept import KeptKeys
-from slmgate.control.identity.outcomes import CannotTell, TokenRefused, refusal, unavailable
+from slmgate.control.identity.outcomes import CannotTell, TokenRefused, UnknownKey, refusal, unavailable
 from slmgate.link.messages import Verified
 from slmgate.terms import Bearer
+
+if TYPE_CHECKING:
+    from slmgate.control.identity.fetching import Fetcher
+    from slmgate.control.identity.introspection import Introspector
+    from slmgate.control.identity.issuer import Issuer
 
 MAX_LINE = 2000
 MAX_ASKING = 256
@@ -42,13 +43,13 @@ class Identity:
         changed: Callable[[], None],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.time,
-        make_fetcher: Callable[[Oidc | Introspection], Fetcher] = lambda config: Fetcher(config.timeout, config.ca_file),
+        make_fetcher: Callable[[Oidc | Introspection], Fetcher] | None = None,
     ) -> None:
         self._directory = state_dir / KEYS_DIRECTORY
         self._changed = changed
         self._say = say
         self._clock = clock
-        self._make_fetcher = make_fetcher
+        self._make_fetcher = make_fetcher or _fetcher
         self._config = Auth()
         self._issuers: dict[str, Issuer] = {}
         self._introspectors: list[Introspector] = []
@@ -75,8 +76,7 @@ class Identity:
             for one in config.oidc
         }
         self._introspectors = [
-            next((known for known in introspectors if known.config == one), None)
-            or Introspector(one, self._make_fetcher(one), self._clock)
+            next((known for known in introspectors if known.config == one), None) or self._new_introspector(one)
             for one in config.introspection
         ]
         for issuer in issuers:
@@ -90,7 +90,17 @@ class Identity:
         self._watching = [asyncio.get_running_loop().create_task(issuer.run()) for issuer in self._issuers.values()]
         self._changed()
 
+    def _new_introspector(self, config: Introspection) -> Introspector:
+        from slmgate.control.identity.introspection import Introspector
+
+        return Introspector(config, self._make_fetcher(config), self._clock)
+
     def _new_issuer(self, config: Oidc) -> Issuer:
+        # Here, as below, and not at the top: cryptography and an HTTP client take a fifth of a second of each start, and gates
+        # without a provider need neither.
+        from slmgate.control.identity.issuer import Issuer
+        from slmgate.control.identity.kept import KeptKeys
+
         source = f"{config.issuer} {config.jwks_url or ''}"
         kept = KeptKeys(self._directory, source)
         return Issuer(config, self._make_fetcher(config), kept, self._clock, self._changed, self._say)
@@ -207,3 +217,9 @@ class Identity:
 
 def _no(number: int, why: TokenRefused | CannotTell) -> Verified:
     return Verified(number, refuse=refusal(why) if isinstance(why, TokenRefused) else unavailable(str(why)))
+
+
+def _fetcher(config: Oidc | Introspection) -> Fetcher:
+    from slmgate.control.identity.fetching import Fetcher
+
+    return Fetcher(config.timeout, config.ca_file)

@@ -18,8 +18,6 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from joserfc import jwk, jws
-from joserfc.errors import JoseError, SecurityWarning
 
 MAX_TOKEN = 32 * 1024
 MAX_KEYS = 100
@@ -68,6 +66,10 @@ def verify(token: object, keys: object, expected: Expected, now: float) -> dict[
 
 
 def _check_signature(token: str, algorithm: str, candidates: Sequence[Mapping[str, Any]]) -> None:
+    # Here, since cryptography takes a tenth of a second of each start, and most admin listeners have no provider.
+    from joserfc import jwk, jws
+    from joserfc.errors import JoseError, SecurityWarning
+
     registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
     registry.max_payload_length = MAX_TOKEN
     for candidate in candidates:
