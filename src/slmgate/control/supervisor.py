@@ -225,9 +225,6 @@ class Supervisor:
             return self._stop(1)
         if self._stop_asked():
             return self._stop(0)
-        for address in self._addresses:
-            print(f"slmgate: gate listening on {address}", flush=True)
-        print(f"slmgate: admin listening on {_url((self._admin.family, self._admin.getsockname()))}", flush=True)
         while not self._stopping:
             self._step()
         return self._stop(0)
@@ -235,10 +232,22 @@ class Supervisor:
     def _wait_until_ready(self) -> bool:
         """All children have marked themselves ready, or a stop was asked for. False: one gave up, or time ran out.
 
+        Each listener is told of as soon as its side is ready: clients need not wait for the operators' web framework.
         A child that was killed from outside is no reason to give up: it is started again, as it would be later.
         """
         limit = time.monotonic() + START_TIMEOUT
-        while not self._stopping and not all(self._board.read(child.row)[1] == beats.READY for child in self._children):
+        to_tell = {
+            "gate": (self._children[1:], self._addresses),
+            "admin": (self._children[:1], [_url((self._admin.family, self._admin.getsockname()))]),
+        }
+        while not self._stopping:
+            for side, (children, addresses) in list(to_tell.items()):
+                if all(self._board.read(child.row)[1] == beats.READY for child in children):
+                    del to_tell[side]
+                    for address in addresses:
+                        print(f"slmgate: {side} listening on {address}", flush=True)
+            if not to_tell:
+                break
             now = time.monotonic()
             if now > limit:
                 _say("the gate did not come up in time; see the messages above")
