@@ -1023,6 +1023,33 @@ def test_a_fault_of_the_next_in_line_is_not_this_requests(open_road: OpenRoad, m
     assert ended == [(200, "complete"), (500, "gate_failed")]
 
 
+@pytest.mark.parametrize("fails", ["slmgate.dataplane.exchange.receipt_of", "slmgate.dataplane.journal.crc32"])
+def test_a_receipt_that_cannot_be_written_stays_owed(road: Road, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client gets no last byte before it stands; the next tick writes it, once."""
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+    """)
+    told: list[tuple[str, str]] = []
+    road.stage.loop.told = lambda who, what, _: told.append((who, what))
+    worker = road.stage.worker
+    with monkeypatch.context() as patch:
+        patch.setattr(fails, faulty)
+        road.end_of("a").feed(reply(b"{}"))
+        with pytest.raises(FaultyError):
+            worker.pay()
+    road.stage.loop.settle()
+    assert road.stage.receipts == []
+    assert told == [("client", "closed")]
+    assert worker.journal.open_intents == 1
+    worker.pay()
+    assert [(one["status"], one["ended"]) for one in road.stage.receipts] == [(200, "gate_failed")]
+    assert worker.journal.open_intents == 0
+    worker.pay()
+    assert len(road.stage.receipts) == 1
+
+
 def test_a_dialect_that_cannot_even_say_an_error(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection is lost, the worker and the receipt are not."""
     monkeypatch.setattr(type(TABLE["POST", "/v1/chat/completions"].dialect), "error", faulty)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from slmgate.dataplane import worker as module
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
-from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, TICK
+from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, OUT_OF_MEMORY, TICK
 from slmgate.link.beats import READY, STARTING, Beats
 from slmgate.link.messages import Confirm, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Tally
 from slmgate.link.orders import WorkerOrders
@@ -389,3 +389,31 @@ def test_descriptors_leave_room_for_pairs_of_connections(
     road.stage.worker._raise_descriptors()
     assert road.stage.worker._room_for == room
     assert asked == ([(hard, hard)] if soft < hard else [])
+
+
+@pytest.mark.parametrize("context", [{"exception": MemoryError()}, {}])
+def test_a_loop_without_memory_ends_its_worker(context: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
+
+    def while_handling(context: dict[str, Any]) -> None:
+        try:
+            raise MemoryError
+        except MemoryError:
+            module._uncaught(cast(Any, None), context)
+
+    with pytest.raises(SystemExit) as ended:
+        while_handling(context)
+    assert ended.value.code == OUT_OF_MEMORY
+    with pytest.raises(SystemExit) as ended:
+        module._unraisable(cast(Any, SimpleNamespace(exc_value=MemoryError())))
+    assert ended.value.code == OUT_OF_MEMORY
+
+
+def test_another_fault_of_the_loop_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "__unraisablehook__", told.append)
+    loop = SimpleNamespace(default_exception_handler=told.append)
+    module._uncaught(cast(Any, loop), {"exception": KeyError()})
+    module._uncaught(cast(Any, loop), {"exception": MemoryError(), "transport": None})
+    module._unraisable(cast(Any, SimpleNamespace(exc_value=KeyError())))
+    assert len(told) == 3

@@ -6,7 +6,6 @@ stands in the table of routes, and how a password is checked in `passwords.py`.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import secrets
@@ -15,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from slmgate.control.keyfields import BadKeyInput, check_name
-from slmgate.control.keyring import utc_now
+from slmgate.control.keyring import new_id, utc_now
 from slmgate.control.operators import PREFIX, ROLES
 from slmgate.control.passwords import BadPassword, Passwords, check_new
 from slmgate.stores.base import AuditRecord, Store
@@ -121,7 +120,7 @@ class Accounts:
             raise BadKeyInput("The expiry is in the past; give a date to come, a duration such as 30d, or never.")
         secret = PREFIX + secrets.token_urlsafe(32)
         digest = hashlib.sha256(secret.encode()).digest()
-        record = AdminKeyRecord(id=_new_id(), name=name, role=role, digest=digest, created=now, expires=expires)
+        record = AdminKeyRecord(id=new_id(), name=name, role=role, digest=digest, created=now, expires=expires)
         detail = {"role": role} | ({} if expires is None else {"expires": expires.isoformat()})
         self.store.save_admin_key(record, self.line(actor, "admin-key.create", f"key:{name}", **detail))
         return record, secret
@@ -172,7 +171,3 @@ class Accounts:
 def _check_role(role: str) -> None:
     if role not in ROLES:
         raise BadKeyInput(f"{role[:40]!r} is no admin role; give {', '.join(ROLES)}.")
-
-
-def _new_id() -> str:
-    return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]

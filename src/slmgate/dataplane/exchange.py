@@ -104,6 +104,7 @@ class Exchange:
         "connection",
         "deadline",
         "done",
+        "ended",
         "ending",
         "first_byte_at",
         "framing",
@@ -116,10 +117,12 @@ class Exchange:
         "keep_alive",
         "kept",
         "model",
+        "next_owed",
         "outgoing",
         "pending_head",
         "pool",
         "principal",
+        "reason",
         "recorded",
         "refused",
         "repeat",
@@ -199,6 +202,10 @@ class Exchange:
         self.deadline = NEVER
         self.heard = 0.0  # when the instance's last bytes came, to a tick; 0: none that moves the deadline
         self.done = False
+        # how it ended, once `done`
+        self.ended: Ended = "complete"
+        self.reason = ""
+        self.next_owed: Exchange | None = None  # see `Worker.owe`
 
     def __repr__(self) -> str:
         if self.done:
@@ -440,9 +447,8 @@ class Exchange:
                 if journal.room >= NEEDED:  # else the operator wants it served all the same
                     self.began = worker.stamp(self.started)
                     self.what = what_of(self)
-                    intent = intent_of(self)
+                    journal.intent(intent_of(self))
                     self.admitted = True
-                    journal.intent(intent)
             self.deadline = now + self.model.first_byte_timeout
             body = route.dialect.patch(route.endpoint, ask, self.outgoing, instance.spec.upstream_model)
             repeat = self.repeat
@@ -783,12 +789,26 @@ class Exchange:
             return
         self.done = True
         self.status = status
-        if self.instance is not None:
-            if self.connection is not None:
-                self.connection.retire()
-            self._give_back(None)
-        elif self.pool is not None and self.pool.waiting:
-            self.pool.leave(self)
-        if self.recorded:
-            self.worker.finished(receipt_of(self, ended, reason), self.admitted, ended == "refused")
+        self.ended = ended
+        self.reason = reason
+        try:
+            if self.instance is not None:
+                if self.connection is not None:
+                    self.connection.retire()
+                self._give_back(None)
+            elif self.pool is not None and self.pool.waiting:
+                self.pool.leave(self)
+            if self.recorded:
+                self.account()
+        except Exception:  # noqa: BLE001  # no memory, say: the record stays owed, and without it nobody gets a last byte
+            self.worker.report_fault()
+            if ended == "complete":
+                self.ended, self.reason = "gate_failed", "internal_error"
+            if self.recorded:
+                self.worker.owe(self)
+            last, cut = b"", True
         self.client.exchange_over(last, self.keep_alive, cut)
+
+    def account(self) -> None:
+        """Journal the receipt. Raises when it cannot; nothing is recorded then, and it may be tried again."""
+        self.worker.finished(receipt_of(self, self.ended, self.reason), self.admitted, self.ended == "refused")

@@ -116,21 +116,21 @@ class Journal:
 
         Only with `room` for `NEEDED` bytes.
         """
+        self._write(intent)
         self.open_intents += 1
         self.room -= MAX_RECORD
-        self._write(intent)
 
     def receipt(self, receipt: bytes, closes_intent: bool) -> bool:
         """Record a finished request (`link.journal.RECEIPT` and its JSON).
 
         False, nothing written: no room, which only a request without an intent can meet.
         """
+        if not closes_intent and self.room < MAX_RECORD:
+            return False
+        self._write(receipt)
         if closes_intent:
             self.open_intents -= 1
             self.room += MAX_RECORD
-        elif self.room < MAX_RECORD:
-            return False
-        self._write(receipt)
         return True
 
     def _write(self, payload: bytes) -> None:
@@ -140,12 +140,11 @@ class Journal:
         if segment is None or segment.at + whole + _FRAME_SIZE > segment.size:
             segment = self._roll()
         at, mapped = segment.at, segment.map
-        start = at + _FRAME_SIZE
-        # Payload first, then length and checksum: a record cut short is no record.
+        start, end, left = at + _FRAME_SIZE, at + whole, self.room - whole
+        # Payload first, then length and checksum: a record cut short is no record. Behind them nothing can fail.
         mapped[start : start + size] = payload
         _pack_frame(mapped, at, size, crc32(payload))
-        segment.at = at + whole
-        self.room -= whole
+        segment.at, self.room = end, left
 
     def _roll(self) -> _Segment:
         """Go on in the reserve segment. Raises OSError when there is none; who looked at `room` before never meets that."""

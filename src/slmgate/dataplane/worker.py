@@ -27,6 +27,7 @@ import msgspec
 import uvloop
 
 from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
@@ -47,6 +48,8 @@ TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
+OUT_OF_MEMORY = 71
+"""Exit code of a worker whose event loop had no memory for its own work (`EX_OSERR` of sysexits.h)."""
 _LINE = (socket.IPPROTO_TCP, socket.TCP_INFO, 28)
 """Of a listening socket, bytes 24 to 28 of this are how many stand in its line: `tcpi_unacked` (Linux, tcp_diag.c)."""
 
@@ -78,6 +81,7 @@ class Worker:
         self.pools = Pools(loop)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
+        self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()
@@ -112,12 +116,27 @@ class Worker:
 
     def finished(self, receipt: bytes, closes_intent: bool, refused: bool) -> None:
         """An exchange's receipt, before its client's last byte."""
+        written = self.journal.receipt(receipt, closes_intent)
         tally = self.tally
         tally.requests += 1
         if refused:
             tally.refused += 1
-        if not self.journal.receipt(receipt, closes_intent):
+        if not written:
             tally.unjournaled += 1
+
+    def owe(self, exchange: Exchange) -> None:
+        """The receipt of `exchange` could not be written now: it is tried again each tick.
+
+        A chain through the exchanges themselves: where memory is what fails, this needs none.
+        """
+        exchange.next_owed = self._owed
+        self._owed = exchange
+
+    def pay(self) -> None:
+        """Write the receipts that are owed. Raises what their writing raises; those not written stay owed."""
+        while (exchange := self._owed) is not None:
+            exchange.account()
+            self._owed = exchange.next_owed
 
     def joined(self, connection: ClientConnection) -> None:
         self.tally.connections += 1
@@ -255,6 +274,7 @@ class Worker:
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
+        self.pay()
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
             self._second = int(wall)
@@ -311,6 +331,8 @@ class Worker:
         self.stopping = True
         link.cancel()
         await asyncio.gather(tick, link, return_exceptions=True)
+        with contextlib.suppress(MemoryError):  # control settles by the intents what this worker could not write
+            self.pay()
         self.journal.close()
 
     def _supervisor_gone(self, stop: asyncio.Event) -> None:
@@ -375,8 +397,33 @@ def _tls_arguments(context: ssl.SSLContext | None) -> dict[str, Any]:
     return {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
 
 
+def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The event loop met an exception that nobody took.
+
+    Where memory was missing for the loop's own work, wake-ups are lost and nobody can say which: a timer, a client. Such a
+    loop is not to be relied on, and ends at once, without tidying up (that needs memory too), for another worker to take over.
+    What one connection had no room for costs that connection: the loop has closed it.
+    """
+    if "transport" not in context and isinstance(context.get("exception", sys.exc_info()[1]), MemoryError):
+        os._exit(OUT_OF_MEMORY)
+    loop.default_exception_handler(context)
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """The same for a place from which no exception can be handed on, in the loop's C code."""
+    if isinstance(unraisable.exc_value, MemoryError):
+        os._exit(OUT_OF_MEMORY)
+    sys.__unraisablehook__(unraisable)
+
+
 async def _main(orders: WorkerOrders) -> None:
-    await Worker(orders, asyncio.get_running_loop()).run()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_uncaught)
+    sys.unraisablehook = _unraisable
+    try:
+        await Worker(orders, loop).run()
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
 
 
 def main() -> None:

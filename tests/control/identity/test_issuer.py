@@ -12,10 +12,10 @@ import pytest
 
 from slmgate.control.config.auth_options import Oidc, RoleMap
 from slmgate.control.identity.fetching import Fetcher
-from slmgate.control.identity.issuer import AGAIN_SECONDS, DISCOVERY_SECONDS, Issuer, UnknownKey
+from slmgate.control.identity.issuer import AGAIN_SECONDS, DISCOVERY_SECONDS, Issuer
 from slmgate.control.identity.jwt import parse
 from slmgate.control.identity.kept import KeptKeys
-from slmgate.control.identity.outcomes import CannotTell, TokenRefused
+from slmgate.control.identity.outcomes import CannotTell, TokenRefused, UnknownKey
 from slmgate.terms import Bearer
 from tests.tools.signer import ATTACKS, AUDIENCE, ISSUER, PUBLISHED, Signer, jwk
 

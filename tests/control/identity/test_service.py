@@ -231,6 +231,20 @@ def test_a_storm_gives_others_their_turn(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_a_fault_of_our_own_costs_one_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        scene = Scene(tmp_path)
+        scene.identity.configure(BOTH)
+        await scene.settle()
+        with monkeypatch.context() as patch:
+            patch.setattr(service, "parse", lambda _: 1 // 0)
+            assert [told(verdict) for verdict in await scene.ask(scene.signer.token())] == ["identity_unavailable"]
+        after = [told(verdict) for verdict in await scene.ask(scene.signer.token())]
+        assert after != ["identity_unavailable"], "the line goes on"
+
+    asyncio.run(play())
+
+
 def test_another_configuration(tmp_path: Path) -> None:
     """What stays keeps its keys and answers, what goes is closed, and what rested on it is void."""
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from slmgate.control.admin import handlers
 from slmgate.control.config import Config
-from slmgate.control.keyring import UnknownKey, utc_now
+from slmgate.control.keyring import UnknownKey, as_term, utc_now
 from slmgate.control.trials.asked import declared_key
 from slmgate.control.trials.told import Past, Told, past, principal_of, told
 from slmgate.control.trials.wish import Wish
-from slmgate.stores.base import KeyRecord
 from slmgate.terms import Key
 
 if TYPE_CHECKING:
@@ -54,17 +53,4 @@ def _stored(context: Context, name: str) -> tuple[Key | None, str]:
         record = context.keyring.show(name)
     except UnknownKey:
         return None, "active"
-    return None if record.revoked else key_of(record), context.keyring.state_of(record)
-
-
-def key_of(record: KeyRecord) -> Key:
-    """A stored key, but for its secrets, which no explanation needs."""
-    return Key(
-        id=record.id,
-        name=record.name,
-        team=record.team,
-        roles=record.roles,
-        networks=record.networks,
-        disabled=record.disabled,
-        expires=None if record.expires is None else record.expires.timestamp(),
-    )
+    return None if record.revoked else as_term(record), context.keyring.state_of(record)

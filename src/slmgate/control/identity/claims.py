@@ -6,14 +6,13 @@ the configured map turns a claim into a role. How claims were verified is not kn
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from slmgate.control.config.auth_options import Introspection, Oidc, RoleMap
 from slmgate.control.identity.outcomes import TokenRefused
 from slmgate.control.identity.strict import texts
+from slmgate.policy.roles import matches
 from slmgate.terms import Bearer
 
 MAX_NAME = 256
@@ -55,21 +54,9 @@ def roles_of(claims: Mapping[str, Any], rules: RoleMap) -> tuple[str, ...]:
         if len(values) > MAX_VALUES:
             raise TokenRefused(f"the claim for roles has more than {MAX_VALUES} values")
         for pattern, role in rules.map.items():
-            if any(_matches(pattern, each) for each in values):
+            if any(matches(pattern, each) for each in values):
                 found[role] = None
     return tuple(found) or rules.default
-
-
-def _matches(pattern: str, value: str) -> bool:
-    return pattern == value or ("*" in pattern and _regex(pattern).fullmatch(value) is not None)
-
-
-@cache
-def _regex(pattern: str) -> re.Pattern[str]:
-    """The pattern as a regular expression that never looks back: a long value costs no more than its length."""
-    first, *others = (re.escape(piece) for piece in re.sub(r"\*+", "*", pattern).split("*"))
-    *middle, last = others
-    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in middle) + f".*{last}", re.DOTALL)
 
 
 def principal_of(claims: Mapping[str, Any], issuer: str, rules: Oidc | Introspection, grounds: str) -> Bearer:

@@ -19,8 +19,7 @@ from slmgate.control.identity.fetching import Fetcher, jwks_address
 from slmgate.control.identity.jwt import Jwt, check_claims, check_header
 from slmgate.control.identity.kept import KeptKeys
 from slmgate.control.identity.keyset import PublicKey, read_keys
-from slmgate.control.identity.outcomes import CannotTell, TokenRefused
-from slmgate.control.identity.outcomes import UnknownKey as UnknownKey
+from slmgate.control.identity.outcomes import CannotTell, TokenRefused, UnknownKey
 from slmgate.control.identity.strict import json_object
 from slmgate.terms import Bearer
 

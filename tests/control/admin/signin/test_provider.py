@@ -16,20 +16,19 @@ import msgspec
 import pytest
 from joserfc import jwk, jws
 
-from slmgate.control.admin.signin.fetch import Fetch
+from slmgate.control.admin.signin.fetch import Fetch, ProviderFailed
 from slmgate.control.admin.signin.flow import Attempt, Flows
+from slmgate.control.admin.signin.id_token import BadToken
 from slmgate.control.admin.signin.provider import (
-    BadToken,
     CodeRefused,
     Provider,
-    ProviderFailed,
-    claim,
     error_code,
     name_of,
     role_of,
 )
 from slmgate.control.config.admin_options import AdminOidc, AdminRoles
 from slmgate.control.config.kinds import Secret
+from slmgate.control.identity.claims import find
 
 ISSUER = "https://login.example.com/realm"
 OPTIONS = AdminOidc(
@@ -250,7 +249,7 @@ def test_roles(value: Any, role: str | None) -> None:
 
 def test_a_claims_path() -> None:
     claims = {"https://x.example/roles": 1, "a": {"b": {"c": 2}}, "a.b": 3}
-    assert [claim(claims, path) for path in ("https://x.example/roles", "a.b.c", "a.b", "a.x", "a.b.c.d")] == [
+    assert [find(claims, path) for path in ("https://x.example/roles", "a.b.c", "a.b", "a.x", "a.b.c.d")] == [
         1,
         2,
         3,

@@ -18,8 +18,9 @@ import msgspec
 
 from slmgate.control.admin.signin.fetch import Fetch, ProviderFailed, may_name
 from slmgate.control.admin.signin.flow import Attempt
-from slmgate.control.admin.signin.id_token import BadToken, Expected, UnknownSigner, verify
+from slmgate.control.admin.signin.id_token import Expected, UnknownSigner, verify
 from slmgate.control.config.admin_options import AdminOidc, AdminRoles
+from slmgate.control.identity.claims import find
 from slmgate.control.operators import ROLES
 
 KEPT = 3600.0
@@ -153,7 +154,7 @@ _SAID = ("invalid_grant", "invalid_request", "invalid_scope", "unsupported_grant
 
 def role_of(claims: Mapping[str, Any], roles: AdminRoles) -> str | None:
     """The highest admin role that the claims come to; None: none."""
-    value = claim(claims, roles.claim)
+    value = find(claims, roles.claim)
     names = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     found = [roles.map[name] for name in names if isinstance(name, str) and name in roles.map]
     return max(found, key=ROLES.__getitem__, default=None)
@@ -161,27 +162,12 @@ def role_of(claims: Mapping[str, Any], roles: AdminRoles) -> str | None:
 
 def name_of(claims: Mapping[str, Any], principal: str) -> str | None:
     """What the audit log calls somebody; None: the claim is no name that can stand in a log."""
-    value = claim(claims, principal)
+    value = find(claims, principal)
     if not isinstance(value, str) or not 1 <= len(value) <= 255 or value != value.strip():
         return None
     return value if all(unicodedata.category(character)[0] not in "CZ" or character == " " for character in value) else None
 
 
-def claim(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim of this very name, or the one that a path with dots leads to; None: there is none."""
-    if path in claims:
-        return claims[path]
-    value: Any = claims
-    for step in path.split("."):
-        if not isinstance(value, dict) or step not in value:
-            return None
-        value = value[step]
-    return value
-
-
 def error_code(text: str) -> str:
     """An error code of a provider (RFC 6749, 4.1.2.1) if it looks like one."""
     return text if re.fullmatch(r"[a-z_]{1,40}", text) else "unknown"
-
-
-__all__ = ["BadToken", "CodeRefused", "Provider", "ProviderFailed", "claim", "error_code", "name_of", "role_of"]

@@ -17,6 +17,7 @@ import msgspec
 
 from slmgate.control.accounts import Accounts
 from slmgate.control.config.admin_options import AdminAuth
+from slmgate.control.keyring import new_id
 from slmgate.control.operators import ROLES, Operator
 from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.operators import AccountRecord, SessionRecord
@@ -53,7 +54,7 @@ class Sessions:
         cookie = secrets.token_urlsafe(32)
         record = SessionRecord(
             digest=_digest(cookie),
-            id=base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12],
+            id=new_id(),
             operator=who.operator,
             account=None if who.account is None else who.account.name,
             role=who.role,
