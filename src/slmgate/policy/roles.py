@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from slmgate.policy.limits import LimitSpec
+
 Scalar = str | int | float | bool
 
 DAY = 1440
@@ -134,13 +136,16 @@ class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[Hours, ...] = ()
     priority: int = 0
     weight: int = 1
+    limits: tuple[LimitSpec, ...] = ()
 
 
 class TeamSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A team: its members have its roles beside their own."""
+    """A team: its members have its roles beside their own, and come under its limits; `plan` names what they cost."""
 
     name: str
     roles: tuple[str, ...] = ()
+    plan: str | None = None
+    limits: tuple[LimitSpec, ...] = ()
 
 
 INTERNAL = RoleSpec(name="internal")

@@ -15,6 +15,7 @@ import msgspec
 from slmgate.policy.access import Access
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.keytable import KeyTable
+from slmgate.policy.limits import LimitSpec, PlanSpec
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
 from slmgate.terms import Bearer, Principal, Refuse
 
@@ -53,6 +54,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     queue_waiting: int = 500
     queue_timeout: float = 30.0
     parameters: tuple[ParameterRule, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +83,10 @@ class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`."""
+    """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`.
+
+    `limits` hold for everyone, beside those of roles, teams and models; `key_limits` are those of single keys, by their ids.
+    """
 
     generation: int
     gate: GateSpec = GateSpec()
@@ -89,6 +94,9 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[RoleSpec, ...] = ()
     teams: tuple[TeamSpec, ...] = ()
     auth: AuthSpec = AuthSpec()
+    plans: tuple[PlanSpec, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
+    key_limits: tuple[tuple[str, tuple[LimitSpec, ...]], ...] = ()
 
 
 class Snapshot:
