@@ -7,7 +7,7 @@ All calls block and may come from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -165,7 +165,7 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A row of a rollup that is not the sum of its receipts. `says` and `should` hold every figure; all 0: there is no such row."""
+    """A row of a rollup that is not the sum of its receipts. `says` and `should` hold every figure; all 0: no such row."""
 
     level: str
     start: datetime
@@ -175,18 +175,18 @@ class Difference(msgspec.Struct, frozen=True):
 
     def told(self) -> str:
         """The difference in words."""
-        wrong = [
-            f"{name} {self.says[name]} for {self.should[name]}" for name in self.says if self.says[name] != self.should[name]
-        ]
-        return f"{self.level} {self.start:%Y-%m-%dT%H:%MZ} facet {self.facet}: {', '.join(wrong)}"
+        both = [(name, says, self.should[name]) for name, says in self.says.items()]
+        wrong = [f"{name} is {says}, should be {should}" for name, says, should in both if says != should]
+        return f"{self.level} {self.start:%Y-%m-%dT%H:%MZ} facet {self.facet}: {'; '.join(wrong)}"
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """A day was compared, or a month with its days: so many rows of rollups."""
+    """A day was compared, or a month with its days: so many rows of rollups, and those that are wrong."""
 
     level: str
     start: datetime
     rows: int
+    differences: Sequence[Difference]
 
 
 class LedgerStore(Protocol):
@@ -228,7 +228,7 @@ class LedgerStore(Protocol):
         """Since and until when `usage` answers this question; None where nothing was asked and nothing is left out."""
         ...
 
-    def verify(self) -> Iterator[Difference | Verified]:
+    def verify(self) -> Iterator[Verified]:
         """Compare every rollup with the receipts that it is the sum of, a day at a time, while the store is in use."""
         ...
 
@@ -239,8 +239,11 @@ class LedgerStore(Protocol):
         """
         ...
 
-    def backup(self, target: Path) -> None:
-        """Copy the whole database into a new file while it is in use. Raises FileExistsError, LedgerUnavailable."""
+    def backup(self, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
+        """Copy the whole database into a new file, as it is at this moment, while it is in use.
+
+        `progress` is told how many pages are copied, and of how many. Raises FileExistsError, LedgerUnavailable, NotOffered.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
 """Retention: old receipts and rollups deleted in small steps, and the note of what is gone.
 
-The note is written with the first row that goes, in one transaction, so that no answer counts on what is only half there. How long
-anything is kept, and when to ask for the next step, is the caller's affair. Facets stay: rollups refer to them as receipts do.
+The note is written with the first row that goes, in one transaction, so that no answer counts on what is only half there. How
+long anything is kept, and when to ask for the next step, is the caller's affair. Facets stay: rollups refer to them too.
 """
 
 from __future__ import annotations

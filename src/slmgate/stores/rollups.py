@@ -7,8 +7,7 @@ Which receipts are new is not known here: the writer of entries says so.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -26,12 +25,11 @@ MOST = 2**50
 MINUTE, HOUR, DAY = 60_000_000, 3_600_000_000, 86_400_000_000
 
 _ROWS = 50  # in one statement
-_ENTRY = [column.name for column in schema.entries.columns if column.name != "seq"]
-_PLAIN = ("prompt_tokens", "completion_tokens", "bytes_in", "bytes_out", "queue_us")
-FIGURES = (*("requests", *_PLAIN), "first_bytes", "first_byte_us", "total_us", "cost")
+_COLUMNS = [column.name for column in schema.rollups["minutes"].columns]
+FIGURES = tuple(name for name in _COLUMNS if name not in ("start", "facet"))
 """The sums of a rollup, in the order of its columns."""
-_PLAIN_AT = [_ENTRY.index(name) for name in _PLAIN]
-_TIME_AT, _FACET_AT, _FIRST_AT, _TOTAL_AT, _COST_AT = map(_ENTRY.index, ("time", "facet", "first_byte_us", "total_us", "cost"))
+
+_BOUNDED = [place for place, column in enumerate(list(schema.entries.columns)[1:]) if column.name in FIGURES]
 
 Sums = tuple[int, ...]
 """Values of `FIGURES`."""
@@ -79,29 +77,40 @@ LEVELS = (
 """From the finest to the coarsest: each span lies within one of the next level."""
 
 
-def summed(rows: Iterable[tuple[Any, ...]]) -> Spans:
+def summed(rows: Sequence[tuple[Any, ...]]) -> Spans:
     """The sums of these rows of `entries` by minute."""
-    groups: defaultdict[tuple[int, int], list[tuple[Any, ...]]] = defaultdict(list)
+    found = _summed(rows)
+    if any(max(sums) > MOST for sums in found.values()):
+        found = _summed(map(_bent, rows))
+    return {(minute * MINUTE, facet): tuple(sums) for (minute, facet), sums in found.items()}
+
+
+def _bent(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(min(MOST, value) if place in _BOUNDED and value is not None else value for place, value in enumerate(row))
+
+
+def _summed(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[int, int], list[int]]:
+    """Number of the minute and facets -> sums. Written out, because it runs for every receipt."""
+    found: dict[tuple[int, int], list[int]] = {}
     for row in rows:
-        groups[row[_TIME_AT] // MINUTE, row[_FACET_AT]].append(row)
-    found: Spans = {}
-    for (minute, facet), members in groups.items():
-        columns = list(zip(*members, strict=True))
-        first = [value for value in columns[_FIRST_AT] if value is not None]
-        found[minute * MINUTE, facet] = (
-            len(members),
-            *[_sum(columns[place]) for place in _PLAIN_AT],
-            len(first),
-            _sum(first),
-            _sum(columns[_TOTAL_AT]),
-            _sum(columns[_COST_AT]),
-        )
+        _, _, time, facet, prompt, completion, bytes_in, bytes_out, queue, first, total, _, _, _, _, cost = row
+        place = time // MINUTE, facet
+        sums = found.get(place)
+        if sums is None:
+            found[place] = [1, prompt, completion, bytes_in, bytes_out, queue, int(first is not None), first or 0, total, cost]
+            continue
+        sums[0] += 1
+        sums[1] += prompt
+        sums[2] += completion
+        sums[3] += bytes_in
+        sums[4] += bytes_out
+        sums[5] += queue
+        if first is not None:
+            sums[6] += 1
+            sums[7] += first
+        sums[8] += total
+        sums[9] += cost
     return found
-
-
-def _sum(values: Iterable[int]) -> int:
-    total = sum(values)
-    return total if total <= MOST else sum(min(MOST, value) for value in values)
 
 
 def coarser(spans: Spans, floor: Callable[[int], int]) -> Spans:
@@ -127,7 +136,7 @@ class RollupWriter:
             one = positional(engine, add.on_conflict_do_update(index_elements=["start", "facet"], set_=sums), level.table)
             self._statements[level.name] = one, repeated(one, _ROWS)
 
-    def add(self, connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+    def add(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Add these rows of `entries`, none of which was added before."""
         spans = summed(rows)
         for level in LEVELS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,6 @@ from slmgate.stores import migrations, retention, schema, usage, verifying
 from slmgate.stores.base import (
     AuditRecord,
     Batch,
-    Difference,
     KeyFilter,
     KeyRecord,
     KeyUse,
@@ -45,6 +44,7 @@ from slmgate.stores.sql_operators import SqlOperators
 from slmgate.terms import Intent, Key, Receipt
 
 _BUSY_TIMEOUT = 5.0
+_BACKUP_PAGES = 2500  # in one step, 10 MB
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _receipts = schema.receipts.c
@@ -202,7 +202,7 @@ class SqlStore:
         with self._reading() as connection:
             return usage.answered(connection, by, which)
 
-    def verify(self) -> Iterator[Difference | Verified]:
+    def verify(self) -> Iterator[Verified]:
         with _translated():
             yield from verifying.verify(self._engine)
 
@@ -210,13 +210,18 @@ class SqlStore:
         with self._writing() as connection:
             return retention.forget(connection, what, to_us(before), most)
 
-    def backup(self, target: Path) -> None:
+    def backup(self, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
         if self._path is None:
             raise NotOffered("A PostgreSQL database is backed up with its own tools: pg_dump, or a base backup.")
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         try:
             with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as copy:
-                source.backup(copy)
+                # A transaction that reads keeps the state of this moment: without it, each write of the gate's begins the
+                # copy anew.
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
+                source.backup(copy, pages=_BACKUP_PAGES, progress=told)
         except sqlite3.Error as error:
             target.unlink(missing_ok=True)
             raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error

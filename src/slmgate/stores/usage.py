@@ -1,8 +1,8 @@
 """Usage: sums of receipts by what facets and times tell, from the rollups wherever these can say it exactly.
 
-A time asked for is cut into pieces: whole months, days, hours and minutes from their rollups, what is left at its two ends from the
-receipts themselves. So an answer is always that of the receipts, however old, and reads few rows. What retention has deleted is
-left to the next finer level that has it; where none has, the answer begins later, and `answered` says when.
+A time asked for is cut into pieces: whole months, days, hours and minutes from their rollups, what is left at its two ends from
+the receipts themselves. So an answer is always that of the receipts, however old, and reads few rows. What retention has deleted
+is left to the next finer level that has it; where none has, the answer begins later, and `answered` says when.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from slmgate.stores.usage import RECEIPTS, bounded, kept_since
 MINUTES, HOURS, DAYS, MONTHS = LEVELS
 
 
-def verify(engine: Engine) -> Iterator[Difference | Verified]:
+def verify(engine: Engine) -> Iterator[Verified]:
     """`LedgerStore.verify`."""
     isolation = "REPEATABLE READ" if engine.dialect.name == "postgresql" else "SERIALIZABLE"
     with engine.connect().execution_options(isolation_level=isolation) as connection:
@@ -31,15 +31,13 @@ def verify(engine: Engine) -> Iterator[Difference | Verified]:
         while day < last:
             with connection.begin():
                 compared, differences = _check_day(connection, day)
-            yield from differences
-            yield Verified(DAYS.name, from_us(day), compared)
+            yield Verified(DAYS.name, from_us(day), compared, differences)
             with connection.begin():
                 day = _next_day(connection, day, last)
         while month < last:
             with connection.begin():
                 compared, differences = _check_month(connection, month)
-            yield from differences
-            yield Verified(MONTHS.name, from_us(month), compared)
+            yield Verified(MONTHS.name, from_us(month), compared, differences)
             month = MONTHS.after(month)
 
 
@@ -65,7 +63,8 @@ def _next_day(connection: Connection, day: int, last: int) -> int:
 def _check_day(connection: Connection, day: int) -> tuple[int, list[Difference]]:
     kept, end = kept_since(connection), day + DAY
     right: Spans | None = _of_receipts(connection, day, end) if kept.get(RECEIPTS, 0) <= day else None
-    compared, differences = 0, []
+    compared = 0
+    differences: list[Difference] = []
     for level in (MINUTES, HOURS, DAYS):
         right = None if right is None else coarser(right, level.floor)
         if kept.get(level.name, 0) > day:

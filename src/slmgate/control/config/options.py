@@ -31,6 +31,7 @@ from slmgate.control.config.kinds import (
     Week,
     Whole,
 )
+from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.dialects import ENDPOINTS
@@ -452,6 +453,7 @@ class Config(Section, frozen=True, kw_only=True):
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
+    ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()
     on_ledger_loss: Annotated[
         Literal["refuse", "serve"],
         Option(
