@@ -11,7 +11,7 @@ from random import Random
 import pytest
 import sqlalchemy as sa
 
-from slmgate.stores import schema
+from slmgate.stores import migrations, schema
 from slmgate.stores.base import USAGE_GROUPS, Batch, ReceiptFilter, Store, UsageRow
 from slmgate.stores.rollups import MOST
 from slmgate.stores.sql import SqlStore
@@ -166,7 +166,7 @@ def test_an_empty_store_is_right(store: Store) -> None:
 
 
 def forget(store: Store, what: str, before: datetime = MIDNIGHT) -> int:
-    steps = []
+    steps: list[int] = []
     while not steps or steps[-1]:
         steps.append(store.forget(what, before, 7))
     assert all(step == 7 for step in steps[:-2])
@@ -206,3 +206,21 @@ def test_old_receipts_go_and_their_sums_stay(store: Store) -> None:
 def test_only_whole_days_of_what_may_go(store: Store, what: str, before: datetime) -> None:
     with pytest.raises(ValueError, match="whole days"):
         store.forget(what, before, 1)
+
+
+def test_receipts_from_before_there_were_sums_are_added_up(store: Store) -> None:
+    assert isinstance(store, SqlStore)
+    edges = [
+        datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime(2024, 3, 1, tzinfo=UTC),
+        datetime(2023, 12, 31, tzinfo=UTC),
+    ]
+    receipts = by_chance(Random(6), 100) + [make_receipt(f"e{place}", time=time) for place, time in enumerate(edges)]
+    write(store, receipts)
+    with store._writing() as connection:
+        for table in (*schema.rollups.values(), schema.kept_since):
+            connection.execute(sa.text(f"DROP TABLE {table.name}"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0005'"))
+    migrations.upgrade(store._engine)
+    assert problems(store) == []
+    assert store.usage(["month", "client"], ReceiptFilter()) == added_up(receipts, ["month", "client"])

@@ -13,8 +13,8 @@ from slmgate.stores.schema import to_us
 MINUTES, HOURS, DAYS, MONTHS = LEVELS
 
 
-def at(*parts: int) -> int:
-    return to_us(datetime(*parts, tzinfo=UTC))  # type: ignore[arg-type]  # the parts of a moment are all whole numbers
+def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0, us: int = 0) -> int:
+    return to_us(datetime(year, month, day, hour, minute, second, us, UTC))
 
 
 def row(time: int, facet: int = 1, **figures: int | None) -> tuple[object, ...]:

@@ -16,7 +16,8 @@ JAN, FEB, MAR = (to_us(datetime(2026, month, 1, tzinfo=UTC)) for month in (1, 2,
 
 
 def cut(start: int, end: int, kept: dict[str, int] | None = None, levels: int = 4) -> list[tuple[str, int, int]]:
-    return [(level.name if level else RECEIPTS, *times) for level, *times in pieces(LEVELS[:levels], start, end, kept or {})]
+    found = pieces(LEVELS[:levels], start, end, kept or {})
+    return [(piece.level.name if piece.level else RECEIPTS, piece.start, piece.end) for piece in found]
 
 
 @pytest.mark.parametrize(
