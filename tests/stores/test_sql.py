@@ -129,6 +129,23 @@ def test_backup(path: Path, tmp_path: Path) -> None:
         store.backup(target)
 
 
+def test_a_backup_ends_however_much_is_written_meanwhile(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_BACKUP_PAGES", 1)
+    store = open_store(path)
+    store.write(Batch(receipts=[make_receipt("r1")]))
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, pages: int) -> None:
+        told.append((done, pages))
+        if len(told) < 500:
+            store.write(Batch(receipts=[make_receipt(f"later{len(told)}")]))
+
+    store.backup(tmp_path / "copy.db", progress)
+    assert told == [(page, len(told)) for page in range(1, len(told) + 1)]
+    assert [each.id for each in all_receipts(open_store(tmp_path / "copy.db"))] == ["r1"]
+    assert len(all_receipts(store)) == len(told) + (len(told) < 500)
+
+
 def test_a_backup_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
     store = open_store(path)
     store.close()
