@@ -81,9 +81,23 @@ class Stage:
         patch.setattr("slmgate.dataplane.worker.resource", no_limits)
         self.journal = directory / "journal"
         self.board = beats.create()
-        settings = {"listeners": (), "sync": None, "link": "", "segment_size": segment_size, **orders}
+        settings = {
+            "listeners": (),
+            "sync": None,
+            "link": "",
+            "limits": str(directory / "limits"),
+            "segment_size": segment_size,
+            **orders,
+        }
         self.worker = Worker(
-            WorkerOrders(slot=0, beats=self.board, lifeline=-1, journal=str(self.journal), **settings), self.loop
+            WorkerOrders(
+                slot=0,
+                beats=self.board,
+                lifeline=-1,
+                journal=str(self.journal),
+                **settings,
+            ),
+            self.loop,
         )
         self.gate = gate or GateSpec()
         self.models = models or (model(),)

@@ -1,0 +1,239 @@
+"""A request's limits: taken together before it goes on, settled when it is over, and told to its client.
+
+It stands between `policy/charges.py` (what a request is counted against) and `table.py` (what was used), and finds the words and
+headers for what came out. It knows no socket and no exchange's life; `exchange.py` calls it twice for each request.
+"""
+
+from __future__ import annotations
+
+import time
+from math import ceil, inf
+from pathlib import Path
+from typing import NamedTuple
+
+from slmgate.dataplane.table import MAX_LIMITS, Held, Short, Spot, Table, TableFull
+from slmgate.policy.charges import Bill, Charges, amount_text
+from slmgate.policy.limiting import CALENDAR, CONCURRENT, SECOND
+from slmgate.policy.limits import Unit
+from slmgate.terms import Principal, Refuse, Usage
+
+MAX_ACCOUNTS = 50_000
+"""Of how many (principal, model, role, address) it is remembered what they are counted against."""
+COMPLETION = 4096
+"""The bound of an answer where it counts and neither the request nor a rule sets one."""
+TRIES = 8
+"""How often the bound of an answer is lowered to what is left, while others take of it at the same time."""
+RETRY_SECONDS = 1.0
+"""How long after a failure the table is opened anew."""
+LONGEST_WAIT = 366 * 86_400
+_NOT_COUNTED = Refuse(
+    "accounting_unavailable", "The gate cannot count against your limits at the moment. Try again soon.", retry_after=5
+)
+_TOKEN_UNITS: frozenset[Unit] = frozenset(("tokens", "prompt_tokens", "completion_tokens"))
+
+
+class Account:
+    """A bill with the places where it is counted, and what of its headers never changes."""
+
+    __slots__ = ("bill", "policies", "spots", "told_requests", "told_tokens", "windows")
+
+    def __init__(self, bill: Bill) -> None:
+        self.bill = bill
+        self.spots = tuple(Spot(meter, subject) for meter, subject in zip(bill.meters, bill.subjects, strict=True))
+        # limits that headers speak of: all but those of concurrency, which have no window
+        self.windows = tuple(index for index, meter in enumerate(bill.meters) if meter.kind != CONCURRENT)
+        self.told_requests = tuple(index for index in self.windows if bill.units[index] == "requests")
+        self.told_tokens = tuple(index for index in self.windows if bill.units[index] in _TOKEN_UNITS)
+
+
+class Hold:
+    """What a live request has taken. `fields` are header lines for its answer."""
+
+    __slots__ = ("account", "completion", "fields", "number")
+
+    def __init__(self, account: Account, number: int, fields: bytes, completion: int | None) -> None:
+        self.account = account
+        self.number = number
+        self.fields = fields
+        self.completion = completion
+        """The bound that each answer must be given, since more was not taken; None: the request's own stands."""
+
+
+class Refusal(NamedTuple):
+    """There is no room: the verdict, and header lines for its answer."""
+
+    refuse: Refuse
+    fields: bytes = b""
+
+
+class Limiter:
+    """This worker's limits. The table is opened when there is first something to count."""
+
+    def __init__(self, path: Path, slot: int, workers: int) -> None:
+        self._path = path
+        self._slot = slot
+        self._workers = workers
+        self._table: Table | None = None
+        self._failed = 0.0  # when opening the table failed last, monotonic
+        # for the charges in force
+        self._charges: Charges | None = None
+        self._accounts: dict[tuple[str, str | None, str, str, str], Account] = {}
+        self._by_address: dict[tuple[str, str | None, str, str], bool] = {}
+
+    def __repr__(self) -> str:
+        return f"<Limiter {'open' if self._table else 'closed'}, {len(self._accounts)} accounts>"
+
+    def account(self, charges: Charges, principal: Principal, model: str, role: str, address: str) -> Account:
+        """What requests of this principal for this model, admitted by this role, are counted against."""
+        if charges is not self._charges or len(self._accounts) >= MAX_ACCOUNTS or len(self._by_address) >= MAX_ACCOUNTS:
+            self._charges = charges
+            self._accounts.clear()
+            self._by_address.clear()
+        who = (principal.id, principal.team, model, role)
+        by_address = self._by_address.get(who)
+        if by_address is None:
+            by_address = self._by_address[who] = charges.by_address(principal, model, role)
+        which = (*who, address if by_address else "")
+        found = self._accounts.get(which)
+        if found is None:
+            found = self._accounts[which] = Account(charges.bill(principal, model, role, address))
+        return found
+
+    def take(self, account: Account, prompt: int, longest: int | None, answers: int, second: float) -> Hold | Refusal:
+        """Take what a request may come to: `prompt` tokens, and `answers` answers of `longest` tokens (None: it sets no bound;
+        0: it generates nothing). `second` is the wall clock's.
+        """
+        if not account.spots:
+            return Hold(account, -1, b"", None)
+        table = self._table if self._table is not None else self._open()
+        if table is None or len(account.spots) > MAX_LIMITS:
+            return Refusal(_NOT_COUNTED)
+        bill = account.bill
+        bound = None
+        each = longest
+        if longest is None:
+            each = bound = COMPLETION if bill.bounded else None
+        for attempt in range(TRIES):
+            completion = (each or 0) * answers
+            wants = bill.wants(prompt, completion)
+            try:
+                taken = table.take(account.spots, wants, bill.kept(prompt), second)
+            except TableFull:
+                break
+            if isinstance(taken, Held):
+                return Hold(account, taken.number, _told(account, taken, second), bound)
+            room = bill.tokens_for(taken.which, taken.left, prompt) // answers
+            may_be_less = each is not None and room < each and (longest is None or bill.meters[taken.which].spec.clamp)
+            if room < 1 or not may_be_less or attempt == TRIES - 1:
+                return _refusal(account, taken, wants[taken.which], second)
+            each = bound = room  # and again: others may be short of it as well
+        return Refusal(_NOT_COUNTED)
+
+    def settle(self, hold: Hold, usage: Usage, engine_us: int, *, forwarded: bool) -> None:
+        """The request is over. One that never was `forwarded` is charged nothing at all."""
+        if hold.number < 0:
+            return
+        assert self._table is not None
+        bill = hold.account.bill
+        came_to = bill.came_to(usage, engine_us) if forwarded else [0] * len(bill.units)
+        self._table.settle(hold.number, came_to)
+
+    def prepare(self, charges: Charges) -> None:
+        """Called when a snapshot comes into force, and once a second: the holds of this slot's dead are settled soon."""
+        if self._table is None and (charges.any or self._path.exists()):
+            self._open()
+
+    def _open(self) -> Table | None:
+        now = time.monotonic()
+        if now - self._failed >= RETRY_SECONDS or not self._failed:
+            try:
+                self._table = Table(self._path, self._slot, self._workers)
+            except (OSError, MemoryError):
+                self._failed = now
+        return self._table
+
+
+def _told(account: Account, held: Held, second: float) -> bytes:
+    """The header lines about what is left, of an admitted request."""
+    bill, levels = account.bill, held.levels
+    lines = []
+    for what, indices in (("requests", account.told_requests), ("tokens", account.told_tokens)):
+        if indices:
+            amounts = [(levels[index].left / (bill.meters[index].amount_at(second) or 1), index) for index in indices]
+            index = min(amounts)[1]
+            lines.append(_counts(what, bill.meters[index].amount_at(second), levels[index].left, levels[index].reset))
+    if account.windows:
+        lines.append("ratelimit-policy: " + ", ".join(_policy(bill, index, second) for index in account.windows) + "\r\n")
+        left = (_left(bill, index, levels[index].left, levels[index].reset) for index in account.windows)
+        lines.append("ratelimit: " + ", ".join(left) + "\r\n")
+    return "".join(lines).encode()
+
+
+def _counts(what: str, amount: int, left: int, reset: float) -> str:
+    """The fields that OpenAI's clients know; `reset` in microseconds."""
+    return (
+        f"x-ratelimit-limit-{what}: {amount}\r\nx-ratelimit-remaining-{what}: {max(0, left)}\r\n"
+        f"x-ratelimit-reset-{what}: {_seconds(reset)}s\r\n"
+    )
+
+
+def _policy(bill: Bill, index: int, second: float) -> str:
+    """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): its name, quota and window in seconds."""
+    meter = bill.meters[index]
+    window = meter.spec.seconds
+    if meter.kind == CALENDAR:
+        start, end = meter.period_at(second)
+        window = end - start
+    return f'"{meter.spec.text}";q={meter.amount_at(second)};w={window}'
+
+
+def _left(bill: Bill, index: int, left: int, reset: float) -> str:
+    """One item of `RateLimit`: what is left, and for how many seconds that is so at the most."""
+    return f'"{bill.meters[index].spec.text}";r={max(0, left)};t={_seconds(reset)}'
+
+
+def _seconds(us: float) -> int:
+    return ceil(min(us / SECOND, LONGEST_WAIT))
+
+
+def _refusal(account: Account, short: Short, want: int, second: float) -> Refusal:
+    """The refusal, with what is known of the limit that had no room."""
+    bill, index = account.bill, short.which
+    refuse = _refused(account, short, want)
+    if index not in account.windows:
+        return Refusal(refuse)
+    wait = (refuse.retry_after or _whole_window(bill, index)) * SECOND
+    lines = ""
+    if index in account.told_requests:
+        lines = _counts("requests", short.amount, short.left, wait)
+    elif index in account.told_tokens:
+        lines = _counts("tokens", short.amount, short.left, wait)
+    lines += f"ratelimit-policy: {_policy(bill, index, second)}\r\nratelimit: {_left(bill, index, short.left, wait)}\r\n"
+    return Refusal(refuse, lines.encode())
+
+
+def _refused(account: Account, short: Short, want: int) -> Refuse:
+    """Why there is no room, for the client: which limit, its size, what was used and when to come back."""
+    bill = account.bill
+    meter = bill.meters[short.which]
+    spec = meter.spec
+    size, used = amount_text(spec, short.amount), amount_text(spec, short.amount - short.left)
+    if meter.kind == CONCURRENT:
+        message = f"Your limit is {spec.text}, and {used} are under way. Try again when one has ended."
+        return Refuse("rate_limit_exceeded", message, retry_after=1, rule=spec.name)
+    if short.wait == inf and short.amount > 0:
+        needed = amount_text(spec, want)
+        message = f"This request may come to {needed}, and your limit of {spec.text} allows {size} at once."
+        return Refuse("request_too_large", f"{message} Shorten the prompt, or set max_tokens lower.", rule=spec.name)
+    wait = _seconds(short.wait) if short.wait != inf else _whole_window(bill, short.which)
+    code = "quota_exceeded" if meter.kind == CALENDAR else "rate_limit_exceeded"
+    what = f"{used} of {size} are used" if want <= 1 or short.amount == 0 else f"{used} of {size} are used, and this needs {want}"
+    if spec.unit == "cost" and want > 1:
+        what = f"{used} of {size} are used, and this may cost {amount_text(spec, want)}"
+    message = f"Your limit of {spec.text} has no room: {what}. Try again in {max(1, wait)} s."
+    return Refuse(code, message, retry_after=max(1, wait), rule=spec.name)
+
+
+def _whole_window(bill: Bill, index: int) -> int:
+    meter = bill.meters[index]
+    return meter.spec.seconds or 86_400

@@ -1,0 +1,512 @@
+"""The shared limit table: what was used of each limit, in a memory-mapped file that all workers of this machine count in.
+
+One kernel lock (`fcntl`) around each change makes "is there room in all of them, then take" one step for every worker; the kernel
+gives it back when a worker dies. What a dying worker left half done is undone by the next who enters, from notes made before the
+change. What it held for its requests stands in a list of its own, which its successor settles. The file outlives the
+gate: quotas go on after a restart, and rolling windows go on as if the time between had not passed.
+It knows cells, amounts and meters, no request, key or message. Arithmetic is `policy/limiting.py`'s.
+
+The file, in 8-byte words of this machine: a header, one page of notes for each worker, an index (hash of an identity -> cell),
+cells of 8 words, rings of `RING` words for those that count slices, and the workers' holds. Space is taken from the disk before
+it is used (`posix_fallocate`): a full disk shows as a refusal, never as a fault in the middle of a change.
+Length: one format and the five operations on it, which are only right together.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+from math import inf
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+
+from slmgate.policy.limiting import (
+    BUCKET,
+    CALENDAR,
+    RING,
+    SECOND,
+    SLIDING,
+    Meter,
+    bucket_wait,
+    drained,
+    outdated,
+    slice_at,
+    sliding_wait,
+)
+
+MAX_WORKERS = 128
+MAX_LIMITS = 24
+"""How many limits one request may come under."""
+MAX_HOLDS = 10_240
+"""How many requests of one worker may be under limits at once."""
+
+_MAGIC = int.from_bytes(b"SLMLIMT1", "little")
+_WORD = 8
+_PAGE = 4096
+_STEP = 1 << 20
+"""Bytes that are taken from the disk at a time."""
+
+# words of the header
+_FORMAT, _DIRTY, _CELLS, _RINGS, _BASE, _LATEST, _BOOT, _HAND = range(8)
+# words of a cell; `UNTIL`: the time after which what it says means nothing any more
+_ID, _ID2, TOTAL, AT, REST, _RINGED, _KIND, _UNTIL = range(8)
+_CELL = 8
+# words of a hold, and of each limit in it: cell, its id, place, amount, what of it is kept if the worker dies
+_LIVE, _COUNT = 0, 1
+_HOLD, _HOLD_HEAD, _HOLD_ROW = 128, 4, 5
+# words of a worker's notes, and of each cell in them: cell, total, at, rest, place in the rings + 1, what stood there
+_NOTED, _NOTED_HOLD, _NOTED_LIVE = 0, 1, 2
+_NOTES_HEAD, _NOTES_ROW = 4, 6
+
+_MAX_CELLS = 1 << 19
+_MAX_RINGS = 1 << 17
+_INDEX = 1 << 20
+_GONE = 0xFFFFFFFF
+
+_NOTES_AT = _PAGE
+_INDEX_AT = _NOTES_AT + MAX_WORKERS * _PAGE
+_CELLS_AT = _INDEX_AT + _INDEX * 4
+_RINGS_AT = _CELLS_AT + _MAX_CELLS * _CELL * _WORD
+_HOLDS_AT = -(-(_RINGS_AT + _MAX_RINGS * RING * _WORD) // _PAGE) * _PAGE
+_HOLDS_SIZE = MAX_HOLDS * _HOLD * _WORD
+_SIZE = _HOLDS_AT + MAX_WORKERS * _HOLDS_SIZE
+
+_WORDS = tuple(Struct(f"={count}q") for count in range(_NOTES_HEAD + MAX_LIMITS * _NOTES_ROW + 1))
+_LOCK, _UNLOCK = fcntl.LOCK_EX, fcntl.LOCK_UN
+_lock = fcntl.lockf
+_clock = time.monotonic_ns
+
+
+class TableFull(Exception):
+    """There is no room for another limit, hold or byte: no work that has to be counted can be taken now."""
+
+
+class Spot:
+    """Where a meter counts for one subject: its cell, as long as the cell has this identity."""
+
+    __slots__ = ("at", "id", "id2", "meter")
+
+    def __init__(self, meter: Meter, subject: str) -> None:
+        digest = blake2b(f"{meter.spec.identity}\0{subject}".encode(), digest_size=16).digest()
+        self.meter = meter
+        self.id = int.from_bytes(digest[:8], "little", signed=True)
+        self.id2 = int.from_bytes(digest[8:], "little", signed=True)
+        self.at = -1
+        """The word at which the cell begins; -1: not looked for yet."""
+
+
+class Level(NamedTuple):
+    """How much of a limit is left after a look at it, and the microseconds until it is whole again."""
+
+    left: int
+    reset: float
+
+
+class Short(NamedTuple):
+    """A limit had no room: which of those asked for, what it holds at most, what was left of that, and the microseconds until
+    there is room (infinite: never).
+    """
+
+    which: int
+    amount: int
+    left: int
+    wait: float
+
+
+class Held(NamedTuple):
+    """What was taken: the number of the hold, and each limit's level since."""
+
+    number: int
+    levels: list[Level]
+
+
+class Table:
+    """One worker's hand on the table."""
+
+    def __init__(self, path: Path, slot: int, workers: int) -> None:
+        """`slot` of `workers`: with only one, no lock is needed.
+
+        Raises OSError when the file cannot be had, or its first parts find no room on the disk.
+        """
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._slot = slot
+        self._locked = workers > 1
+        _lock(self._fd, _LOCK)
+        try:
+            self._open()
+            self._settle_the_dead(slot)
+            if slot == 0:
+                for other in range(workers, MAX_WORKERS):  # of a time with more workers than now
+                    if any(os.pread(self._fd, 2 * _WORD, _HOLDS_AT + other * _HOLDS_SIZE)):
+                        self._settle_the_dead(other)
+        finally:
+            _lock(self._fd, _UNLOCK)
+
+    def _open(self) -> None:
+        if os.fstat(self._fd).st_size < _SIZE:
+            os.ftruncate(self._fd, _SIZE)
+            os.posix_fallocate(self._fd, 0, _CELLS_AT)
+        self._map = mmap.mmap(self._fd, _HOLDS_AT)
+        whole = memoryview(self._map)
+        self._header = whole[:_PAGE].cast("q")
+        self._notes = whole[_NOTES_AT:_INDEX_AT].cast("q")
+        self._index = whole[_INDEX_AT:_CELLS_AT].cast("I")
+        self.cells = whole[_CELLS_AT:_RINGS_AT].cast("q")
+        self._rings = whole[_RINGS_AT : _RINGS_AT + _MAX_RINGS * RING * _WORD].cast("q")
+        header = self._header
+        if header[_FORMAT] != _MAGIC:
+            header[_CELLS] = header[_RINGS] = 1  # number 0 stands for none
+            header[_FORMAT] = _MAGIC
+        self._areas: dict[int, memoryview] = {}
+        self._keep_time()
+        if header[_DIRTY]:
+            self._undo()
+        self._ready = {_CELLS: 0, _RINGS: 0}  # how many have their bytes on the disk
+        self._free: list[int] = []
+        self._handed_out = 0
+        self._area = self._holds_of(self._slot)
+
+    def _keep_time(self) -> None:
+        """Go on with the table's time where it stopped, if the machine's clock began anew since."""
+        header = self._header
+        boot = int.from_bytes(blake2b(Path("/proc/sys/kernel/random/boot_id").read_bytes(), digest_size=7).digest(), "little")
+        if header[_BOOT] != boot:
+            header[_BASE] = header[_LATEST] - _clock() // 1000
+            header[_BOOT] = boot
+        self._base = header[_BASE]
+
+    def close(self) -> None:
+        for view in (*self._areas.values(), self._header, self._notes, self._index, self.cells, self._rings):
+            view.release()
+        os.close(self._fd)
+
+    def now(self) -> int:
+        """Microseconds of the table's own clock, which only goes forward."""
+        return _clock() // 1000 + self._base
+
+    # -- the four things that are done to limits
+
+    def take(self, spots: Sequence[Spot], wants: Sequence[int], kept: Sequence[int], second: float) -> Held | Short:
+        """Take `wants[n]` of the limit at `spots[n]`, of all of them or of none; a `Short` names the first without room.
+
+        `kept` is the part that stays taken if this worker dies. `second` is the wall clock's, for calendars.
+        Raises TableFull. Nothing is changed then, nor by a `Short`.
+        """
+        if self._locked:
+            _lock(self._fd, _LOCK)
+        try:
+            header, cells = self._header, self.cells
+            if header[_DIRTY]:
+                self._undo()
+            header[_LATEST] = now = _clock() // 1000 + self._base
+            number = self._free_hold()
+            notes: list[int] = [len(spots), number + 1, 0, 0]
+            rows: list[int] = []
+            changes: list[tuple[int, int, int, int, int, int]] = []
+            levels: list[Level] = []
+            for index, spot in enumerate(spots):
+                at = spot.at
+                if at < 0 or cells[at] != spot.id or cells[at + 1] != spot.id2:
+                    at = self._locate(spot, now)
+                meter, want = spot.meter, wants[index]
+                kind = meter.kind
+                total, last, rest = cells[at + TOTAL], cells[at + AT], cells[at + REST]
+                amount = meter.amount if not meter.temporary else meter.amount_at(second)
+                place = ringed = 0
+                reset: float
+                if kind == SLIDING:
+                    period = meter.period
+                    base = cells[at + _RINGED] * RING
+                    place = slice_at(now, period)
+                    if place > last:
+                        total -= outdated(self._rings, base, last, place) if total else 0
+                    left, reset, until = amount - total - want, period, now + period
+                    if left < 0:
+                        wait = sliding_wait(self._rings, base, last, now, period, -left) if want <= amount else inf
+                        return Short(index, amount, left + want, wait)
+                    ringed = base + place % RING + 1
+                elif kind == CALENDAR:
+                    start, end = meter.period_at(second)
+                    if start > last:
+                        total = 0
+                        place = start
+                    else:
+                        place = last  # a clock put back opens no quota anew
+                    left, reset = amount - total - want, max(1.0, end - second) * SECOND
+                    if left < 0:
+                        return Short(index, amount, left + want, reset if want <= amount else inf)
+                    until = now + int(reset)
+                elif kind == BUCKET:
+                    period, rate = meter.period, meter.rate
+                    if total:
+                        total, rest = drained(total, rest, now - last, rate, period)
+                    else:
+                        rest = 0
+                    place = now
+                    left = amount - total - want
+                    if left < 0:
+                        wait = bucket_wait(rest, rate, period, -left) if want <= amount else inf
+                        return Short(index, amount, left + want, wait)
+                    reset = bucket_wait(rest, rate, period, total + want)
+                    until = now + int(min(reset, 1e15))
+                else:
+                    left, reset, until = amount - total - want, 0, 0
+                    if left < 0:
+                        return Short(index, amount, left + want, SECOND if want <= amount else inf)
+                notes += (at, cells[at + TOTAL], last, cells[at + REST], ringed, self._rings[ringed - 1] if ringed else 0)
+                rows += (at, spot.id, place, want, kept[index])
+                changes.append((at, total + want, place, rest, until, ringed))
+                levels.append(Level(left, reset))
+            # From here on nothing is decided. Notes first, then that there are notes, then the change.
+            _WORDS[len(notes)].pack_into(self._map, _NOTES_AT + self._slot * _PAGE, *notes)
+            header[_DIRTY] = self._slot + 1
+            for (at, total, place, rest, until, ringed), want in zip(changes, wants, strict=True):
+                if ringed:
+                    if place > cells[at + AT]:
+                        self._expire(at, place)
+                    self._rings[ringed - 1] += want
+                cells[at + TOTAL] = total
+                cells[at + AT] = place
+                cells[at + REST] = rest
+                cells[at + _UNTIL] = until
+            hold = number * _HOLD
+            area = self._area
+            begin = hold + _HOLD_HEAD
+            area[hold + _COUNT] = len(spots)
+            for offset, word in enumerate(rows, begin):
+                area[offset] = word
+            area[hold + _LIVE] = 1
+            header[_DIRTY] = 0
+            self._free.pop()
+            return Held(number, levels)
+        finally:
+            if self._locked:
+                _lock(self._fd, _UNLOCK)
+
+    def settle(self, number: int, came_to: Sequence[int]) -> None:
+        """The hold is over: the limit that was taken n-th is charged `came_to[n]` in the end. Gives the hold's number back."""
+        if self._locked:
+            _lock(self._fd, _LOCK)
+        try:
+            if self._header[_DIRTY]:
+                self._undo()
+            self._settle(self._slot, self._area, number, came_to)
+            self._free.append(number)
+        finally:
+            if self._locked:
+                _lock(self._fd, _UNLOCK)
+
+    def look(self, spots: Sequence[Spot], second: float) -> list[tuple[int, int]]:
+        """What is used of each limit, and its amount, without taking anything (a cell that does not exist is not made)."""
+        if self._locked:
+            _lock(self._fd, _LOCK)
+        try:
+            if self._header[_DIRTY]:
+                self._undo()
+            now = self.now()
+            return [(self._used(spot, now, second), spot.meter.amount_at(second)) for spot in spots]
+        finally:
+            if self._locked:
+                _lock(self._fd, _UNLOCK)
+
+    def _used(self, spot: Spot, now: int, second: float) -> int:
+        cells = self.cells
+        found = self._find(spot.id, spot.id2)[0]
+        if found == 0:
+            return 0
+        at = found * _CELL
+        total, last = cells[at + TOTAL], cells[at + AT]
+        meter = spot.meter
+        if meter.kind == SLIDING:
+            current = slice_at(now, meter.period)
+            return total - outdated(self._rings, cells[at + _RINGED] * RING, last, current) if current > last else total
+        if meter.kind == CALENDAR:
+            return 0 if meter.period_at(second)[0] > last else total
+        if meter.kind == BUCKET:
+            return drained(total, cells[at + REST], now - last, meter.rate, meter.period)[0]
+        return total
+
+    # -- inside the lock
+
+    def _expire(self, at: int, place: int) -> None:
+        """Empty the slices of the ring that come to stand for others now."""
+        cells, rings = self.cells, self._rings
+        base, last = cells[at + _RINGED] * RING, cells[at + AT]
+        if place - last >= RING:
+            for offset in range(base, base + RING):
+                rings[offset] = 0
+        else:
+            for number in range(last + 1, place + 1):
+                rings[base + number % RING] = 0
+
+    def _settle(self, slot: int, area: memoryview, number: int, came_to: Sequence[int] | None) -> None:
+        """Settle a hold; `came_to` None: as its worker's death leaves it."""
+        cells, rings, header = self.cells, self._rings, self._header
+        hold = number * _HOLD
+        count = area[hold + _COUNT]
+        notes: list[int] = [count, number + 1, 1, 0]
+        changes: list[tuple[int, int, int, int]] = []
+        for index in range(count):
+            row = hold + _HOLD_HEAD + index * _HOLD_ROW
+            at, id, place, want, kept = area[row : row + _HOLD_ROW]
+            charge = kept if came_to is None else came_to[index]
+            more = charge - want
+            if more == 0 or cells[at] != id:
+                notes[0] -= 1
+                continue
+            total, last = cells[at + TOTAL], cells[at + AT]
+            ringed = 0
+            if cells[at + _KIND] == SLIDING:
+                if more > 0:
+                    place = last  # what was missed is owed from now on
+                if place <= last - RING:
+                    notes[0] -= 1  # it has left the window since
+                    continue
+                ringed = cells[at + _RINGED] * RING + place % RING + 1
+            elif cells[at + _KIND] == CALENDAR and place != last and more < 0:
+                notes[0] -= 1  # of a period that is over
+                continue
+            elif total + more < 0:
+                more = -total  # it has drained meanwhile
+            notes += (at, total, last, cells[at + REST], ringed, rings[ringed - 1] if ringed else 0)
+            changes.append((at, total + more, ringed, more))
+        _WORDS[len(notes)].pack_into(self._map, _NOTES_AT + slot * _PAGE, *notes)
+        header[_DIRTY] = slot + 1
+        for at, total, ringed, more in changes:
+            if ringed:
+                rings[ringed - 1] += more
+            cells[at + TOTAL] = total
+        area[hold + _LIVE] = 0
+        header[_DIRTY] = 0
+
+    def _undo(self) -> None:
+        """Put back what a worker that died in the middle of a change had begun to write."""
+        header, cells, rings = self._header, self.cells, self._rings
+        slot = header[_DIRTY] - 1
+        notes = self._notes[slot * _PAGE // _WORD : (slot + 1) * _PAGE // _WORD]
+        for row in range(_NOTES_HEAD, _NOTES_HEAD + notes[_NOTED] * _NOTES_ROW, _NOTES_ROW):
+            at, total, last, rest, ringed, value = notes[row : row + _NOTES_ROW]
+            cells[at + AT], cells[at + REST] = last, rest
+            if ringed:
+                rings[ringed - 1] = value
+                base = cells[at + _RINGED] * RING
+                # slices that were being emptied had left the window anyway
+                total = sum(rings[base : base + RING])
+            cells[at + TOTAL] = total
+        if notes[_NOTED_HOLD]:
+            self._holds_of(slot)[(notes[_NOTED_HOLD] - 1) * _HOLD + _LIVE] = notes[_NOTED_LIVE]
+        header[_DIRTY] = 0
+
+    def _settle_the_dead(self, slot: int) -> None:
+        """End the holds of those that had this slot before, whatever killed them."""
+        area = self._holds_of(slot)
+        for number in range(MAX_HOLDS):
+            begin = number * _HOLD
+            if area[begin + _COUNT] == 0:
+                break  # holds are handed out from the first on: behind this one there never was any
+            if area[begin + _LIVE]:
+                self._settle(slot, area, number, None)
+
+    def _holds_of(self, slot: int) -> memoryview:
+        area = self._areas.get(slot)
+        if area is None:
+            mapped = mmap.mmap(self._fd, _HOLDS_SIZE, offset=_HOLDS_AT + slot * _HOLDS_SIZE)
+            area = self._areas[slot] = memoryview(mapped).cast("q")
+        return area
+
+    def _free_hold(self) -> int:
+        """The number of a free hold, which stays the last of the free ones until it is taken."""
+        if not self._free:
+            first, some = self._handed_out, min(512, MAX_HOLDS - self._handed_out)
+            if some <= 0:
+                raise TableFull("all places for requests under limits are taken")
+            begin = _HOLDS_AT + self._slot * _HOLDS_SIZE + first * _HOLD * _WORD
+            self._allocate(begin, some * _HOLD * _WORD)
+            self._handed_out += some
+            self._free = list(range(first + some - 1, first - 1, -1))
+        return self._free[-1]
+
+    def _allocate(self, begin: int, size: int) -> None:
+        try:
+            os.posix_fallocate(self._fd, begin, size)
+        except OSError as error:
+            raise TableFull(f"the disk has no room for what was used of limits: {error.strerror}") from error
+
+    # -- cells
+
+    def _find(self, id: int, id2: int) -> tuple[int, int]:
+        """The cell of an identity (0: there is none), and the place in the index where it stands or could be put."""
+        cells, index = self.cells, self._index
+        place = id % _INDEX
+        free = -1
+        for _ in range(_INDEX):
+            cell = index[place]
+            if cell == 0:
+                return 0, place if free < 0 else free
+            if cell == _GONE:
+                free = place if free < 0 else free
+            elif cells[cell * _CELL] == id and cells[cell * _CELL + 1] == id2:
+                return cell, place
+            place = (place + 1) % _INDEX
+        return 0, free
+
+    def _locate(self, spot: Spot, now: int) -> int:
+        """The word at which the spot's cell begins; a cell is made for it where there is none. Raises TableFull."""
+        cell, place = self._find(spot.id, spot.id2)
+        if cell == 0:
+            cell = self._new_cell(spot, now)
+            self._index[place] = cell
+        spot.at = cell * _CELL
+        return spot.at
+
+    def _new_cell(self, spot: Spot, now: int) -> int:
+        """A cell that is nobody's: a new one, or one whose use means nothing any more. It counts from nothing."""
+        cells, header = self.cells, self._header
+        sliding = spot.meter.kind == SLIDING
+        cell = header[_CELLS]
+        ring = 0
+        if cell < _MAX_CELLS and (not sliding or header[_RINGS] < _MAX_RINGS):
+            self._make_ready(_CELLS, cell, _CELLS_AT, _CELL * _WORD, _MAX_CELLS)
+            if sliding:
+                ring = header[_RINGS]
+                self._make_ready(_RINGS, ring, _RINGS_AT, RING * _WORD, _MAX_RINGS)
+                header[_RINGS] = ring + 1
+            header[_CELLS] = cell + 1
+        else:
+            cell = self._reclaim(now, sliding)
+            ring = cells[cell * _CELL + _RINGED]
+        at = cell * _CELL
+        if ring:
+            for offset in range(ring * RING, ring * RING + RING):
+                self._rings[offset] = 0
+        for word, value in ((TOTAL, 0), (REST, 0), (_RINGED, ring), (_KIND, spot.meter.kind), (_UNTIL, 0)):
+            cells[at + word] = value
+        cells[at + AT] = slice_at(now, spot.meter.period) if sliding else 0
+        cells[at + 1] = spot.id2
+        cells[at] = spot.id
+        return cell
+
+    def _make_ready(self, what: int, number: int, begin: int, size: int, most: int) -> None:
+        """Have the bytes of this cell or ring on the disk before they are written."""
+        if number >= self._ready[what]:
+            first = number * size // _STEP * _STEP
+            self._allocate(begin + first, min(_STEP + size, most * size - first))
+            self._ready[what] = (first + _STEP) // size
+
+    def _reclaim(self, now: int, sliding: bool) -> int:
+        """A cell whose use means nothing any more, taken from whose it was. Raises TableFull where a long look finds none."""
+        cells, header = self.cells, self._header
+        for _ in range(4096):
+            cell = header[_HAND] = header[_HAND] % (header[_CELLS] - 1) + 1
+            at = cell * _CELL
+            useless = cells[at + _UNTIL] < now and (cells[at + _UNTIL] or not cells[at + TOTAL])
+            if useless and (cells[at + _RINGED] or not sliding):
+                self._index[self._find(cells[at], cells[at + 1])[1]] = _GONE
+                return cell
+        raise TableFull("the table of limits has no room for one more")
