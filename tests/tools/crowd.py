@@ -52,6 +52,8 @@ class Caller:
     model: str = "tiny"
     most: int | None = None
     """`max_tokens` where it is not `completion`."""
+    rest: float = 0.0
+    """Seconds until a client asks again after a good answer."""
 
     def body(self, tag: str) -> tuple[bytes, int]:
         """The body, whose length does not depend on the tag's value, and its prompt's tokens."""
@@ -123,7 +125,7 @@ class Crowd:
         return told
 
     async def client(self, caller: Caller, until: float, pause: float) -> None:
-        """One client until its time is up: again at once after an answer, after about `pause` seconds else."""
+        """One client until its time is up: again soon after a good answer, after about `pause` seconds else."""
         link: Ear | None = None
         await asyncio.sleep(self.chance.random() * pause)
         while time.monotonic() < until and not self.stopped:
@@ -134,8 +136,7 @@ class Crowd:
                     await asyncio.sleep(0.05)
                     continue
             told = await self.one(caller, link)
-            if told.status != 200:
-                await asyncio.sleep(pause * (0.5 + self.chance.random()))
+            await asyncio.sleep(caller.rest if told.status == 200 else pause * (0.5 + self.chance.random()))
         if link is not None:
             link.transport.abort()
 
