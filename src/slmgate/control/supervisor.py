@@ -235,7 +235,8 @@ class Supervisor:
         """All children have marked themselves ready, or a stop was asked for. False: one gave up, or time ran out.
 
         Each listener is told of as soon as its side is ready: clients need not wait for the operators' web framework.
-        A child that was killed from outside is no reason to give up: it is started again, as it would be later.
+        A child that was killed from outside, or ended after it had been ready, is no reason to give up: it is started again, as
+        it would be later.
         """
         limit = time.monotonic() + START_TIMEOUT
         to_tell = {
@@ -258,9 +259,10 @@ class Supervisor:
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
                     code = child.died(now)
-                    if code >= 0:
+                    if code >= 0 and self._board.read(child.row)[1] != beats.READY:
                         _say(f"{child.name} ended with code {code} while starting; see the messages above")
                         return False
+                    self._board.mark(child.row, beats.STARTING)
                     child.run(now)
         return True
 

@@ -30,7 +30,7 @@ _INTENT = INTENT + b'{"id":"%b","request_id":"%b","time":"%b",%b,%b,"prompt_toke
 _RECEIPT = RECEIPT + (
     b'{"id":"%b","request_id":"%b","time":"%b",%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,'
     b'"prompt_tokens":%d,"completion_tokens":%d,"estimated":%b,"bytes_in":%d,"bytes_out":%d,'
-    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b"}'
+    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b",%b,"cost":%d}'
 )
 
 
@@ -50,6 +50,8 @@ class What(msgspec.Struct, frozen=True):
     """What of which model, where: `dialect` to `stream`."""
     place: bytes
     """Address and worker."""
+    charge: bytes
+    """Plan and price."""
 
 
 def _members(fields: dict[str, Any]) -> bytes:
@@ -89,6 +91,7 @@ def what_of(exchange: Exchange) -> What:
             }
         ),
         _members({"address": exchange.client.address, "worker": exchange.worker.slot}),
+        _members({"plan": "", "price": ""}),
     )
     if repeat is not None and repeat.snapshot is exchange.snapshot:
         repeat.what = what
@@ -165,6 +168,8 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         exchange.attempts,
         what.place,
         noted_of(exchange),
+        what.charge,
+        0,
     )
 
 

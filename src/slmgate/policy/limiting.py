@@ -99,12 +99,12 @@ def outdated(ring: Sequence[int], base: int, head: int, current: int) -> int:
 
 
 def sliding_wait(ring: Sequence[int], base: int, head: int, now: int, period: int, excess: int) -> float:
-    """Microseconds until at least `excess` of what the ring holds has left the window; infinite if it never does."""
-    for number in range(head - SLICES, head + 1):
+    """Microseconds until at least `excess` of what the window still holds has left it; infinite if it never does."""
+    for number in range(max(head, slice_at(now, period)) - SLICES, head + 1):
         excess -= ring[base + number % RING]
         if excess <= 0:
             # a slice is gone when its place is wanted for the one that comes `RING` later
-            return max(0, -(-(number + RING) * period // SLICES) - now)
+            return -(-(number + RING) * period // SLICES) - now
     return inf
 
 
