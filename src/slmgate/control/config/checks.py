@@ -13,6 +13,7 @@ from slmgate.control.config.addresses import Address
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.faults import quote
 from slmgate.control.config.kinds import NOT_YET
+from slmgate.control.config.limit_checks import check_limits
 from slmgate.control.config.options import Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
@@ -35,6 +36,7 @@ def check(config: Config, reader: Reader) -> None:
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
+    check_limits(config, reader)
 
 
 def overlap(one: Address, other: Address) -> bool:
