@@ -179,3 +179,42 @@ def test_how_a_listener_speaks() -> None:
     assert _tls(asking) == TlsOrders(certificate="/c", key="/k", min_version="1.3", client_ca="/ca", client_required=True)
     assert _url((2, ("127.0.0.1", 1)), tls=True) == "https://127.0.0.1:1"
     assert _url((10, ("::1", 1)), tls=True) == "https://[::1]:1"
+
+
+@pytest.mark.parametrize(("code", "was_ready", "goes_on"), [(-9, False, True), (71, True, True), (1, False, False)])
+def test_who_dies_while_the_other_side_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, was_ready: bool, goes_on: bool
+) -> None:
+    """Only a child that never came up is a reason to give up."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    known: dict[str, list[FakeProcess]] = {"control": [], "worker": []}
+    children = []
+    for row, (name, processes) in enumerate(known.items()):
+
+        def start(into: list[FakeProcess] = processes) -> Any:
+            into.append(FakeProcess())
+            return into[-1]
+
+        children.append(_Child(name, row, 2.0, start))
+        children[-1].run(clock.passed)
+    states = {0: STARTING, 1: READY if was_ready else STARTING}
+
+    def wait(_: float) -> None:
+        clock.passed += CHECK_SECONDS
+        if len(known["worker"]) == 1:
+            known["worker"][0].code = code
+        else:
+            states.update({0: READY, 1: READY})
+
+    watch: Any = SimpleNamespace(
+        _children=children,
+        _board=SimpleNamespace(read=lambda row: (clock.passed, states[row]), mark=states.__setitem__),
+        _admin=SimpleNamespace(family=2, getsockname=lambda: ("127.0.0.1", 1)),
+        _addresses=["http://127.0.0.1:2"],
+        _stopping=False,
+        _wait=wait,
+    )
+    assert Supervisor._wait_until_ready(watch) is goes_on
+    assert len(known["worker"]) == 1 + goes_on
+    assert ("while starting" in capsys.readouterr().err) is not goes_on

@@ -291,6 +291,9 @@ def test_a_receipt_says_who_and_what(road: Road) -> None:
         "address": "192.0.2.7",
         "worker": 0,
         "parameters": "",
+        "plan": "",
+        "price": "",
+        "cost": 0,
     }
     assert (second["request_id"], second["model"], second["verdict"]) == ("mine-1", "zzz", "refuse")
     intent = road.stage.records[0][1]

@@ -48,6 +48,20 @@ def test_migrations_make_these_tables() -> None:
         assert compare_metadata(context, schema.metadata) == []
 
 
+def test_receipts_from_before_there_were_prices_cost_nothing() -> None:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    migrations.upgrade(engine, "0004")
+    with engine.begin() as connection:
+        for name in ("facets", "entries"):
+            table = sa.Table(name, sa.MetaData(), autoload_with=connection)
+            values = {column.name: b"d" if column.name == "digest" else 1 for column in table.columns if column.name != "id"}
+            connection.execute(sa.insert(table), {**values, "id": 1})
+    migrations.upgrade(engine)
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(schema.receipts)).one()
+    assert (row.plan, row.price, row.cost, row.prompt_tokens) == ("", "", 0, 1)
+
+
 def test_a_newer_database_is_left_alone() -> None:
     engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
     migrations.upgrade(engine)

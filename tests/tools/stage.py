@@ -81,9 +81,23 @@ class Stage:
         patch.setattr("slmgate.dataplane.worker.resource", no_limits)
         self.journal = directory / "journal"
         self.board = beats.create()
-        settings = {"listeners": (), "sync": None, "link": "", "segment_size": segment_size, **orders}
+        settings = {
+            "listeners": (),
+            "sync": None,
+            "link": "",
+            "limits": str(directory / "limits"),
+            "segment_size": segment_size,
+            **orders,
+        }
         self.worker = Worker(
-            WorkerOrders(slot=0, beats=self.board, lifeline=-1, journal=str(self.journal), **settings), self.loop
+            WorkerOrders(
+                slot=0,
+                beats=self.board,
+                lifeline=-1,
+                journal=str(self.journal),
+                **settings,
+            ),
+            self.loop,
         )
         self.gate = gate or GateSpec()
         self.models = models or (model(),)
@@ -102,6 +116,7 @@ class Stage:
         gate: GateSpec | None = None,
         keys: tuple[Key, ...] = (KEY,),
         roles: tuple[RoleSpec, ...] | None = None,
+        **more: Any,
     ) -> None:
         """A new snapshot comes. `models`, `gate` and `roles` stay as they were where they are not given."""
         self.roles = self.roles if roles is None else roles
@@ -110,7 +125,7 @@ class Stage:
         self.worker.keys.begin()
         self.worker.keys.put(keys)
         self.worker.keys.end()
-        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, roles=self.roles))
+        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, roles=self.roles, **more))
         self.loop.settle()
 
     def connect(self, name: str = "client") -> FakeTransport:

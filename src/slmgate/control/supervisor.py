@@ -26,7 +26,7 @@ import msgspec
 from slmgate.control.config import Config
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.control.orders import ConfigSource, ControlOrders
-from slmgate.control.state_dir import JOURNAL_DIR, LOCK_FILE
+from slmgate.control.state_dir import JOURNAL_DIR, LIMITS_FILE, LOCK_FILE
 from slmgate.link import beats
 from slmgate.link.orders import TlsOrders, WorkerOrders
 
@@ -193,6 +193,8 @@ class Supervisor:
             lifeline=self._lifeline,
             link=str(self._link_path),
             journal=str(self._state_dir / JOURNAL_DIR),
+            limits=str(self._state_dir / LIMITS_FILE),
+            workers=len(self._sockets),
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
@@ -233,7 +235,8 @@ class Supervisor:
         """All children have marked themselves ready, or a stop was asked for. False: one gave up, or time ran out.
 
         Each listener is told of as soon as its side is ready: clients need not wait for the operators' web framework.
-        A child that was killed from outside is no reason to give up: it is started again, as it would be later.
+        A child that was killed from outside, or ended after it had been ready, is no reason to give up: it is started again, as
+        it would be later.
         """
         limit = time.monotonic() + START_TIMEOUT
         to_tell = {
@@ -256,9 +259,10 @@ class Supervisor:
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
                     code = child.died(now)
-                    if code >= 0:
+                    if code >= 0 and self._board.read(child.row)[1] != beats.READY:
                         _say(f"{child.name} ended with code {code} while starting; see the messages above")
                         return False
+                    self._board.mark(child.row, beats.STARTING)
                     child.run(now)
         return True
 

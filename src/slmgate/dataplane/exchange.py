@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from slmgate.dataplane.account import intent_of, receipt_of, what_of
+from slmgate.dataplane.account import intent_of, receipt_of, usage_of, what_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
+from slmgate.dataplane.limiter import Refusal
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
-from slmgate.dialects.parameters import settle, values
+from slmgate.dialects.parameters import answers, bound, longest, settle, values
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
 from slmgate.http1.framing import CHUNKED
@@ -30,7 +31,7 @@ from slmgate.http1.heads import (
     upstream_head,
     upstream_request,
 )
-from slmgate.policy.access import NO_ROLE, Access, Admit, no_such_model
+from slmgate.policy.access import GENERATING, NO_ROLE, Access, Admit, no_such_model
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
@@ -41,10 +42,12 @@ from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 if TYPE_CHECKING:
     from slmgate.dataplane.account import What
     from slmgate.dataplane.client import ClientConnection
+    from slmgate.dataplane.limiter import Hold
     from slmgate.dataplane.pool import Instance, ModelPool
     from slmgate.dataplane.repeat import Repeat
     from slmgate.dataplane.upstream import UpstreamConnection
     from slmgate.dataplane.worker import Worker
+    from slmgate.policy.charges import Bill, Charges
 
 KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
@@ -97,6 +100,7 @@ class Exchange:
         "asking",
         "attempts",
         "began",
+        "bill",
         "body",
         "bytes_out",
         "chunked",
@@ -112,10 +116,12 @@ class Exchange:
         "head",
         "heard",
         "held",
+        "hold",
         "id",
         "instance",
         "keep_alive",
         "kept",
+        "limit_fields",
         "model",
         "next_owed",
         "outgoing",
@@ -174,6 +180,9 @@ class Exchange:
         self.model: ModelSpec | None = None
         self.admitted = False  # an intent is journaled, its receipt is owed
         self.recorded = True  # health checks and OPTIONS reach no verdict and leave no receipt
+        self.hold: Hold | None = None  # what it has taken of its limits
+        self.bill: Bill | None = None
+        self.limit_fields = b""
         # the way to an instance
         self.pool: ModelPool | None = None
         self.instance: Instance | None = None
@@ -304,6 +313,9 @@ class Exchange:
             return no_such_model(asked.model)
         self.admit = verdict
         self.ask, self.outgoing = settle(route, asked, self.body, verdict.settings)
+        most = self.hold.completion if self.hold is not None else None
+        if most is not None:
+            self.ask, self.outgoing = bound(route, self.ask, self.outgoing, most)
         return None
 
     def body_complete(self, body: bytes) -> None:
@@ -338,10 +350,33 @@ class Exchange:
                 Refuse("accounting_unavailable", "The gate cannot record work at the moment. Try again soon.", retry_after=5)
             )
             return
+        charges = worker.snapshot.charges
+        if charges.any and not self._take(charges):
+            return
         self.pool = pool = worker.pools.models[model.name]
         self.deadline = self.started + model.queue_timeout
         if not pool.begin(self):
             self.no_room(f"All of the {model.queue_waiting} places in line are taken.")
+
+    def _take(self, charges: Charges) -> bool:
+        """Take what the request may come to of all its limits. False: there is no room, and it was refused."""
+        route, ask, principal, admit, model, worker = self.route, self.ask, self.principal, self.admit, self.model, self.worker
+        assert route is not None and ask is not None and principal is not None and admit is not None and model is not None
+        account = worker.limiter.account(charges, principal, model.name, admit.role, self.client.address)
+        length: int | None = 0
+        several = 1
+        if account.bill.bounded and route.access in GENERATING:
+            length, several = longest(route.dialect.name, ask), answers(route.dialect.name, ask)
+        taken = worker.limiter.take(account, ask.prompt_estimate, length, several, self.second())
+        if isinstance(taken, Refusal):
+            self.refuse(taken.refuse, taken.fields)
+            return False
+        self.hold = taken
+        self.bill = account.bill
+        self.limit_fields = taken.fields
+        if taken.completion is not None:
+            self.ask, self.outgoing = bound(route, ask, self.outgoing, taken.completion)
+        return True
 
     def _list(self, route: Route, access: Access) -> None:
         names = access.listing(NO_ASK, self)
@@ -499,7 +534,7 @@ class Exchange:
         self.bytes_out = size = len(body)
         handed = self.handed_at
         waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
-        framing_line = b"content-length: %d\r\n" % size
+        framing_line = b"content-length: %d\r\n%b" % (size, self.limit_fields)
         whole = answer_head(200, head.passed, worker.date, self.request_id, waited, framing_line) + body
         self._finish("complete", 200, whole)
 
@@ -539,6 +574,7 @@ class Exchange:
             framing_line += CLOSE
         elif self.head.minor == 0:
             framing_line += KEEP_ALIVE
+        framing_line += self.limit_fields
         handed = self.handed_at
         waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
         self.pending_head = answer_head(status, head.passed, worker.date, self.request_id, waited, framing_line)
@@ -773,6 +809,8 @@ class Exchange:
         """Answer in the gate's own words. Ends the exchange."""
         if self.worker.draining:
             self.keep_alive = False
+        if self.asked_at:
+            fields += self.limit_fields
         if not self.keep_alive:
             fields += CLOSE
         elif self.head.minor == 0:
@@ -811,5 +849,11 @@ class Exchange:
         self.client.exchange_over(last, self.keep_alive, cut)
 
     def account(self) -> None:
-        """Journal the receipt. Raises when it cannot; nothing is recorded then, and it may be tried again."""
+        """Settle what was taken of limits, and journal the receipt. What raises may be tried again: nothing is done twice."""
+        hold = self.hold
+        if hold is not None:
+            self.usage = self.usage or usage_of(self)
+            engine_us = int((time.monotonic() - self.handed_at) * 1e6) if self.handed_at else 0
+            self.worker.limiter.settle(hold, self.usage, engine_us, self.second(), forwarded=self.asked_at > 0)
+            self.hold = None
         self.worker.finished(receipt_of(self, self.ended, self.reason), self.admitted, self.ended == "refused")

@@ -29,6 +29,7 @@ import uvloop
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
+from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.tally import Tally
@@ -78,6 +79,7 @@ class Worker:
         self._confirmed = 0  # the generation that was last confirmed
         # for the life of the process
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
+        self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
         self.pools = Pools(loop)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
@@ -216,6 +218,7 @@ class Worker:
     def _put_in_force(self, snapshot: Snapshot) -> None:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
+        self.limiter.prepare(snapshot.charges)
         first = self.snapshot.generation == 0
         self.snapshot, self._prepared = snapshot, None
         if not self.keys.renewed:  # else there are keys of that generation which have not come yet
@@ -289,6 +292,7 @@ class Worker:
         self.date = date_line(wall)
         self._complaints_left = COMPLAINTS_PER_SECOND
         self.journal.prepare()
+        self.limiter.prepare(self.snapshot.charges)
         if self._orders.sync is not None and now - self._synced >= self._orders.sync:
             self._synced = now
             self._loop.run_in_executor(None, self.journal.syncer())

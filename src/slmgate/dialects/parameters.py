@@ -100,6 +100,8 @@ NOTED = ("max_tokens", "n", "best_of", "logprobs", "prompt_logprobs", "tools", "
 
 _NOTED_NAMES = frozenset(name for shared in NOTED if shared != "max_tokens" for name in NAMES[shared])
 _MAX_KEPT = 8
+_LENGTHS = frozenset(NAMES["max_tokens"][1:]) | frozenset(NESTED.values())
+_SEVERAL = frozenset((*NAMES["n"], *NAMES["best_of"]))
 
 
 def values(dialect: str, fields: Fields, name: str) -> list[Scalar]:
@@ -194,6 +196,46 @@ def _markdown_images(text: Any) -> Iterator[str]:
     for before, after in pairwise(text.split("](") if isinstance(text, str) else ()):
         if before.rfind("![") > before.rfind("]"):
             yield after.partition(")")[0].strip()
+
+
+def longest(dialect: str, ask: Ask) -> int | None:
+    """The bound of an answer's tokens that the request sets under any name, the largest of several; None: it sets none."""
+    if ask.max_tokens is not None and ask.max_tokens > 0 and _LENGTHS.isdisjoint(ask.fields):
+        return ask.max_tokens
+    found = [_number(value) for value in values(dialect, ask.fields, "max_tokens")]
+    most = max(found, default=inf)
+    return None if most == inf else max(0, int(most))
+
+
+def answers(dialect: str, ask: Ask) -> int:
+    """How many answers of that length the request is for: `n` or `best_of` for each of its prompts."""
+    fields = ask.fields
+    prompt = fields.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    if _SEVERAL.isdisjoint(fields) and NESTED.get(dialect, "") not in fields:
+        return prompts
+    each = [1.0]
+    for name in ("n", "best_of"):
+        each += (number for value in values(dialect, fields, name) if (number := _number(value)) != inf)
+    return prompts * int(max(each))
+
+
+def bound(route: Route, ask: Ask, body: bytes, most: int) -> tuple[Ask, bytes]:
+    """A request whose answers are at most `most` tokens long, under the name that its API has and every other that it uses."""
+    places = [ask.fields, ask.fields.get(NESTED.get(route.dialect.name, ""))]
+    given = {name for place in places if isinstance(place, dict) for name in place}
+    others = [name for name in NAMES["max_tokens"] if name in given and name != "max_tokens"]
+    odd = [name for name in given if name not in _KNOWN and name.casefold() in NAMES["max_tokens"]]
+    return settle(route, ask, body, [("max_tokens", most), *((name, most) for name in (*others, *odd))])
+
+
+def _number(value: Scalar) -> float:
+    """A value as a number; infinite for what is none, or none that can be relied on."""
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return inf
+    return inf if number != number else number
 
 
 def noted(dialect: str, ask: Ask) -> str:

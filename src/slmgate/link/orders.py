@@ -21,11 +21,11 @@ class TlsOrders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """`listeners`, `beats` and `lifeline` are file descriptors; `link` and `journal` are paths.
+    """`listeners`, `beats` and `lifeline` are file descriptors; `link`, `journal` and `limits` (a file) are paths.
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
-    `tls` has an entry for each listener, None where it speaks plain HTTP; empty: all do.
+    `slot` is one of `workers`. `tls` has an entry for each listener, None where it speaks plain HTTP; empty: all do.
     """
 
     slot: int
@@ -34,6 +34,8 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     lifeline: int
     link: str
     journal: str
+    limits: str = ""
+    workers: int = 1
     segment_size: int = 8 * 1024 * 1024
     sync: float | None = 1.0
     serve_unaccounted: bool = False

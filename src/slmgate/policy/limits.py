@@ -58,7 +58,7 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class PlanSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the road needs of a team's plan: its currency and the price of each model, by name or with `*`; the first that fits."""
+    """What the road needs of a team's plan: its currency and the prices of models, by name or with `*`; the first that fits."""
 
     name: str
     currency: str

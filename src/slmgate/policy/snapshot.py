@@ -14,6 +14,7 @@ import msgspec
 
 from slmgate.policy.access import Access
 from slmgate.policy.certificates import CertificateSpec
+from slmgate.policy.charges import Charges
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
@@ -114,6 +115,7 @@ class Snapshot:
         "_teams",
         "anonymous",
         "auth",
+        "charges",
         "gate",
         "generation",
         "keys",
@@ -133,6 +135,7 @@ class Snapshot:
         self.anonymous = spec.auth.anonymous
         self.tokens = {} if tokens is None else tokens
         self.generation = spec.generation
+        self.charges = Charges(spec)
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)

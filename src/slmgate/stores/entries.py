@@ -37,7 +37,9 @@ Facet = tuple[Any, ...]
 _SHARED = slice(RECEIPT_FIELDS.index("method"), RECEIPT_FIELDS.index("stream") + 1)
 _TOKENS = slice(_SHARED.stop, RECEIPT_FIELDS.index("estimated"))
 _ESTIMATED = slice(_TOKENS.stop, _TOKENS.stop + 1)
-_REST = slice(_ESTIMATED.stop, None)
+_REST = slice(_ESTIMATED.stop, RECEIPT_FIELDS.index("plan"))
+_PLAN = slice(_REST.stop, RECEIPT_FIELDS.index("cost"))
+_COST = RECEIPT_FIELDS.index("cost")
 
 
 class EntryWriter:
@@ -56,7 +58,7 @@ class EntryWriter:
 
     def write(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> dict[Facet, int]:
         """Insert those whose id is not there yet; returns the facets met for the first time, for `remember`."""
-        shared = [receipt[_SHARED] + receipt[_ESTIMATED] for receipt in receipts]
+        shared = [receipt[_SHARED] + receipt[_ESTIMATED] + receipt[_PLAN] for receipt in receipts]
         facets: list[int | None] = list(map(self._known.get, shared))
         learned: dict[Facet, int] = {}
         if None in facets:
@@ -66,7 +68,15 @@ class EntryWriter:
             facets = [learned[one] if known is None else known for one, known in zip(shared, facets, strict=True)]
         times = map(floordiv, map(sub, [receipt[2] for receipt in receipts], repeat(EPOCH)), repeat(MICROSECOND))
         rows = [
-            (receipt[0], "" if receipt[1] == receipt[0] else receipt[1], time, facet, *receipt[_TOKENS], *receipt[_REST])
+            (
+                receipt[0],
+                "" if receipt[1] == receipt[0] else receipt[1],
+                time,
+                facet,
+                *receipt[_TOKENS],
+                *receipt[_REST],
+                receipt[_COST],
+            )
             for receipt, time, facet in zip(receipts, times, facets, strict=True)
         ]
         whole = len(rows) - len(rows) % ROWS

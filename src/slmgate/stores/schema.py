@@ -44,6 +44,8 @@ facets = sa.Table(
     sa.Column("instance", sa.Text, nullable=False),
     sa.Column("stream", sa.Boolean, nullable=False),
     sa.Column("estimated", sa.Boolean, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("price", sa.Text, nullable=False),
 )
 sa.Index("facets_digest", facets.c.digest, unique=True)
 
@@ -68,6 +70,7 @@ entries = sa.Table(
     sa.Column("address", sa.Text, nullable=False),
     sa.Column("worker", sa.BigInteger, nullable=False),
     sa.Column("parameters", sa.Text, nullable=False),
+    sa.Column("cost", sa.BigInteger, nullable=False),  # billionths of the currency that its price names
 )
 sa.Index("entries_id", entries.c.id, unique=True)
 sa.Index("entries_time", entries.c.time)

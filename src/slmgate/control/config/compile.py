@@ -9,9 +9,11 @@ from collections.abc import Mapping
 
 from slmgate.control.config.auth_options import Auth
 from slmgate.control.config.faults import ConfigFault
-from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
+from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
+from slmgate.control.config.plan_options import Plan
 from slmgate.control.keyfields import DECLARED
 from slmgate.policy.certificates import CertificateSpec
+from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key, Principal
@@ -24,8 +26,9 @@ def compile_snapshot(config: Config, generation: int) -> SnapshotSpec:
         gate=_gate(config.guard, config.drain_timeout),
         models=tuple(_model(name, model) for name, model in config.models.items()),
         roles=tuple(_role(name, role) for name, role in config.roles.items()),
-        teams=tuple(TeamSpec(name=name, roles=team.roles) for name, team in config.teams.items()),
+        teams=tuple(_team(name, team, config.plans) for name, team in config.teams.items()),
         auth=_auth(config.auth),
+        plans=tuple(_plan(name, plan) for name, plan in config.plans.items()),
     )
 
 
@@ -119,6 +122,34 @@ def _role(name: str, role: Role) -> RoleSpec:
         priority=role.priority,
         weight=role.weight,
     )
+
+
+def _team(name: str, team: Team, plans: Mapping[str, Plan]) -> TeamSpec:
+    included = () if team.plan is None else _included(team.plan, plans[team.plan])
+    return TeamSpec(name=name, roles=team.roles, plan=team.plan, limits=included)
+
+
+def _plan(name: str, plan: Plan) -> PlanSpec:
+    prices = tuple((model, Price(price.prompt, price.completion)) for model, price in plan.prices.items())
+    return PlanSpec(name=name, currency=plan.currency, prices=prices)
+
+
+def _included(name: str, plan: Plan) -> tuple[LimitSpec, ...]:
+    """What a plan includes, as the limit of each of its teams where use ends with it."""
+    if plan.included is None or plan.overage != "stop":
+        return ()
+    limit = LimitSpec(
+        name=f"plans.{name}.included",
+        text=str(plan.included),
+        identity=f"plans.{name}.included",
+        unit=plan.included.unit,
+        amount=plan.included.amount,
+        calendar="month",
+        zone=plan.timezone,
+        per=("team",),
+        currency=plan.included.currency,
+    )
+    return (limit,)
 
 
 def _parameters(options: Mapping[str, Parameter]) -> tuple[ParameterRule, ...]:

@@ -31,6 +31,7 @@ from slmgate.control.config.kinds import (
     Week,
     Whole,
 )
+from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.dialects import ENDPOINTS
@@ -283,9 +284,12 @@ class Role(Section, frozen=True, kw_only=True):
 class Team(Section, frozen=True, kw_only=True):
     """Several principals: its members have its roles beside their own."""
 
-    later: ClassVar[tuple[str, ...]] = ("plan", "limits")
+    later: ClassVar[tuple[str, ...]] = ("limits",)
 
     roles: Annotated[tuple[str, ...], Option("The roles that every member has.", NAME)] = ()
+    plan: Annotated[
+        str | None, Option("The plan by which the team's use is charged. Unset: nothing is.", NAME, example="gold")
+    ] = None
 
 
 class DeclaredKey(Section, frozen=True, kw_only=True):
@@ -405,7 +409,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "plans",
         "limits",
         "metrics",
         "tracing",
@@ -432,6 +435,7 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[DeclaredKey, ...],
         Option("Keys declared here by digest; keys made with `slmgate keys create` live in the store instead."),
     ] = ()
+    plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
         tuple[Path, ...],

@@ -18,7 +18,14 @@ _HEAD = """\
 # Every option of slmgate with its default. Made from the option table; remove the first # of a line to set it.
 # docs/configuration.md explains each option, `slmgate check` says whether the file is right.
 """
-_NAMES = {"models": "smollm2", "parameters": "max_tokens", "roles": "partner", "teams": "acme"}
+_NAMES = {
+    "models": "smollm2",
+    "parameters": "max_tokens",
+    "roles": "partner",
+    "teams": "acme",
+    "plans": "gold",
+    "prices": "smollm2",
+}
 """What the entries of maps are called in the sample file."""
 
 

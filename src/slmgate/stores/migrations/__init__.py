@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision."""
 
 
@@ -25,10 +25,10 @@ def current(engine: sa.Engine) -> str | None:
     return None if value is None else str(value)
 
 
-def upgrade(engine: sa.Engine) -> None:
-    """Bring a database to `HEAD`, in one transaction. Free when it is there already."""
+def upgrade(engine: sa.Engine, to: str = HEAD) -> None:
+    """Bring a database to a revision, `HEAD` but in tests, in one transaction. Free when it is there already."""
     found = current(engine)
-    if found == HEAD:
+    if found == to:
         return
     if found is not None and found > HEAD:
         raise SchemaTooNew(f"The database is at revision {found}, this slmgate knows {HEAD}: run the newer one.")
@@ -42,4 +42,4 @@ def upgrade(engine: sa.Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7369643)")  # several nodes may start at once
         config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
+        command.upgrade(config, to)

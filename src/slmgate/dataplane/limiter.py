@@ -1,0 +1,257 @@
+"""A request's limits: taken together before it goes on, settled when it is over, and told to its client.
+
+It stands between `policy/charges.py` (what a request is counted against) and `table.py` (what was used), and finds the words and
+headers for what came out. It knows no socket and no exchange's life; `exchange.py` calls it twice for each request.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from slmgate.dataplane.table import MAX_LIMITS, Held, Short, Spot, Table, TableFull
+from slmgate.policy.charges import Bill, Charges, amount_text
+from slmgate.policy.limiting import CALENDAR, CONCURRENT, NEVER, SECOND, Meter
+from slmgate.policy.limits import Unit
+from slmgate.terms import Principal, Refuse, Usage
+
+MAX_ACCOUNTS = 50_000
+"""Of how many (principal, model, role, address) it is remembered what they are counted against."""
+COMPLETION = 4096
+"""The bound of an answer where it counts and neither the request nor a rule sets one."""
+TRIES = 8
+"""How often the bound of an answer is lowered to what is left, while others take of it at the same time."""
+RETRY_SECONDS = 1.0
+"""How long after a failure the table is opened anew."""
+LONGEST_WAIT = 366 * 86_400
+_NOT_COUNTED = Refuse(
+    "accounting_unavailable", "The gate cannot count against your limits at the moment. Try again soon.", retry_after=5
+)
+_REQUEST_UNITS: frozenset[Unit] = frozenset(("requests",))
+_TOKEN_UNITS: frozenset[Unit] = frozenset(("tokens", "prompt_tokens", "completion_tokens"))
+
+
+class Account:
+    """A bill with the places where it is counted, and what its headers have in common."""
+
+    __slots__ = ("_form", "_told", "_until", "bill", "spots", "tokens", "windows")
+
+    def __init__(self, bill: Bill) -> None:
+        self.bill = bill
+        self.spots = tuple(Spot(meter, subject) for meter, subject in zip(bill.meters, bill.subjects, strict=True))
+        # limits that headers speak of: all but those of concurrency, which have no window
+        self.windows = tuple(index for index, meter in enumerate(bill.meters) if meter.kind != CONCURRENT)
+        self._told = tuple(
+            (what, of_unit)
+            for what, units in (("requests", _REQUEST_UNITS), ("tokens", _TOKEN_UNITS))
+            if (of_unit := tuple(index for index in self.windows if bill.units[index] in units))
+        )
+        # The header lines without their figures, by the limits chosen for the fields of which there is one each; they hold until
+        # a calendar's period or a temporary raise ends.
+        self._form: dict[tuple[int, ...], bytes] = {}
+        self._until = 0.0
+
+    def told(self, held: Held, second: float) -> bytes:
+        """The header lines about what is left, of an admitted request."""
+        if not self.windows:
+            return b""
+        if second >= self._until:
+            self._form.clear()
+            self._until = min((self._ends(index, second) for index in self.windows), default=NEVER)
+        left, reset = held.left, held.reset
+        chosen = tuple(indices[0] if len(indices) == 1 else self._tightest(indices, left, second) for _, indices in self._told)
+        form = self._form.get(chosen)
+        if form is None:
+            form = self._form[chosen] = self._form_of(chosen, second)
+        figures: list[int] = []
+        for index in chosen:
+            figures += (max(0, left[index]), -(-reset[index] // SECOND))
+        for index in self.windows:
+            figures += (max(0, left[index]), -(-reset[index] // SECOND))
+        return form % tuple(figures)
+
+    def _tightest(self, indices: tuple[int, ...], left: list[int], second: float) -> int:
+        return min(indices, key=lambda index: left[index] / (self.bill.meters[index].amount_at(second) or 1))
+
+    def _ends(self, index: int, second: float) -> float:
+        """Until when what headers say of a limit beside its figures stays as it is."""
+        meter = self.bill.meters[index]
+        raised = meter.spec.raised_until if meter.temporary and meter.spec.raised_until > second else NEVER
+        return min(raised, meter.period_at(second)[1]) if meter.kind == CALENDAR else raised
+
+    def _form_of(self, chosen: tuple[int, ...], second: float) -> bytes:
+        meters = self.bill.meters
+        lines = [
+            f"x-ratelimit-limit-{what}: {meters[index].amount_at(second)}\r\n"
+            f"x-ratelimit-remaining-{what}: %d\r\nx-ratelimit-reset-{what}: %ds\r\n"
+            for (what, _), index in zip(self._told, chosen, strict=True)
+        ]
+        policies = ", ".join(policy_item(meters[index], second) for index in self.windows).replace("%", "%%")
+        names = ", ".join(f'"{meters[index].spec.text}"'.replace("%", "%%") + ";r=%d;t=%d" for index in self.windows)
+        return "".join((*lines, f"ratelimit-policy: {policies}\r\nratelimit: {names}\r\n")).encode()
+
+    def short(self, short: Short, wait: int, second: float) -> bytes:
+        """The header lines of a refusal: about the limit that had no room, for which `wait` seconds are told."""
+        index = short.which
+        if index not in self.windows:
+            return b""
+        left, meter = max(0, short.left), self.bill.meters[index]
+        lines = "".join(
+            f"x-ratelimit-limit-{what}: {short.amount}\r\n"
+            f"x-ratelimit-remaining-{what}: {left}\r\nx-ratelimit-reset-{what}: {wait}s\r\n"
+            for what, indices in self._told
+            if index in indices
+        )
+        lines += f'ratelimit-policy: {policy_item(meter, second)}\r\nratelimit: "{meter.spec.text}";r={left};t={wait}\r\n'
+        return lines.encode()
+
+
+def policy_item(meter: Meter, second: float) -> str:
+    """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): a limit's name, quota, and window in seconds."""
+    window = meter.spec.seconds
+    if meter.kind == CALENDAR:
+        start, end = meter.period_at(second)
+        window = end - start
+    return f'"{meter.spec.text}";q={meter.amount_at(second)};w={window}'
+
+
+class Hold:
+    """What a live request has taken. `fields` are header lines for its answer."""
+
+    __slots__ = ("account", "completion", "fields", "number")
+
+    def __init__(self, account: Account, number: int, fields: bytes, completion: int | None) -> None:
+        self.account = account
+        self.number = number
+        self.fields = fields
+        self.completion = completion
+        """The bound that each answer must be given, since more was not taken; None: the request's own stands."""
+
+
+class Refusal(NamedTuple):
+    """There is no room: the verdict, and header lines for its answer."""
+
+    refuse: Refuse
+    fields: bytes = b""
+
+
+class Limiter:
+    """This worker's limits. The table is opened when there is first something to count."""
+
+    def __init__(self, path: Path, slot: int, workers: int) -> None:
+        self._path = path
+        self._slot = slot
+        self._workers = workers
+        self._table: Table | None = None
+        self._failed = 0.0  # when opening the table failed last, monotonic
+        # for the charges in force
+        self._charges: Charges | None = None
+        self._accounts: dict[tuple[str, str | None, str, str, str], Account] = {}
+        self._by_address: dict[tuple[str, str | None, str, str], bool] = {}
+
+    def __repr__(self) -> str:
+        return f"<Limiter {'open' if self._table else 'closed'}, {len(self._accounts)} accounts>"
+
+    def account(self, charges: Charges, principal: Principal, model: str, role: str, address: str) -> Account:
+        """What requests of this principal for this model, admitted by this role, are counted against."""
+        if charges is not self._charges or len(self._accounts) >= MAX_ACCOUNTS or len(self._by_address) >= MAX_ACCOUNTS:
+            self._charges = charges
+            self._accounts.clear()
+            self._by_address.clear()
+        who = (principal.id, principal.team, model, role)
+        by_address = self._by_address.get(who)
+        if by_address is None:
+            by_address = self._by_address[who] = charges.by_address(principal, model, role)
+        which = (*who, address if by_address else "")
+        found = self._accounts.get(which)
+        if found is None:
+            found = self._accounts[which] = Account(charges.bill(principal, model, role, address))
+        return found
+
+    def take(self, account: Account, prompt: int, longest: int | None, answers: int, second: float) -> Hold | Refusal:
+        """Take what a request may come to: `prompt` tokens, and `answers` answers of `longest` tokens (None: it sets no bound;
+        0: it generates nothing). `second` is the wall clock's.
+        """
+        if not account.spots:
+            return Hold(account, -1, b"", None)
+        table = self._table if self._table is not None else self._open()
+        if table is None or len(account.spots) > MAX_LIMITS:
+            return Refusal(_NOT_COUNTED)
+        bill = account.bill
+        bound = None
+        each = longest
+        if longest is None:
+            each = bound = COMPLETION if bill.bounded else None
+        for attempt in range(TRIES):
+            completion = (each or 0) * answers
+            wants = bill.wants(prompt, completion)
+            try:
+                taken = table.take(account.spots, wants, bill.kept(prompt), second)
+            except TableFull:
+                break
+            if isinstance(taken, Held):
+                return Hold(account, taken.number, account.told(taken, second), bound)
+            room = bill.tokens_for(taken.which, taken.left, prompt) // answers
+            may_be_less = each is not None and room < each and (longest is None or bill.meters[taken.which].spec.clamp)
+            if room < 1 or not may_be_less or attempt == TRIES - 1:
+                return _refusal(account, taken, wants[taken.which], second)
+            each = bound = room  # and again: others may be short of it as well
+        return Refusal(_NOT_COUNTED)
+
+    def settle(self, hold: Hold, usage: Usage, engine_us: int, second: float, *, forwarded: bool) -> None:
+        """The request is over; `second` is the wall clock's. One that never was `forwarded` is charged nothing at all."""
+        if hold.number < 0:
+            return
+        assert self._table is not None
+        bill = hold.account.bill
+        came_to = bill.came_to(usage, engine_us) if forwarded else [0] * len(bill.units)
+        self._table.settle(hold.number, came_to, second)
+
+    def prepare(self, charges: Charges) -> None:
+        """Called when a snapshot comes into force, and once a second: the holds of this slot's dead are settled soon."""
+        if self._table is None and (charges.any or self._path.exists()):
+            self._open()
+
+    def _open(self) -> Table | None:
+        now = time.monotonic()
+        if now - self._failed >= RETRY_SECONDS or not self._failed:
+            try:
+                self._table = Table(self._path, self._slot, self._workers)
+            except (OSError, MemoryError):
+                self._failed = now
+        return self._table
+
+
+def _refusal(account: Account, short: Short, want: int, second: float) -> Refusal:
+    """The refusal, with what is known of the limit that had no room."""
+    refuse = _refused(account, short, want)
+    wait = refuse.retry_after or _whole_window(account.bill, short.which)
+    return Refusal(refuse, account.short(short, wait, second))
+
+
+def _refused(account: Account, short: Short, want: int) -> Refuse:
+    """Why there is no room, for the client: which limit, its size, what was used and when to come back."""
+    bill = account.bill
+    meter = bill.meters[short.which]
+    spec = meter.spec
+    size, used = amount_text(spec, short.amount), amount_text(spec, short.amount - short.left)
+    if meter.kind == CONCURRENT:
+        message = f"Your limit is {spec.text}, and {used} are under way. Try again when one has ended."
+        return Refuse("rate_limit_exceeded", message, retry_after=1, rule=spec.name)
+    if short.wait >= NEVER and short.amount > 0:
+        needed = amount_text(spec, want)
+        message = f"This request may come to {needed}, and your limit of {spec.text} allows {size} at once."
+        return Refuse("request_too_large", f"{message} Shorten the prompt, or set max_tokens lower.", rule=spec.name)
+    wait = min(LONGEST_WAIT, -(-short.wait // SECOND)) if short.wait < NEVER else _whole_window(bill, short.which)
+    code = "quota_exceeded" if meter.kind == CALENDAR else "rate_limit_exceeded"
+    what = f"{used} of {size} are used" if want <= 1 or short.amount == 0 else f"{used} of {size} are used, and this needs {want}"
+    if spec.unit == "cost" and want > 1:
+        what = f"{used} of {size} are used, and this may cost {amount_text(spec, want)}"
+    message = f"Your limit of {spec.text} has no room: {what}. Try again in {max(1, wait)} s."
+    return Refuse(code, message, retry_after=max(1, wait), rule=spec.name)
+
+
+def _whole_window(bill: Bill, index: int) -> int:
+    meter = bill.meters[index]
+    return meter.spec.seconds or 86_400

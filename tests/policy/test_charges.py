@@ -1,0 +1,113 @@
+"""What requests are counted against and cost: who is counted together, which limits apply, and the figures of a bill."""
+
+from __future__ import annotations
+
+import pytest
+
+from slmgate.policy.charges import ENGINE_HOLD, Bill, Charges, amount_text, network_of
+from slmgate.policy.limits import LimitSpec, Per, PlanSpec, Price, Unit
+from slmgate.policy.roles import RoleSpec, TeamSpec
+from slmgate.policy.snapshot import InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.terms import Principal, Usage
+
+
+def limit(name: str, unit: Unit = "requests", per: tuple[Per, ...] = ("principal",), **fields: object) -> LimitSpec:
+    window: dict[str, object] = {} if unit == "concurrent" else {"seconds": 60}
+    return LimitSpec(name=name, text=name, identity=name, unit=unit, amount=10, per=per, **{**window, **fields})  # type: ignore[arg-type]  # a table of fields
+
+
+JANE = Principal(id="k1", name="jane", team="acme", roles=("partner",))
+BOB = Principal(id="k2", name="bob")
+MODEL = ModelSpec(name="tiny", instances=(InstanceSpec(id="a", host="h", port=1),), limits=(limit("model", per=("model",)),))
+SPEC = SnapshotSpec(
+    generation=1,
+    models=(MODEL, ModelSpec(name="other", instances=())),
+    roles=(
+        RoleSpec(name="partner", limits=(limit("role"),)),
+        RoleSpec(name="plain"),
+        RoleSpec(name="ip", limits=(limit("ip", per=("ip",)),)),
+    ),
+    teams=(TeamSpec(name="acme", plan="gold", limits=(limit("team", per=("team",)),)), TeamSpec(name="poor", roles=("plain",))),
+    plans=(PlanSpec(name="gold", currency="EUR", prices=(("ti*", Price(100, 300)), ("*", Price(1, 1)))),),
+    limits=(limit("all", per=()),),
+    key_limits=(("k1", (limit("key"),)),),
+)
+
+
+def names(bill: Bill) -> list[str]:
+    return [meter.spec.name for meter in bill.meters]
+
+
+def test_which_limits_apply() -> None:
+    charges = Charges(SPEC)
+    assert charges.any
+    assert names(charges.bill(JANE, "tiny", "partner", "")) == ["all", "model", "team", "role", "key"]
+    assert names(charges.bill(BOB, "other", "plain", "")) == ["all"]
+    assert names(charges.bill(BOB, "tiny", "partner", "")) == ["all", "model", "role"]
+    assert repr(charges.bill(BOB, "other", "plain", "")) == "<Bill all>"
+
+
+def test_nothing_to_count() -> None:
+    charges = Charges(SnapshotSpec(generation=1, models=(ModelSpec(name="m", instances=()),), teams=(TeamSpec(name="t"),)))
+    assert not charges.any
+
+
+def test_who_is_counted_together() -> None:
+    charges = Charges(SPEC)
+    assert charges.bill(JANE, "tiny", "partner", "").subjects == ("", "tiny", "team acme", "k1", "k1")
+    assert charges.by_address(BOB, "tiny", "ip") and not charges.by_address(BOB, "tiny", "partner")
+    assert charges.bill(BOB, "other", "ip", "10.0.0.7").subjects == ("", "10.0.0.7")
+    both = SnapshotSpec(generation=1, limits=(limit("b", per=("team", "role", "ip")),))
+    assert Charges(both).bill(BOB, "m", "r", "::1").subjects == ("k2\0r\0::/64",)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("", ""),
+        ("unix", "unix"),
+    ],
+)
+def test_whom_an_address_stands_for(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+def test_prices() -> None:
+    charges = Charges(SPEC)
+    gold = charges.bill(JANE, "tiny", "partner", "")
+    assert (gold.plan, gold.price_text, gold.cost(Usage(7, 5))) == ("gold", "EUR 100 300", 2200)
+    assert charges.bill(JANE, "other", "partner", "").price == Price(1, 1)
+    none = charges.bill(BOB, "tiny", "partner", "")
+    assert (none.plan, none.price_text, none.cost(Usage(7, 5))) == ("", "", 0)
+
+
+UNITS: tuple[Unit, ...] = ("requests", "tokens", "prompt_tokens", "completion_tokens", "cost", "engine_time", "concurrent")
+
+
+def test_the_figures_of_a_bill() -> None:
+    bill = Bill([(limit(unit, unit), "") for unit in UNITS], "gold", "EUR", Price(2, 3))
+    assert bill.bounded
+    assert bill.wants(10, 100) == [1, 110, 10, 100, 320, ENGINE_HOLD, 1]
+    assert bill.kept(10) == [1, 10, 10, 0, 20, 0, 0]
+    assert bill.came_to(Usage(11, 50), 777) == [1, 61, 11, 50, 172, 777, 0]
+    assert [bill.tokens_for(index, 100, 10) for index in range(7)] == [-1, 90, -1, 100, 26, -1, -1]
+    assert not Bill([(limit("r"), ""), (limit("p", "prompt_tokens"), "")], "", "", Price()).bounded
+    assert Bill([(limit("c", "cost"), "")], "", "", Price(1, 0)).tokens_for(0, 100, 10) == -1
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "text"),
+    [
+        ("requests", 60, "60"),
+        ("cost", 25 * 10**9, "25.00 EUR"),
+        ("cost", 1, "0.000000001 EUR"),
+        ("cost", 1_500_000_000, "1.50 EUR"),
+        ("engine_time", 2_500_000, "2.5"),
+    ],
+)
+def test_amounts_for_people(unit: Unit, amount: int, text: str) -> None:
+    assert amount_text(limit("x", unit, currency="EUR"), amount) == text
