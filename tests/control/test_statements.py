@@ -190,7 +190,9 @@ def test_it_is_what_a_clerk_would_add_up(
             file.unlink()
     by_hand: dict[tuple[str, str], Decimal] = {}
     for receipt in receipts:
-        by_hand[receipt.model, receipt.price] = by_hand.get((receipt.model, receipt.price), Decimal(0)) + Decimal(receipt.cost) / NANO
+        by_hand[receipt.model, receipt.price] = (
+            by_hand.get((receipt.model, receipt.price), Decimal(0)) + Decimal(receipt.cost) / NANO
+        )
     places = Decimal("0.01") if currency == "EUR" else Decimal(1)
     rounded = [amount.quantize(places, ROUND_HALF_EVEN) for amount in by_hand.values()]
     assert sorted(Decimal(line.amount) for line in month.lines) == sorted(rounded)
