@@ -5,6 +5,7 @@ Time is a fake clock's. Workers are objects over one file; real processes, kille
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from math import inf
@@ -168,9 +169,12 @@ def test_a_window_slides(node: Node, now: Now) -> None:
 
 def test_a_bucket_drains(node: Node, now: Now) -> None:
     table, one = node.worker(), bucket(60, 5)
-    held(table, (one, 5))
+    taken = held(table, (one, 5))
     refused = take(table, (one, 2))
     assert refused == Short(0, 5, 0, 2 * SECOND)
+    now.go_on(60)
+    assert used(table, one) == [5], "what is reserved does not drain"
+    table.settle(taken.number, [5], NOON)
     now.go_on(2)
     assert used(table, one) == [3]
     held(table, (one, 2))
@@ -192,7 +196,7 @@ def test_settled_to_less(node: Node, now: Now) -> None:
     table = node.worker()
     spots = minute(100), day(100), bucket(60, 100), at_once(2)
     taken = held(table, *((one, 1 if one is spots[3] else 50) for one in spots))
-    table.settle(taken.number, [20, 20, 20, 0])
+    table.settle(taken.number, [20, 20, 20, 0], NOON)
     assert used(table, *spots) == [20, 20, 20, 0]
 
 
@@ -200,7 +204,7 @@ def test_settled_to_more_is_owed(node: Node, now: Now) -> None:
     table = node.worker()
     spots = minute(60), day(60), bucket(60, 60)
     taken = held(table, *((one, 50) for one in spots))
-    table.settle(taken.number, [100, 100, 100])
+    table.settle(taken.number, [100, 100, 100], NOON)
     for one in spots:
         refused = take(table, (one, 1))
         assert isinstance(refused, Short) and refused.left == -40
@@ -218,10 +222,50 @@ def test_settled_after_the_window(node: Node, now: Now) -> None:
     more = held(table, *((one, 20) for one in spots), second=midnight - 1)
     now.go_on(130)
     held(table, *((one, 1) for one in spots), second=midnight + 129)
-    table.settle(less.number, [0, 0, 0])
-    assert used(table, *spots, second=midnight + 129) == [1, 1, 0]
-    table.settle(more.number, [25, 25, 25])
-    assert used(table, *spots, second=midnight + 129) == [6, 6, 5]
+    table.settle(less.number, [0, 0, 0], NOON)
+    assert used(table, *spots, second=midnight + 129) == [1, 1, 21]
+    table.settle(more.number, [25, 25, 25], NOON)
+    assert used(table, *spots, second=midnight + 129) == [6, 6, 26]
+
+
+def test_what_was_missed_is_owed_from_the_end_on(node: Node, now: Now) -> None:
+    """Also where nobody asked since: a long answer may end when the window, or the day, in which it began is over."""
+    table = node.worker()
+    spots = minute(60), day(60), bucket(60, 60)
+    midnight = 1_800_057_600.0
+    taken = held(table, *((one, 10) for one in spots), second=midnight - 1)
+    now.go_on(600)
+    table.settle(taken.number, [50, 50, 50], midnight + 599)
+    assert used(table, *spots, second=midnight + 599) == [40, 40, 50]
+
+
+def test_what_an_instance_says_has_a_bound(node: Node) -> None:
+    table = node.worker()
+    spots = minute(60), day(60), bucket(60, 60)
+    for _ in range(3):
+        taken = table.take(spots, [0, 0, 0], [0, 0, 0], NOON)
+        if isinstance(taken, Held):
+            table.settle(taken.number, [1 << 80, 1 << 80, 1 << 80], NOON)
+    assert used(table, *spots) == [1 << 62] * 3
+
+
+def test_requests_drain_at_once(node: Node, now: Now) -> None:
+    """Their amount is known from the start; one that was not forwarded gives back what has not drained."""
+    table = node.worker()
+    one = Spot(Meter(LimitSpec(name="r", text="r", identity="r", unit="requests", amount=60, seconds=60, burst=5)), "k")
+    taken = held(table, (one, 5))
+    now.go_on(2)
+    assert used(table, one) == [3]
+    table.settle(taken.number, [0], NOON)
+    assert used(table, one) == [0]
+
+
+def test_the_longest_wait_is_told(node: Node) -> None:
+    table = node.worker()
+    short, long = spot("2s", 1, seconds=2), spot("10s", 1, seconds=10)
+    held(table, (short, 1), (long, 1))
+    refused = take(table, (short, 1), (long, 1))
+    assert isinstance(refused, Short) and refused.which == 1 and refused.wait > 9 * SECOND
 
 
 def test_an_amount_that_changes_keeps_what_was_used(node: Node) -> None:
@@ -250,9 +294,9 @@ def test_what_outlives_the_gate(node: Node, now: Now, tmp_path: Path) -> None:
 
 def test_another_boot_stops_the_clock(node: Node, now: Now, monkeypatch: pytest.MonkeyPatch) -> None:
     table = node.worker()
-    table.settle(held(table, (minute(10), 10)).number, [10])
+    table.settle(held(table, (minute(10), 10)).number, [10], NOON)
     before = table.now()
-    monkeypatch.setattr(module.Path, "read_bytes", lambda _: b"another boot")
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"another boot")
     now.ns = 5 * 10**9
     later = node.worker()
     assert later.now() == before
@@ -265,7 +309,7 @@ def test_holds_of_a_dead_worker_are_settled_by_its_successor(node: Node) -> None
     held(living, (spots[0], 10), (spots[1], 1))
     held(dying, (spots[0], 50), (spots[1], 1))
     ended = held(living, (spots[0], 1))
-    living.settle(ended.number, [1])
+    living.settle(ended.number, [1], NOON)
     node.worker(1)
     assert used(living, *spots) == [11, 1]
 
@@ -353,7 +397,7 @@ def test_killed_while_it_settles(node: Node, now: Now, writes: int) -> None:
     dies_at(dying, writes)
     completed = True
     try:
-        dying.settle(taken.number, [5, 5, 5, 0])
+        dying.settle(taken.number, [5, 5, 5, 0], NOON)
     except KilledError:
         completed = False
     seen = used(other, *spots)
@@ -371,7 +415,7 @@ def test_no_room_on_the_disk(node: Node, monkeypatch: pytest.MonkeyPatch) -> Non
     def full(*_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(TableFull, match="No space left"):
         take(table, (minute(10, "another"), 1))
     held(table, (minute(10), 1))
@@ -384,7 +428,7 @@ def test_no_place_for_a_hold(node: Node, monkeypatch: pytest.MonkeyPatch) -> Non
     held(table, (one, 1))
     with pytest.raises(TableFull):
         take(table, (one, 1))
-    table.settle(first.number, [1])
+    table.settle(first.number, [1], NOON)
     held(table, (one, 1))
 
 
@@ -392,7 +436,7 @@ def test_cells_whose_use_means_nothing_any_more_are_used_again(node: Node, now: 
     monkeypatch.setattr(module, "_MAX_CELLS", 9)
     table = node.worker()
     for subject in range(8):
-        table.settle(held(table, (minute(10, str(subject)), 1)).number, [1])
+        table.settle(held(table, (minute(10, str(subject)), 1)).number, [1], NOON)
     with pytest.raises(TableFull):
         take(table, (minute(10, "new"), 1))
     now.go_on(61)
@@ -408,7 +452,7 @@ def test_the_index_takes_many(node: Node) -> None:
     table, chance = node.worker(), random.Random(5)
     spots = [spot("day", 10, str(number), calendar="day") for number in range(3000)]
     for one in spots:
-        table.settle(held(table, (one, 1)).number, [1])
+        table.settle(held(table, (one, 1)).number, [1], NOON)
     chance.shuffle(spots)
     for one in spots[:500]:
         one.at = -1

@@ -853,6 +853,6 @@ class Exchange:
         if hold is not None:
             self.usage = self.usage or usage_of(self)
             engine_us = int((time.monotonic() - self.handed_at) * 1e6) if self.handed_at else 0
-            self.worker.limiter.settle(hold, self.usage, engine_us, forwarded=self.asked_at > 0)
+            self.worker.limiter.settle(hold, self.usage, engine_us, self.second(), forwarded=self.asked_at > 0)
             self.hold = None
         self.worker.finished(receipt_of(self, self.ended, self.reason), self.admitted, self.ended == "refused")

@@ -129,14 +129,14 @@ class Limiter:
             each = bound = room  # and again: others may be short of it as well
         return Refusal(_NOT_COUNTED)
 
-    def settle(self, hold: Hold, usage: Usage, engine_us: int, *, forwarded: bool) -> None:
-        """The request is over. One that never was `forwarded` is charged nothing at all."""
+    def settle(self, hold: Hold, usage: Usage, engine_us: int, second: float, *, forwarded: bool) -> None:
+        """The request is over; `second` is the wall clock's. One that never was `forwarded` is charged nothing at all."""
         if hold.number < 0:
             return
         assert self._table is not None
         bill = hold.account.bill
         came_to = bill.came_to(usage, engine_us) if forwarded else [0] * len(bill.units)
-        self._table.settle(hold.number, came_to)
+        self._table.settle(hold.number, came_to, second)
 
     def prepare(self, charges: Charges) -> None:
         """Called when a snapshot comes into force, and once a second: the holds of this slot's dead are settled soon."""

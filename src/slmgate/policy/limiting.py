@@ -31,7 +31,7 @@ SECOND = 1_000_000
 class Meter:
     """A limit made ready for counting. `amount` is what a cell may hold at most; `period` is in microseconds (rolling only)."""
 
-    __slots__ = ("_end", "_start", "amount", "kind", "period", "rate", "spec", "temporary")
+    __slots__ = ("_end", "_start", "amount", "final", "kind", "period", "rate", "spec", "temporary")
 
     def __init__(self, spec: LimitSpec) -> None:
         self.spec = spec
@@ -39,6 +39,7 @@ class Meter:
         self.rate = spec.amount  # of a bucket: what drains in a period
         self.amount = spec.amount if spec.burst is None else spec.burst
         self.temporary = spec.raised is not None
+        self.final = spec.unit == "requests"  # what is taken is what it comes to, whatever becomes of the request
         # the calendar's period in which somebody asked last, seconds since the epoch
         self._start = 0
         self._end = 0
