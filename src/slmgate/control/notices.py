@@ -1,8 +1,8 @@
 """Notices of plans that are being used up: what has been reached is announced once, to the plan's webhook, signed.
 
 One identity for each team, plan, month and threshold stands in the store before anything is sent, so that a restart neither
-forgets a notice nor makes it twice; it is sent until an answer says that it arrived, or a day has passed. How much is used is added
-up from the receipts, of which only new ones are read. All of it is off the road; this module knows no request.
+forgets a notice nor makes it twice; it is sent until an answer says that it arrived, or a day has passed. How much is used is
+added up from the receipts, of which only new ones are read. All of it is off the road; this module knows no request.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Span(NamedTuple):
-    """A month in a time zone, as it is added up: for each (team, plan, currency) its tokens and billionths."""
+    """A month by the clocks of a zone."""
 
     month: str
     zone: str
@@ -82,7 +82,8 @@ class Notices:
         self._config = config
         self._now = now
         self._transport = transport
-        # How far each month has been added up, and to what. Lost with the process, and made again from the receipts.
+        # How far each month has been added up, and to what: (team, plan) -> tokens and billionths. Lost with the process, and
+        # made again from the receipts.
         self._seen: dict[Span, int] = {}
         self._sums: dict[Span, dict[tuple[str, str], tuple[int, int]]] = {}
         self._down = False
@@ -98,7 +99,7 @@ class Notices:
                 if not self._down:
                     _log.error("plans are not looked after while the ledger is away: %s", error)
                 self._down = True
-            except Exception:  # one team's trouble must not end the notices of all
+            except Exception:  # noqa: BLE001  # a fault of our own must not end the notices of all teams
                 _log.exception("the plans' notices failed; they are tried again")
             await asyncio.sleep(SECONDS)
 
@@ -221,9 +222,10 @@ def identity(team: str, plan: str, month: str, at: int) -> str:
 
 
 def signature(secret: str, payload: bytes, at: int) -> str:
-    """`t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a dot and the body, as Stripe's webhooks have it (docs.stripe.com/webhooks).
+    """`t=SECONDS,v1=HEX`: HMAC-SHA256 over the seconds, a dot and the body, in the form of Stripe's webhooks.
 
-    The receiver looks whether the seconds are near its own clock, so that nobody can send an old notice again.
+    The receiver looks whether the seconds are near its own clock, so that nobody can send an old notice again. Source:
+    https://docs.stripe.com/webhooks#verify-manually
     """
     digest = hmac.new(secret.encode(), b"%d." % at + payload, hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"

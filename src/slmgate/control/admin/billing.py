@@ -36,7 +36,9 @@ class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
     delivered: datetime | None
 
 
-def statement(context: Context, team: FromQuery[str], month: FromQuery[str], plan: FromQuery[str | None] = None) -> Statement:
+def statement(
+    context: Context, team: FromQuery[str] = "", month: FromQuery[str] = "", plan: FromQuery[str | None] = None
+) -> Statement:
     """The statement of a team's month (`2026-11`), recomputed from the receipts. `plan`: another than the team has now."""
     config = context.config
     if config is None:
@@ -45,6 +47,8 @@ def statement(context: Context, team: FromQuery[str], month: FromQuery[str], pla
     if named is None:
         owner = config.teams.get(team)
         named = None if owner is None else owner.plan
+    if not team:
+        raise handlers.BadQuery("Say whose statement: `team`, and which `month`, like 2026-11.")
     if named is None:
         raise handlers.BadQuery(f"The team {team!r} has no plan: give it one (teams.NAME.plan), or name one for the statement.")
     try:
@@ -54,13 +58,13 @@ def statement(context: Context, team: FromQuery[str], month: FromQuery[str], pla
 
 
 def statement_page(
-    context: Context, team: FromQuery[str], month: FromQuery[str], plan: FromQuery[str | None] = None
+    context: Context, team: FromQuery[str] = "", month: FromQuery[str] = "", plan: FromQuery[str | None] = None
 ) -> Response[str]:
     """The same as a page to print."""
     from litestar import Response
 
     text = statements.html(statement(context, team, month, plan))
-    return Response(text, media_type="text/html; charset=utf-8", headers=statements.PAGE_HEADERS)
+    return Response(text, media_type="text/html", headers=statements.PAGE_HEADERS)
 
 
 def notices(context: Context, limit: Limit = 100) -> Sequence[NoticeView]:
