@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from math import inf
+from contextlib import contextmanager
 from pathlib import Path
+from struct import Struct
+from typing import Any
 
 import pytest
 
 from slmgate.dataplane import table as module
 from slmgate.dataplane.table import Held, Short, Spot, Table, TableFull
-from slmgate.policy.limiting import SECOND, Meter
+from slmgate.policy.limiting import NEVER, SECOND, Meter
 from slmgate.policy.limits import LimitSpec
 
 
@@ -104,7 +106,7 @@ def used(table: Table, *spots: Spot, second: float = NOON) -> list[int]:
     ("before", "want", "admitted"), [(0, 0, True), (0, 10, True), (9, 1, True), (10, 0, True), (10, 1, False), (0, 11, False)]
 )
 def test_up_to_the_limit_and_not_one_past_it(node: Node, one: Spot, before: int, want: int, admitted: bool) -> None:
-    one.at = -1
+    one.at = 0
     table = node.worker()
     held(table, (one, before))
     taken = take(table, (one, want))
@@ -112,13 +114,13 @@ def test_up_to_the_limit_and_not_one_past_it(node: Node, one: Spot, before: int,
     assert used(table, one) == [before + want * admitted]
     if isinstance(taken, Short):
         assert (taken.which, taken.amount, taken.left) == (0, 10, 10 - before)
-        assert (taken.wait == inf) is (want > 10)
+        assert (taken.wait == NEVER) is (want > 10)
 
 
 @pytest.mark.parametrize("one", [minute(0), day(0), bucket(0, 0), at_once(0)], ids=["sliding", "calendar", "bucket", "at once"])
 def test_a_limit_of_nothing(node: Node, one: Spot) -> None:
-    one.at = -1
-    assert take(node.worker(), (one, 1)) == Short(0, 0, 0, inf)
+    one.at = 0
+    assert take(node.worker(), (one, 1)) == Short(0, 0, 0, NEVER)
 
 
 def test_the_largest_amount(node: Node) -> None:
@@ -325,23 +327,65 @@ class KilledError(BaseException):
     """Stands for a kill: nothing more is executed."""
 
 
+class Budget:
+    """How much a worker may still write before it is killed; a packed row may be cut in its middle."""
+
+    def __init__(self, writes: int) -> None:
+        self.left = writes
+
+    def spend(self) -> None:
+        if self.left == 0:
+            raise KilledError
+        self.left -= 1
+
+
 class Dying:
     """A view of words that dies before its n-th write."""
 
-    def __init__(self, view: memoryview, budget: list[int]) -> None:
+    def __init__(self, view: memoryview, budget: Budget) -> None:
         self.view, self.budget = view, budget
 
     def __getitem__(self, at: int | slice) -> int | memoryview:
         return self.view[at]
 
     def __setitem__(self, at: int, value: int) -> None:
-        if self.budget[0] == 0:
-            raise KilledError
-        self.budget[0] -= 1
+        self.budget.spend()
         self.view[at] = value
 
     def release(self) -> None:
         self.view.release()
+
+
+class DyingRow:
+    """A packing of several words at once that dies before its beginning, in its middle, or not."""
+
+    def __init__(self, real: Struct, budget: Budget) -> None:
+        self.real, self.budget = real, budget
+
+    def unpack_from(self, buffer: Any, offset: int) -> tuple[Any, ...]:
+        return self.real.unpack_from(getattr(buffer, "view", buffer), offset)
+
+    def pack_into(self, buffer: Any, offset: int, *words: int) -> None:
+        where = buffer.view if isinstance(buffer, Dying) else buffer
+        self.budget.spend()
+        half = len(words) // 2
+        Struct(f"={half}q").pack_into(where, offset, *words[:half])
+        self.budget.spend()
+        self.real.pack_into(where, offset, *words)
+
+
+@contextmanager
+def dies_at(worker: Table, writes: int) -> Iterator[None]:
+    """The worker is killed when it has written so many times."""
+    budget = Budget(writes)
+    for name in ("_header", "cells", "_rings", "_area"):
+        setattr(worker, name, Dying(getattr(worker, name), budget))
+    worker._areas[1] = worker._area
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_write_cell", DyingRow(Struct("=6q"), budget).pack_into)
+        rows = [DyingRow(one, budget) for one in module._WORDS]
+        patch.setattr(module, "_WORDS", rows)
+        yield
 
 
 def begun(node: Node, now: Now) -> tuple[Table, Table, tuple[Spot, ...]]:
@@ -353,14 +397,6 @@ def begun(node: Node, now: Now) -> tuple[Table, Table, tuple[Spot, ...]]:
     held(other, *((one, 2) for one in spots))
     now.go_on(45)
     return other, dying, spots
-
-
-def dies_at(worker: Table, writes: int) -> None:
-    """The worker is killed when it has written so many words."""
-    budget = [writes]
-    for name in ("_header", "cells", "_rings", "_area"):
-        setattr(worker, name, Dying(getattr(worker, name), budget))
-    worker._areas[1] = worker._area
 
 
 KEPT = [1, 1, 1, 0]
@@ -375,12 +411,12 @@ def test_killed_while_it_takes(node: Node, now: Now, writes: int) -> None:
     """Whoever enters next finds all of it or nothing."""
     other, dying, spots = begun(node, now)
     before = used(other, *spots)
-    dies_at(dying, writes)
     completed = True
-    try:
-        dying.take(spots, [2, 2, 2, 2], KEPT, NOON)
-    except KilledError:
-        completed = False
+    with dies_at(dying, writes):
+        try:
+            dying.take(spots, [2, 2, 2, 2], KEPT, NOON)
+        except KilledError:
+            completed = False
     seen = used(other, *spots)
     assert seen == plus(before, [2, 2, 2, 2]) or (seen == before and not completed)
     node.worker(1)
@@ -394,12 +430,12 @@ def test_killed_while_it_settles(node: Node, now: Now, writes: int) -> None:
     taken = dying.take(spots, [2, 2, 2, 2], KEPT, NOON)
     assert isinstance(taken, Held)
     before = used(other, *spots)
-    dies_at(dying, writes)
     completed = True
-    try:
-        dying.settle(taken.number, [5, 5, 5, 0], NOON)
-    except KilledError:
-        completed = False
+    with dies_at(dying, writes):
+        try:
+            dying.settle(taken.number, [5, 5, 5, 0], NOON)
+        except KilledError:
+            completed = False
     seen = used(other, *spots)
     after = plus(started, [5, 5, 5, 0])
     assert seen == after or (seen == before and not completed)
@@ -455,5 +491,5 @@ def test_the_index_takes_many(node: Node) -> None:
         table.settle(held(table, (one, 1)).number, [1], NOON)
     chance.shuffle(spots)
     for one in spots[:500]:
-        one.at = -1
+        one.at = 0
         assert used(table, one) == [1]

@@ -138,7 +138,9 @@ class Proof:
         for name, receipt in self.receipts.items():
             first = int(parsed(receipt["time"]) * 1e6)
             # an intent whose worker died says when it came only; what came of it the instance knows
-            late = int((self.asked[name]["time"] + offset) * 1e6) if receipt["ended"] == "unknown" else first + receipt["queue_us"]
+            late = (
+                int((self.asked[name]["time"] + offset) * 1e6) if receipt["ended"] == "unknown" else first + receipt["queue_us"]
+            )
             self.said[name] = Span(first, max(first, late) + 3)
 
     def of(self, who: str) -> list[str]:

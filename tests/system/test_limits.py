@@ -140,7 +140,10 @@ def test_dead_worker_gives_back_within_a_second(launch: Launch, upstream: MockUp
     caller = Caller("seven", secret_of("seven"), delay=0.1)
     slow = Caller("seven", secret_of("seven"), delay=30.0)
     gate = launch(
-        {"tiny": model(upstream.url)}, workers=2, keys=[key("seven", roles=["r"])], roles={"r": {**ANY, "limits": ["7 concurrent"]}}
+        {"tiny": model(upstream.url)},
+        workers=2,
+        keys=[key("seven", roles=["r"])],
+        roles={"r": {**ANY, "limits": ["7 concurrent"]}},
     )
 
     async def scene() -> list[Told]:

@@ -416,6 +416,8 @@ class Exchange:
 
     def gate_stops(self) -> None:
         """The drain limit is over."""
+        if self.pool is not None:
+            self.pool.stop()
         if not self.done:
             self._break("gate_stopped", FAULTS["overloaded"], "The gate is being stopped.")
 
@@ -509,9 +511,8 @@ class Exchange:
                 self._fail_upstream("upstream_error", "The model cannot be reached.")
 
     def no_room(self, why: str) -> None:
-        if self.pool is not None:
-            self.pool.leave(self)
-        self.refuse(Refuse("overloaded", f"The model is busy. {why} Try again soon.", retry_after=1))
+        assert self.pool is not None
+        self.refuse(self.pool.no_room(self, why))
 
     # -- from the instance's side
 

@@ -7,13 +7,12 @@ headers for what came out. It knows no socket and no exchange's life; `exchange.
 from __future__ import annotations
 
 import time
-from math import ceil, inf
 from pathlib import Path
 from typing import NamedTuple
 
 from slmgate.dataplane.table import MAX_LIMITS, Held, Short, Spot, Table, TableFull
 from slmgate.policy.charges import Bill, Charges, amount_text
-from slmgate.policy.limiting import CALENDAR, CONCURRENT, SECOND
+from slmgate.policy.limiting import CALENDAR, CONCURRENT, NEVER, SECOND, Meter
 from slmgate.policy.limits import Unit
 from slmgate.terms import Principal, Refuse, Usage
 
@@ -29,21 +28,92 @@ LONGEST_WAIT = 366 * 86_400
 _NOT_COUNTED = Refuse(
     "accounting_unavailable", "The gate cannot count against your limits at the moment. Try again soon.", retry_after=5
 )
+_REQUEST_UNITS: frozenset[Unit] = frozenset(("requests",))
 _TOKEN_UNITS: frozenset[Unit] = frozenset(("tokens", "prompt_tokens", "completion_tokens"))
 
 
 class Account:
-    """A bill with the places where it is counted, and what of its headers never changes."""
+    """A bill with the places where it is counted, and what its headers have in common."""
 
-    __slots__ = ("bill", "policies", "spots", "told_requests", "told_tokens", "windows")
+    __slots__ = ("_form", "_told", "_until", "bill", "spots", "tokens", "windows")
 
     def __init__(self, bill: Bill) -> None:
         self.bill = bill
         self.spots = tuple(Spot(meter, subject) for meter, subject in zip(bill.meters, bill.subjects, strict=True))
         # limits that headers speak of: all but those of concurrency, which have no window
         self.windows = tuple(index for index, meter in enumerate(bill.meters) if meter.kind != CONCURRENT)
-        self.told_requests = tuple(index for index in self.windows if bill.units[index] == "requests")
-        self.told_tokens = tuple(index for index in self.windows if bill.units[index] in _TOKEN_UNITS)
+        self._told = tuple(
+            (what, of_unit)
+            for what, units in (("requests", _REQUEST_UNITS), ("tokens", _TOKEN_UNITS))
+            if (of_unit := tuple(index for index in self.windows if bill.units[index] in units))
+        )
+        # The header lines without their figures, by the limits chosen for the fields of which there is one each; they hold until
+        # a calendar's period or a temporary raise ends.
+        self._form: dict[tuple[int, ...], bytes] = {}
+        self._until = 0.0
+
+    def told(self, held: Held, second: float) -> bytes:
+        """The header lines about what is left, of an admitted request."""
+        if not self.windows:
+            return b""
+        if second >= self._until:
+            self._form.clear()
+            self._until = min((self._ends(index, second) for index in self.windows), default=NEVER)
+        left, reset = held.left, held.reset
+        chosen = tuple(indices[0] if len(indices) == 1 else self._tightest(indices, left, second) for _, indices in self._told)
+        form = self._form.get(chosen)
+        if form is None:
+            form = self._form[chosen] = self._form_of(chosen, second)
+        figures: list[int] = []
+        for index in chosen:
+            figures += (max(0, left[index]), -(-reset[index] // SECOND))
+        for index in self.windows:
+            figures += (max(0, left[index]), -(-reset[index] // SECOND))
+        return form % tuple(figures)
+
+    def _tightest(self, indices: tuple[int, ...], left: list[int], second: float) -> int:
+        return min(indices, key=lambda index: left[index] / (self.bill.meters[index].amount_at(second) or 1))
+
+    def _ends(self, index: int, second: float) -> float:
+        """Until when what headers say of a limit beside its figures stays as it is."""
+        meter = self.bill.meters[index]
+        raised = meter.spec.raised_until if meter.temporary and meter.spec.raised_until > second else NEVER
+        return min(raised, meter.period_at(second)[1]) if meter.kind == CALENDAR else raised
+
+    def _form_of(self, chosen: tuple[int, ...], second: float) -> bytes:
+        meters = self.bill.meters
+        lines = [
+            f"x-ratelimit-limit-{what}: {meters[index].amount_at(second)}\r\n"
+            f"x-ratelimit-remaining-{what}: %d\r\nx-ratelimit-reset-{what}: %ds\r\n"
+            for (what, _), index in zip(self._told, chosen, strict=True)
+        ]
+        policies = ", ".join(policy_item(meters[index], second) for index in self.windows).replace("%", "%%")
+        names = ", ".join(f'"{meters[index].spec.text}"'.replace("%", "%%") + ";r=%d;t=%d" for index in self.windows)
+        return "".join((*lines, f"ratelimit-policy: {policies}\r\nratelimit: {names}\r\n")).encode()
+
+    def short(self, short: Short, wait: int, second: float) -> bytes:
+        """The header lines of a refusal: about the limit that had no room, for which `wait` seconds are told."""
+        index = short.which
+        if index not in self.windows:
+            return b""
+        left, meter = max(0, short.left), self.bill.meters[index]
+        lines = "".join(
+            f"x-ratelimit-limit-{what}: {short.amount}\r\n"
+            f"x-ratelimit-remaining-{what}: {left}\r\nx-ratelimit-reset-{what}: {wait}s\r\n"
+            for what, indices in self._told
+            if index in indices
+        )
+        lines += f'ratelimit-policy: {policy_item(meter, second)}\r\nratelimit: "{meter.spec.text}";r={left};t={wait}\r\n'
+        return lines.encode()
+
+
+def policy_item(meter: Meter, second: float) -> str:
+    """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): a limit's name, quota, and window in seconds."""
+    window = meter.spec.seconds
+    if meter.kind == CALENDAR:
+        start, end = meter.period_at(second)
+        window = end - start
+    return f'"{meter.spec.text}";q={meter.amount_at(second)};w={window}'
 
 
 class Hold:
@@ -121,7 +191,7 @@ class Limiter:
             except TableFull:
                 break
             if isinstance(taken, Held):
-                return Hold(account, taken.number, _told(account, taken, second), bound)
+                return Hold(account, taken.number, account.told(taken, second), bound)
             room = bill.tokens_for(taken.which, taken.left, prompt) // answers
             may_be_less = each is not None and room < each and (longest is None or bill.meters[taken.which].spec.clamp)
             if room < 1 or not may_be_less or attempt == TRIES - 1:
@@ -153,63 +223,11 @@ class Limiter:
         return self._table
 
 
-def _told(account: Account, held: Held, second: float) -> bytes:
-    """The header lines about what is left, of an admitted request."""
-    bill, levels = account.bill, held.levels
-    lines = []
-    for what, indices in (("requests", account.told_requests), ("tokens", account.told_tokens)):
-        if indices:
-            amounts = [(levels[index].left / (bill.meters[index].amount_at(second) or 1), index) for index in indices]
-            index = min(amounts)[1]
-            lines.append(_counts(what, bill.meters[index].amount_at(second), levels[index].left, levels[index].reset))
-    if account.windows:
-        lines.append("ratelimit-policy: " + ", ".join(_policy(bill, index, second) for index in account.windows) + "\r\n")
-        left = (_left(bill, index, levels[index].left, levels[index].reset) for index in account.windows)
-        lines.append("ratelimit: " + ", ".join(left) + "\r\n")
-    return "".join(lines).encode()
-
-
-def _counts(what: str, amount: int, left: int, reset: float) -> str:
-    """The fields that OpenAI's clients know; `reset` in microseconds."""
-    return (
-        f"x-ratelimit-limit-{what}: {amount}\r\nx-ratelimit-remaining-{what}: {max(0, left)}\r\n"
-        f"x-ratelimit-reset-{what}: {_seconds(reset)}s\r\n"
-    )
-
-
-def _policy(bill: Bill, index: int, second: float) -> str:
-    """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): its name, quota and window in seconds."""
-    meter = bill.meters[index]
-    window = meter.spec.seconds
-    if meter.kind == CALENDAR:
-        start, end = meter.period_at(second)
-        window = end - start
-    return f'"{meter.spec.text}";q={meter.amount_at(second)};w={window}'
-
-
-def _left(bill: Bill, index: int, left: int, reset: float) -> str:
-    """One item of `RateLimit`: what is left, and for how many seconds that is so at the most."""
-    return f'"{bill.meters[index].spec.text}";r={max(0, left)};t={_seconds(reset)}'
-
-
-def _seconds(us: float) -> int:
-    return ceil(min(us / SECOND, LONGEST_WAIT))
-
-
 def _refusal(account: Account, short: Short, want: int, second: float) -> Refusal:
     """The refusal, with what is known of the limit that had no room."""
-    bill, index = account.bill, short.which
     refuse = _refused(account, short, want)
-    if index not in account.windows:
-        return Refusal(refuse)
-    wait = (refuse.retry_after or _whole_window(bill, index)) * SECOND
-    lines = ""
-    if index in account.told_requests:
-        lines = _counts("requests", short.amount, short.left, wait)
-    elif index in account.told_tokens:
-        lines = _counts("tokens", short.amount, short.left, wait)
-    lines += f"ratelimit-policy: {_policy(bill, index, second)}\r\nratelimit: {_left(bill, index, short.left, wait)}\r\n"
-    return Refusal(refuse, lines.encode())
+    wait = refuse.retry_after or _whole_window(account.bill, short.which)
+    return Refusal(refuse, account.short(short, wait, second))
 
 
 def _refused(account: Account, short: Short, want: int) -> Refuse:
@@ -221,11 +239,11 @@ def _refused(account: Account, short: Short, want: int) -> Refuse:
     if meter.kind == CONCURRENT:
         message = f"Your limit is {spec.text}, and {used} are under way. Try again when one has ended."
         return Refuse("rate_limit_exceeded", message, retry_after=1, rule=spec.name)
-    if short.wait == inf and short.amount > 0:
+    if short.wait >= NEVER and short.amount > 0:
         needed = amount_text(spec, want)
         message = f"This request may come to {needed}, and your limit of {spec.text} allows {size} at once."
         return Refuse("request_too_large", f"{message} Shorten the prompt, or set max_tokens lower.", rule=spec.name)
-    wait = _seconds(short.wait) if short.wait != inf else _whole_window(bill, short.which)
+    wait = min(LONGEST_WAIT, -(-short.wait // SECOND)) if short.wait < NEVER else _whole_window(bill, short.which)
     code = "quota_exceeded" if meter.kind == CALENDAR else "rate_limit_exceeded"
     what = f"{used} of {size} are used" if want <= 1 or short.amount == 0 else f"{used} of {size} are used, and this needs {want}"
     if spec.unit == "cost" and want > 1:

@@ -20,7 +20,6 @@ import os
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
-from math import inf
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -29,8 +28,10 @@ from slmgate.policy.limiting import (
     BUCKET,
     CALENDAR,
     CONCURRENT,
+    NEVER,
     RING,
     SECOND,
+    SLICES,
     SLIDING,
     Meter,
     bucket_wait,
@@ -58,6 +59,7 @@ _FORMAT, _DIRTY, _CELLS, _RINGS, _BASE, _LATEST, _BOOT, _HAND = range(8)
 # what it says means nothing any more.
 _ID, _ID2, TOTAL, AT, REST, HELD, _KIND, _UNTIL = range(8)
 _CELL = 8
+_WAY = 0xFF
 _RING_SHIFT = 8  # `_KIND` has the way to count in its lowest byte, and the number of the cell's ring above
 # words of a hold, and of each limit in it: cell, its id, place, amount, what of it is kept if the worker dies, and what settling
 # has to know: the period, and a bucket's rate or the end of a calendar's period
@@ -85,7 +87,9 @@ _HOLDS_AT = -(-(_RINGS_AT + _MAX_RINGS * RING * _WORD) // _PAGE) * _PAGE
 _HOLDS_SIZE = MAX_HOLDS * _HOLD * _WORD
 _SIZE = _HOLDS_AT + MAX_WORKERS * _HOLDS_SIZE
 
-_WORDS = tuple(Struct(f"={count}q") for count in range(_NOTES_HEAD + MAX_LIMITS * _NOTES_ROW + 1))
+_read_cell = Struct(f"={_CELL}q").unpack_from
+_write_cell = Struct(f"={_CELL - TOTAL}q").pack_into  # without the identity
+_WORDS = tuple(Struct(f"={count}q") for count in range(_HOLD + 1))
 _LOCK, _UNLOCK = fcntl.LOCK_EX, fcntl.LOCK_UN
 _lock = fcntl.lockf
 _clock = time.monotonic_ns
@@ -105,33 +109,27 @@ class Spot:
         self.meter = meter
         self.id = int.from_bytes(digest[:8], "little", signed=True)
         self.id2 = int.from_bytes(digest[8:], "little", signed=True)
-        self.at = -1
-        """The word at which the cell begins; -1: not looked for yet."""
-
-
-class Level(NamedTuple):
-    """How much of a limit is left after a look at it, and the microseconds until it is whole again."""
-
-    left: int
-    reset: float
+        self.at = 0
+        """The word at which the cell begins; 0: not looked for yet."""
 
 
 class Short(NamedTuple):
     """A limit had no room: which of those asked for, what it holds at most, what was left of that, and the microseconds until
-    there is room (infinite: never).
+    there is room (`NEVER`: never).
     """
 
     which: int
     amount: int
     left: int
-    wait: float
+    wait: int
 
 
 class Held(NamedTuple):
-    """What was taken: the number of the hold, and each limit's level since."""
+    """What was taken: the number of the hold; how much is left of each limit, and the microseconds until it is whole again."""
 
     number: int
-    levels: list[Level]
+    left: list[int]
+    reset: list[int]
 
 
 class Table:
@@ -145,6 +143,7 @@ class Table:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._slot = slot
+        self._notes_at = _NOTES_AT + slot * _PAGE
         self._locked = workers > 1
         _lock(self._fd, _LOCK)
         try:
@@ -215,102 +214,93 @@ class Table:
                 self._undo()
             header[_LATEST] = now = _clock() // 1000 + self._base
             number = self._free_hold()
-            notes: list[int] = [len(spots), number + 1, 0, 0]
-            rows: list[int] = []
-            changes: list[tuple[int, int, int, int, int, int, int]] = []
-            levels: list[Level] = []
+            mapped, rings = self._map, self._rings
+            count = len(spots)
+            notes: list[int] = [count, number + 1, 0, 0]
+            rows: list[int] = [1, count, 0, 0]
+            changes: list[tuple[int, int, int, int, int, int, int, int]] = []
+            lefts: list[int] = []
+            resets: list[int] = []
             short: Short | None = None
             for which, spot in enumerate(spots):
                 at = spot.at
-                if at < 0 or cells[at] != spot.id or cells[at + 1] != spot.id2:
+                found = _read_cell(mapped, _CELLS_AT + at * _WORD)
+                if found[0] != spot.id or found[1] != spot.id2:
                     at = self._locate(spot, now)
+                    found = _read_cell(mapped, _CELLS_AT + at * _WORD)
+                _, _, total, last, rest, reserved, kind, _ = found
                 meter, want = spot.meter, wants[which]
-                kind, period = meter.kind, meter.period
-                total, last, rest, reserved = cells[at + TOTAL], cells[at + AT], cells[at + REST], cells[at + HELD]
+                way, period = meter.kind, meter.period
                 amount = meter.amount if not meter.temporary else meter.amount_at(second)
-                ringed = more = 0
-                place = began = 0
-                wait: float = SECOND
-                reset: float = 0
-                if kind == SLIDING:
-                    base = (cells[at + _KIND] >> _RING_SHIFT) * RING
-                    began = place = slice_at(now, period)
-                    if place > last and total:
-                        total -= outdated(self._rings, base, last, place)
-                    left = amount - total - want
-                    reset = period
-                    if left < 0:
-                        wait = sliding_wait(self._rings, base, last, now, period, -left)
+                used, place, drain, after, wait = total, 0, rest, reserved, SECOND
+                ringed = before = more = began = reset = 0
+                if way == SLIDING:
+                    base = (kind >> _RING_SHIFT) * RING
+                    began = place = now * SLICES // period
+                    if place > last and used:
+                        used -= outdated(rings, base, last, place)
                     ringed = base + place % RING + 1
-                    total += want
-                elif kind == CALENDAR:
-                    start, more = meter.period_at(second)
-                    if start > last:
-                        total = 0
-                    elif start < last:  # a clock put back opens no quota anew
-                        start, more = meter.period_at(last)
-                    began = place = start
-                    left = amount - total - want
-                    reset = wait = max(1.0, more - second) * SECOND
-                    total += want
-                elif kind == BUCKET:
+                    before = rings[ringed - 1]
+                    reset = period
+                    used += want
+                    left = amount - used
+                elif way == CALENDAR:
+                    began, more = meter.period_at(second)
+                    if began > last:
+                        used = 0
+                    elif began < last:  # a clock put back opens no quota anew
+                        began, more = meter.period_at(last)
+                    place = began
+                    reset = max(SECOND, -int((second - more) * SECOND // 1))
+                    used += want
+                    left = amount - used
+                elif way == BUCKET:
                     more = meter.rate
-                    total, rest = drained(total, rest, now - last, more, period) if total else (0, 0)
+                    used, drain = drained(used, rest, now - last, more, period) if used else (0, 0)
                     began = now
-                    left = amount - total - reserved - want
-                    reset = bucket_wait(rest, more, period, total + want)
-                    if left < 0:
-                        wait = bucket_wait(rest, more, period, -left)  # if what is reserved were charged now
                     if meter.final:
                         place = now
-                        total += want
+                        used += want
                     else:
                         place = _RESERVED
-                        reserved += want
+                        after += want
+                    left = amount - used - after
+                    reset = bucket_wait(drain, more, period, used + after)
                 else:
-                    left = amount - total - want
-                    total += want
+                    used += want
+                    left = amount - used
                 if left < 0:
-                    found = Short(which, amount, left + want, wait if want <= amount else inf)
-                    if short is None or found.wait > short.wait:
-                        short = found
+                    if want > amount:
+                        wait = NEVER
+                    elif way == SLIDING:
+                        wait = sliding_wait(rings, base, last, now, period, -left)
+                    elif way == CALENDAR:
+                        wait = reset
+                    elif way == BUCKET:
+                        wait = bucket_wait(drain, more, period, -left)  # if what is reserved were charged now
+                    if short is None or wait > short.wait:
+                        short = Short(which, amount, left + want, wait)
                     continue
-                notes += (
-                    at,
-                    cells[at + TOTAL],
-                    last,
-                    cells[at + REST],
-                    cells[at + HELD],
-                    ringed,
-                    self._rings[ringed - 1] if ringed else 0,
-                )
+                notes += (at, total, last, rest, reserved, ringed, before)
                 rows += (at, spot.id, place, want, kept[which], period, more)
-                changes.append((at, total, began, rest, reserved, now + int(min(reset, _MOST - now)), ringed))
-                levels.append(Level(left, reset))
+                changes.append((at, used, began, drain, after, kind, now + reset, ringed))
+                lefts.append(left)
+                resets.append(reset)
             if short is not None:
                 return short
             # From here on nothing is decided. Notes first, then that there are notes, then the change.
-            _WORDS[len(notes)].pack_into(self._map, _NOTES_AT + self._slot * _PAGE, *notes)
+            _WORDS[len(notes)].pack_into(mapped, self._notes_at, *notes)
             header[_DIRTY] = self._slot + 1
-            for (at, total, began, rest, reserved, until, ringed), want in zip(changes, wants, strict=True):
+            for (at, used, began, drain, after, kind, until, ringed), want in zip(changes, wants, strict=True):
                 if ringed:
                     if began > cells[at + AT]:
                         self._expire(at, began)
-                    self._rings[ringed - 1] += want
-                cells[at + TOTAL] = total
-                cells[at + AT] = began
-                cells[at + REST] = rest
-                cells[at + HELD] = reserved
-                cells[at + _UNTIL] = until
-            hold = number * _HOLD
-            area = self._area
-            area[hold + _COUNT] = len(spots)
-            for offset, word in enumerate(rows, hold + _HOLD_HEAD):
-                area[offset] = word
-            area[hold + _LIVE] = 1
+                    rings[ringed - 1] += want
+                _write_cell(mapped, _CELLS_AT + (at + TOTAL) * _WORD, used, began, drain, after, kind, until)
+            _WORDS[len(rows)].pack_into(self._area, number * _HOLD * _WORD, *rows)
             header[_DIRTY] = 0
             self._free.pop()
-            return Held(number, levels)
+            return Held(number, lefts, resets)
         finally:
             if self._locked:
                 _lock(self._fd, _UNLOCK)
@@ -377,64 +367,64 @@ class Table:
 
     def _settle(self, slot: int, area: memoryview, number: int, came_to: Sequence[int] | None, second: float) -> None:
         """Settle a hold; `came_to` None: as its worker's death leaves it."""
-        cells, rings, header = self.cells, self._rings, self._header
-        now = self.now()
+        mapped, rings, header, cells = self._map, self._rings, self._header, self.cells
+        now = _clock() // 1000 + self._base
         hold = number * _HOLD
+        words = _WORDS[area[hold + _COUNT] * _HOLD_ROW].unpack_from(area, (hold + _HOLD_HEAD) * _WORD)
         notes: list[int] = [0, number + 1, 1, 0]
-        changes: list[tuple[int, int, int, int, int, int, int]] = []
-        for which in range(area[hold + _COUNT]):
-            row = hold + _HOLD_HEAD + which * _HOLD_ROW
-            at, id, place, want, kept, period, end = area[row : row + _HOLD_ROW]
-            charge = kept if came_to is None else min(came_to[which], _MOST)
+        changes: list[tuple[int, int, int, int, int, int, int, int, int]] = []
+        for row in range(0, len(words), _HOLD_ROW):
+            at, id, place, want, kept, period, end = words[row : row + _HOLD_ROW]
+            charge = kept if came_to is None else came_to[row // _HOLD_ROW]
             more = charge - want
-            if cells[at] != id or (more == 0 and place != _RESERVED):
+            if more == 0 and place != _RESERVED:
                 continue
-            kind = cells[at + _KIND]
-            total, last, rest, held = cells[at + TOTAL], cells[at + AT], cells[at + REST], cells[at + HELD]
-            ringed, began = 0, last
-            if kind & 0xFF == SLIDING:
+            found, _, total, last, rest, held, kind, until = _read_cell(mapped, _CELLS_AT + at * _WORD)
+            if found != id:
+                continue
+            used, drain, after = total, rest, held
+            way, ringed, before, began = kind & _WAY, 0, 0, last
+            if way == SLIDING:
                 base = (kind >> _RING_SHIFT) * RING
                 if more > 0:
                     began = place = max(last, slice_at(now, period))  # what was missed is owed from now on
                     if began > last:
-                        total -= outdated(rings, base, last, began)
+                        used -= outdated(rings, base, last, began)
                 if place <= last - RING:
                     continue  # it has left the window since
                 ringed = base + place % RING + 1
-                total += more
-            elif kind & 0xFF == CALENDAR:
+                before = rings[ringed - 1]
+                more = min(more, _MOST - used)
+                used += more
+            elif way == CALENDAR:
                 if place == last and second < end:
-                    total += more
+                    used += more
                 elif more > 0:  # of a period that is over: owed in the next
-                    total = more if place == last else total + more
+                    used = more if place == last else used + more
                     began = max(last, end)
                 else:
                     continue
-            elif kind & 0xFF == BUCKET:
-                if total:
-                    total, rest = drained(total, rest, now - last, end, period)
+            elif way == BUCKET:
+                used, drain = drained(used, rest, now - last, end, period) if used else (0, 0)
                 began = now
                 if place == _RESERVED:
-                    total += charge
-                    held -= want
+                    used += charge
+                    after -= want
                 else:  # what has drained since cannot be given back: others have taken the room
-                    total -= max(0, -more - (now - place) * end // period)
+                    used -= max(0, -more - (now - place) * end // period)
             else:
-                total += more
-            notes += (at, cells[at + TOTAL], last, cells[at + REST], cells[at + HELD], ringed, rings[ringed - 1] if ringed else 0)
-            changes.append((at, min(max(0, total), _MOST), began, rest, held, ringed, more))
-        notes[0] = len(changes)
-        _WORDS[len(notes)].pack_into(self._map, _NOTES_AT + slot * _PAGE, *notes)
+                used += more
+            notes += (at, total, last, rest, held, ringed, before)
+            changes.append((at, min(max(0, used), _MOST), began, drain, after, kind, until, ringed, more))
+        notes[_NOTED] = len(changes)
+        _WORDS[len(notes)].pack_into(mapped, _NOTES_AT + slot * _PAGE, *notes)
         header[_DIRTY] = slot + 1
-        for at, total, began, rest, held, ringed, more in changes:
+        for at, used, began, drain, after, kind, until, ringed, more in changes:
             if ringed:
                 if began > cells[at + AT]:
                     self._expire(at, began)
-                rings[ringed - 1] = min(rings[ringed - 1] + more, _MOST)
-            cells[at + TOTAL] = total
-            cells[at + AT] = began
-            cells[at + REST] = rest
-            cells[at + HELD] = held
+                rings[ringed - 1] += more
+            _write_cell(mapped, _CELLS_AT + (at + TOTAL) * _WORD, used, began, drain, after, kind, until)
         area[hold + _LIVE] = 0
         header[_DIRTY] = 0
 
@@ -560,7 +550,7 @@ class Table:
             cell = header[_HAND] = header[_HAND] % (header[_CELLS] - 1) + 1
             at = cell * _CELL
             kind = cells[at + _KIND]
-            in_use = cells[at + TOTAL] if kind & 0xFF == CONCURRENT else cells[at + HELD]
+            in_use = cells[at + TOTAL] if kind & _WAY == CONCURRENT else cells[at + HELD]
             if cells[at + _UNTIL] < now and not in_use and (kind >> _RING_SHIFT or not sliding):
                 self._index[self._find(cells[at], cells[at + 1])[1]] = _GONE
                 return cell

@@ -30,7 +30,7 @@ _COUNTS_ANSWERS: frozenset[Unit] = frozenset(("tokens", "completion_tokens", "co
 class Bill:
     """What the requests of one principal for one model under one role are counted against, and what they cost."""
 
-    __slots__ = ("bounded", "meters", "plan", "price", "price_text", "subjects", "units")
+    __slots__ = ("_terms", "bounded", "meters", "plan", "price", "price_text", "subjects", "units")
 
     def __init__(self, counted: Iterable[tuple[LimitSpec, str]], plan: str, currency: str, price: Price) -> None:
         """`counted`: each limit with the text of whom it is counted for."""
@@ -42,6 +42,7 @@ class Bill:
         """Whether an answer's length is among what is counted, so that it must have a bound."""
         self.plan = plan
         self.price = price
+        self._terms = [_terms(unit, price) for unit in self.units]
         self.price_text = f"{currency} {price.prompt} {price.completion}" if price is not FREE else ""
 
     def __repr__(self) -> str:
@@ -49,28 +50,16 @@ class Bill:
 
     def wants(self, prompt: int, completion: int) -> list[int]:
         """What is to be taken of each limit for so many tokens, before they are generated."""
-        return [self._amount(unit, prompt, completion, ENGINE_HOLD, 1) for unit in self.units]
+        return [a * prompt + b * completion + held for a, b, held, _, _ in self._terms]
 
     def kept(self, prompt: int) -> list[int]:
         """What of it is charged in the end where the worker dies, and nobody knows what was generated."""
-        return [self._amount(unit, prompt, 0, 0, 0) for unit in self.units]
+        return [a * prompt + fixed for a, _, _, fixed, _ in self._terms]
 
     def came_to(self, usage: Usage, engine_us: int) -> list[int]:
         """What the request is charged, now that it is over."""
-        return [self._amount(unit, usage.prompt_tokens, usage.completion_tokens, engine_us, 0) for unit in self.units]
-
-    def _amount(self, unit: Unit, prompt: int, completion: int, engine_us: int, concurrent: int) -> int:
-        if unit == "requests":
-            return 1
-        if unit == "tokens":
-            return prompt + completion
-        if unit == "cost":
-            return prompt * self.price.prompt + completion * self.price.completion
-        if unit == "concurrent":
-            return concurrent
-        if unit == "prompt_tokens":
-            return prompt
-        return completion if unit == "completion_tokens" else engine_us
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        return [a * prompt + b * completion + fixed + c * engine_us for a, b, _, fixed, c in self._terms]
 
     def cost(self, usage: Usage) -> int:
         """Billionths of the plan's currency."""
@@ -86,6 +75,21 @@ class Bill:
         if unit == "cost" and self.price.completion:
             return (left - prompt * self.price.prompt) // self.price.completion
         return -1
+
+
+def _terms(unit: Unit, price: Price) -> tuple[int, int, int, int, int]:
+    """What one unit of each counts: prompt and completion tokens; what is held beside; what is charged beside; engine time."""
+    if unit == "requests":
+        return 0, 0, 1, 1, 0
+    if unit == "tokens":
+        return 1, 1, 0, 0, 0
+    if unit == "cost":
+        return price.prompt, price.completion, 0, 0, 0
+    if unit == "prompt_tokens":
+        return 1, 0, 0, 0, 0
+    if unit == "completion_tokens":
+        return 0, 1, 0, 0, 0
+    return (0, 0, ENGINE_HOLD, 0, 1) if unit == "engine_time" else (0, 0, 1, 0, 0)
 
 
 class Charges:

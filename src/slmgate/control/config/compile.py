@@ -100,6 +100,7 @@ def _model(name: str, model: Model) -> ModelSpec:
         idle_timeout=model.timeouts.idle,
         queue_waiting=model.queue.waiting,
         queue_timeout=model.queue.timeout,
+        queue_fairness=model.queue.fairness,
         parameters=_parameters(model.parameters),
     )
 

@@ -39,6 +39,7 @@ from slmgate.policy.roles import Hours, Scalar
 
 Engine = Literal["openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"]
 Balance = Literal["least_busy", "round_robin", "weighted"]
+Fairness = Literal["tokens", "requests", "none"]
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -155,18 +156,25 @@ class Timeouts(Section, frozen=True, kw_only=True):
 class Queue(Section, frozen=True, kw_only=True):
     """Requests that wait while every instance of the model is at its `max_in_flight`."""
 
-    later: ClassVar[tuple[str, ...]] = ("fairness",)
-
     waiting: Annotated[
         int,
         Option(
-            "How many may wait in each worker; the next is refused with `overloaded`. 0: none waits.",
+            "How many may wait in each worker; of more, the newest of who has the most there is refused with `overloaded`. "
+            "0: none waits.",
             Whole(low=0, high=1_000_000),
         ),
     ] = 500
     timeout: Annotated[
         float, Option("How long one may wait before it is refused with `overloaded`.", Duration(low=10, high=HOUR))
     ] = 30.0
+    fairness: Annotated[
+        Fairness,
+        Option(
+            "What those who wait share by the `weight` of their roles: the tokens they ask for, or requests of any size. "
+            "`none`: first come, first served, whoever it is.",
+            Choice(values=("tokens", "requests", "none")),
+        ),
+    ] = "tokens"
 
 
 class Parameter(Section, frozen=True, kw_only=True):
