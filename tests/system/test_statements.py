@@ -62,7 +62,7 @@ def hook() -> Iterator[Hook]:
 
 
 def ask(gate: Gate, completion: int) -> httpx.Response:
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": completion}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "word " * 12}], "max_tokens": completion}
     headers = {"authorization": f"Bearer {SECRET}"}
     return httpx.post(f"http://127.0.0.1:{gate.port}/v1/chat/completions", json=body, headers=headers, timeout=10)
 
@@ -132,7 +132,7 @@ def test_a_plan_that_stops(launch: Launch, upstream: MockUpstream) -> None:
     admitted = [answer for answer in answers if answer.status_code == 200]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert len(admitted) + len(refused) == 30
-    assert 15 < len(admitted) <= 23  # 23 x 42 are 966: the next does not fit, with what its prompt is estimated at
+    assert 15 < len(admitted) <= 23  # 23 x 42 are 966: the next does not fit
     assert {answer.json()["error"]["code"] for answer in refused} == {"quota_exceeded"}
     month = f"{datetime.now(UTC):%Y-%m}"
     gate.receipts(answer.headers["x-request-id"] for answer in answers)
