@@ -1,4 +1,4 @@
-"""Limits are exact: five hundred clients, several workers, kill -9 at random; nothing above a limit in any window, nothing held after.
+"""Limits are exact: five hundred clients, several workers, kill -9 at random; no window over its limit, nothing held after.
 
 `limited.py` says who observes and how it is counted. The short form has two workers on a small machine and lasts seconds;
 `SLMGATE_LONG=1` has eight and lasts minutes. Every random choice is seeded. The gate is a black box with documented options.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -16,12 +16,10 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.limited import (
     CLIENTS,
-    KINDS,
     SIZES,
     WORKERS,
     Deaths,
     Proof,
-    Row,
     check_headers,
     key,
     named,
@@ -149,8 +147,7 @@ def test_dead_worker_gives_back_within_a_second(launch: Launch, upstream: MockUp
     async def scene() -> list[Told]:
         crowd = Crowd(gate.port, [caller], seed=407)
         waiting = [asyncio.create_task(crowd.one(slow)) for _ in range(7)]
-        while upstream.gauges()["in_flight"] < 7:
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(eventually, lambda: upstream.gauges()["in_flight"] == 7, 5, "all seven are under way")
         assert (await crowd.one(caller)).status == 429
         for pid in gate.workers():
             Deaths.kill(pid)
