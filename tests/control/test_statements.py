@@ -157,6 +157,14 @@ def test_what_has_no_statement(store: SqlStore, plans: dict[str, Plan], plan: st
         made(store, {}, plan, month)
 
 
+def test_a_month_whose_receipts_are_deleted_has_none(store: SqlStore, plans: dict[str, Plan]) -> None:
+    put(store, charged("r1", time=datetime(2026, 10, 31, 23, 30, tzinfo=UTC)), charged("r2"))
+    store.forget("receipts", datetime(2026, 11, 1, tzinfo=UTC), 100)
+    with pytest.raises(NoStatement, match="before 2026-11-01 are deleted"):
+        made(store, plans)  # an hour of it was in October by UTC
+    assert made(store, plans, "full").requests == 0
+
+
 def test_nothing_used(store: SqlStore, plans: dict[str, Plan]) -> None:
     assert made(store, plans).total == "0.00"
     assert made(store, plans, "yen").total == "0"

@@ -121,6 +121,11 @@ def make_statement(store: BillingStore, plans: Mapping[str, Plan], team: str, pl
     since, until = bounds
     if now < since:
         raise NoStatement(f"{month} has not begun in {zone}.")
+    kept = store.kept_since()
+    if kept is not None and since < kept:
+        raise NoStatement(
+            f"Receipts from before {kept:%Y-%m-%d} are deleted (`ledger.receipts`), some or all of {month} among them."
+        )
     here, elsewhere = _parted(store.charges(since, until, team), plan, terms.currency)
     uses = [used_of(row) for row in here]
     made = bill(terms, uses)

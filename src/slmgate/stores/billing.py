@@ -53,6 +53,10 @@ class BillingStore(Protocol):
         """The ledger's newest place; 0 where it is empty."""
         ...
 
+    def kept_since(self) -> datetime | None:
+        """Receipts from before it are, or may be, deleted; None: none is."""
+        ...
+
     def charges(
         self, since: datetime, until: datetime, team: str | None = None, after: int = 0, upto: int | None = None
     ) -> list[ChargeRow]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from slmgate.stores import schema
 from slmgate.stores.billing import ChargeRow, NoticeRecord
 from slmgate.stores.schema import from_us, to_us
+from slmgate.stores.usage import RECEIPTS, kept_since
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 _entries, _facets, _notices = schema.entries.c, schema.facets.c, schema.notices.c
@@ -35,6 +36,11 @@ class SqlBilling:
     def newest(self) -> int:
         with self._reading() as connection:
             return connection.execute(sa.select(sa.func.max(_entries.seq))).scalar() or 0
+
+    def kept_since(self) -> datetime | None:
+        with self._reading() as connection:
+            time = kept_since(connection).get(RECEIPTS)
+        return None if time is None else from_us(time)
 
     def charges(
         self, since: datetime, until: datetime, team: str | None = None, after: int = 0, upto: int | None = None
