@@ -180,17 +180,17 @@ def steps(directory: Path) -> dict[str, Step]:
         assert isinstance(found, tuple)
         decide(taking.access(found[0]), ask, "chat", _FACTS)
 
-    line: FairQueue[int] = FairQueue()
+    queue: FairQueue[int] = FairQueue()
     for number in range(WAITING):
-        line.join(number, f"key{number % 50}", 0, 1, 300, 0.0)
+        queue.join(number, f"key{number % 50}", 0, 1, 300, 0.0)
 
     def take_a_turn() -> None:
-        number = line.next(1.0)
-        line.join(number, f"key{number % 50}", 0, 1, 300, 1.0)
+        number = queue.next(1.0)
+        queue.join(number, f"key{number % 50}", 0, 1, 300, 1.0)
 
     def find_no_place() -> None:
-        line.join(-1, "key7", 0, 1, 300, 1.0)
-        line.leave(line.surplus())
+        queue.join(-1, "key7", 0, 1, 300, 1.0)
+        queue.leave(queue.surplus())
 
     def parse() -> None:
         httptools.HttpRequestParser(_Parsed()).feed_data(request)

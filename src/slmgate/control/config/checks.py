@@ -13,6 +13,7 @@ from slmgate.control.config.addresses import Address
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.faults import quote
 from slmgate.control.config.kinds import NOT_YET
+from slmgate.control.config.limit_checks import check_limits, check_money
 from slmgate.control.config.options import Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
@@ -36,6 +37,9 @@ def check(config: Config, reader: Reader) -> None:
     _auth(config, reader)
     _roles(config, reader)
     _plans(config, reader)
+    check_limits(config, reader)
+    currencies = {name: plan.currency for name, plan in config.plans.items()}
+    check_money(config, reader, currencies, {name: team.plan for name, team in config.teams.items()})
 
 
 def overlap(one: Address, other: Address) -> bool:

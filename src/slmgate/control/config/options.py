@@ -31,6 +31,7 @@ from slmgate.control.config.kinds import (
     Week,
     Whole,
 )
+from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
@@ -205,7 +206,7 @@ class Parameter(Section, frozen=True, kw_only=True):
 class Model(Section, frozen=True, kw_only=True):
     """A language model under the name that clients use."""
 
-    later: ClassVar[tuple[str, ...]] = ("health", "fallback", "limits")
+    later: ClassVar[tuple[str, ...]] = ("health", "fallback")
 
     instances: Annotated[tuple[Instance, ...], Option("Where the model runs: its instances, at least one.", at_least=1)]
     balance: Annotated[
@@ -222,12 +223,16 @@ class Model(Section, frozen=True, kw_only=True):
         dict[str, Parameter],
         Option("What requests for this model may set parameters to, whoever calls; see roles.NAME.parameters.", key=PARAMETER),
     ] = NOTHING
+    limits: Annotated[
+        tuple[Limit, ...],
+        Option("How much may be asked of the model, by all together unless `per` says otherwise; docs/limits.md."),
+    ] = ()
 
 
 class Role(Section, frozen=True, kw_only=True):
     """What some may do: one whole grant. docs/policies.md says how several add up."""
 
-    later: ClassVar[tuple[str, ...]] = ("limits", "content")
+    later: ClassVar[tuple[str, ...]] = ("content",)
 
     models: Annotated[
         tuple[str, ...],
@@ -279,14 +284,19 @@ class Role(Section, frozen=True, kw_only=True):
         int, Option("Whose requests go first when instances are full: more before less.", Whole(low=0, high=100))
     ] = 0
     weight: Annotated[int, Option("Share among those of one priority.", Whole(low=1, high=1000))] = 1
+    limits: Annotated[
+        tuple[Limit, ...],
+        Option("How much each of those with the role may use, unless `per` says for whom together; docs/limits.md."),
+    ] = ()
 
 
 class Team(Section, frozen=True, kw_only=True):
     """Several principals: its members have its roles beside their own."""
 
-    later: ClassVar[tuple[str, ...]] = ("limits",)
-
     roles: Annotated[tuple[str, ...], Option("The roles that every member has.", NAME)] = ()
+    limits: Annotated[
+        tuple[Limit, ...], Option("How much the team may use, its members together unless `per` says otherwise; docs/limits.md.")
+    ] = ()
     plan: Annotated[
         str | None, Option("The plan by which the team's use is charged. Unset: nothing is.", NAME, example="gold")
     ] = None
@@ -294,8 +304,6 @@ class Team(Section, frozen=True, kw_only=True):
 
 class DeclaredKey(Section, frozen=True, kw_only=True):
     """A key in the configuration file. Only the digest of its secret stands there."""
-
-    later: ClassVar[tuple[str, ...]] = ("limits",)
 
     name: Annotated[
         str, Option("What the key is called in receipts and lists; unique among declared keys.", NAME, example="acme-bot")
@@ -333,6 +341,9 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
         ),
     ] = None
     disabled: Annotated[bool, Option("`true` refuses the key for as long as it stands.", Switch())] = False
+    limits: Annotated[
+        tuple[Limit, ...], Option("How much may be used with the key, beside the limits of its roles and team; docs/limits.md.")
+    ] = ()
 
 
 class Guard(Section, frozen=True, kw_only=True):
@@ -409,7 +420,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "limits",
         "metrics",
         "tracing",
         "cluster",
@@ -434,6 +444,9 @@ class Config(Section, frozen=True, kw_only=True):
     keys: Annotated[
         tuple[DeclaredKey, ...],
         Option("Keys declared here by digest; keys made with `slmgate keys create` live in the store instead."),
+    ] = ()
+    limits: Annotated[
+        tuple[Limit, ...], Option("How much all together may use, unless `per` says otherwise; docs/limits.md.")
     ] = ()
     plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
