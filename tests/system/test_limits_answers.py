@@ -351,12 +351,12 @@ def test_clock_that_jumps_gives_nothing_and_takes_nothing(
     }
     limits = ("3 requests/6 seconds", "4 requests/day", "100 requests/second burst 100")
     gate = launch({"tiny": model(upstream.url)}, workers=2, env=env, **options(*limits))
-    began = time.monotonic()
     assert [ask(gate.port, wish()).status for _ in range(4)] == [200, 200, 200, 429]
+    began = time.monotonic()
     for step in (3600, -3600, 0):
         stamp.write_text(f"{noon + step:+d}")
         time.sleep(1.2)
-        if time.monotonic() - began < 5.9:
+        if time.monotonic() - began < 4.5:  # the first of them may be a second older
             answer = ask(gate.port, wish())
             assert (answer.status, answer.code) == (429, "rate_limit_exceeded"), (step, answer)
             assert int(answer.header("retry-after") or "0") <= 7
