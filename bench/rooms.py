@@ -29,12 +29,15 @@ from slmgate.link.journal import INTENT, RECEIPT
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
 from slmgate.policy.keytable import KeyTable
+from slmgate.policy.queue import FairQueue
 from slmgate.policy.snapshot import AuthSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.stores.sql import open_store
 from slmgate.terms import Ask, Bearer, Intent, Key, Receipt, Refuse
 
 RECEIPTS = 50_000
 """How many the ingest takes."""
+WAITING = 500
+"""How many stand in line, of fifty principals."""
 KEYS = 100_000
 """How many are in the table beside the one that asks."""
 encode = msgspec.json.Encoder().encode
@@ -177,6 +180,18 @@ def steps(directory: Path) -> dict[str, Step]:
         assert isinstance(found, tuple)
         decide(taking.access(found[0]), ask, "chat", _FACTS)
 
+    queue: FairQueue[int] = FairQueue()
+    for number in range(WAITING):
+        queue.join(number, f"key{number % 50}", 0, 1, 300, 0.0)
+
+    def take_a_turn() -> None:
+        number = queue.next(1.0)
+        queue.join(number, f"key{number % 50}", 0, 1, 300, 1.0)
+
+    def find_no_place() -> None:
+        queue.join(-1, "key7", 0, 1, 300, 1.0)
+        queue.leave(queue.surplus())
+
     def parse() -> None:
         httptools.HttpRequestParser(_Parsed()).feed_data(request)
 
@@ -196,6 +211,8 @@ def steps(directory: Path) -> dict[str, Step]:
         "dialect.usage": lambda: dialect.usage("chat", answer),
         "dialect.scanner (made)": lambda: dialect.scanner("chat", stream_ask),
         "scanner.feed (one event)": lambda: scanner.feed(event),
+        "policy.queue: one goes, one comes": take_a_turn,
+        "policy.queue: one comes, no place": find_no_place,
         "journal: intent and receipt": write_both,
     }
 

@@ -122,6 +122,8 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     address: str = ""
     worker: int = 0
     roles: str = ""
+    plan: str = ""
+    price: str = ""
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):

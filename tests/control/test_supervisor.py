@@ -191,7 +191,12 @@ def test_who_dies_while_the_other_side_starts(
     known: dict[str, list[FakeProcess]] = {"control": [], "worker": []}
     children = []
     for row, (name, processes) in enumerate(known.items()):
-        children.append(_Child(name, row, 2.0, lambda into=processes: into.append(FakeProcess()) or into[-1]))  # type: ignore[misc, func-returns-value, arg-type]  # a fake
+
+        def start(into: list[FakeProcess] = processes) -> Any:
+            into.append(FakeProcess())
+            return into[-1]
+
+        children.append(_Child(name, row, 2.0, start))
         children[-1].run(clock.passed)
     states = {0: STARTING, 1: READY if was_ready else STARTING}
 

@@ -760,7 +760,7 @@ def test_too_long_in_line(open_road: OpenRoad) -> None:
         >> clock    4.75
         >> clock    0.5
         == 503      refused !overloaded
-        << client2  503 !overloaded retry-after: 1
+        << client2  503 !overloaded retry-after: 5
     """)
 
 

@@ -5,16 +5,23 @@ Which instance is chosen is `policy/balance.py`'s; a whole request's way is `tes
 
 from __future__ import annotations
 
+import json
 import ssl
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
 from slmgate.dataplane.pool import FIRST_BACK_OFF, IDLE_SECONDS, LONGEST_BACK_OFF, Instance, ModelPool
+from slmgate.policy.roles import RoleSpec
+from slmgate.policy.snapshot import GateSpec
+from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road
-from tests.tools.stage import Stage, instance, model, reply, request
+from tests.tools.stage import KEY, Stage, instance, model, reply, request
 
 CHAT = request({"model": "m"})
+ONE = instance("a", max_in_flight=1)
 
 
 def pool(road: Road) -> ModelPool:
@@ -217,3 +224,207 @@ def test_every_instance_is_visited(open_road: OpenRoad) -> None:
     seen: list[str] = []
     road.stage.worker.pools.each_instance(lambda one: seen.append(one.spec.id))
     assert seen == ["a", "b", "c"]
+
+
+# --- the line
+
+
+class Crowd:
+    """Callers by name, each with a key and, if it is told so, a role; `serve` answers for the instance `a`."""
+
+    def __init__(self, road: Road, *roles: RoleSpec, **callers: str) -> None:
+        self.road, self.stage = road, road.stage
+        keys = [Key(id=name, name=name, roles=(role,) if role else (), digests=_opens(name)) for name, role in callers.items()]
+        self.keys = KEY, *keys
+        self.stage.publish(roles=roles, keys=self.keys)
+        self.clients: list[str] = []
+        self.told: dict[str, bytes] = {}  # what each was written last
+        self.stage.loop.told = self._told
+
+    def _told(self, who: str, what: str, data: bytes) -> None:
+        if what == "write":
+            self.told[who] = data
+
+    def asks(self, names: str, **fields: Any) -> None:
+        """One request of each."""
+        for name in names:
+            self.clients.append(f"{name}{len(self.clients)}")
+            self.stage.connect(self.clients[-1]).feed(request({"model": "m", "user": name, **fields}, key=_secret(name)))
+            self.stage.loop.settle()
+
+    def serve(self, turns: int = 1, seconds: float = 0.0) -> str:
+        """Let the instance answer so many; who they were."""
+        served = ""
+        for _ in range(turns):
+            self.stage.loop.turn(seconds)
+            connection = self.stage.loop.opened["a"][-1]
+            served += json.loads(self.told["a"].rpartition(b"\r\n\r\n")[2])["user"]
+            connection.feed(reply(b"{}"))
+            self.stage.loop.settle()
+        return served
+
+    def refusals(self) -> list[tuple[str, int, str]]:
+        """Who was refused, with the status and the message."""
+        found: list[tuple[str, int, str]] = []
+        for who in self.clients:
+            said = self.told.get(who, b"HTTP/1.1 200")
+            if not said.startswith(b"HTTP/1.1 200"):
+                error = json.loads(said.rpartition(b"\r\n\r\n")[2])["error"]
+                found.append((who[0], int(said[9:12]), error["message"]))
+        return found
+
+
+def _secret(name: str) -> bytes:
+    return b"sk-slm-unit-of-" + name.encode() * 16
+
+
+def _opens(name: str) -> tuple[tuple[bytes, None], ...]:
+    return ((sha256(_secret(name)).digest(), None),)
+
+
+def test_many_waiting_delay_another_by_one(open_road: OpenRoad) -> None:
+    crowd = Crowd(open_road(model(ONE)), p="", q="")
+    crowd.asks("pppppp")
+    assert crowd.serve(3) == "ppp"
+    crowd.asks("q")
+    assert crowd.serve(4) == "pqpp"
+
+
+@pytest.mark.parametrize(("fairness", "order"), [("tokens", "ppqqqqpqppp"), ("requests", "ppqpqpqpqpq"), ("none", "pppppqqqqqp")])
+def test_what_is_shared(open_road: OpenRoad, fairness: str, order: str) -> None:
+    crowd = Crowd(open_road(model(ONE, queue_fairness=fairness)), p="", q="")
+    crowd.asks("p", max_tokens=5)
+    crowd.asks("pppp", max_tokens=405)
+    crowd.asks("qqqqq", max_tokens=96)
+    crowd.asks("p", max_tokens=405)
+    assert crowd.serve(11) == order
+
+
+def test_weight_and_priority_are_the_roles(open_road: OpenRoad) -> None:
+    roles = RoleSpec(name="light"), RoleSpec(name="heavy", weight=3), RoleSpec(name="first", priority=1)
+    crowd = Crowd(open_road(model(ONE)), *roles, p="light", q="heavy", r="first")
+    crowd.asks("p" + "pq" * 8 + "rr")
+    assert crowd.serve(3) == "prr"
+    assert crowd.serve(8).count("q") == 6
+    assert sorted(crowd.serve(8)) == sorted("pppppp" + "qq")
+
+
+def test_first_come_first_served_knows_no_class(open_road: OpenRoad) -> None:
+    roles = RoleSpec(name="light"), RoleSpec(name="first", priority=1)
+    crowd = Crowd(open_road(model(ONE, queue_fairness="none", queue_waiting=2)), *roles, p="light", r="first")
+    crowd.asks("ppp")
+    crowd.asks("r")
+    assert [name for name, *_ in crowd.refusals()] == ["r"]
+    assert crowd.serve(3) == "ppp"
+
+
+def test_who_has_most_in_a_full_line_makes_room(open_road: OpenRoad) -> None:
+    crowd = Crowd(open_road(model(ONE, queue_waiting=4, queue_timeout=20.0)), p="", q="", r="")
+    crowd.asks("ppppp")
+    crowd.asks("q")
+    told = "This request was about number 5 in line, and no place has come free lately. Try again in 20 seconds."
+    full = "The model is busy. All of the 4 places in line are taken"
+    assert crowd.refusals() == [("p", 503, f"{full}, and nobody has more of them than you. {told}")]
+    assert b"\r\nretry-after: 20\r\n" in crowd.told["p4"]
+    crowd.asks("q")  # two of each
+    crowd.asks("qp")
+    assert [name for name, *_ in crowd.refusals()] == ["p", "p", "q", "p"]
+    assert crowd.refusals()[2][2].startswith(f"{full}. This request would be about number 5 in line, and no place")
+    crowd.asks("r")
+    assert crowd.refusals()[4][0] == "p"
+    assert sorted(crowd.serve(5)) == sorted("ppqqr")
+
+
+def test_the_refusal_tells_the_wait(open_road: OpenRoad) -> None:
+    crowd = Crowd(open_road(model(ONE, queue_waiting=8, queue_timeout=300.0)), p="", q="")
+    crowd.asks("p" * 9)
+    assert crowd.serve(8, seconds=2.0) == "p" * 8
+    crowd.asks("p" * 8)
+    crowd.asks("p")
+    (refused,) = crowd.refusals()
+    assert refused[2] == (
+        "The model is busy. All of the 8 places in line are taken. This request would be about number 9 in line, "
+        "which takes about 18 seconds at the present pace. Try again in 18 seconds."
+    )
+
+
+def test_nobody_is_sent_away_for_longer_than_others_wait(open_road: OpenRoad) -> None:
+    crowd = Crowd(open_road(model(ONE, queue_waiting=3, queue_timeout=8.0)), p="")
+    crowd.asks("ppp")
+    assert crowd.serve(2, seconds=3.5) == "pp"
+    crowd.asks("pppp")
+    assert "takes about 14 seconds at the present pace. Try again in 8 seconds." in crowd.refusals()[-1][2]
+    assert crowd.serve(3, seconds=0.01) == "ppp"
+    crowd.asks("pppp")
+    assert crowd.refusals()[-1][2].endswith("Try again in 6 seconds.")
+
+
+def test_who_is_tried_again_goes_first(open_road: OpenRoad) -> None:
+    """It has had its turn: `b` is full when `a` fails it, and it is the next for `b`, though others came before."""
+    road = open_road(model(ONE, instance("b", max_in_flight=1), retry_on=("502",)))
+    road.plays(r"""
+        >> client   chat
+        == intent   a
+        << a        <chat>
+        >> client2  chat
+        == intent   b
+        << b        <chat>
+        >> client3  chat
+        >> client4  chat
+        >> a        502 {}
+        == intent   a
+        << a        <chat>
+        >> b        200 {}
+        == 200      complete b 4+1~
+        << b        <chat>
+        << client2  200 | {}
+        >> b        200 {}
+        == intent   b
+        == 200      complete b 4+1~
+        << b        <chat>
+        << client   200 | {}
+    """)
+
+
+def test_a_whole_line_of_the_revoked_is_told_so(open_road: OpenRoad) -> None:
+    """Each gives its place back in the call in which it gets it: the stack must not grow with the line."""
+    crowd = Crowd(open_road(model(ONE)), p="", q="")
+    crowd.asks("q" + "p" * 300)
+    crowd.stage.publish(keys=tuple(key for key in crowd.keys if key.id != "p"))
+    assert crowd.serve() == "q"
+    assert {(name, status) for name, status, _ in crowd.refusals()} == {("p", 401)} and len(crowd.refusals()) == 300
+
+
+def test_a_model_that_goes_takes_its_line_with_it(open_road: OpenRoad) -> None:
+    crowd = Crowd(open_road(model(ONE)), p="")
+    crowd.asks("pppp")
+    crowd.stage.publish(model(name="other"), keys=crowd.keys)
+    assert [status for _, status, _ in crowd.refusals()] == [404] * 3
+
+
+def test_the_line_is_served_while_the_gate_drains(open_road: OpenRoad) -> None:
+    crowd = Crowd(open_road(model(ONE), gate=GateSpec(drain_timeout=10.0)), p="")
+    crowd.asks("ppp")
+    crowd.road._do("gate", "drains", {})
+    crowd.stage.loop.settle()
+    assert crowd.serve(3, seconds=1.0) == "ppp"
+    crowd.stage.loop.turn(1)
+    assert crowd.stage.life.done()
+
+
+def test_who_still_waits_at_the_end_is_refused_and_asked_of_nobody(open_road: OpenRoad) -> None:
+    crowd = Crowd(open_road(model(ONE), gate=GateSpec(drain_timeout=5.0)), p="", q="")
+    crowd.asks("pqq")
+    crowd.road._do("gate", "drains", {})
+    crowd.stage.loop.turn(6)
+    assert [(name, status) for name, status, _ in crowd.refusals()] == [("p", 503), ("q", 503), ("q", 503)]
+    assert sorted(one["instance"] for one in crowd.stage.receipts) == ["", "", "a"]
+    assert len(crowd.stage.loop.opened["a"]) == 1
+
+
+def test_with_room_the_queue_is_not_touched(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road(model(instance("a", max_in_flight=2)))
+    monkeypatch.setattr(pool(road), "queue", None)
+    serve(road.stage)
+    road.stage.connect().feed(CHAT)
+    serve(road.stage)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import inf
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from slmgate.policy.limiting import (
     BUCKET,
     CALENDAR,
     CONCURRENT,
+    NEVER,
     RING,
     SECOND,
     SLICES,
@@ -137,7 +137,7 @@ def test_who_waits_as_told_is_served(period: int, amount: int, asked: list[tuple
             now += int(wait)
             assert naive.take(now, want) is None, "after the wait"
         elif wait is not None:
-            assert wait == inf
+            assert wait == NEVER
 
 
 @given(PERIODS, st.integers(1, 30))
@@ -175,5 +175,5 @@ def test_a_bucket_drains_exactly(burst: int, rate: int, period: int, asked: list
 
 
 def test_a_bucket_without_rate_never_drains() -> None:
-    assert bucket_wait(0, 0, SECOND, 1) == inf
+    assert bucket_wait(0, 0, SECOND, 1) == NEVER
     assert drained(5, 0, 10 * SECOND, 0, SECOND) == (5, 0)

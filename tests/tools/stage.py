@@ -116,6 +116,7 @@ class Stage:
         gate: GateSpec | None = None,
         keys: tuple[Key, ...] = (KEY,),
         roles: tuple[RoleSpec, ...] | None = None,
+        **more: Any,
     ) -> None:
         """A new snapshot comes. `models`, `gate` and `roles` stay as they were where they are not given."""
         self.roles = self.roles if roles is None else roles
@@ -124,7 +125,7 @@ class Stage:
         self.worker.keys.begin()
         self.worker.keys.put(keys)
         self.worker.keys.end()
-        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, roles=self.roles))
+        self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, roles=self.roles, **more))
         self.loop.settle()
 
     def connect(self, name: str = "client") -> FakeTransport:

@@ -34,6 +34,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
+from slmgate.control.notices import Notices
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture
@@ -260,6 +261,7 @@ class Control:
         self._beside(self._beat())
         self._beside(self._watch())
         self._beside(self.identity.run())
+        self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
         self.identity.configure(self.publisher.config.auth)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))

@@ -26,7 +26,7 @@ SHOWN_PATH = 200
 _NOTHING = Usage()
 _encode = msgspec.json.Encoder().encode
 # `id` comes first: control pairs the two records of a request by it (`control/ledger.py`). Ids and times need no escapes.
-_INTENT = INTENT + b'{"id":"%b","request_id":"%b","time":"%b",%b,%b,"prompt_tokens":%d,%b}'
+_INTENT = INTENT + b'{"id":"%b","request_id":"%b","time":"%b",%b,%b,"prompt_tokens":%d,%b,%b}'
 _RECEIPT = RECEIPT + (
     b'{"id":"%b","request_id":"%b","time":"%b",%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,'
     b'"prompt_tokens":%d,"completion_tokens":%d,"estimated":%b,"bytes_in":%d,"bytes_out":%d,'
@@ -65,7 +65,7 @@ def what_of(exchange: Exchange) -> What:
     known = repeat.what if repeat is not None and repeat.snapshot is exchange.snapshot else None
     if known is not None and known.instance is instance and known.stream is ask.stream and known.role is admit.role:
         return known
-    principal, route, model = exchange.principal, exchange.route, exchange.model
+    principal, route, model, tariff = exchange.principal, exchange.route, exchange.model, exchange.tariff
     assert principal is not None and route is not None and model is not None
     what = What(
         instance,
@@ -91,7 +91,7 @@ def what_of(exchange: Exchange) -> What:
             }
         ),
         _members({"address": exchange.client.address, "worker": exchange.worker.slot}),
-        _members({"plan": "", "price": ""}),
+        _members({"plan": tariff.plan if tariff is not None else "", "price": tariff.price_text if tariff is not None else ""}),
     )
     if repeat is not None and repeat.snapshot is exchange.snapshot:
         repeat.what = what
@@ -122,7 +122,16 @@ def intent_of(exchange: Exchange) -> bytes:
     """The record (a kind and a `terms.Intent`, see `link/journal.py`) that work is about to begin at the exchange's instance."""
     what, ask = exchange.what, exchange.ask
     assert what is not None and ask is not None
-    return _INTENT % (exchange.id, exchange.request_id, exchange.began, what.whose, what.work, ask.prompt_estimate, what.place)
+    return _INTENT % (
+        exchange.id,
+        exchange.request_id,
+        exchange.began,
+        what.whose,
+        what.work,
+        ask.prompt_estimate,
+        what.place,
+        what.charge,
+    )
 
 
 def noted_of(exchange: Exchange) -> bytes:
@@ -169,7 +178,7 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         what.place,
         noted_of(exchange),
         what.charge,
-        0,
+        0 if exchange.tariff is None else exchange.tariff.cost(usage),
     )
 
 
@@ -177,7 +186,7 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
     """The receipt of any exchange, also of one that ended before it asked an instance."""
     usage = usage_of(exchange)
     principal, ask, route, model = exchange.principal, exchange.ask, exchange.route, exchange.model
-    started, tried, head, began = exchange.started, exchange.tried, exchange.head, exchange.began
+    started, tried, head, began, tariff = exchange.started, exchange.tried, exchange.head, exchange.began, exchange.tariff
     return Receipt(
         exchange.id.decode(),
         exchange.request_id.decode(),
@@ -211,4 +220,7 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         exchange.client.address,
         exchange.worker.slot,
         noted_of(exchange).decode(),
+        "" if tariff is None else tariff.plan,
+        "" if tariff is None else tariff.price_text,
+        0 if tariff is None else tariff.cost(usage),
     )

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from slmgate.dataplane.repeat import Repeat
     from slmgate.dataplane.upstream import UpstreamConnection
     from slmgate.dataplane.worker import Worker
-    from slmgate.policy.charges import Bill, Charges
+    from slmgate.policy.charges import Charges, Tariff
 
 KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
@@ -100,7 +100,6 @@ class Exchange:
         "asking",
         "attempts",
         "began",
-        "bill",
         "body",
         "bytes_out",
         "chunked",
@@ -138,6 +137,7 @@ class Exchange:
         "snapshot",
         "started",
         "status",
+        "tariff",
         "tried",
         "until",
         "unwanted",
@@ -181,7 +181,7 @@ class Exchange:
         self.admitted = False  # an intent is journaled, its receipt is owed
         self.recorded = True  # health checks and OPTIONS reach no verdict and leave no receipt
         self.hold: Hold | None = None  # what it has taken of its limits
-        self.bill: Bill | None = None
+        self.tariff: Tariff | None = None
         self.limit_fields = b""
         # the way to an instance
         self.pool: ModelPool | None = None
@@ -365,14 +365,14 @@ class Exchange:
         account = worker.limiter.account(charges, principal, model.name, admit.role, self.client.address)
         length: int | None = 0
         several = 1
-        if account.bill.bounded and route.access in GENERATING:
+        if account.tariff.bounded and route.access in GENERATING:
             length, several = longest(route.dialect.name, ask), answers(route.dialect.name, ask)
         taken = worker.limiter.take(account, ask.prompt_estimate, length, several, self.second())
         if isinstance(taken, Refusal):
             self.refuse(taken.refuse, taken.fields)
             return False
         self.hold = taken
-        self.bill = account.bill
+        self.tariff = account.tariff
         self.limit_fields = taken.fields
         if taken.completion is not None:
             self.ask, self.outgoing = bound(route, ask, self.outgoing, taken.completion)
@@ -416,6 +416,8 @@ class Exchange:
 
     def gate_stops(self) -> None:
         """The drain limit is over."""
+        if self.pool is not None:
+            self.pool.stop()
         if not self.done:
             self._break("gate_stopped", FAULTS["overloaded"], "The gate is being stopped.")
 
@@ -509,9 +511,8 @@ class Exchange:
                 self._fail_upstream("upstream_error", "The model cannot be reached.")
 
     def no_room(self, why: str) -> None:
-        if self.pool is not None:
-            self.pool.leave(self)
-        self.refuse(Refuse("overloaded", f"The model is busy. {why} Try again soon.", retry_after=1))
+        assert self.pool is not None
+        self.refuse(self.pool.no_room(self, why))
 
     # -- from the instance's side
 
@@ -853,6 +854,6 @@ class Exchange:
         if hold is not None:
             self.usage = self.usage or usage_of(self)
             engine_us = int((time.monotonic() - self.handed_at) * 1e6) if self.handed_at else 0
-            self.worker.limiter.settle(hold, self.usage, engine_us, forwarded=self.asked_at > 0)
+            self.worker.limiter.settle(hold, self.usage, engine_us, self.second(), forwarded=self.asked_at > 0)
             self.hold = None
         self.worker.finished(receipt_of(self, self.ended, self.reason), self.admitted, self.ended == "refused")

@@ -7,13 +7,12 @@ headers for what came out. It knows no socket and no exchange's life; `exchange.
 from __future__ import annotations
 
 import time
-from math import ceil, inf
 from pathlib import Path
 from typing import NamedTuple
 
 from slmgate.dataplane.table import MAX_LIMITS, Held, Short, Spot, Table, TableFull
-from slmgate.policy.charges import Bill, Charges, amount_text
-from slmgate.policy.limiting import CALENDAR, CONCURRENT, SECOND
+from slmgate.policy.charges import Charges, Tariff, amount_text
+from slmgate.policy.limiting import CALENDAR, CONCURRENT, NEVER, SECOND, Meter
 from slmgate.policy.limits import Unit
 from slmgate.terms import Principal, Refuse, Usage
 
@@ -29,21 +28,92 @@ LONGEST_WAIT = 366 * 86_400
 _NOT_COUNTED = Refuse(
     "accounting_unavailable", "The gate cannot count against your limits at the moment. Try again soon.", retry_after=5
 )
+_REQUEST_UNITS: frozenset[Unit] = frozenset(("requests",))
 _TOKEN_UNITS: frozenset[Unit] = frozenset(("tokens", "prompt_tokens", "completion_tokens"))
 
 
 class Account:
-    """A bill with the places where it is counted, and what of its headers never changes."""
+    """A tariff with the places where it is counted, and what its headers have in common."""
 
-    __slots__ = ("bill", "policies", "spots", "told_requests", "told_tokens", "windows")
+    __slots__ = ("_form", "_told", "_until", "spots", "tariff", "tokens", "windows")
 
-    def __init__(self, bill: Bill) -> None:
-        self.bill = bill
-        self.spots = tuple(Spot(meter, subject) for meter, subject in zip(bill.meters, bill.subjects, strict=True))
+    def __init__(self, tariff: Tariff) -> None:
+        self.tariff = tariff
+        self.spots = tuple(Spot(meter, subject) for meter, subject in zip(tariff.meters, tariff.subjects, strict=True))
         # limits that headers speak of: all but those of concurrency, which have no window
-        self.windows = tuple(index for index, meter in enumerate(bill.meters) if meter.kind != CONCURRENT)
-        self.told_requests = tuple(index for index in self.windows if bill.units[index] == "requests")
-        self.told_tokens = tuple(index for index in self.windows if bill.units[index] in _TOKEN_UNITS)
+        self.windows = tuple(index for index, meter in enumerate(tariff.meters) if meter.kind != CONCURRENT)
+        self._told = tuple(
+            (what, of_unit)
+            for what, units in (("requests", _REQUEST_UNITS), ("tokens", _TOKEN_UNITS))
+            if (of_unit := tuple(index for index in self.windows if tariff.units[index] in units))
+        )
+        # The header lines without their figures, by the limits chosen for the fields of which there is one each; they hold until
+        # a calendar's period or a temporary raise ends.
+        self._form: dict[tuple[int, ...], bytes] = {}
+        self._until = 0.0
+
+    def told(self, held: Held, second: float) -> bytes:
+        """The header lines about what is left, of an admitted request."""
+        if not self.windows:
+            return b""
+        if second >= self._until:
+            self._form.clear()
+            self._until = min((self._ends(index, second) for index in self.windows), default=NEVER)
+        left, reset = held.left, held.reset
+        chosen = tuple(indices[0] if len(indices) == 1 else self._tightest(indices, left, second) for _, indices in self._told)
+        form = self._form.get(chosen)
+        if form is None:
+            form = self._form[chosen] = self._form_of(chosen, second)
+        figures: list[int] = []
+        for index in chosen:
+            figures += (max(0, left[index]), -(-reset[index] // SECOND))
+        for index in self.windows:
+            figures += (max(0, left[index]), -(-reset[index] // SECOND))
+        return form % tuple(figures)
+
+    def _tightest(self, indices: tuple[int, ...], left: list[int], second: float) -> int:
+        return min(indices, key=lambda index: left[index] / (self.tariff.meters[index].amount_at(second) or 1))
+
+    def _ends(self, index: int, second: float) -> float:
+        """Until when what headers say of a limit beside its figures stays as it is."""
+        meter = self.tariff.meters[index]
+        raised = meter.spec.raised_until if meter.temporary and meter.spec.raised_until > second else NEVER
+        return min(raised, meter.period_at(second)[1]) if meter.kind == CALENDAR else raised
+
+    def _form_of(self, chosen: tuple[int, ...], second: float) -> bytes:
+        meters = self.tariff.meters
+        lines = [
+            f"x-ratelimit-limit-{what}: {meters[index].amount_at(second)}\r\n"
+            f"x-ratelimit-remaining-{what}: %d\r\nx-ratelimit-reset-{what}: %ds\r\n"
+            for (what, _), index in zip(self._told, chosen, strict=True)
+        ]
+        policies = ", ".join(policy_item(meters[index], second) for index in self.windows).replace("%", "%%")
+        names = ", ".join(f'"{meters[index].spec.text}"'.replace("%", "%%") + ";r=%d;t=%d" for index in self.windows)
+        return "".join((*lines, f"ratelimit-policy: {policies}\r\nratelimit: {names}\r\n")).encode()
+
+    def short(self, short: Short, wait: int, second: float) -> bytes:
+        """The header lines of a refusal: about the limit that had no room, for which `wait` seconds are told."""
+        index = short.which
+        if index not in self.windows:
+            return b""
+        left, meter = max(0, short.left), self.tariff.meters[index]
+        lines = "".join(
+            f"x-ratelimit-limit-{what}: {short.amount}\r\n"
+            f"x-ratelimit-remaining-{what}: {left}\r\nx-ratelimit-reset-{what}: {wait}s\r\n"
+            for what, indices in self._told
+            if index in indices
+        )
+        lines += f'ratelimit-policy: {policy_item(meter, second)}\r\nratelimit: "{meter.spec.text}";r={left};t={wait}\r\n'
+        return lines.encode()
+
+
+def policy_item(meter: Meter, second: float) -> str:
+    """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): a limit's name, quota, and window in seconds."""
+    window = meter.spec.seconds
+    if meter.kind == CALENDAR:
+        start, end = meter.period_at(second)
+        window = end - start
+    return f'"{meter.spec.text}";q={meter.amount_at(second)};w={window}'
 
 
 class Hold:
@@ -96,7 +166,7 @@ class Limiter:
         which = (*who, address if by_address else "")
         found = self._accounts.get(which)
         if found is None:
-            found = self._accounts[which] = Account(charges.bill(principal, model, role, address))
+            found = self._accounts[which] = Account(charges.tariff(principal, model, role, address))
         return found
 
     def take(self, account: Account, prompt: int, longest: int | None, answers: int, second: float) -> Hold | Refusal:
@@ -108,35 +178,35 @@ class Limiter:
         table = self._table if self._table is not None else self._open()
         if table is None or len(account.spots) > MAX_LIMITS:
             return Refusal(_NOT_COUNTED)
-        bill = account.bill
+        tariff = account.tariff
         bound = None
         each = longest
         if longest is None:
-            each = bound = COMPLETION if bill.bounded else None
+            each = bound = COMPLETION if tariff.bounded else None
         for attempt in range(TRIES):
             completion = (each or 0) * answers
-            wants = bill.wants(prompt, completion)
+            wants = tariff.wants(prompt, completion)
             try:
-                taken = table.take(account.spots, wants, bill.kept(prompt), second)
+                taken = table.take(account.spots, wants, tariff.kept(prompt), second)
             except TableFull:
                 break
             if isinstance(taken, Held):
-                return Hold(account, taken.number, _told(account, taken, second), bound)
-            room = bill.tokens_for(taken.which, taken.left, prompt) // answers
-            may_be_less = each is not None and room < each and (longest is None or bill.meters[taken.which].spec.clamp)
+                return Hold(account, taken.number, account.told(taken, second), bound)
+            room = tariff.tokens_for(taken.which, taken.left, prompt) // answers
+            may_be_less = each is not None and room < each and (longest is None or tariff.meters[taken.which].spec.clamp)
             if room < 1 or not may_be_less or attempt == TRIES - 1:
                 return _refusal(account, taken, wants[taken.which], second)
             each = bound = room  # and again: others may be short of it as well
         return Refusal(_NOT_COUNTED)
 
-    def settle(self, hold: Hold, usage: Usage, engine_us: int, *, forwarded: bool) -> None:
-        """The request is over. One that never was `forwarded` is charged nothing at all."""
+    def settle(self, hold: Hold, usage: Usage, engine_us: int, second: float, *, forwarded: bool) -> None:
+        """The request is over; `second` is the wall clock's. One that never was `forwarded` is charged nothing at all."""
         if hold.number < 0:
             return
         assert self._table is not None
-        bill = hold.account.bill
-        came_to = bill.came_to(usage, engine_us) if forwarded else [0] * len(bill.units)
-        self._table.settle(hold.number, came_to)
+        tariff = hold.account.tariff
+        came_to = tariff.came_to(usage, engine_us) if forwarded else [0] * len(tariff.units)
+        self._table.settle(hold.number, came_to, second)
 
     def prepare(self, charges: Charges) -> None:
         """Called when a snapshot comes into force, and once a second: the holds of this slot's dead are settled soon."""
@@ -153,79 +223,27 @@ class Limiter:
         return self._table
 
 
-def _told(account: Account, held: Held, second: float) -> bytes:
-    """The header lines about what is left, of an admitted request."""
-    bill, levels = account.bill, held.levels
-    lines = []
-    for what, indices in (("requests", account.told_requests), ("tokens", account.told_tokens)):
-        if indices:
-            amounts = [(levels[index].left / (bill.meters[index].amount_at(second) or 1), index) for index in indices]
-            index = min(amounts)[1]
-            lines.append(_counts(what, bill.meters[index].amount_at(second), levels[index].left, levels[index].reset))
-    if account.windows:
-        lines.append("ratelimit-policy: " + ", ".join(_policy(bill, index, second) for index in account.windows) + "\r\n")
-        left = (_left(bill, index, levels[index].left, levels[index].reset) for index in account.windows)
-        lines.append("ratelimit: " + ", ".join(left) + "\r\n")
-    return "".join(lines).encode()
-
-
-def _counts(what: str, amount: int, left: int, reset: float) -> str:
-    """The fields that OpenAI's clients know; `reset` in microseconds."""
-    return (
-        f"x-ratelimit-limit-{what}: {amount}\r\nx-ratelimit-remaining-{what}: {max(0, left)}\r\n"
-        f"x-ratelimit-reset-{what}: {_seconds(reset)}s\r\n"
-    )
-
-
-def _policy(bill: Bill, index: int, second: float) -> str:
-    """One item of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers): its name, quota and window in seconds."""
-    meter = bill.meters[index]
-    window = meter.spec.seconds
-    if meter.kind == CALENDAR:
-        start, end = meter.period_at(second)
-        window = end - start
-    return f'"{meter.spec.text}";q={meter.amount_at(second)};w={window}'
-
-
-def _left(bill: Bill, index: int, left: int, reset: float) -> str:
-    """One item of `RateLimit`: what is left, and for how many seconds that is so at the most."""
-    return f'"{bill.meters[index].spec.text}";r={max(0, left)};t={_seconds(reset)}'
-
-
-def _seconds(us: float) -> int:
-    return ceil(min(us / SECOND, LONGEST_WAIT))
-
-
 def _refusal(account: Account, short: Short, want: int, second: float) -> Refusal:
     """The refusal, with what is known of the limit that had no room."""
-    bill, index = account.bill, short.which
     refuse = _refused(account, short, want)
-    if index not in account.windows:
-        return Refusal(refuse)
-    wait = (refuse.retry_after or _whole_window(bill, index)) * SECOND
-    lines = ""
-    if index in account.told_requests:
-        lines = _counts("requests", short.amount, short.left, wait)
-    elif index in account.told_tokens:
-        lines = _counts("tokens", short.amount, short.left, wait)
-    lines += f"ratelimit-policy: {_policy(bill, index, second)}\r\nratelimit: {_left(bill, index, short.left, wait)}\r\n"
-    return Refusal(refuse, lines.encode())
+    wait = refuse.retry_after or _whole_window(account.tariff, short.which)
+    return Refusal(refuse, account.short(short, wait, second))
 
 
 def _refused(account: Account, short: Short, want: int) -> Refuse:
     """Why there is no room, for the client: which limit, its size, what was used and when to come back."""
-    bill = account.bill
-    meter = bill.meters[short.which]
+    tariff = account.tariff
+    meter = tariff.meters[short.which]
     spec = meter.spec
     size, used = amount_text(spec, short.amount), amount_text(spec, short.amount - short.left)
     if meter.kind == CONCURRENT:
         message = f"Your limit is {spec.text}, and {used} are under way. Try again when one has ended."
         return Refuse("rate_limit_exceeded", message, retry_after=1, rule=spec.name)
-    if short.wait == inf and short.amount > 0:
+    if short.wait >= NEVER and short.amount > 0:
         needed = amount_text(spec, want)
         message = f"This request may come to {needed}, and your limit of {spec.text} allows {size} at once."
         return Refuse("request_too_large", f"{message} Shorten the prompt, or set max_tokens lower.", rule=spec.name)
-    wait = _seconds(short.wait) if short.wait != inf else _whole_window(bill, short.which)
+    wait = min(LONGEST_WAIT, -(-short.wait // SECOND)) if short.wait < NEVER else _whole_window(tariff, short.which)
     code = "quota_exceeded" if meter.kind == CALENDAR else "rate_limit_exceeded"
     what = f"{used} of {size} are used" if want <= 1 or short.amount == 0 else f"{used} of {size} are used, and this needs {want}"
     if spec.unit == "cost" and want > 1:
@@ -234,6 +252,6 @@ def _refused(account: Account, short: Short, want: int) -> Refuse:
     return Refuse(code, message, retry_after=max(1, wait), rule=spec.name)
 
 
-def _whole_window(bill: Bill, index: int) -> int:
-    meter = bill.meters[index]
+def _whole_window(tariff: Tariff, index: int) -> int:
+    meter = tariff.meters[index]
     return meter.spec.seconds or 86_400

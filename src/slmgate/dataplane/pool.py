@@ -1,7 +1,7 @@
 """Connections to instances: found, opened, handed over, taken back, retired; and who waits when there is no room.
 
-A freed connection goes straight to the first exchange in line. This module keeps the numbers that `policy/balance.py`
-chooses by. It does not know what a request says, nor what becomes of the answer.
+A freed connection goes straight to the exchange that `policy/queue.py` says is next. This module keeps the numbers that
+`policy/balance.py` chooses by. It does not know what a request says, nor what becomes of the answer.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from math import ceil
 from typing import TYPE_CHECKING
 
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
 from slmgate.policy.balance import choose
+from slmgate.policy.queue import FairQueue, tokens
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec
 from slmgate.terms import Refuse
 
@@ -163,15 +165,18 @@ class Instance:
 
 
 class ModelPool:
-    """The instances of one model, and the exchanges that wait for one of them, first come first served."""
+    """The instances of one model, and the exchanges that wait for one of them. Each worker has its own, and its own line."""
 
-    __slots__ = ("_loop", "_only", "instances", "spec", "waiting")
+    __slots__ = ("_loop", "_only", "_serving", "_stopped", "instances", "queue", "spec", "waiting")
 
     def __init__(self, spec: ModelSpec, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.spec = spec
         self.instances: list[Instance] = []
-        self.waiting: deque[Exchange] = deque()
+        self.queue: FairQueue[Exchange] = FairQueue()
+        self.waiting = self.queue.places  # to be looked at only: the road asks nothing else while there is room
+        self._serving = False  # somebody in line is being given an instance
+        self._stopped = False  # nobody is any more
         self._only: Instance | None = None  # the one instance of a model that has but one
         self.update(spec)
 
@@ -210,12 +215,34 @@ class ModelPool:
             if instance is not None:
                 instance.begin(exchange)
                 return True
-        if len(exchange.tried) >= len(self.instances) or len(self.waiting) >= self.spec.queue_waiting:
+        if len(exchange.tried) >= len(self.instances):
             return False
-        self.waiting.append(exchange)
+        queue = self.queue
+        flow, priority, weight = self._flow(exchange)
+        if exchange.tried:
+            queue.rejoin(exchange, flow, priority, weight, self._loop.time())
+        else:
+            queue.join(exchange, flow, priority, weight, self._cost(exchange), self._loop.time())
         if len(self.waiting) > 1:  # all of those before may be waiting for other instances
             self.serve_next()
+        if len(self.waiting) > self.spec.queue_waiting:
+            last = queue.surplus()
+            if last is exchange:
+                queue.leave(exchange)
+                return False
+            last.no_room(f"All of the {self.spec.queue_waiting} places in line are taken, and nobody has more of them than you.")
         return True
+
+    def _flow(self, exchange: Exchange) -> tuple[str, int, int]:
+        """The line it stands in, the class of that and its weight: by what was decided, never by the client's own words."""
+        principal, admit = exchange.principal, exchange.admit
+        if self.spec.queue_fairness == "none" or principal is None or admit is None:
+            return "", 0, 1
+        return principal.id, admit.priority, admit.weight
+
+    def _cost(self, exchange: Exchange) -> int:
+        ask = exchange.ask
+        return 1 if self.spec.queue_fairness != "tokens" or ask is None else tokens(ask)
 
     def _choose(self, exchange: Exchange) -> Instance | None:
         index = choose(self.spec.balance, self.instances, self._loop.time(), exchange.tried)
@@ -224,27 +251,69 @@ class ModelPool:
     def serve_next(self) -> None:
         """Room may have come free: let those in line have it, in their order.
 
-        Who has tried the instance that is free lets the others pass; whoever has tried none shows that there is no room.
+        Who gives back at once what it gets comes here too: then it is the call that serves already which goes on. So the stack
+        does not grow with the line.
         """
-        place = 0
-        while place < len(self.waiting):
-            exchange = self.waiting[place]
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while self.waiting and not self._stopped and self._served_one():
+                pass
+        finally:
+            self._serving = False
+
+    def _served_one(self) -> bool:
+        """Who has tried the instance that is free lets the others pass; those who have tried none are all alike."""
+        queue = self.queue
+        for exchange in queue.again:
             instance = self._choose(exchange)
             if instance is not None:
-                del self.waiting[place]
+                queue.next_again(exchange, self._loop.time())
                 instance.begin(exchange)
-            elif exchange.tried:
-                place += 1
-            else:
-                return
+                return True
+        now = self._loop.time()
+        index = choose(self.spec.balance, self.instances, now) if queue.fresh else None
+        if index is None:
+            return False
+        self.instances[index].begin(queue.next(now))
+        return True
 
     def leave(self, exchange: Exchange) -> None:
         """The exchange waits no more."""
-        if exchange in self.waiting:
-            self.waiting.remove(exchange)
+        self.queue.leave(exchange)
+
+    def stop(self) -> None:
+        """The gate's time is over: what comes free now is given to nobody."""
+        self._stopped = True
+
+    def no_room(self, exchange: Exchange, why: str) -> Refuse:
+        """The refusal of one that found no place or waited too long, with where it stood and how long it may take.
+
+        Whoever is in line now has gone one way or the other once the time limit is over, so that nobody is sent away for longer.
+        """
+        queue = self.queue
+        if not self.waiting:
+            return Refuse("overloaded", f"The model is busy. {why} Try again soon.", retry_after=1)
+        longest = max(1, ceil(self.spec.queue_timeout))
+        number = queue.number(exchange, *self._flow(exchange))
+        seconds = queue.seconds(number, self._loop.time())
+        stands = "was" if exchange in self.waiting else "would be"
+        if seconds is None:
+            wait, after = "and no place has come free lately", longest
+        else:
+            after = max(1, min(ceil(seconds), longest))
+            wait = f"which takes about {_seconds(max(1, ceil(seconds)))} at the present pace"
+        queue.leave(exchange)
+        said = f"The model is busy. {why} This request {stands} about number {number} in line, {wait}."
+        return Refuse("overloaded", f"{said} Try again in {_seconds(after)}.", retry_after=after)
 
     def ready(self, now: float) -> bool:
         return any(instance.down_until <= now for instance in self.instances)
+
+
+def _seconds(count: int) -> str:
+    return "1 second" if count == 1 else f"{count} seconds"
 
 
 class Pools:
@@ -262,8 +331,8 @@ class Pools:
             gone = self.models.pop(name)
             for instance in gone.instances:
                 instance.remove()
-            while gone.waiting:
-                gone.waiting.popleft().refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
+            for exchange in list(gone.waiting):
+                exchange.refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:

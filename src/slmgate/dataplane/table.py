@@ -20,7 +20,6 @@ import os
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
-from math import inf
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -28,8 +27,11 @@ from typing import NamedTuple
 from slmgate.policy.limiting import (
     BUCKET,
     CALENDAR,
+    CONCURRENT,
+    NEVER,
     RING,
     SECOND,
+    SLICES,
     SLIDING,
     Meter,
     bucket_wait,
@@ -40,7 +42,7 @@ from slmgate.policy.limiting import (
 )
 
 MAX_WORKERS = 128
-MAX_LIMITS = 24
+MAX_LIMITS = 17
 """How many limits one request may come under."""
 MAX_HOLDS = 10_240
 """How many requests of one worker may be under limits at once."""
@@ -53,15 +55,24 @@ _STEP = 1 << 20
 
 # words of the header
 _FORMAT, _DIRTY, _CELLS, _RINGS, _BASE, _LATEST, _BOOT, _HAND = range(8)
-# words of a cell; `UNTIL`: the time after which what it says means nothing any more
-_ID, _ID2, TOTAL, AT, REST, _RINGED, _KIND, _UNTIL = range(8)
+# Words of a cell. `HELD`: of a bucket, what live requests have reserved, which does not drain. `UNTIL`: the time after which
+# what it says means nothing any more.
+_ID, _ID2, TOTAL, AT, REST, HELD, _KIND, _UNTIL = range(8)
 _CELL = 8
-# words of a hold, and of each limit in it: cell, its id, place, amount, what of it is kept if the worker dies
+_WAY = 0xFF
+_RING_SHIFT = 8  # `_KIND` has the way to count in its lowest byte, and the number of the cell's ring above
+# words of a hold, and of each limit in it: cell, its id, place, amount, what of it is kept if the worker dies, and what settling
+# has to know: the period, and a bucket's rate or the end of a calendar's period
 _LIVE, _COUNT = 0, 1
-_HOLD, _HOLD_HEAD, _HOLD_ROW = 128, 4, 5
-# words of a worker's notes, and of each cell in them: cell, total, at, rest, place in the rings + 1, what stood there
+_HOLD, _HOLD_HEAD, _HOLD_ROW = 128, 4, 7
+# words of a worker's notes, and of each cell in them: cell, total, at, rest, held, place in the rings + 1, what stood there
 _NOTED, _NOTED_HOLD, _NOTED_LIVE = 0, 1, 2
-_NOTES_HEAD, _NOTES_ROW = 4, 6
+_NOTES_HEAD, _NOTES_ROW = 4, 7
+_RESERVED = -1
+"""As a bucket's place in a hold: the amount is held, and charged when it is settled."""
+_HOUR = 3600 * SECOND
+_MOST = 1 << 62
+"""No more than this is ever charged: what an instance says it did has no bound, and a word has one."""
 
 _MAX_CELLS = 1 << 19
 _MAX_RINGS = 1 << 17
@@ -76,7 +87,9 @@ _HOLDS_AT = -(-(_RINGS_AT + _MAX_RINGS * RING * _WORD) // _PAGE) * _PAGE
 _HOLDS_SIZE = MAX_HOLDS * _HOLD * _WORD
 _SIZE = _HOLDS_AT + MAX_WORKERS * _HOLDS_SIZE
 
-_WORDS = tuple(Struct(f"={count}q") for count in range(_NOTES_HEAD + MAX_LIMITS * _NOTES_ROW + 1))
+_read_cell = Struct(f"={_CELL}q").unpack_from
+_write_cell = Struct(f"={_CELL - TOTAL}q").pack_into  # without the identity
+_WORDS = tuple(Struct(f"={count}q") for count in range(_HOLD + 1))
 _LOCK, _UNLOCK = fcntl.LOCK_EX, fcntl.LOCK_UN
 _lock = fcntl.lockf
 _clock = time.monotonic_ns
@@ -96,33 +109,27 @@ class Spot:
         self.meter = meter
         self.id = int.from_bytes(digest[:8], "little", signed=True)
         self.id2 = int.from_bytes(digest[8:], "little", signed=True)
-        self.at = -1
-        """The word at which the cell begins; -1: not looked for yet."""
-
-
-class Level(NamedTuple):
-    """How much of a limit is left after a look at it, and the microseconds until it is whole again."""
-
-    left: int
-    reset: float
+        self.at = 0
+        """The word at which the cell begins; 0: not looked for yet."""
 
 
 class Short(NamedTuple):
     """A limit had no room: which of those asked for, what it holds at most, what was left of that, and the microseconds until
-    there is room (infinite: never).
+    there is room (`NEVER`: never).
     """
 
     which: int
     amount: int
     left: int
-    wait: float
+    wait: int
 
 
 class Held(NamedTuple):
-    """What was taken: the number of the hold, and each limit's level since."""
+    """What was taken: the number of the hold; how much is left of each limit, and the microseconds until it is whole again."""
 
     number: int
-    levels: list[Level]
+    left: list[int]
+    reset: list[int]
 
 
 class Table:
@@ -136,6 +143,7 @@ class Table:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._slot = slot
+        self._notes_at = _NOTES_AT + slot * _PAGE
         self._locked = workers > 1
         _lock(self._fd, _LOCK)
         try:
@@ -206,97 +214,108 @@ class Table:
                 self._undo()
             header[_LATEST] = now = _clock() // 1000 + self._base
             number = self._free_hold()
-            notes: list[int] = [len(spots), number + 1, 0, 0]
-            rows: list[int] = []
-            changes: list[tuple[int, int, int, int, int, int]] = []
-            levels: list[Level] = []
-            for index, spot in enumerate(spots):
+            mapped, rings = self._map, self._rings
+            count = len(spots)
+            notes: list[int] = [count, number + 1, 0, 0]
+            rows: list[int] = [1, count, 0, 0]
+            changes: list[tuple[int, int, int, int, int, int, int, int]] = []
+            lefts: list[int] = []
+            resets: list[int] = []
+            short: Short | None = None
+            for which, spot in enumerate(spots):
                 at = spot.at
-                if at < 0 or cells[at] != spot.id or cells[at + 1] != spot.id2:
+                found = _read_cell(mapped, _CELLS_AT + at * _WORD)
+                if found[0] != spot.id or found[1] != spot.id2:
                     at = self._locate(spot, now)
-                meter, want = spot.meter, wants[index]
-                kind = meter.kind
-                total, last, rest = cells[at + TOTAL], cells[at + AT], cells[at + REST]
+                    found = _read_cell(mapped, _CELLS_AT + at * _WORD)
+                _, _, total, last, rest, reserved, kind, _ = found
+                meter, want = spot.meter, wants[which]
+                way, period = meter.kind, meter.period
                 amount = meter.amount if not meter.temporary else meter.amount_at(second)
-                place = ringed = 0
-                reset: float
-                if kind == SLIDING:
-                    period = meter.period
-                    base = cells[at + _RINGED] * RING
-                    place = slice_at(now, period)
-                    if place > last:
-                        total -= outdated(self._rings, base, last, place) if total else 0
-                    left, reset, until = amount - total - want, period, now + period
-                    if left < 0:
-                        wait = sliding_wait(self._rings, base, last, now, period, -left) if want <= amount else inf
-                        return Short(index, amount, left + want, wait)
+                used, place, drain, after, wait = total, 0, rest, reserved, SECOND
+                ringed = before = more = began = reset = 0
+                if way == SLIDING:
+                    base = (kind >> _RING_SHIFT) * RING
+                    began = place = now * SLICES // period
+                    if place > last and used:
+                        used -= outdated(rings, base, last, place)
                     ringed = base + place % RING + 1
-                elif kind == CALENDAR:
-                    start, end = meter.period_at(second)
-                    if start > last:
-                        total = 0
-                        place = start
+                    before = rings[ringed - 1]
+                    reset = period
+                    used += want
+                    left = amount - used
+                elif way == CALENDAR:
+                    began, more = meter.period_at(second)
+                    if began > last:
+                        used = 0
+                    elif began < last:  # a clock put back opens no quota anew
+                        began, more = meter.period_at(last)
+                    place = began
+                    reset = max(SECOND, -int((second - more) * SECOND // 1))
+                    used += want
+                    left = amount - used
+                elif way == BUCKET:
+                    more = meter.rate
+                    used, drain = drained(used, rest, now - last, more, period) if used else (0, 0)
+                    began = now
+                    if meter.final:
+                        place = now
+                        used += want
                     else:
-                        place = last  # a clock put back opens no quota anew
-                    left, reset = amount - total - want, max(1.0, end - second) * SECOND
-                    if left < 0:
-                        return Short(index, amount, left + want, reset if want <= amount else inf)
-                    until = now + int(reset)
-                elif kind == BUCKET:
-                    period, rate = meter.period, meter.rate
-                    if total:
-                        total, rest = drained(total, rest, now - last, rate, period)
-                    else:
-                        rest = 0
-                    place = now
-                    left = amount - total - want
-                    if left < 0:
-                        wait = bucket_wait(rest, rate, period, -left) if want <= amount else inf
-                        return Short(index, amount, left + want, wait)
-                    reset = bucket_wait(rest, rate, period, total + want)
-                    until = now + int(min(reset, 1e15))
+                        place = _RESERVED
+                        after += want
+                    left = amount - used - after
+                    reset = bucket_wait(drain, more, period, used + after)
                 else:
-                    left, reset, until = amount - total - want, 0, 0
-                    if left < 0:
-                        return Short(index, amount, left + want, SECOND if want <= amount else inf)
-                notes += (at, cells[at + TOTAL], last, cells[at + REST], ringed, self._rings[ringed - 1] if ringed else 0)
-                rows += (at, spot.id, place, want, kept[index])
-                changes.append((at, total + want, place, rest, until, ringed))
-                levels.append(Level(left, reset))
+                    used += want
+                    left = amount - used
+                if left < 0:
+                    if want > amount:
+                        wait = NEVER
+                    elif way == SLIDING:
+                        wait = sliding_wait(rings, base, last, now, period, -left)
+                    elif way == CALENDAR:
+                        wait = reset
+                    elif way == BUCKET:
+                        wait = bucket_wait(drain, more, period, -left)  # if what is reserved were charged now
+                    if short is None or wait > short.wait:
+                        short = Short(which, amount, left + want, wait)
+                    continue
+                notes += (at, total, last, rest, reserved, ringed, before)
+                rows += (at, spot.id, place, want, kept[which], period, more)
+                changes.append((at, used, began, drain, after, kind, now + reset, ringed))
+                lefts.append(left)
+                resets.append(reset)
+            if short is not None:
+                return short
             # From here on nothing is decided. Notes first, then that there are notes, then the change.
-            _WORDS[len(notes)].pack_into(self._map, _NOTES_AT + self._slot * _PAGE, *notes)
+            _WORDS[len(notes)].pack_into(mapped, self._notes_at, *notes)
             header[_DIRTY] = self._slot + 1
-            for (at, total, place, rest, until, ringed), want in zip(changes, wants, strict=True):
+            for (at, used, began, drain, after, kind, until, ringed), want in zip(changes, wants, strict=True):
                 if ringed:
-                    if place > cells[at + AT]:
-                        self._expire(at, place)
-                    self._rings[ringed - 1] += want
-                cells[at + TOTAL] = total
-                cells[at + AT] = place
-                cells[at + REST] = rest
-                cells[at + _UNTIL] = until
-            hold = number * _HOLD
-            area = self._area
-            begin = hold + _HOLD_HEAD
-            area[hold + _COUNT] = len(spots)
-            for offset, word in enumerate(rows, begin):
-                area[offset] = word
-            area[hold + _LIVE] = 1
+                    if began > cells[at + AT]:
+                        self._expire(at, began)
+                    rings[ringed - 1] += want
+                _write_cell(mapped, _CELLS_AT + (at + TOTAL) * _WORD, used, began, drain, after, kind, until)
+            _WORDS[len(rows)].pack_into(self._area, number * _HOLD * _WORD, *rows)
             header[_DIRTY] = 0
             self._free.pop()
-            return Held(number, levels)
+            return Held(number, lefts, resets)
         finally:
             if self._locked:
                 _lock(self._fd, _UNLOCK)
 
-    def settle(self, number: int, came_to: Sequence[int]) -> None:
-        """The hold is over: the limit that was taken n-th is charged `came_to[n]` in the end. Gives the hold's number back."""
+    def settle(self, number: int, came_to: Sequence[int], second: float) -> None:
+        """The hold is over: the limit that was taken n-th is charged `came_to[n]` in the end. Gives the hold's number back.
+
+        `second` is the wall clock's.
+        """
         if self._locked:
             _lock(self._fd, _LOCK)
         try:
             if self._header[_DIRTY]:
                 self._undo()
-            self._settle(self._slot, self._area, number, came_to)
+            self._settle(self._slot, self._area, number, came_to, second)
             self._free.append(number)
         finally:
             if self._locked:
@@ -325,11 +344,12 @@ class Table:
         meter = spot.meter
         if meter.kind == SLIDING:
             current = slice_at(now, meter.period)
-            return total - outdated(self._rings, cells[at + _RINGED] * RING, last, current) if current > last else total
+            base = (cells[at + _KIND] >> _RING_SHIFT) * RING
+            return total - outdated(self._rings, base, last, current) if current > last else total
         if meter.kind == CALENDAR:
             return 0 if meter.period_at(second)[0] > last else total
         if meter.kind == BUCKET:
-            return drained(total, cells[at + REST], now - last, meter.rate, meter.period)[0]
+            return drained(total, cells[at + REST], now - last, meter.rate, meter.period)[0] + cells[at + HELD]
         return total
 
     # -- inside the lock
@@ -337,7 +357,7 @@ class Table:
     def _expire(self, at: int, place: int) -> None:
         """Empty the slices of the ring that come to stand for others now."""
         cells, rings = self.cells, self._rings
-        base, last = cells[at + _RINGED] * RING, cells[at + AT]
+        base, last = (cells[at + _KIND] >> _RING_SHIFT) * RING, cells[at + AT]
         if place - last >= RING:
             for offset in range(base, base + RING):
                 rings[offset] = 0
@@ -345,43 +365,66 @@ class Table:
             for number in range(last + 1, place + 1):
                 rings[base + number % RING] = 0
 
-    def _settle(self, slot: int, area: memoryview, number: int, came_to: Sequence[int] | None) -> None:
+    def _settle(self, slot: int, area: memoryview, number: int, came_to: Sequence[int] | None, second: float) -> None:
         """Settle a hold; `came_to` None: as its worker's death leaves it."""
-        cells, rings, header = self.cells, self._rings, self._header
+        mapped, rings, header, cells = self._map, self._rings, self._header, self.cells
+        now = _clock() // 1000 + self._base
         hold = number * _HOLD
-        count = area[hold + _COUNT]
-        notes: list[int] = [count, number + 1, 1, 0]
-        changes: list[tuple[int, int, int, int]] = []
-        for index in range(count):
-            row = hold + _HOLD_HEAD + index * _HOLD_ROW
-            at, id, place, want, kept = area[row : row + _HOLD_ROW]
-            charge = kept if came_to is None else came_to[index]
+        words = _WORDS[area[hold + _COUNT] * _HOLD_ROW].unpack_from(area, (hold + _HOLD_HEAD) * _WORD)
+        notes: list[int] = [0, number + 1, 1, 0]
+        changes: list[tuple[int, int, int, int, int, int, int, int, int]] = []
+        for row in range(0, len(words), _HOLD_ROW):
+            at, id, place, want, kept, period, end = words[row : row + _HOLD_ROW]
+            charge = kept if came_to is None else came_to[row // _HOLD_ROW]
             more = charge - want
-            if more == 0 or cells[at] != id:
-                notes[0] -= 1
+            if more == 0 and place != _RESERVED:
                 continue
-            total, last = cells[at + TOTAL], cells[at + AT]
-            ringed = 0
-            if cells[at + _KIND] == SLIDING:
+            found, _, total, last, rest, held, kind, until = _read_cell(mapped, _CELLS_AT + at * _WORD)
+            if found != id:
+                continue
+            used, drain, after = total, rest, held
+            way, ringed, before, began = kind & _WAY, 0, 0, last
+            if way == SLIDING:
+                base = (kind >> _RING_SHIFT) * RING
                 if more > 0:
-                    place = last  # what was missed is owed from now on
+                    began = place = max(last, slice_at(now, period))  # what was missed is owed from now on
+                    if began > last:
+                        used -= outdated(rings, base, last, began)
                 if place <= last - RING:
-                    notes[0] -= 1  # it has left the window since
+                    continue  # it has left the window since
+                ringed = base + place % RING + 1
+                before = rings[ringed - 1]
+                more = min(more, _MOST - used)
+                used += more
+            elif way == CALENDAR:
+                if place == last and second < end:
+                    used += more
+                elif more > 0:  # of a period that is over: owed in the next
+                    used = more if place == last else used + more
+                    began = max(last, end)
+                else:
                     continue
-                ringed = cells[at + _RINGED] * RING + place % RING + 1
-            elif cells[at + _KIND] == CALENDAR and place != last and more < 0:
-                notes[0] -= 1  # of a period that is over
-                continue
-            elif total + more < 0:
-                more = -total  # it has drained meanwhile
-            notes += (at, total, last, cells[at + REST], ringed, rings[ringed - 1] if ringed else 0)
-            changes.append((at, total + more, ringed, more))
-        _WORDS[len(notes)].pack_into(self._map, _NOTES_AT + slot * _PAGE, *notes)
+            elif way == BUCKET:
+                used, drain = drained(used, rest, now - last, end, period) if used else (0, 0)
+                began = now
+                if place == _RESERVED:
+                    used += charge
+                    after -= want
+                else:  # what has drained since cannot be given back: others have taken the room
+                    used -= max(0, -more - (now - place) * end // period)
+            else:
+                used += more
+            notes += (at, total, last, rest, held, ringed, before)
+            changes.append((at, min(max(0, used), _MOST), began, drain, after, kind, until, ringed, more))
+        notes[_NOTED] = len(changes)
+        _WORDS[len(notes)].pack_into(mapped, _NOTES_AT + slot * _PAGE, *notes)
         header[_DIRTY] = slot + 1
-        for at, total, ringed, more in changes:
+        for at, used, began, drain, after, kind, until, ringed, more in changes:
             if ringed:
+                if began > cells[at + AT]:
+                    self._expire(at, began)
                 rings[ringed - 1] += more
-            cells[at + TOTAL] = total
+            _write_cell(mapped, _CELLS_AT + (at + TOTAL) * _WORD, used, began, drain, after, kind, until)
         area[hold + _LIVE] = 0
         header[_DIRTY] = 0
 
@@ -391,11 +434,11 @@ class Table:
         slot = header[_DIRTY] - 1
         notes = self._notes[slot * _PAGE // _WORD : (slot + 1) * _PAGE // _WORD]
         for row in range(_NOTES_HEAD, _NOTES_HEAD + notes[_NOTED] * _NOTES_ROW, _NOTES_ROW):
-            at, total, last, rest, ringed, value = notes[row : row + _NOTES_ROW]
-            cells[at + AT], cells[at + REST] = last, rest
+            at, total, last, rest, held, ringed, value = notes[row : row + _NOTES_ROW]
+            cells[at + AT], cells[at + REST], cells[at + HELD] = last, rest, held
             if ringed:
                 rings[ringed - 1] = value
-                base = cells[at + _RINGED] * RING
+                base = (cells[at + _KIND] >> _RING_SHIFT) * RING
                 # slices that were being emptied had left the window anyway
                 total = sum(rings[base : base + RING])
             cells[at + TOTAL] = total
@@ -411,7 +454,7 @@ class Table:
             if area[begin + _COUNT] == 0:
                 break  # holds are handed out from the first on: behind this one there never was any
             if area[begin + _LIVE]:
-                self._settle(slot, area, number, None)
+                self._settle(slot, area, number, None, time.time())
 
     def _holds_of(self, slot: int) -> memoryview:
         area = self._areas.get(slot)
@@ -480,12 +523,13 @@ class Table:
             header[_CELLS] = cell + 1
         else:
             cell = self._reclaim(now, sliding)
-            ring = cells[cell * _CELL + _RINGED]
+            ring = cells[cell * _CELL + _KIND] >> _RING_SHIFT
         at = cell * _CELL
         if ring:
             for offset in range(ring * RING, ring * RING + RING):
                 self._rings[offset] = 0
-        for word, value in ((TOTAL, 0), (REST, 0), (_RINGED, ring), (_KIND, spot.meter.kind), (_UNTIL, 0)):
+        kind = ring << _RING_SHIFT | spot.meter.kind
+        for word, value in ((TOTAL, 0), (REST, 0), (HELD, 0), (_KIND, kind), (_UNTIL, now + _HOUR)):
             cells[at + word] = value
         cells[at + AT] = slice_at(now, spot.meter.period) if sliding else 0
         cells[at + 1] = spot.id2
@@ -505,8 +549,9 @@ class Table:
         for _ in range(4096):
             cell = header[_HAND] = header[_HAND] % (header[_CELLS] - 1) + 1
             at = cell * _CELL
-            useless = cells[at + _UNTIL] < now and (cells[at + _UNTIL] or not cells[at + TOTAL])
-            if useless and (cells[at + _RINGED] or not sliding):
+            kind = cells[at + _KIND]
+            in_use = cells[at + TOTAL] if kind & _WAY == CONCURRENT else cells[at + HELD]
+            if cells[at + _UNTIL] < now and not in_use and (kind >> _RING_SHIFT or not sliding):
                 self._index[self._find(cells[at], cells[at + 1])[1]] = _GONE
                 return cell
         raise TableFull("the table of limits has no room for one more")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limiting import Meter
 from slmgate.policy.limits import NANO, LimitSpec, Per, Price, Unit
 from slmgate.policy.roles import matches
@@ -27,10 +28,10 @@ FREE = Price()
 _COUNTS_ANSWERS: frozenset[Unit] = frozenset(("tokens", "completion_tokens", "cost"))
 
 
-class Bill:
+class Tariff:
     """What the requests of one principal for one model under one role are counted against, and what they cost."""
 
-    __slots__ = ("bounded", "meters", "plan", "price", "price_text", "subjects", "units")
+    __slots__ = ("_terms", "bounded", "meters", "plan", "price", "price_text", "subjects", "units")
 
     def __init__(self, counted: Iterable[tuple[LimitSpec, str]], plan: str, currency: str, price: Price) -> None:
         """`counted`: each limit with the text of whom it is counted for."""
@@ -42,39 +43,28 @@ class Bill:
         """Whether an answer's length is among what is counted, so that it must have a bound."""
         self.plan = plan
         self.price = price
-        self.price_text = f"{currency} {price.prompt} {price.completion}" if price is not FREE else ""
+        self._terms = [_terms(unit, price) for unit in self.units]
+        self.price_text = price_text(currency, price) if price is not FREE else ""
 
     def __repr__(self) -> str:
-        return f"<Bill {', '.join(meter.spec.text for meter in self.meters)}>"
+        return f"<Tariff {', '.join(meter.spec.text for meter in self.meters)}>"
 
     def wants(self, prompt: int, completion: int) -> list[int]:
         """What is to be taken of each limit for so many tokens, before they are generated."""
-        return [self._amount(unit, prompt, completion, ENGINE_HOLD, 1) for unit in self.units]
+        return [a * prompt + b * completion + held for a, b, held, _, _ in self._terms]
 
     def kept(self, prompt: int) -> list[int]:
         """What of it is charged in the end where the worker dies, and nobody knows what was generated."""
-        return [self._amount(unit, prompt, 0, 0, 0) for unit in self.units]
+        return [a * prompt + fixed for a, _, _, fixed, _ in self._terms]
 
     def came_to(self, usage: Usage, engine_us: int) -> list[int]:
         """What the request is charged, now that it is over."""
-        return [self._amount(unit, usage.prompt_tokens, usage.completion_tokens, engine_us, 0) for unit in self.units]
-
-    def _amount(self, unit: Unit, prompt: int, completion: int, engine_us: int, concurrent: int) -> int:
-        if unit == "requests":
-            return 1
-        if unit == "tokens":
-            return prompt + completion
-        if unit == "cost":
-            return prompt * self.price.prompt + completion * self.price.completion
-        if unit == "concurrent":
-            return concurrent
-        if unit == "prompt_tokens":
-            return prompt
-        return completion if unit == "completion_tokens" else engine_us
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        return [a * prompt + b * completion + fixed + c * engine_us for a, b, _, fixed, c in self._terms]
 
     def cost(self, usage: Usage) -> int:
         """Billionths of the plan's currency."""
-        return usage.prompt_tokens * self.price.prompt + usage.completion_tokens * self.price.completion
+        return cost(usage.prompt_tokens, usage.completion_tokens, self.price)
 
     def tokens_for(self, index: int, left: int, prompt: int) -> int:
         """How long an answer may be with `left` of the limit `index`; negative where not even the prompt has room."""
@@ -86,6 +76,21 @@ class Bill:
         if unit == "cost" and self.price.completion:
             return (left - prompt * self.price.prompt) // self.price.completion
         return -1
+
+
+def _terms(unit: Unit, price: Price) -> tuple[int, int, int, int, int]:
+    """What one unit of each counts: prompt and completion tokens; what is held beside; what is charged beside; engine time."""
+    if unit == "requests":
+        return 0, 0, 1, 1, 0
+    if unit == "tokens":
+        return 1, 1, 0, 0, 0
+    if unit == "cost":
+        return price.prompt, price.completion, 0, 0, 0
+    if unit == "prompt_tokens":
+        return 1, 0, 0, 0, 0
+    if unit == "completion_tokens":
+        return 0, 1, 0, 0, 0
+    return (0, 0, ENGINE_HOLD, 0, 1) if unit == "engine_time" else (0, 0, 1, 0, 0)
 
 
 class Charges:
@@ -103,8 +108,8 @@ class Charges:
         self.any = bool(self._all or self._keys or self._models or self._roles or self._teams)
         """Whether there is anything to count or to charge."""
 
-    def bill(self, principal: Principal, model: str, role: str, address: str) -> Bill:
-        """`address` is the client's, as text; where no limit counts by it, the bill is the same for all."""
+    def tariff(self, principal: Principal, model: str, role: str, address: str) -> Tariff:
+        """`address` is the client's, as text; where no limit counts by it, the tariff is the same for all."""
         team = self._teams.get(principal.team) if principal.team is not None else None
         limits = (
             *self._all,
@@ -116,13 +121,13 @@ class Charges:
         plan = self._plans.get(team.plan) if team is not None and team.plan is not None else None
         counted = [(spec, _subject(spec.per, principal, model, role, address)) for spec in limits]
         if plan is None:
-            return Bill(counted, "", "", FREE)
+            return Tariff(counted, "", "", FREE)
         price = next((price for pattern, price in plan.prices if matches(pattern, model)), FREE)
-        return Bill(counted, plan.name, plan.currency, price)
+        return Tariff(counted, plan.name, plan.currency, price)
 
     def by_address(self, principal: Principal, model: str, role: str) -> bool:
         """Whether a limit of theirs counts by the client's address."""
-        return any("ip" in meter.spec.per for meter in self.bill(principal, model, role, "").meters)
+        return any("ip" in meter.spec.per for meter in self.tariff(principal, model, role, "").meters)
 
 
 def _subject(per: tuple[Per, ...], principal: Principal, model: str, role: str, address: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from math import inf
 
 from slmgate.policy.limits import Calendar, LimitSpec
 from slmgate.policy.roles import zone_of
@@ -27,11 +26,14 @@ SLIDING, BUCKET, CALENDAR, CONCURRENT = range(1, 5)
 SECOND = 1_000_000
 """Microseconds."""
 
+NEVER = 1 << 60
+"""A wait without end, in microseconds."""
+
 
 class Meter:
     """A limit made ready for counting. `amount` is what a cell may hold at most; `period` is in microseconds (rolling only)."""
 
-    __slots__ = ("_end", "_start", "amount", "kind", "period", "rate", "spec", "temporary")
+    __slots__ = ("_end", "_start", "amount", "final", "kind", "period", "rate", "spec", "temporary")
 
     def __init__(self, spec: LimitSpec) -> None:
         self.spec = spec
@@ -39,6 +41,7 @@ class Meter:
         self.rate = spec.amount  # of a bucket: what drains in a period
         self.amount = spec.amount if spec.burst is None else spec.burst
         self.temporary = spec.raised is not None
+        self.final = spec.unit == "requests"  # what is taken is what it comes to, whatever becomes of the request
         # the calendar's period in which somebody asked last, seconds since the epoch
         self._start = 0
         self._end = 0
@@ -98,14 +101,14 @@ def outdated(ring: Sequence[int], base: int, head: int, current: int) -> int:
     return sum(ring[base + number % RING] for number in range(head + 1, current + 1))
 
 
-def sliding_wait(ring: Sequence[int], base: int, head: int, now: int, period: int, excess: int) -> float:
-    """Microseconds until at least `excess` of what the window still holds has left it; infinite if it never does."""
+def sliding_wait(ring: Sequence[int], base: int, head: int, now: int, period: int, excess: int) -> int:
+    """Microseconds until at least `excess` of what the window still holds has left it; `NEVER` if it never does."""
     for number in range(max(head, slice_at(now, period)) - SLICES, head + 1):
         excess -= ring[base + number % RING]
         if excess <= 0:
             # a slice is gone when its place is wanted for the one that comes `RING` later
             return -(-(number + RING) * period // SLICES) - now
-    return inf
+    return NEVER
 
 
 def drained(used: int, rest: int, passed: int, rate: int, period: int) -> tuple[int, int]:
@@ -118,6 +121,6 @@ def drained(used: int, rest: int, passed: int, rate: int, period: int) -> tuple[
     return (left, gone % period) if left > 0 else (0, 0)
 
 
-def bucket_wait(rest: int, rate: int, period: int, excess: int) -> float:
+def bucket_wait(rest: int, rate: int, period: int, excess: int) -> int:
     """Microseconds until `excess` units have drained."""
-    return max(0, -(-(excess * period - rest) // rate)) if rate else inf
+    return min(NEVER, max(0, -(-(excess * period - rest) // rate))) if rate else NEVER

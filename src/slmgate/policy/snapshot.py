@@ -54,6 +54,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 60.0
     queue_waiting: int = 500
     queue_timeout: float = 30.0
+    queue_fairness: str = "tokens"
     parameters: tuple[ParameterRule, ...] = ()
     limits: tuple[LimitSpec, ...] = ()
 

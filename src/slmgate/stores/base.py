@@ -17,6 +17,7 @@ import msgspec
 from slmgate.terms import Intent, Key, Receipt
 
 if TYPE_CHECKING:
+    from slmgate.stores.billing import BillingStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
 
 
@@ -292,6 +293,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def operators(self) -> OperatorStore:
         """Accounts, admin keys and sessions of the admin side."""
+        ...
+
+    @property
+    def billing(self) -> BillingStore:
+        """Sums to charge by, and notices."""
         ...
 
     def close(self) -> None: ...

@@ -238,6 +238,26 @@ admin_sessions = sa.Table(
     sa.Column("seen", sa.BigInteger, nullable=False),
 )
 
+# Notices of plans that are being used up, each made once. `retry`: when it is sent next.
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("team", sa.Text, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.BigInteger, nullable=False),
+    sa.Column("retry", sa.BigInteger),
+    sa.Column("delivered", sa.BigInteger),
+)
+sa.Index(
+    "notices_retry",
+    notices.c.retry,
+    sqlite_where=sa.text("retry IS NOT NULL"),
+    postgresql_where=sa.text("retry IS NOT NULL"),
+)
+
 
 def to_us(time: datetime) -> int:
     """Microseconds since the epoch; exact, which a float would not be."""

@@ -40,6 +40,7 @@ from slmgate.stores.entries import EntryWriter, Repeats, storable
 from slmgate.stores.keys import KeyRows, SavedKeys
 from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
+from slmgate.stores.sql_billing import SqlBilling
 from slmgate.stores.sql_operators import SqlOperators
 from slmgate.terms import Intent, Key, Receipt
 
@@ -87,6 +88,10 @@ class SqlStore:
     @property
     def operators(self) -> SqlOperators:
         return SqlOperators(self._reading, self._writing, _add_audit)
+
+    @property
+    def billing(self) -> SqlBilling:
+        return SqlBilling(self._reading, self._writing, self._insert)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self._engine.dialect.name}>"

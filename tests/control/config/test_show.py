@@ -51,7 +51,7 @@ def test_the_sample_without_its_comment_signs_has_every_option(tmp_path: Path) -
     authority = Authority(tmp_path)
     authority.server("gate")
     authority.file.rename(tmp_path / "clients.pem")
-    env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x"}
+    env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x", "SLMGATE_NOTIFY_SECRET": "x"}
     config = load_text(uncommented(), base_dir=tmp_path, env=env).unwrap()
     assert config.keys[0].name == "acme-bot"
     assert config.models["smollm2"].instances[0].bearer is not None

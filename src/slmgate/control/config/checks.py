@@ -13,6 +13,7 @@ from slmgate.control.config.addresses import Address
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.faults import quote
 from slmgate.control.config.kinds import NOT_YET
+from slmgate.control.config.limit_checks import check_limits, check_money
 from slmgate.control.config.options import Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
@@ -35,6 +36,10 @@ def check(config: Config, reader: Reader) -> None:
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
+    _plans(config, reader)
+    check_limits(config, reader)
+    currencies = {name: plan.currency for name, plan in config.plans.items()}
+    check_money(config, reader, currencies, {name: team.plan for name, team in config.teams.items()})
 
 
 def overlap(one: Address, other: Address) -> bool:
@@ -163,6 +168,25 @@ def _roles(config: Config, reader: Reader) -> None:
             strange = [name for name in patterns if not any(matches(name, model) for model in config.models)]
             _known(role, option, strange, "model", list(config.models), reader)
         _parameters(role, role.parameters, reader)
+
+
+def _plans(config: Config, reader: Reader) -> None:
+    """Plans that teams name are there, as are the models that have prices; all of a plan's money is in its one currency."""
+    for team in config.teams.values():
+        strange = [team.plan] if team.plan is not None and team.plan not in config.plans else []
+        _known(team, "plan", strange, "plan", list(config.plans), reader)
+    for plan in config.plans.values():
+        strange = [name for name in plan.prices if not any(matches(name, model) for model in config.models)]
+        _known(plan, "prices", strange, "model", list(config.models), reader)
+        for option in ("base", "credit", "included"):
+            money, place = getattr(plan, option), _place(reader, plan, option)
+            if money is not None and place is not None and money.currency not in ("", plan.currency):
+                _blame(reader, place, "is not in the plan's currency", f"all of a plan is in one: write it in {plan.currency}")
+        idle = [name for name, used in (("overage", plan.overage == "stop"), ("notify", plan.notify is not None)) if used]
+        for option in idle if plan.included is None and not reader.broken(plan) else []:
+            if (place := _place(reader, plan, option)) is not None:
+                problem = f"{option} asks for an end of what is included, and nothing is"
+                reader.blame(place, place.node.span, problem, "say what is included, like included: 10M tokens/month")
 
 
 def _known(holder: Section, option: str, strange: list[str], what: str, known: list[str], reader: Reader) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from slmgate.control.config.auth_options import Auth
+from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
-from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role
+from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
+from slmgate.control.config.plan_options import Plan
 from slmgate.control.keyfields import DECLARED
 from slmgate.policy.certificates import CertificateSpec
+from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key, Principal
@@ -19,13 +22,17 @@ from slmgate.terms import Key, Principal
 
 def compile_snapshot(config: Config, generation: int) -> SnapshotSpec:
     """The snapshot of `config`; its keys travel apart."""
+    limits = Limits(config)
     return SnapshotSpec(
         generation=generation,
         gate=_gate(config.guard, config.drain_timeout),
-        models=tuple(_model(name, model) for name, model in config.models.items()),
-        roles=tuple(_role(name, role) for name, role in config.roles.items()),
-        teams=tuple(TeamSpec(name=name, roles=team.roles) for name, team in config.teams.items()),
+        models=tuple(_model(name, model, limits) for name, model in config.models.items()),
+        roles=tuple(_role(name, role, limits) for name, role in config.roles.items()),
+        teams=tuple(_team(name, team, config.plans, limits) for name, team in config.teams.items()),
         auth=_auth(config.auth),
+        plans=tuple(_plan(name, plan) for name, plan in config.plans.items()),
+        limits=limits.of(""),
+        key_limits=limits.of_keys(),
     )
 
 
@@ -85,7 +92,7 @@ def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
     )
 
 
-def _model(name: str, model: Model) -> ModelSpec:
+def _model(name: str, model: Model, limits: Limits) -> ModelSpec:
     return ModelSpec(
         name=name,
         instances=tuple(_instance(name, instance) for instance in model.instances),
@@ -97,11 +104,13 @@ def _model(name: str, model: Model) -> ModelSpec:
         idle_timeout=model.timeouts.idle,
         queue_waiting=model.queue.waiting,
         queue_timeout=model.queue.timeout,
+        queue_fairness=model.queue.fairness,
         parameters=_parameters(model.parameters),
+        limits=limits.of(f"models.{name}"),
     )
 
 
-def _role(name: str, role: Role) -> RoleSpec:
+def _role(name: str, role: Role, limits: Limits) -> RoleSpec:
     return RoleSpec(
         name=name,
         models=role.models,
@@ -117,7 +126,36 @@ def _role(name: str, role: Role) -> RoleSpec:
         hours=() if role.hours is None else (role.hours,),
         priority=role.priority,
         weight=role.weight,
+        limits=limits.of(f"roles.{name}"),
     )
+
+
+def _team(name: str, team: Team, plans: Mapping[str, Plan], limits: Limits) -> TeamSpec:
+    included = () if team.plan is None else _included(team.plan, plans[team.plan])
+    return TeamSpec(name=name, roles=team.roles, plan=team.plan, limits=limits.of(f"teams.{name}") + included)
+
+
+def _plan(name: str, plan: Plan) -> PlanSpec:
+    prices = tuple((model, Price(price.prompt, price.completion)) for model, price in plan.prices.items())
+    return PlanSpec(name=name, currency=plan.currency, prices=prices)
+
+
+def _included(name: str, plan: Plan) -> tuple[LimitSpec, ...]:
+    """What a plan includes, as the limit of each of its teams where use ends with it."""
+    if plan.included is None or plan.overage != "stop":
+        return ()
+    limit = LimitSpec(
+        name=f"plans.{name}.included",
+        text=str(plan.included),
+        identity=f"plans.{name}.included",
+        unit=plan.included.unit,
+        amount=plan.included.amount,
+        calendar="month",
+        zone=plan.timezone,
+        per=("team",),
+        currency=plan.included.currency,
+    )
+    return (limit,)
 
 
 def _parameters(options: Mapping[str, Parameter]) -> tuple[ParameterRule, ...]:

@@ -94,6 +94,8 @@ def _values(row: Row) -> str:
 
 def _links(section: type[Section], shape: str) -> str:
     names = ", ".join(f"`{name}`" for name in rows(section))
+    if section.text:
+        names = f"{names}, or the text of `{section.text}` alone"
     return {"one": names, "list": f"a list, each entry with {names}", "map": f"by name, each with {names}"}[shape]
 
 

@@ -407,13 +407,8 @@ class Week(Kind, frozen=True, kw_only=True):
         if start == DAY:
             raise BadValueError("begins when its day is over", "write 00:00, and the day after")
         zone = found[4] or "UTC"
-        try:
-            zone_of(zone)
-        except (LookupError, ValueError, OSError):
-            near = get_close_matches(zone[:40], available_timezones(), 1)
-            raise BadValueError(
-                f"names an unknown time zone, {zone[:40]}", f"did you mean {near[0]}?" if near else "write Europe/Berlin or UTC"
-            ) from None
+        if not _is_zone(zone):
+            raise BadValueError(f"names an unknown time zone, {zone[:40]}", _zone_hint(zone))
         return Hours(days, start, end, zone)
 
     def form(self, value: Hours) -> str:
@@ -424,6 +419,23 @@ class Week(Kind, frozen=True, kw_only=True):
 
     def own_values(self) -> str:
         return "days, hours and a time zone, like `Mon-Fri 08:00-18:00 Europe/Berlin`; days and zone may be left out"
+
+
+class Zone(Kind, frozen=True, kw_only=True):
+    """A time zone by its name in the IANA database."""
+
+    label: ClassVar[str] = "time zone"
+
+    def read(self, text: str) -> str:
+        if len(text) > 64 or not _is_zone(text):
+            raise BadValueError("is not a time zone", _zone_hint(text))
+        return text
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^[A-Za-z0-9_+/-]{1,64}$"}
+
+    def own_values(self) -> str:
+        return "a time zone like `Europe/Berlin` or `UTC`"
 
 
 class Plain(Kind, frozen=True, kw_only=True):
@@ -475,6 +487,19 @@ def number(text: str) -> int | float:
     if len(text) <= 32 and _DECIMAL.fullmatch(text):
         return float(text) if "." in text else int(text)
     raise BadValueError("is not a number", "write a number like 512 or 0.7")
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        zone_of(name)
+    except (LookupError, ValueError, OSError):
+        return False
+    return True
+
+
+def _zone_hint(name: str) -> str:
+    near = get_close_matches(name[:40], available_timezones(), 1)
+    return f"did you mean {near[0]}?" if near else "write Europe/Berlin or UTC"
 
 
 def _days(text: str) -> tuple[int, ...]:

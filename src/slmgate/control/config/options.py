@@ -32,6 +32,8 @@ from slmgate.control.config.kinds import (
     Whole,
 )
 from slmgate.control.config.ledger_options import Ledger
+from slmgate.control.config.limit_options import Limit
+from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.dialects import ENDPOINTS
@@ -39,6 +41,7 @@ from slmgate.policy.roles import Hours, Scalar
 
 Engine = Literal["openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"]
 Balance = Literal["least_busy", "round_robin", "weighted"]
+Fairness = Literal["tokens", "requests", "none"]
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -155,18 +158,25 @@ class Timeouts(Section, frozen=True, kw_only=True):
 class Queue(Section, frozen=True, kw_only=True):
     """Requests that wait while every instance of the model is at its `max_in_flight`."""
 
-    later: ClassVar[tuple[str, ...]] = ("fairness",)
-
     waiting: Annotated[
         int,
         Option(
-            "How many may wait in each worker; the next is refused with `overloaded`. 0: none waits.",
+            "How many may wait in each worker; of more, the newest of who has the most there is refused with `overloaded`. "
+            "0: none waits.",
             Whole(low=0, high=1_000_000),
         ),
     ] = 500
     timeout: Annotated[
         float, Option("How long one may wait before it is refused with `overloaded`.", Duration(low=10, high=HOUR))
     ] = 30.0
+    fairness: Annotated[
+        Fairness,
+        Option(
+            "What those who wait share by the `weight` of their roles: the tokens they ask for, or requests of any size. "
+            "`none`: first come, first served, whoever it is.",
+            Choice(values=("tokens", "requests", "none")),
+        ),
+    ] = "tokens"
 
 
 class Parameter(Section, frozen=True, kw_only=True):
@@ -197,7 +207,7 @@ class Parameter(Section, frozen=True, kw_only=True):
 class Model(Section, frozen=True, kw_only=True):
     """A language model under the name that clients use."""
 
-    later: ClassVar[tuple[str, ...]] = ("health", "fallback", "limits")
+    later: ClassVar[tuple[str, ...]] = ("health", "fallback")
 
     instances: Annotated[tuple[Instance, ...], Option("Where the model runs: its instances, at least one.", at_least=1)]
     balance: Annotated[
@@ -214,12 +224,16 @@ class Model(Section, frozen=True, kw_only=True):
         dict[str, Parameter],
         Option("What requests for this model may set parameters to, whoever calls; see roles.NAME.parameters.", key=PARAMETER),
     ] = NOTHING
+    limits: Annotated[
+        tuple[Limit, ...],
+        Option("How much may be asked of the model, by all together unless `per` says otherwise; docs/limits.md."),
+    ] = ()
 
 
 class Role(Section, frozen=True, kw_only=True):
     """What some may do: one whole grant. docs/policies.md says how several add up."""
 
-    later: ClassVar[tuple[str, ...]] = ("limits", "content")
+    later: ClassVar[tuple[str, ...]] = ("content",)
 
     models: Annotated[
         tuple[str, ...],
@@ -271,20 +285,26 @@ class Role(Section, frozen=True, kw_only=True):
         int, Option("Whose requests go first when instances are full: more before less.", Whole(low=0, high=100))
     ] = 0
     weight: Annotated[int, Option("Share among those of one priority.", Whole(low=1, high=1000))] = 1
+    limits: Annotated[
+        tuple[Limit, ...],
+        Option("How much each of those with the role may use, unless `per` says for whom together; docs/limits.md."),
+    ] = ()
 
 
 class Team(Section, frozen=True, kw_only=True):
     """Several principals: its members have its roles beside their own."""
 
-    later: ClassVar[tuple[str, ...]] = ("plan", "limits")
-
     roles: Annotated[tuple[str, ...], Option("The roles that every member has.", NAME)] = ()
+    limits: Annotated[
+        tuple[Limit, ...], Option("How much the team may use, its members together unless `per` says otherwise; docs/limits.md.")
+    ] = ()
+    plan: Annotated[
+        str | None, Option("The plan by which the team's use is charged. Unset: nothing is.", NAME, example="gold")
+    ] = None
 
 
 class DeclaredKey(Section, frozen=True, kw_only=True):
     """A key in the configuration file. Only the digest of its secret stands there."""
-
-    later: ClassVar[tuple[str, ...]] = ("limits",)
 
     name: Annotated[
         str, Option("What the key is called in receipts and lists; unique among declared keys.", NAME, example="acme-bot")
@@ -322,6 +342,9 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
         ),
     ] = None
     disabled: Annotated[bool, Option("`true` refuses the key for as long as it stands.", Switch())] = False
+    limits: Annotated[
+        tuple[Limit, ...], Option("How much may be used with the key, beside the limits of its roles and team; docs/limits.md.")
+    ] = ()
 
 
 class Guard(Section, frozen=True, kw_only=True):
@@ -398,8 +421,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "plans",
-        "limits",
         "metrics",
         "tracing",
         "cluster",
@@ -425,6 +446,10 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[DeclaredKey, ...],
         Option("Keys declared here by digest; keys made with `slmgate keys create` live in the store instead."),
     ] = ()
+    limits: Annotated[
+        tuple[Limit, ...], Option("How much all together may use, unless `per` says otherwise; docs/limits.md.")
+    ] = ()
+    plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
         tuple[Path, ...],

@@ -115,10 +115,14 @@ class Reader:
             made = section(**{option: True})
             self._made.append(made)
             return made
+        if isinstance(node, Scalar) and section.text:
+            return self._of_text(section, place)
         if not isinstance(node, Mapping):
             hint = f"write {next(iter(rows(section)))}: ... under it" if place.option else "begin with models:"
             if isinstance(node, Scalar) and not node.text:
                 hint = "give its options, or leave the line out"
+            elif section.text:
+                hint = f"write {rows(section)[section.text].option.example}, or its options: {', '.join(rows(section))}"
             elif section.short:
                 hint = f"write {' or '.join(section.short)}, or its options: {', '.join(rows(section))}"
             self.blame(place, node.span, f"{self.subject(node)} is not a mapping of options", hint)
@@ -155,6 +159,17 @@ class Reader:
             self.places[id(made), name] = where
         return made
 
+    def _of_text(self, section: type[Section], place: Place) -> Any:
+        """The section whose one option stands for it all."""
+        row = rows(section)[section.text]
+        value = self._one(row, place)
+        if value is _BROKEN:
+            return _BROKEN
+        made = section(**{row.name: value})
+        self._made.append(made)
+        self.places[id(made), row.name] = place
+        return made
+
     def _stand_in(self, row: Row) -> Any:
         """A value in place of a broken one, so that its fault does not hide those of its neighbours.
 
@@ -185,7 +200,7 @@ class Reader:
             return only if only is _BROKEN else (only,)
         if not isinstance(node, Sequence):
             hint = "begin each entry with a dash" if not isinstance(node, Scalar) else f"write [{printable(node.text[:40])}]"
-            if row.section is not None:
+            if row.section is not None and not (row.section.text and isinstance(node, Scalar) and node.text):
                 hint = f"begin each entry with a dash: - {next(iter(rows(row.section)))}: ..."
             self.blame(place, node.span, f"{self.subject(node)} is not a list", hint)
             return _BROKEN

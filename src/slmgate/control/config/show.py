@@ -18,15 +18,26 @@ _HEAD = """\
 # Every option of slmgate with its default. Made from the option table; remove the first # of a line to set it.
 # docs/configuration.md explains each option, `slmgate check` says whether the file is right.
 """
-_NAMES = {"models": "smollm2", "parameters": "max_tokens", "roles": "partner", "teams": "acme"}
+_NAMES = {
+    "models": "smollm2",
+    "parameters": "max_tokens",
+    "roles": "partner",
+    "teams": "acme",
+    "plans": "gold",
+    "prices": "smollm2",
+}
 """What the entries of maps are called in the sample file."""
 
 
 def dump(section: Section) -> dict[str, Any]:
     """The section as a file would have it: every option that has a value, secrets struck out."""
-    return {
-        row.name: _out(row, value) for row in rows(type(section)).values() if (value := getattr(section, row.name)) is not None
-    }
+    values = ((row, getattr(section, row.name)) for row in rows(type(section)).values())
+    return {row.name: _out(row, value) for row, value in values if value is not None and not _unset(row, value)}
+
+
+def _unset(row: Row, value: Any) -> bool:
+    """Whether the value is a default that no file could give."""
+    return row.shape == "list" and len(value) < row.option.at_least
 
 
 def _out(row: Row, value: Any) -> Any:
@@ -38,7 +49,13 @@ def _out(row: Row, value: Any) -> Any:
 
 
 def _one_out(row: Row, value: Any) -> Any:
-    return dump(value) if row.kind is None else row.kind.write(value)
+    if row.kind is not None:
+        return row.kind.write(value)
+    of: type[Section] = type(value)
+    short = of.text  # the option that says it all, where the others have their defaults
+    if short and value == of(**{short: getattr(value, short)}):
+        return _one_out(rows(of)[short], getattr(value, short))
+    return dump(value)
 
 
 def to_yaml(config: Config) -> str:

@@ -41,10 +41,12 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     """The base of all sections. `later` are options of the product that this version does not have.
 
     `short`: words that may stand for the whole section, each with the option that it sets to true.
+    `text`: the option that a text in the section's place is the value of.
     """
 
     later: ClassVar[tuple[str, ...]] = ()
     short: ClassVar[dict[str, str]] = {}
+    text: ClassVar[str] = ""
 
 
 class Row(NamedTuple):
