@@ -97,9 +97,3 @@ def test_where_the_receipts_are(home: Path) -> None:
     (home / "slmgate.yaml").unlink()
     assert run("replay", *SINCE, "-c", "new.yaml").exit_code == 1
     assert run("replay", *SINCE).exit_code == 2
-
-
-def test_a_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slmgate.cli.replay.sys.stderr.isatty", lambda: True, raising=False)
-    with replay._progress(10) as bar:
-        bar.advance(5)

@@ -63,3 +63,18 @@ def test_requests_without_a_key(tmp_path: Path) -> None:
     assert run("usage", *ALL, "--by", "client,team", "--format", "csv").stdout.splitlines()[1].startswith("(no key),,1,1,")
     groups = [row["group"] for row in json.loads(run("usage", *ALL, "--by", "client", "--json").stdout)["rows"]]
     assert {"client": ""} in groups
+
+
+def test_costs_have_a_column_for_each_currency(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "slmgate-data" / "ledger.sqlite3")
+    euros = make_receipt("e", plan="gold", price="EUR 100 300", cost=2_200)
+    more = make_receipt("f", plan="gold", price="EUR 1 1", cost=1_230_000_000, model="m2")
+    store.write(Batch(receipts=[euros, more, make_receipt("d", price="USD 100 300", cost=5_000_000_000)]))
+    store.close()
+    lines = [line.split() for line in run("usage", *ALL, "--by", "model").stdout.splitlines()]
+    assert lines[0][-3:] == ["estimated", "EUR", "USD"]
+    assert [line[-2:] for line in lines[1:]] == [["0%", "1.23"], ["0.0000022", "5.00"], ["1.2300022", "5.00"]]
+    table = run("usage", *ALL, "--by", "model", "--format", "csv").stdout.splitlines()
+    assert table[0].endswith("estimated_share,cost_EUR,cost_USD")
+    assert table[1].endswith(",0.0,1.23,")
+    assert json.loads(run("usage", *ALL, "--by", "", "--json").stdout)["rows"][0]["cost"] == {"EUR": "1.2300022", "USD": "5.00"}

@@ -5,15 +5,11 @@ A store's own file tests only what is its own. Each test begins with an empty st
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from slmgate.stores import migrations, schema
+from slmgate.stores import migrations
 from slmgate.stores.base import (
     USAGE_GROUPS,
     AuditRecord,
@@ -28,29 +24,11 @@ from slmgate.stores.base import (
     Store,
     UsageRow,
 )
-from slmgate.stores.sql import open_store
 from slmgate.terms import Key
 from tests.tools.journal_writer import NOON, make_intent, make_receipt
 from tests.tools.stored import all_keys, all_receipts
 
-POSTGRES = os.environ.get("SLMGATE_TEST_POSTGRES")
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "sqlite":
-        where: Path | str = tmp_path / "ledger.db"
-    else:
-        where = str(POSTGRES)
-        url = sa.make_url(where).set(drivername="postgresql+psycopg")
-        with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
-            connection.execute(sa.text("DROP VIEW IF EXISTS receipts"))
-            schema.metadata.drop_all(connection)
-            connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
-    store = open_store(where)
-    yield store
-    store.close()
 
 
 def change(action: str = "key.create", target: str = "k1") -> AuditRecord:

@@ -13,7 +13,7 @@ import pytest
 from slmgate.dataplane import limiter as module
 from slmgate.dataplane.limiter import COMPLETION, Account, Hold, Limiter, Refusal
 from slmgate.dataplane.table import MAX_LIMITS, Short, TableFull
-from slmgate.policy.charges import Bill, Charges
+from slmgate.policy.charges import Charges, Tariff
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec, TeamSpec
 from slmgate.policy.snapshot import SnapshotSpec
@@ -32,7 +32,7 @@ def limit(text: str, unit: str = "requests", amount: int = 2, **fields: Any) -> 
 
 
 def account(*limits: LimitSpec, price: Price | None = None) -> Account:
-    return Account(Bill([(one, "k") for one in limits], "gold", "EUR", price or Price()))
+    return Account(Tariff([(one, "k") for one in limits], "gold", "EUR", price or Price()))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.dialects import TABLE
+from slmgate.dialects import TABLE, parameters
 from slmgate.dialects.contract import Route
 from slmgate.dialects.parameters import NAMES, NOTED, Scalar, noted, read_noted, settle, values
 from slmgate.terms import Ask, Refuse
@@ -403,3 +403,84 @@ def test_nothing_to_set() -> None:
     ask, out = settled("/v1/chat/completions", body)
     assert out is body
     assert ask.max_tokens is None
+
+
+def read(path: str, body: dict[str, Any]) -> tuple[Route, Ask, bytes]:
+    route = TABLE["POST", path]
+    raw = json.dumps(body).encode()
+    asked = route.dialect.read(route.endpoint, raw, "application/json")
+    assert isinstance(asked, Ask), asked
+    return route, asked, raw
+
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "bound"),
+    [
+        ("/v1/chat/completions", CHAT, None),
+        ("/v1/chat/completions", {**CHAT, "max_tokens": 9}, 9),
+        ("/v1/chat/completions", {**CHAT, "max_tokens": 9, "max_completion_tokens": 30}, 30),
+        ("/v1/chat/completions", {**CHAT, "max_tokens": 0}, None),
+        ("/v1/responses", {"model": "m", "input": "hi", "max_output_tokens": 7}, 7),
+        ("/completion", {"prompt": "hi", "n_predict": -1}, None),
+        ("/completion", {"prompt": "hi", "n_predict": 0}, 0),
+        ("/completion", {"prompt": "hi", "n_predict": 5}, 5),
+        ("/api/chat", {**CHAT, "options": {"num_predict": 6}}, 6),
+        ("/api/chat", {**CHAT, "options": {"num_predict": -1}}, None),
+        ("/api/chat", {**CHAT, "options": {"NUM_PREDICT": 8}}, 8),
+        ("/generate", {"inputs": "hi", "parameters": {"max_new_tokens": 4}}, 4),
+    ],
+)
+def test_the_bound_of_an_answer(path: str, body: dict[str, Any], bound: int | None) -> None:
+    route, asked, _ = read(path, body)
+    assert parameters.longest(route.dialect.name, asked) == bound
+
+
+@pytest.mark.parametrize("value", ["many", "nan", "inf", 10**400, 1e999])
+def test_a_bound_that_cannot_be_relied_on_is_none(value: Any) -> None:
+    assert parameters.longest("openai", Ask("m", fields={"max_completion_tokens": value})) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "count"),
+    [
+        ("/v1/chat/completions", CHAT, 1),
+        ("/v1/chat/completions", {**CHAT, "n": 3}, 3),
+        ("/v1/completions", {"model": "m", "prompt": "a"}, 1),
+        ("/v1/completions", {"model": "m", "prompt": ["a", "b"]}, 2),
+        ("/v1/completions", {"model": "m", "prompt": [1, 2, 3]}, 1),
+        ("/v1/completions", {"model": "m", "prompt": [[1, 2], [3]], "n": 2, "best_of": 5}, 10),
+        ("/v1/completions", {"model": "m", "prompt": "a", "n": -4}, 1),
+        ("/completion", {"prompt": "a", "n_cmpl": 2}, 2),
+        ("/generate", {"inputs": "a", "parameters": {"best_of": 2}}, 2),
+        ("/api/chat", {**CHAT, "options": {"num_predict": 6}}, 1),
+    ],
+)
+def test_how_many_answers(path: str, body: dict[str, Any], count: int) -> None:
+    route, asked, _ = read(path, body)
+    assert parameters.answers(route.dialect.name, asked) == count
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "bounded"),
+    [
+        ("/v1/chat/completions", CHAT, {"max_tokens": 5}),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "max_tokens": 50, "max_completion_tokens": 70},
+            {"max_tokens": 5, "max_completion_tokens": 5},
+        ),
+        ("/api/chat", {**CHAT, "options": {"NUM_PREDICT": 50}}, {"options": {"NUM_PREDICT": 5, "num_predict": 5}}),
+        ("/v1/responses", {"model": "m", "input": "hi"}, {"max_output_tokens": 5}),
+        ("/completion", {"prompt": "hi", "n_predict": -1}, {"n_predict": 5}),
+        ("/api/chat", {**CHAT, "options": {"num_predict": 60, "seed": 1}}, {"options": {"num_predict": 5, "seed": 1}}),
+        ("/generate", {"inputs": "hi", "parameters": {"max_new_tokens": 40}}, {"parameters": {"max_new_tokens": 5}}),
+    ],
+)
+def test_bounded_under_every_name_that_it_uses(path: str, body: dict[str, Any], bounded: dict[str, Any]) -> None:
+    route, asked, raw = read(path, body)
+    asked, out = parameters.bound(route, asked, raw, 5)
+    assert json.loads(out) == {**body, **bounded}
+    assert parameters.longest(route.dialect.name, asked) == 5

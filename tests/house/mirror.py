@@ -23,6 +23,7 @@ IN_SYSTEM = {
 """Source file -> why its tests are in tests/system. Never a file of the pure floor."""
 WHOLE = {
     "tests/control/config/test_golden.py": "golden files: text in, configuration or faults out, through the whole of loading",
+    "tests/dataplane/test_table_histories.py": "the limit table under random histories, held against slow counting",
     "tests/policy/test_reference.py": "the whole of deciding against a slow reading of the written rule",
 }
 """Tests of several source files together -> why. The files have test files of their own beside it."""

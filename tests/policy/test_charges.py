@@ -1,10 +1,10 @@
-"""What requests are counted against and cost: who is counted together, which limits apply, and the figures of a bill."""
+"""What requests are counted against and cost: who is counted together, which limits apply, and the figures of a tariff."""
 
 from __future__ import annotations
 
 import pytest
 
-from slmgate.policy.charges import ENGINE_HOLD, Bill, Charges, amount_text, network_of
+from slmgate.policy.charges import ENGINE_HOLD, Charges, Tariff, amount_text, network_of
 from slmgate.policy.limits import LimitSpec, Per, PlanSpec, Price, Unit
 from slmgate.policy.roles import RoleSpec, TeamSpec
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec, SnapshotSpec
@@ -34,17 +34,17 @@ SPEC = SnapshotSpec(
 )
 
 
-def names(bill: Bill) -> list[str]:
-    return [meter.spec.name for meter in bill.meters]
+def names(tariff: Tariff) -> list[str]:
+    return [meter.spec.name for meter in tariff.meters]
 
 
 def test_which_limits_apply() -> None:
     charges = Charges(SPEC)
     assert charges.any
-    assert names(charges.bill(JANE, "tiny", "partner", "")) == ["all", "model", "team", "role", "key"]
-    assert names(charges.bill(BOB, "other", "plain", "")) == ["all"]
-    assert names(charges.bill(BOB, "tiny", "partner", "")) == ["all", "model", "role"]
-    assert repr(charges.bill(BOB, "other", "plain", "")) == "<Bill all>"
+    assert names(charges.tariff(JANE, "tiny", "partner", "")) == ["all", "model", "team", "role", "key"]
+    assert names(charges.tariff(BOB, "other", "plain", "")) == ["all"]
+    assert names(charges.tariff(BOB, "tiny", "partner", "")) == ["all", "model", "role"]
+    assert repr(charges.tariff(BOB, "other", "plain", "")) == "<Tariff all>"
 
 
 def test_nothing_to_count() -> None:
@@ -54,11 +54,11 @@ def test_nothing_to_count() -> None:
 
 def test_who_is_counted_together() -> None:
     charges = Charges(SPEC)
-    assert charges.bill(JANE, "tiny", "partner", "").subjects == ("", "tiny", "team acme", "k1", "k1")
+    assert charges.tariff(JANE, "tiny", "partner", "").subjects == ("", "tiny", "team acme", "k1", "k1")
     assert charges.by_address(BOB, "tiny", "ip") and not charges.by_address(BOB, "tiny", "partner")
-    assert charges.bill(BOB, "other", "ip", "10.0.0.7").subjects == ("", "10.0.0.7")
+    assert charges.tariff(BOB, "other", "ip", "10.0.0.7").subjects == ("", "10.0.0.7")
     both = SnapshotSpec(generation=1, limits=(limit("b", per=("team", "role", "ip")),))
-    assert Charges(both).bill(BOB, "m", "r", "::1").subjects == ("k2\0r\0::/64",)
+    assert Charges(both).tariff(BOB, "m", "r", "::1").subjects == ("k2\0r\0::/64",)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_whom_an_address_stands_for(address: str, network: str) -> None:
 
 def test_prices() -> None:
     charges = Charges(SPEC)
-    gold = charges.bill(JANE, "tiny", "partner", "")
+    gold = charges.tariff(JANE, "tiny", "partner", "")
     assert (gold.plan, gold.price_text, gold.cost(Usage(7, 5))) == ("gold", "EUR 100 300", 2200)
-    assert charges.bill(JANE, "other", "partner", "").price == Price(1, 1)
-    none = charges.bill(BOB, "tiny", "partner", "")
+    assert charges.tariff(JANE, "other", "partner", "").price == Price(1, 1)
+    none = charges.tariff(BOB, "tiny", "partner", "")
     assert (none.plan, none.price_text, none.cost(Usage(7, 5))) == ("", "", 0)
 
 
@@ -89,14 +89,14 @@ UNITS: tuple[Unit, ...] = ("requests", "tokens", "prompt_tokens", "completion_to
 
 
 def test_the_figures_of_a_bill() -> None:
-    bill = Bill([(limit(unit, unit), "") for unit in UNITS], "gold", "EUR", Price(2, 3))
-    assert bill.bounded
-    assert bill.wants(10, 100) == [1, 110, 10, 100, 320, ENGINE_HOLD, 1]
-    assert bill.kept(10) == [1, 10, 10, 0, 20, 0, 0]
-    assert bill.came_to(Usage(11, 50), 777) == [1, 61, 11, 50, 172, 777, 0]
-    assert [bill.tokens_for(index, 100, 10) for index in range(7)] == [-1, 90, -1, 100, 26, -1, -1]
-    assert not Bill([(limit("r"), ""), (limit("p", "prompt_tokens"), "")], "", "", Price()).bounded
-    assert Bill([(limit("c", "cost"), "")], "", "", Price(1, 0)).tokens_for(0, 100, 10) == -1
+    tariff = Tariff([(limit(unit, unit), "") for unit in UNITS], "gold", "EUR", Price(2, 3))
+    assert tariff.bounded
+    assert tariff.wants(10, 100) == [1, 110, 10, 100, 320, ENGINE_HOLD, 1]
+    assert tariff.kept(10) == [1, 10, 10, 0, 20, 0, 0]
+    assert tariff.came_to(Usage(11, 50), 777) == [1, 61, 11, 50, 172, 777, 0]
+    assert [tariff.tokens_for(index, 100, 10) for index in range(7)] == [-1, 90, -1, 100, 26, -1, -1]
+    assert not Tariff([(limit("r"), ""), (limit("p", "prompt_tokens"), "")], "", "", Price()).bounded
+    assert Tariff([(limit("c", "cost"), "")], "", "", Price(1, 0)).tokens_for(0, 100, 10) == -1
 
 
 @pytest.mark.parametrize(

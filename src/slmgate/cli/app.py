@@ -31,6 +31,7 @@ FILES = {
     "keys": "keys",
     "admin": "admin",
     "usage": "usage",
+    "statement": "statement",
     "logs": "logs",
     "instances": "instances",
     "db": "db",

@@ -1,6 +1,6 @@
-"""`slmgate db`: the store's schema brought up to date, its receipts exported, its file backed up while in use.
+"""`slmgate db`: the store's schema brought up to date, its sums verified, its receipts exported, its file backed up while in use.
 
-`upgrade` and `backup` work on the store itself, running gate or not; `export` reads through the admin API.
+`upgrade`, `verify` and `backup` work on the store itself, running gate or not; `export` reads through the admin API.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from slmgate.cli import show
 from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOption, open_local, session
 from slmgate.cli.ends import NO, CommandFailed, exits
 from slmgate.cli.place import DEFAULT_STATE_DIR, find
+from slmgate.cli.progress import progress
+from slmgate.cli.replay import total
 
 if TYPE_CHECKING:
     from slmgate.control.admin.local import LocalContext
 
 _PAGE = 1000
+_SHOWN = 100
 
 db = typer.Typer(help="The store of receipts and keys.", no_args_is_help=True)
 
@@ -51,13 +54,35 @@ def backup(
     """Copy the whole store into a new file, consistent, while the gate goes on."""
     with exits(), _store(config) as context:
         try:
-            context.store.backup(target)
+            with progress("pages") as bar:
+                context.store.backup(target, bar.reach)
         except FileExistsError:
             raise CommandFailed(NO, f"{target} exists already; name a new file.") from None
         except OSError as error:
             raise CommandFailed(NO, f"{target} cannot be written: {error.strerror}.") from error
         size = target.stat().st_size
     typer.echo(show.json_text({"file": str(target), "bytes": size}) if as_json else f"wrote {target}, {size:,} bytes")
+
+
+@db.command("verify")
+def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Compare the sums by minute, hour, day and month with the receipts, while the gate goes on. Exits 1 when one is wrong."""
+    rows = 0
+    differences: list[Any] = []
+    with exits(), _store(config) as context, progress("sums") as bar:
+        for found in context.store.verify():
+            rows += found.rows
+            differences += found.differences
+            bar.advance(found.rows)
+    if as_json:
+        typer.echo(show.json_text({"rows": rows, "differences": differences}))
+    else:
+        for difference in differences[:_SHOWN]:
+            typer.echo(difference.told())
+        if len(differences) > _SHOWN:
+            typer.echo(f"... and {len(differences) - _SHOWN:,} more; --json has all of them")
+        typer.echo(f"{rows:,} sums compared, {len(differences):,} wrong")
+    raise typer.Exit(NO if differences else 0)
 
 
 @db.command("export")
@@ -72,8 +97,14 @@ def export(
 ) -> None:
     """Every receipt, oldest first."""
     kind = Format.JSONL if as_json else format
-    with session(config, admin) as client, _output(output) as out:
+    quiet = output is None and sys.stdout.isatty()  # a bar would stand among the receipts
+    with (
+        session(config, admin) as client,
+        _output(output) as out,
+        progress("receipts", total(client, since, until), quiet) as bar,
+    ):
         for number, page in enumerate(_pages(client, since, until)):
+            bar.advance(len(page))
             if kind is Format.JSONL:
                 out.writelines(msgspec.json.encode(receipt).decode() + "\n" for receipt in page)
                 continue

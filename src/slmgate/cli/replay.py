@@ -6,11 +6,9 @@ What they come to is worked out in `control/trials/replaying.py`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -20,6 +18,7 @@ from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOptio
 from slmgate.cli.ends import NO, exits
 from slmgate.cli.explain import key_of, loaded_file
 from slmgate.cli.place import DEFAULT_FILE
+from slmgate.cli.progress import progress
 from slmgate.control.trials.replaying import Change, Judge, Replay, ReplayReport
 from slmgate.terms import Principal, Receipt
 
@@ -67,7 +66,7 @@ def replay(
     with session(ledger, admin) as client:
         stored = stored_keys(client)
         made = Replay(Judge(proposed, stored), None if other is None else Judge(other, stored))
-        with _progress(_total(client, since, until)) as bar:
+        with progress("receipts", total(client, since, until)) as bar:
             for page in pages(client, since, until):
                 for entry in page:
                     made.take(entry.receipt)
@@ -105,40 +104,10 @@ def stored_keys(client: AdminClient) -> dict[str, Principal]:
             return found
 
 
-def _total(client: AdminClient, since: str, until: str | None) -> int:
+def total(client: AdminClient, since: str | None, until: str | None) -> int:
+    """How many receipts there are of this time: what a bar counts to."""
     rows = client.get("/api/v1/usage", {"since": since, "until": until})["rows"]
     return sum(row["requests"] for row in rows)
-
-
-class Bar(Protocol):
-    def advance(self, count: int) -> None: ...
-
-
-class _NoBar:
-    def advance(self, count: int) -> None:
-        pass
-
-
-class _RichBar:
-    def __init__(self, progress: Any, task: Any) -> None:
-        self._progress = progress
-        self._task = task
-
-    def advance(self, count: int) -> None:
-        self._progress.advance(self._task, count)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Bar]:
-    """A bar on stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield _NoBar()
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        yield _RichBar(progress, progress.add_task("receipts", total=total))
 
 
 def _print(report: ReplayReport) -> None:

@@ -6,6 +6,7 @@ The sums are made behind the admin API from the ledger's receipts; this file onl
 from __future__ import annotations
 
 import enum
+from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -32,28 +33,36 @@ def usage(
     admin: AdminOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Requests, refusals, errors and tokens from the ledger, and the share of tokens that had to be estimated."""
+    """Requests, refusals, errors and tokens from the ledger, the share of tokens that had to be estimated, and what it cost.
+
+    A column for each currency; none where nothing had a price.
+    """
     with session(config, admin) as client:
         report = client.get("/api/v1/usage", {"by": by, "since": since, "until": until})
     groups = report["by"]
-    columns = [*groups, *FIGURES, "estimated_share"]
+    currencies = sorted({currency for row in report["rows"] for currency in row["cost"]})
+    columns = [*groups, *FIGURES, "estimated_share", *(f"cost_{currency}" for currency in currencies)]
     if as_json or format is Format.JSON:
         typer.echo(show.json_text(report))
         return
     rows = [[*(_shown(name, row["group"][name]) for name in groups), *(row[name] for name in FIGURES)] for row in report["rows"]]
     shares = [row["estimated_share"] for row in report["rows"]]
+    costs = [[row["cost"].get(currency, "") for currency in currencies] for row in report["rows"]]
     if format is Format.CSV:
-        typer.echo(show.csv_text(columns, ([*row, share] for row, share in zip(rows, shares, strict=True))), nl=False)
+        lines = [[*row, share, *cost] for row, share, cost in zip(rows, shares, costs, strict=True)]
+        typer.echo(show.csv_text(columns, lines), nl=False)
         return
     if not rows:
         typer.echo("no requests in this time")
         return
-    titles = [*groups, "requests", "refused", "errors", "prompt", "completion", "total tokens", "estimated"]
-    shown = [[*row, f"{share:.0%}"] for row, share in zip(rows, shares, strict=True)]
+    titles = [*groups, "requests", "refused", "errors", "prompt", "completion", "total tokens", "estimated", *currencies]
+    shown = [[*row, f"{share:.0%}", *cost] for row, share, cost in zip(rows, shares, costs, strict=True)]
     if groups and len(rows) > 1:
         sums = [sum(row[len(groups) + place] for row in rows) for place in range(len(FIGURES))]
         estimated = sum(share * row[-1] for row, share in zip(rows, shares, strict=True))
-        shown.append(["all", *[""] * (len(groups) - 1), *sums, f"{estimated / sums[-1]:.0%}" if sums[-1] else "0%"])
+        share = f"{estimated / sums[-1]:.0%}" if sums[-1] else "0%"
+        total = [f"{sum(Decimal(cost[place] or 0) for cost in costs):f}" for place in range(len(currencies))]
+        shown.append(["all", *[""] * (len(groups) - 1), *sums, share, *total])
     show.table(titles, shown, titles[len(groups) :])
 
 

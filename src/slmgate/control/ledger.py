@@ -24,6 +24,7 @@ import msgspec
 
 from slmgate.control.keyfields import DECLARED
 from slmgate.link import journal
+from slmgate.policy.billing import cost, read_price
 from slmgate.stores.base import Batch, KeyUse, LedgerStore
 from slmgate.terms import Intent, Receipt
 
@@ -217,7 +218,8 @@ def newest_uses(receipts: list[Receipt]) -> dict[str, KeyUse]:
 
 
 def unknown_receipt(intent: Intent) -> Receipt:
-    """The receipt of a request that was forwarded and whose worker died: what it came to cannot be known."""
+    """The receipt of a request that was forwarded and whose worker died: what came of it is not known, its prompt is charged."""
+    known = read_price(intent.price)
     return Receipt(
         id=intent.id,
         request_id=intent.request_id,
@@ -242,6 +244,9 @@ def unknown_receipt(intent: Intent) -> Receipt:
         attempts=1,
         address=intent.address,
         worker=intent.worker,
+        plan=intent.plan,
+        price=intent.price,
+        cost=0 if known is None else cost(intent.prompt_tokens, 0, known[1]),
     )
 
 

@@ -34,10 +34,12 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
+from slmgate.control.notices import Notices
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture
 from slmgate.control.reload import Publisher
+from slmgate.control.retention import Retention
 from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
@@ -84,6 +86,7 @@ class Control:
         self.publisher.on_publish = lambda config: self.identity.configure(config.auth)
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
 
@@ -206,6 +209,8 @@ class Control:
                 while self._ingest.run_once() and ending:
                     pass
                 self._lag = 0.0
+                if not ending:
+                    self._retention.step()
                 if down:
                     log.info("the ledger can be written again")
                 down = False
@@ -256,6 +261,7 @@ class Control:
         self._beside(self._beat())
         self._beside(self._watch())
         self._beside(self.identity.run())
+        self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
         self.identity.configure(self.publisher.config.auth)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))

@@ -65,7 +65,7 @@ def what_of(exchange: Exchange) -> What:
     known = repeat.what if repeat is not None and repeat.snapshot is exchange.snapshot else None
     if known is not None and known.instance is instance and known.stream is ask.stream and known.role is admit.role:
         return known
-    principal, route, model, bill = exchange.principal, exchange.route, exchange.model, exchange.bill
+    principal, route, model, tariff = exchange.principal, exchange.route, exchange.model, exchange.tariff
     assert principal is not None and route is not None and model is not None
     what = What(
         instance,
@@ -91,7 +91,7 @@ def what_of(exchange: Exchange) -> What:
             }
         ),
         _members({"address": exchange.client.address, "worker": exchange.worker.slot}),
-        _members({"plan": bill.plan if bill is not None else "", "price": bill.price_text if bill is not None else ""}),
+        _members({"plan": tariff.plan if tariff is not None else "", "price": tariff.price_text if tariff is not None else ""}),
     )
     if repeat is not None and repeat.snapshot is exchange.snapshot:
         repeat.what = what
@@ -178,7 +178,7 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         what.place,
         noted_of(exchange),
         what.charge,
-        0 if exchange.bill is None else exchange.bill.cost(usage),
+        0 if exchange.tariff is None else exchange.tariff.cost(usage),
     )
 
 
@@ -186,7 +186,7 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
     """The receipt of any exchange, also of one that ended before it asked an instance."""
     usage = usage_of(exchange)
     principal, ask, route, model = exchange.principal, exchange.ask, exchange.route, exchange.model
-    started, tried, head, began, bill = exchange.started, exchange.tried, exchange.head, exchange.began, exchange.bill
+    started, tried, head, began, tariff = exchange.started, exchange.tried, exchange.head, exchange.began, exchange.tariff
     return Receipt(
         exchange.id.decode(),
         exchange.request_id.decode(),
@@ -220,7 +220,7 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         exchange.client.address,
         exchange.worker.slot,
         noted_of(exchange).decode(),
-        "" if bill is None else bill.plan,
-        "" if bill is None else bill.price_text,
-        0 if bill is None else bill.cost(usage),
+        "" if tariff is None else tariff.plan,
+        "" if tariff is None else tariff.price_text,
+        0 if tariff is None else tariff.cost(usage),
     )

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from slmgate.dataplane.repeat import Repeat
     from slmgate.dataplane.upstream import UpstreamConnection
     from slmgate.dataplane.worker import Worker
-    from slmgate.policy.charges import Bill, Charges
+    from slmgate.policy.charges import Charges, Tariff
 
 KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
@@ -100,7 +100,6 @@ class Exchange:
         "asking",
         "attempts",
         "began",
-        "bill",
         "body",
         "bytes_out",
         "chunked",
@@ -138,6 +137,7 @@ class Exchange:
         "snapshot",
         "started",
         "status",
+        "tariff",
         "tried",
         "until",
         "unwanted",
@@ -181,7 +181,7 @@ class Exchange:
         self.admitted = False  # an intent is journaled, its receipt is owed
         self.recorded = True  # health checks and OPTIONS reach no verdict and leave no receipt
         self.hold: Hold | None = None  # what it has taken of its limits
-        self.bill: Bill | None = None
+        self.tariff: Tariff | None = None
         self.limit_fields = b""
         # the way to an instance
         self.pool: ModelPool | None = None
@@ -365,14 +365,14 @@ class Exchange:
         account = worker.limiter.account(charges, principal, model.name, admit.role, self.client.address)
         length: int | None = 0
         several = 1
-        if account.bill.bounded and route.access in GENERATING:
+        if account.tariff.bounded and route.access in GENERATING:
             length, several = longest(route.dialect.name, ask), answers(route.dialect.name, ask)
         taken = worker.limiter.take(account, ask.prompt_estimate, length, several, self.second())
         if isinstance(taken, Refusal):
             self.refuse(taken.refuse, taken.fields)
             return False
         self.hold = taken
-        self.bill = account.bill
+        self.tariff = account.tariff
         self.limit_fields = taken.fields
         if taken.completion is not None:
             self.ask, self.outgoing = bound(route, ask, self.outgoing, taken.completion)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slmgate.dataplane.table import MAX_LIMITS, Held, Short, Spot, Table, TableFull
-from slmgate.policy.charges import Bill, Charges, amount_text
+from slmgate.policy.charges import Charges, Tariff, amount_text
 from slmgate.policy.limiting import CALENDAR, CONCURRENT, NEVER, SECOND, Meter
 from slmgate.policy.limits import Unit
 from slmgate.terms import Principal, Refuse, Usage
@@ -33,19 +33,19 @@ _TOKEN_UNITS: frozenset[Unit] = frozenset(("tokens", "prompt_tokens", "completio
 
 
 class Account:
-    """A bill with the places where it is counted, and what its headers have in common."""
+    """A tariff with the places where it is counted, and what its headers have in common."""
 
-    __slots__ = ("_form", "_told", "_until", "bill", "spots", "tokens", "windows")
+    __slots__ = ("_form", "_told", "_until", "spots", "tariff", "tokens", "windows")
 
-    def __init__(self, bill: Bill) -> None:
-        self.bill = bill
-        self.spots = tuple(Spot(meter, subject) for meter, subject in zip(bill.meters, bill.subjects, strict=True))
+    def __init__(self, tariff: Tariff) -> None:
+        self.tariff = tariff
+        self.spots = tuple(Spot(meter, subject) for meter, subject in zip(tariff.meters, tariff.subjects, strict=True))
         # limits that headers speak of: all but those of concurrency, which have no window
-        self.windows = tuple(index for index, meter in enumerate(bill.meters) if meter.kind != CONCURRENT)
+        self.windows = tuple(index for index, meter in enumerate(tariff.meters) if meter.kind != CONCURRENT)
         self._told = tuple(
             (what, of_unit)
             for what, units in (("requests", _REQUEST_UNITS), ("tokens", _TOKEN_UNITS))
-            if (of_unit := tuple(index for index in self.windows if bill.units[index] in units))
+            if (of_unit := tuple(index for index in self.windows if tariff.units[index] in units))
         )
         # The header lines without their figures, by the limits chosen for the fields of which there is one each; they hold until
         # a calendar's period or a temporary raise ends.
@@ -72,16 +72,16 @@ class Account:
         return form % tuple(figures)
 
     def _tightest(self, indices: tuple[int, ...], left: list[int], second: float) -> int:
-        return min(indices, key=lambda index: left[index] / (self.bill.meters[index].amount_at(second) or 1))
+        return min(indices, key=lambda index: left[index] / (self.tariff.meters[index].amount_at(second) or 1))
 
     def _ends(self, index: int, second: float) -> float:
         """Until when what headers say of a limit beside its figures stays as it is."""
-        meter = self.bill.meters[index]
+        meter = self.tariff.meters[index]
         raised = meter.spec.raised_until if meter.temporary and meter.spec.raised_until > second else NEVER
         return min(raised, meter.period_at(second)[1]) if meter.kind == CALENDAR else raised
 
     def _form_of(self, chosen: tuple[int, ...], second: float) -> bytes:
-        meters = self.bill.meters
+        meters = self.tariff.meters
         lines = [
             f"x-ratelimit-limit-{what}: {meters[index].amount_at(second)}\r\n"
             f"x-ratelimit-remaining-{what}: %d\r\nx-ratelimit-reset-{what}: %ds\r\n"
@@ -96,7 +96,7 @@ class Account:
         index = short.which
         if index not in self.windows:
             return b""
-        left, meter = max(0, short.left), self.bill.meters[index]
+        left, meter = max(0, short.left), self.tariff.meters[index]
         lines = "".join(
             f"x-ratelimit-limit-{what}: {short.amount}\r\n"
             f"x-ratelimit-remaining-{what}: {left}\r\nx-ratelimit-reset-{what}: {wait}s\r\n"
@@ -166,7 +166,7 @@ class Limiter:
         which = (*who, address if by_address else "")
         found = self._accounts.get(which)
         if found is None:
-            found = self._accounts[which] = Account(charges.bill(principal, model, role, address))
+            found = self._accounts[which] = Account(charges.tariff(principal, model, role, address))
         return found
 
     def take(self, account: Account, prompt: int, longest: int | None, answers: int, second: float) -> Hold | Refusal:
@@ -178,22 +178,22 @@ class Limiter:
         table = self._table if self._table is not None else self._open()
         if table is None or len(account.spots) > MAX_LIMITS:
             return Refusal(_NOT_COUNTED)
-        bill = account.bill
+        tariff = account.tariff
         bound = None
         each = longest
         if longest is None:
-            each = bound = COMPLETION if bill.bounded else None
+            each = bound = COMPLETION if tariff.bounded else None
         for attempt in range(TRIES):
             completion = (each or 0) * answers
-            wants = bill.wants(prompt, completion)
+            wants = tariff.wants(prompt, completion)
             try:
-                taken = table.take(account.spots, wants, bill.kept(prompt), second)
+                taken = table.take(account.spots, wants, tariff.kept(prompt), second)
             except TableFull:
                 break
             if isinstance(taken, Held):
                 return Hold(account, taken.number, account.told(taken, second), bound)
-            room = bill.tokens_for(taken.which, taken.left, prompt) // answers
-            may_be_less = each is not None and room < each and (longest is None or bill.meters[taken.which].spec.clamp)
+            room = tariff.tokens_for(taken.which, taken.left, prompt) // answers
+            may_be_less = each is not None and room < each and (longest is None or tariff.meters[taken.which].spec.clamp)
             if room < 1 or not may_be_less or attempt == TRIES - 1:
                 return _refusal(account, taken, wants[taken.which], second)
             each = bound = room  # and again: others may be short of it as well
@@ -204,8 +204,8 @@ class Limiter:
         if hold.number < 0:
             return
         assert self._table is not None
-        bill = hold.account.bill
-        came_to = bill.came_to(usage, engine_us) if forwarded else [0] * len(bill.units)
+        tariff = hold.account.tariff
+        came_to = tariff.came_to(usage, engine_us) if forwarded else [0] * len(tariff.units)
         self._table.settle(hold.number, came_to, second)
 
     def prepare(self, charges: Charges) -> None:
@@ -226,14 +226,14 @@ class Limiter:
 def _refusal(account: Account, short: Short, want: int, second: float) -> Refusal:
     """The refusal, with what is known of the limit that had no room."""
     refuse = _refused(account, short, want)
-    wait = refuse.retry_after or _whole_window(account.bill, short.which)
+    wait = refuse.retry_after or _whole_window(account.tariff, short.which)
     return Refusal(refuse, account.short(short, wait, second))
 
 
 def _refused(account: Account, short: Short, want: int) -> Refuse:
     """Why there is no room, for the client: which limit, its size, what was used and when to come back."""
-    bill = account.bill
-    meter = bill.meters[short.which]
+    tariff = account.tariff
+    meter = tariff.meters[short.which]
     spec = meter.spec
     size, used = amount_text(spec, short.amount), amount_text(spec, short.amount - short.left)
     if meter.kind == CONCURRENT:
@@ -243,7 +243,7 @@ def _refused(account: Account, short: Short, want: int) -> Refuse:
         needed = amount_text(spec, want)
         message = f"This request may come to {needed}, and your limit of {spec.text} allows {size} at once."
         return Refuse("request_too_large", f"{message} Shorten the prompt, or set max_tokens lower.", rule=spec.name)
-    wait = min(LONGEST_WAIT, -(-short.wait // SECOND)) if short.wait < NEVER else _whole_window(bill, short.which)
+    wait = min(LONGEST_WAIT, -(-short.wait // SECOND)) if short.wait < NEVER else _whole_window(tariff, short.which)
     code = "quota_exceeded" if meter.kind == CALENDAR else "rate_limit_exceeded"
     what = f"{used} of {size} are used" if want <= 1 or short.amount == 0 else f"{used} of {size} are used, and this needs {want}"
     if spec.unit == "cost" and want > 1:
@@ -252,6 +252,6 @@ def _refused(account: Account, short: Short, want: int) -> Refuse:
     return Refuse(code, message, retry_after=max(1, wait), rule=spec.name)
 
 
-def _whole_window(bill: Bill, index: int) -> int:
-    meter = bill.meters[index]
+def _whole_window(tariff: Tariff, index: int) -> int:
+    meter = tariff.meters[index]
     return meter.spec.seconds or 86_400

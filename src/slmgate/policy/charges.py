@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limiting import Meter
 from slmgate.policy.limits import NANO, LimitSpec, Per, Price, Unit
 from slmgate.policy.roles import matches
@@ -27,7 +28,7 @@ FREE = Price()
 _COUNTS_ANSWERS: frozenset[Unit] = frozenset(("tokens", "completion_tokens", "cost"))
 
 
-class Bill:
+class Tariff:
     """What the requests of one principal for one model under one role are counted against, and what they cost."""
 
     __slots__ = ("_terms", "bounded", "meters", "plan", "price", "price_text", "subjects", "units")
@@ -43,10 +44,10 @@ class Bill:
         self.plan = plan
         self.price = price
         self._terms = [_terms(unit, price) for unit in self.units]
-        self.price_text = f"{currency} {price.prompt} {price.completion}" if price is not FREE else ""
+        self.price_text = price_text(currency, price) if price is not FREE else ""
 
     def __repr__(self) -> str:
-        return f"<Bill {', '.join(meter.spec.text for meter in self.meters)}>"
+        return f"<Tariff {', '.join(meter.spec.text for meter in self.meters)}>"
 
     def wants(self, prompt: int, completion: int) -> list[int]:
         """What is to be taken of each limit for so many tokens, before they are generated."""
@@ -63,7 +64,7 @@ class Bill:
 
     def cost(self, usage: Usage) -> int:
         """Billionths of the plan's currency."""
-        return usage.prompt_tokens * self.price.prompt + usage.completion_tokens * self.price.completion
+        return cost(usage.prompt_tokens, usage.completion_tokens, self.price)
 
     def tokens_for(self, index: int, left: int, prompt: int) -> int:
         """How long an answer may be with `left` of the limit `index`; negative where not even the prompt has room."""
@@ -107,8 +108,8 @@ class Charges:
         self.any = bool(self._all or self._keys or self._models or self._roles or self._teams)
         """Whether there is anything to count or to charge."""
 
-    def bill(self, principal: Principal, model: str, role: str, address: str) -> Bill:
-        """`address` is the client's, as text; where no limit counts by it, the bill is the same for all."""
+    def tariff(self, principal: Principal, model: str, role: str, address: str) -> Tariff:
+        """`address` is the client's, as text; where no limit counts by it, the tariff is the same for all."""
         team = self._teams.get(principal.team) if principal.team is not None else None
         limits = (
             *self._all,
@@ -120,13 +121,13 @@ class Charges:
         plan = self._plans.get(team.plan) if team is not None and team.plan is not None else None
         counted = [(spec, _subject(spec.per, principal, model, role, address)) for spec in limits]
         if plan is None:
-            return Bill(counted, "", "", FREE)
+            return Tariff(counted, "", "", FREE)
         price = next((price for pattern, price in plan.prices if matches(pattern, model)), FREE)
-        return Bill(counted, plan.name, plan.currency, price)
+        return Tariff(counted, plan.name, plan.currency, price)
 
     def by_address(self, principal: Principal, model: str, role: str) -> bool:
         """Whether a limit of theirs counts by the client's address."""
-        return any("ip" in meter.spec.per for meter in self.bill(principal, model, role, "").meters)
+        return any("ip" in meter.spec.per for meter in self.tariff(principal, model, role, "").meters)
 
 
 def _subject(per: tuple[Per, ...], principal: Principal, model: str, role: str, address: str) -> str:

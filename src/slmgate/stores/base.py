@@ -7,7 +7,7 @@ All calls block and may come from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -17,6 +17,7 @@ import msgspec
 from slmgate.terms import Intent, Key, Receipt
 
 if TYPE_CHECKING:
+    from slmgate.stores.billing import BillingStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
 
 
@@ -150,7 +151,8 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the receipts of one group. `group` holds one text for each name in the query's `by`.
 
     `refused` were answered by the gate; `errors` were admitted and failed, whoever's fault it was. Tokens are
-    those of admitted requests; `estimated_tokens` is the part that the gate counted because no engine said.
+    those of admitted requests; `estimated_tokens` is the part that the gate counted because no engine said. `costs` are
+    billionths by currency, without those that are 0.
     """
 
     group: tuple[str, ...]
@@ -160,6 +162,32 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     estimated_tokens: int
+    costs: dict[str, int] = {}
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A row of a rollup that is not the sum of its receipts. `says` and `should` hold every figure; all 0: no such row."""
+
+    level: str
+    start: datetime
+    facet: int
+    says: Mapping[str, int]
+    should: Mapping[str, int]
+
+    def told(self) -> str:
+        """The difference in words."""
+        both = [(name, says, self.should[name]) for name, says in self.says.items()]
+        wrong = [f"{name} is {says}, should be {should}" for name, says, should in both if says != should]
+        return f"{self.level} {self.start:%Y-%m-%dT%H:%MZ} facet {self.facet}: {'; '.join(wrong)}"
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A day was compared, or a month with its days: so many rows of rollups, and those that are wrong."""
+
+    level: str
+    start: datetime
+    rows: int
+    differences: Sequence[Difference]
 
 
 class LedgerStore(Protocol):
@@ -191,11 +219,32 @@ class LedgerStore(Protocol):
         ...
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
-        """Sums by the given groups (names of `USAGE_GROUPS`), in the order of the groups' texts."""
+        """Sums by the given groups (names of `USAGE_GROUPS`), in the order of the groups' texts.
+
+        Where a part of the time asked for is not kept any more in as fine a form as it takes, it is left out: see `answered`.
+        """
         ...
 
-    def backup(self, target: Path) -> None:
-        """Copy the whole database into a new file while it is in use. Raises FileExistsError, LedgerUnavailable."""
+    def answered(self, by: Sequence[str], which: ReceiptFilter) -> tuple[datetime | None, datetime | None]:
+        """Since and until when `usage` answers this question; None where nothing was asked and nothing is left out."""
+        ...
+
+    def verify(self) -> Iterator[Verified]:
+        """Compare every rollup with the receipts that it is the sum of, a day at a time, while the store is in use."""
+        ...
+
+    def forget(self, what: str, before: datetime, most: int) -> int:
+        """Delete at most so many of the oldest rows of `receipts`, `minutes`, `hours` or `days` from before this time.
+
+        Returns how many were deleted: 0 when none is left. `before` must be the first moment of a day (UTC).
+        """
+        ...
+
+    def backup(self, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
+        """Copy the whole database into a new file, as it is at this moment, while it is in use.
+
+        `progress` is told how many pages are copied, and of how many. Raises FileExistsError, LedgerUnavailable, NotOffered.
+        """
         ...
 
 
@@ -244,6 +293,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def operators(self) -> OperatorStore:
         """Accounts, admin keys and sessions of the admin side."""
+        ...
+
+    @property
+    def billing(self) -> BillingStore:
+        """Sums to charge by, and notices."""
         ...
 
     def close(self) -> None: ...

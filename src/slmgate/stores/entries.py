@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from slmgate.stores import schema
 from slmgate.stores.schema import EPOCH, MICROSECOND, RECEIPT_FIELDS
+from slmgate.stores.statements import positional, repeated
 
 ROWS = 100
 """Receipts in one statement: one statement for each receipt would cost half as much again."""
@@ -28,6 +29,13 @@ _LOOKED_UP = 500  # facets in one question; databases bound a statement's parame
 _BIGGEST = 2**63 - 1
 _ENTRY = [column.name for column in schema.entries.columns if column.name != "seq"]
 _FACET = [column.name for column in schema.facets.columns if column.name != "id"]
+
+_ID = RECEIPT_FIELDS.index("id")
+
+
+class Repeats(Exception):
+    """Some of the receipts are in the ledger already, or twice among these: nothing may be kept of what was written."""
+
 
 Facet = tuple[Any, ...]
 """What a receipt shares with others: the values of the columns of `facets` behind `digest`."""
@@ -56,8 +64,21 @@ class EntryWriter:
     def __repr__(self) -> str:
         return f"<EntryWriter {len(self._known)} facets known>"
 
-    def write(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> dict[Facet, int]:
-        """Insert those whose id is not there yet; returns the facets met for the first time, for `remember`."""
+    def sift(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Those whose id is not there yet, and each only once: the first."""
+        first = {receipt[_ID]: receipt for receipt in reversed(receipts)}
+        ids = list(first)
+        for start in range(0, len(ids), _LOOKED_UP):
+            wanted = schema.entries.c.id.in_(ids[start : start + _LOOKED_UP])
+            for (id,) in connection.execute(sa.select(schema.entries.c.id).where(wanted)):
+                del first[id]
+        return list(first.values())[::-1]
+
+    def write(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], dict[Facet, int]]:
+        """Insert receipts; returns the rows of `entries`, and the facets met for the first time, for `remember`.
+
+        Raises Repeats: which are new is what `sift` finds out.
+        """
         shared = [receipt[_SHARED] + receipt[_ESTIMATED] + receipt[_PLAN] for receipt in receipts]
         facets: list[int | None] = list(map(self._known.get, shared))
         learned: dict[Facet, int] = {}
@@ -79,12 +100,14 @@ class EntryWriter:
             )
             for receipt, time, facet in zip(receipts, times, facets, strict=True)
         ]
-        whole = len(rows) - len(rows) % ROWS
+        written, whole = 0, len(rows) - len(rows) % ROWS
         for start in range(0, whole, ROWS):
-            connection.exec_driver_sql(self._many, tuple(chain.from_iterable(rows[start : start + ROWS])))
+            written += connection.exec_driver_sql(self._many, tuple(chain.from_iterable(rows[start : start + ROWS]))).rowcount
         if whole < len(rows):
-            connection.exec_driver_sql(self._one, rows[whole:])
-        return learned
+            written += connection.exec_driver_sql(self._one, rows[whole:]).rowcount
+        if written != len(rows):
+            raise Repeats
+        return rows, learned
 
     def remember(self, learned: dict[Facet, int]) -> None:
         """What `write` returned is committed."""
@@ -125,19 +148,3 @@ def _learn(connection: Connection, add: str, facets: Collection[Facet]) -> dict[
 def _compiled(engine: Engine, insert: Any, table: sa.Table, columns: list[str], unique: str) -> str:
     """The text of an insert that takes a row by position, and leaves alone what is there already."""
     return positional(engine, insert(table).inline().on_conflict_do_nothing(index_elements=[unique]), table, columns)
-
-
-def positional(engine: Engine, statement: Any, table: sa.Table, columns: list[str] | None = None) -> str:
-    """The text of an insert that takes rows by position: of these columns, or of all that the table has, in its order."""
-    columns = columns or [column.name for column in table.columns]
-    compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
-    if compiled.positiontup != columns:
-        raise RuntimeError(f"The columns of `{table.name}` are not in the order in which their values are given.")
-    return str(compiled)
-
-
-def repeated(insert: str, rows: int) -> str:
-    """The text of the same insert for so many rows. Compiling that takes longer than all else at a start."""
-    before, values, after = insert.partition("VALUES (")
-    row, end, after = after.partition(")")
-    return before + values + "), (".join([row] * rows) + end + after

@@ -20,8 +20,8 @@ from sqlalchemy.exc import IntegrityError
 
 from slmgate.stores import schema
 from slmgate.stores.base import KeyFilter, KeyRecord, KeySecret, KeyUse, NameTaken, SecretTaken
-from slmgate.stores.entries import positional, repeated
 from slmgate.stores.schema import from_us, to_us
+from slmgate.stores.statements import positional, repeated
 from slmgate.terms import Key
 
 _ASKED = 500  # values in one question; databases bound a statement's parameters

@@ -92,6 +92,39 @@ receipts = sa.Table(
     *(sa.Column(name, (entries if name in entries.c else facets).c[name].type) for name in RECEIPT_FIELDS),
 )
 
+
+def _rollup(name: str) -> sa.Table:
+    """Sums of the receipts of one span of time that share their facets, so that whatever facets tell can be asked of it."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),  # of the span
+        sa.Column("facet", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("requests", sa.BigInteger, nullable=False),
+        sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
+        sa.Column("completion_tokens", sa.BigInteger, nullable=False),
+        sa.Column("bytes_in", sa.BigInteger, nullable=False),
+        sa.Column("bytes_out", sa.BigInteger, nullable=False),
+        sa.Column("queue_us", sa.BigInteger, nullable=False),
+        sa.Column("first_bytes", sa.BigInteger, nullable=False),  # how many had one: what first_byte_us is the sum of
+        sa.Column("first_byte_us", sa.BigInteger, nullable=False),
+        sa.Column("total_us", sa.BigInteger, nullable=False),
+        sa.Column("cost", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+
+
+rollups = {name: _rollup(f"rollup_{name}") for name in ("minutes", "hours", "days", "months")}
+"""Each level's table. Spans are of UTC."""
+
+# What retention has deleted: everything of a level, or of the receipts, from before this time.
+kept_since = sa.Table(
+    "kept_since",
+    metadata,
+    sa.Column("level", sa.Text, primary_key=True),  # a name of `rollups`, or `receipts`
+    sa.Column("time", sa.BigInteger, nullable=False),
+)
+
 open_intents = sa.Table(
     "open_intents",
     metadata,
@@ -203,6 +236,26 @@ admin_sessions = sa.Table(
     sa.Column("address", sa.Text, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("seen", sa.BigInteger, nullable=False),
+)
+
+# Notices of plans that are being used up, each made once. `retry`: when it is sent next.
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("team", sa.Text, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.BigInteger, nullable=False),
+    sa.Column("retry", sa.BigInteger),
+    sa.Column("delivered", sa.BigInteger),
+)
+sa.Index(
+    "notices_retry",
+    notices.c.retry,
+    sqlite_where=sa.text("retry IS NOT NULL"),
+    postgresql_where=sa.text("retry IS NOT NULL"),
 )
 
 

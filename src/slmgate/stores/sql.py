@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from slmgate.stores import migrations, schema
+from slmgate.stores import migrations, retention, schema, usage, verifying
 from slmgate.stores.base import (
-    USAGE_GROUPS,
     AuditRecord,
     Batch,
     KeyFilter,
@@ -35,17 +34,18 @@ from slmgate.stores.base import (
     NumberedReceipt,
     ReceiptFilter,
     UsageRow,
+    Verified,
 )
-from slmgate.stores.entries import EntryWriter, storable
+from slmgate.stores.entries import EntryWriter, Repeats, storable
 from slmgate.stores.keys import KeyRows, SavedKeys
+from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
+from slmgate.stores.sql_billing import SqlBilling
 from slmgate.stores.sql_operators import SqlOperators
 from slmgate.terms import Intent, Key, Receipt
 
 _BUSY_TIMEOUT = 5.0
-_BUCKETS = {"hour": 3_600_000_000, "day": 86_400_000_000, "month": 86_400_000_000}  # months are added up from days
-_BUCKET_FORMATS = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
-_FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
+_BACKUP_PAGES = 2500  # in one step, 10 MB
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _receipts = schema.receipts.c
@@ -77,6 +77,7 @@ class SqlStore:
         self._path = path
         self._insert = sqlite_insert if path else postgresql_insert
         self._entries = EntryWriter(engine, self._insert)
+        self._rollups = RollupWriter(engine, self._insert)
         self._keys = KeyRows(engine, self._insert)
         # made once: to build a statement costs more than to execute it
         self._open_intent = self._insert(schema.open_intents).on_conflict_do_nothing(index_elements=["id"])
@@ -87,6 +88,10 @@ class SqlStore:
     @property
     def operators(self) -> SqlOperators:
         return SqlOperators(self._reading, self._writing, _add_audit)
+
+    @property
+    def billing(self) -> SqlBilling:
+        return SqlBilling(self._reading, self._writing, self._insert)
 
     def __repr__(self) -> str:
         return f"<SqlStore {self._engine.dialect.name}>"
@@ -123,8 +128,17 @@ class SqlStore:
             raise
 
     def _write(self, batch: Batch, receipts: list[tuple[Any, ...]]) -> None:
+        try:
+            self._transact(batch, receipts, sift=False)
+        except Repeats:  # so rare that it may be found out by trying
+            self._transact(batch, receipts, sift=True)
+
+    def _transact(self, batch: Batch, receipts: list[tuple[Any, ...]], sift: bool) -> None:
         with self._writing() as connection:
-            learned = self._entries.write(connection, receipts)
+            if sift:
+                receipts = self._entries.sift(connection, receipts)
+            rows, learned = self._entries.write(connection, receipts)
+            self._rollups.add(connection, rows)
             if batch.opened:
                 intents = [{"id": intent.id, "intent": _write_intent.encode(intent)} for intent in batch.opened]
                 connection.execute(self._open_intent, intents)
@@ -167,7 +181,7 @@ class SqlStore:
 
     def receipt(self, id: str) -> Receipt | None:
         own = sa.select(schema.receipts).where(_receipts.id == id)
-        last = sa.select(sa.func.max(_entries.seq)).where(_called(id))
+        last = sa.select(sa.func.max(_entries.seq)).where(usage.called(id))
         clients = sa.select(schema.receipts).where(_receipts.seq == last.scalar_subquery())
         with self._reading() as connection:
             row = connection.execute(own).mappings().first() or connection.execute(clients).mappings().first()
@@ -186,37 +200,33 @@ class SqlStore:
             return [NumberedReceipt(row["seq"], _receipt(row)) for row in connection.execute(query).mappings()]
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
-        groups = [_group(name).label(f"g{place}") for place, name in enumerate(by)]
-        admitted = _receipts.verdict == "admit"
-        tokens = _receipts.prompt_tokens + _receipts.completion_tokens
-        failed = sa.or_(_receipts.ended.in_(_FAILED), _receipts.status >= 500)
-        sums = (
-            sa.func.count(),
-            _sum_where(~admitted, sa.literal(1)),
-            _sum_where(sa.and_(admitted, failed), sa.literal(1)),
-            _sum_where(admitted, _receipts.prompt_tokens),
-            _sum_where(admitted, _receipts.completion_tokens),
-            _sum_where(sa.and_(admitted, _receipts.estimated), tokens),
-        )
-        query = sa.select(*groups, *sums).where(*_conditions(which)).group_by(*groups)
-        totals: dict[tuple[str, ...], list[int]] = {}
         with self._reading() as connection:
-            for row in connection.execute(query):
-                group = tuple(_group_text(name, value) for name, value in zip(by, row, strict=False))
-                figures = [int(value or 0) for value in row[len(by) :]]
-                before = totals.get(group)
-                totals[group] = figures if before is None else [a + b for a, b in zip(before, figures, strict=True)]
-        if not by and totals[()][0] == 0:
-            return []
-        return [_usage_row(group, figures) for group, figures in sorted(totals.items())]
+            return usage.usage(connection, by, which)
 
-    def backup(self, target: Path) -> None:
+    def answered(self, by: Sequence[str], which: ReceiptFilter) -> tuple[datetime | None, datetime | None]:
+        with self._reading() as connection:
+            return usage.answered(connection, by, which)
+
+    def verify(self) -> Iterator[Verified]:
+        with _translated():
+            yield from verifying.verify(self._engine)
+
+    def forget(self, what: str, before: datetime, most: int) -> int:
+        with self._writing() as connection:
+            return retention.forget(connection, what, to_us(before), most)
+
+    def backup(self, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
         if self._path is None:
             raise NotOffered("A PostgreSQL database is backed up with its own tools: pg_dump, or a base backup.")
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         try:
             with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as copy:
-                source.backup(copy)
+                # A transaction that reads keeps the state of this moment: without it, each write of the gate's begins the
+                # copy anew.
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
+                source.backup(copy, pages=_BACKUP_PAGES, progress=told)
         except sqlite3.Error as error:
             target.unlink(missing_ok=True)
             raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
@@ -333,11 +343,6 @@ def _receipt(row: RowMapping) -> Receipt:
     return Receipt(**values)
 
 
-def _called(request_id: str) -> sa.ColumnElement[bool]:
-    """Requests that their client called so. The second part is what lets the partial index serve."""
-    return sa.and_(_entries.request_id == request_id, _entries.request_id != sa.literal_column("''"))
-
-
 def _conditions(which: ReceiptFilter) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     for field in ("team", "key", "model", "instance", "endpoint", "status", "verdict", "reason", "ended"):
@@ -347,44 +352,13 @@ def _conditions(which: ReceiptFilter) -> list[sa.ColumnElement[bool]]:
     if which.client is not None:
         found.append(_receipts.principal == which.client)
     if which.request_id is not None:
-        named = sa.or_(_entries.id == which.request_id, _called(which.request_id))
+        named = sa.or_(_entries.id == which.request_id, usage.called(which.request_id))
         found.append(_receipts.seq.in_(sa.select(_entries.seq).where(named)))
     if which.since is not None:
         found.append(_receipts.time >= to_us(which.since))
     if which.until is not None:
         found.append(_receipts.time < to_us(which.until))
     return found
-
-
-def _group(name: str) -> sa.ColumnElement[Any]:
-    column = _receipts[USAGE_GROUPS[name]]
-    bucket = _BUCKETS.get(name)
-    # a literal, because PostgreSQL does not see that two parameters are the same expression
-    return column if bucket is None else column.op("/")(sa.literal_column(str(bucket)))
-
-
-def _group_text(name: str, value: Any) -> str:
-    bucket = _BUCKETS.get(name)
-    if bucket is not None:
-        return datetime.fromtimestamp(value * bucket // 1_000_000, UTC).strftime(_BUCKET_FORMATS[name])
-    return "" if value is None else str(value)
-
-
-def _sum_where(condition: sa.ColumnElement[bool], value: sa.ColumnElement[int]) -> sa.ColumnElement[Any]:
-    return sa.func.sum(sa.case((condition, value), else_=0))
-
-
-def _usage_row(group: tuple[str, ...], figures: list[int]) -> UsageRow:
-    requests, refused, errors, prompt, completion, estimated = figures
-    return UsageRow(
-        group=group,
-        requests=requests,
-        refused=refused,
-        errors=errors,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        estimated_tokens=estimated,
-    )
 
 
 def _add_audit(connection: Connection, record: AuditRecord) -> None:

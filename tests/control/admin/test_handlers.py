@@ -205,7 +205,7 @@ def test_usage(client: TestClient[Litestar]) -> None:
         {
             "group": {"client": "bot", "day": "2026-11-20"},
             "requests": 5, "refused": 0, "errors": 0, "prompt_tokens": 35, "completion_tokens": 25, "total_tokens": 60,
-            "estimated_share": 0.0,
+            "estimated_share": 0.0, "cost": {},
         }
     ]  # fmt: skip
     assert client.get("/api/v1/usage?client=eve").json()["rows"] == []

@@ -11,6 +11,7 @@ import msgspec
 
 from slmgate.control.config import compile_snapshot, declared_keys, instance_id, load_text, owned_twice
 from slmgate.policy.certificates import CertificateSpec
+from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key
@@ -141,3 +142,37 @@ auth: {client_certificates: %s}
 def test_instance_id() -> None:
     config = load_text('models: {a/b: {instances: [{url: "http://[::1]:80"}]}}').unwrap()
     assert instance_id("a/b", config.models["a/b"].instances[0]) == "a/b/[::1]:80"
+
+
+PLANS = """
+teams: {acme: {plan: gold}, beta: {plan: free}, none: {}}
+plans:
+  gold: {currency: EUR, prices: {m: {prompt: 0.10/1M, completion: 0.30/1M}, "*": {prompt: 1/1M}}, included: 5 EUR/month}
+  free: {currency: JPY, timezone: Asia/Tokyo, included: 1k tokens/month, overage: stop}
+"""
+
+
+def test_plans() -> None:
+    spec = compile_snapshot(load_text(MINIMAL + PLANS).unwrap(), 1)
+    assert spec.plans == (
+        PlanSpec(name="gold", currency="EUR", prices=(("m", Price(100, 300)), ("*", Price(1000, 0)))),
+        PlanSpec(name="free", currency="JPY"),
+    )
+    stop = LimitSpec(
+        name="plans.free.included",
+        text="1k tokens/month",
+        identity="plans.free.included",
+        unit="tokens",
+        amount=1000,
+        calendar="month",
+        zone="Asia/Tokyo",
+        per=("team",),
+    )
+    assert [(team.name, team.plan, team.limits) for team in spec.teams] == [
+        ("acme", "gold", ()),
+        ("beta", "free", (stop,)),
+        ("none", None, ()),
+    ]
+    money = PLANS.replace("5 EUR/month", "5 EUR/month, overage: stop")
+    (limit,) = compile_snapshot(load_text(MINIMAL + money).unwrap(), 1).teams[0].limits
+    assert (limit.unit, limit.amount, limit.currency, limit.text) == ("cost", 5_000_000_000, "EUR", "5 EUR/month")

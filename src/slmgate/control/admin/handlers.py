@@ -105,8 +105,9 @@ def usage(
         raise BadQuery(f"Usage cannot be grouped by {unknown[0]!r}; `by` takes {', '.join(USAGE_GROUPS)}.")
     if len(set(names)) < len(names):
         raise BadQuery("`by` names the same group twice.")
-    start, end = _moment(since), _moment(until)
-    rows = context.store.usage(names, ReceiptFilter(since=start, until=end, client=client, team=team, model=model))
+    which = ReceiptFilter(since=_moment(since), until=_moment(until), client=client, team=team, model=model)
+    start, end = context.store.answered(names, which)
+    rows = context.store.usage(names, which)
     return views.UsageReport(by=names, since=start, until=end, rows=[views.usage_view(names, row) for row in rows])
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import explaining, handlers, operating, views
+from slmgate.control.admin import billing, explaining, handlers, operating, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
+from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.operators import AdminKeys, Operator, Permission
@@ -39,7 +40,14 @@ _BODIES: Mapping[Callable[..., Any], type] = {
     operating.set_role: operating.NewRole,
     operating.create_admin_key: operating.NewAdminKey,
 }
-_OF_A_GATE = (handlers.healthz, handlers.readyz, handlers.reload, explaining.explain, explaining.explain_request)
+_OF_A_GATE = (
+    handlers.healthz,
+    handlers.readyz,
+    handlers.reload,
+    explaining.explain,
+    explaining.explain_request,
+    billing.statement_page,
+)
 
 
 class OwnerOfFiles(AdminKeys):
@@ -59,11 +67,8 @@ class LocalContext:
         self.admin_keys = OwnerOfFiles(state_dir)
         self.accounts = Accounts(self.store)
         self.admin = Admin()
-
-    @property
-    def config(self) -> None:
-        """None is in force."""
-        return
+        # None is in force; a command that needs one puts that of its file here.
+        self.config: Config | None = None
 
     def status(self) -> GateStatus:
         return GateStatus(running=False)
@@ -77,6 +82,10 @@ class LocalApi:
 
     def __init__(self, context: LocalContext) -> None:
         self._context = context
+
+    def configure(self, config: Config) -> None:
+        """Answer by this configuration, as a gate would that had it in force."""
+        self._context.config = config
 
     def close(self) -> None:
         self._context.store.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slmgate.control.admin import explaining, handlers, operating
+from slmgate.control.admin import billing, explaining, handlers, operating
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -54,6 +54,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
     Route("POST", "/api/v1/explain", Permission.VIEWER, explaining.explain),
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
+    Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),
+    Route("GET", "/api/v1/statement.html", Permission.VIEWER, billing.statement_page),
+    Route("GET", "/api/v1/notices", Permission.VIEWER, billing.notices),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),
     Route("GET", "/api/v1/keys/export", Permission.OWNER, handlers.export_keys),

@@ -15,6 +15,7 @@ import msgspec
 from slmgate.control.keyfields import DECLARED
 from slmgate.control.keyfiles import KeyRow, NewSecret
 from slmgate.control.keyring import Keyring
+from slmgate.policy.limits import NANO
 from slmgate.stores.base import AuditRecord, KeyRecord, KeyState, KeyUse, UsageRow
 from slmgate.terms import Receipt
 
@@ -131,7 +132,10 @@ class ReceiptPage(msgspec.Struct, frozen=True):
 
 
 class UsageView(msgspec.Struct, frozen=True, kw_only=True):
-    """One group's sums. `estimated_share` is the part of the tokens, 0 to 1, that no engine counted."""
+    """One group's sums. `estimated_share` is the part of the tokens, 0 to 1, that no engine counted.
+
+    `cost` has an exact decimal for each currency: {"EUR": "12.3456"}; nothing where nothing was asked.
+    """
 
     group: dict[str, str]
     requests: int
@@ -141,9 +145,12 @@ class UsageView(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     total_tokens: int
     estimated_share: float
+    cost: dict[str, str]
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`since` and `until` are what is answered, which is less than was asked where retention has deleted some of it."""
+
     by: Sequence[str]
     since: datetime | None
     until: datetime | None
@@ -225,4 +232,12 @@ def usage_view(by: Sequence[str], row: UsageRow) -> UsageView:
         completion_tokens=row.completion_tokens,
         total_tokens=total,
         estimated_share=round(row.estimated_tokens / total, 4) if total else 0.0,
+        cost={currency: decimal_text(cost) for currency, cost in row.costs.items()},
     )
+
+
+def decimal_text(billionths: int) -> str:
+    """An amount, exactly: at least two decimals, and no more than it needs."""
+    whole, part = divmod(abs(billionths), NANO)
+    decimals = f"{part:09}".rstrip("0").ljust(2, "0")
+    return f"{'-' if billionths < 0 else ''}{whole}.{decimals}"

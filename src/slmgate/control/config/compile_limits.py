@@ -20,7 +20,7 @@ EVERY: tuple[Per, ...] = ("principal", "team", "role", "model", "ip")
 
 
 class Holder(NamedTuple):
-    """Something with limits: `place` is its path with names in it, empty for the whole gate; `per` holds where a limit says none."""
+    """Something with limits: `place` is its path with names, empty for the whole gate; `per` holds where a limit says none."""
 
     place: str
     limits: tuple[Limit, ...]

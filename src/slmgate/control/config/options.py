@@ -31,6 +31,7 @@ from slmgate.control.config.kinds import (
     Week,
     Whole,
 )
+from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.table import Option, Section
@@ -477,6 +478,7 @@ class Config(Section, frozen=True, kw_only=True):
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
+    ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()
     on_ledger_loss: Annotated[
         Literal["refuse", "serve"],
         Option(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0005"
+HEAD = "0007"
 """The newest revision."""
 
 

@@ -1,0 +1,27 @@
+"""Statements as texts that take rows by position: what runs for every receipt is compiled once, and not at each call.
+
+Knows the compiler of SQLAlchemy and no table of ours. SQLite and PostgreSQL write these texts alike but for their placeholders.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+
+def positional(engine: Engine, statement: Any, table: sa.Table, columns: list[str] | None = None) -> str:
+    """The text of an insert that takes rows by position: of these columns, or of all that the table has, in its order."""
+    columns = columns or [column.name for column in table.columns]
+    compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
+    if compiled.positiontup != columns:
+        raise RuntimeError(f"The columns of `{table.name}` are not in the order in which their values are given.")
+    return str(compiled)
+
+
+def repeated(insert: str, rows: int) -> str:
+    """The text of the same insert for so many rows. Compiling that takes longer than all else at a start."""
+    before, values, after = insert.partition("VALUES (")
+    row, end, after = after.partition(")")
+    return before + values + "), (".join([row] * rows) + end + after
