@@ -155,8 +155,8 @@ class Run:
             told = f"{median(more):.1f} ({min(more):.1f} - {max(more):.1f})"
             lines.append(f"{workers} | {digits(off)} | {digits(on)} | {ratio:.3f} | {told} | {aim:g}")
         for row in self.rows.values():
-            if row.processes:
-                lines.append(f"{row.name}: " + ", ".join(f"{name} {digits(used)}" for name, used in row.processes.items()))
+            parts = [f"{name} {digits(used)}" for name, used in row.processes.items()]
+            lines += [f"{row.name}: {', '.join(parts)}"] if parts else []
         return "\n".join(lines)
 
     def exactness(self, targets: list[Target], seconds: float) -> str:
