@@ -65,10 +65,10 @@ def limited(command: str | None, name: str, workers: int, limits: list[str]) -> 
 
     def change(text: str) -> str:
         config: dict[str, Any] = json.loads(text) | {"workers": workers}
-        if limits:
-            config["roles"] = {"r": {"models": ["*"], "endpoints": ["*"], "limits": limits}}
-            config["plans"], config["teams"] = {"p": PLAN}, {"t": {"plan": "p"}}
-            config["keys"] = [{**each, "roles": ["r"], "team": "t"} for each in config["keys"]]
+        # role, team and prices are there with limits and without, so that the difference is the limits' own
+        config["roles"] = {"r": {"models": ["*"], "endpoints": ["*"], "limits": limits}}
+        config["plans"], config["teams"] = {"p": PLAN}, {"t": {"plan": "p"}}
+        config["keys"] = [{**each, "roles": ["r"], "team": "t"} for each in config["keys"]]
         return json.dumps(config, indent=1)
 
     return changed(gate.target(command), name, f"{workers} worker(s), {len(limits)} limits", "slmgate.yaml", change)
@@ -135,8 +135,9 @@ class Run:
             say(f"cost, round {number + 1} of {rounds}: {' | '.join(one.name for one in order)}")
             for one in order:
                 use_wrk = find("wrk") is not None
-                figures, _ = measure.requests(one, self.directory, seconds, use_wrk, warm=number == 0)
-                self.rows[one.name].put(number, figures)
+                row = self.rows[one.name]
+                figures, row.processes = measure.requests(one, self.directory, seconds, use_wrk, warm=number == 0)
+                row.put(number, figures)
         for one in running.values():
             self.processes.stop([each for each in self.processes.started if each.pid == one.pid])
 
@@ -153,6 +154,9 @@ class Run:
             ratio = median(on / off for off, on in pairs)
             told = f"{median(more):.1f} ({min(more):.1f} - {max(more):.1f})"
             lines.append(f"{workers} | {digits(off)} | {digits(on)} | {ratio:.3f} | {told} | {aim:g}")
+        for row in self.rows.values():
+            parts = [f"{name} {digits(used)}" for name, used in row.processes.items()]
+            lines += [f"{row.name}: {', '.join(parts)}"] if parts else []
         return "\n".join(lines)
 
     def exactness(self, targets: list[Target], seconds: float) -> str:
