@@ -41,7 +41,7 @@ class Raised(Section, frozen=True, kw_only=True):
     to: Annotated[
         LimitWords,
         Option(
-            "The limit until then: the same unit and window, a larger amount, no burst.", Words(), example="600 requests/minute"
+            "The limit until then: the same unit and window, a larger amount, no burst.", Words(), example="100k requests/week"
         ),
     ]
     until: Annotated[
@@ -55,7 +55,7 @@ class Limit(Section, frozen=True, kw_only=True):
 
     text: ClassVar[str] = "limit"
 
-    limit: Annotated[LimitWords, Option("How much of what in which window.", Words(), example="60 requests/minute")]
+    limit: Annotated[LimitWords, Option("How much of what in which window.", Words(), example="10k requests/week")]
     per: Annotated[
         tuple[str, ...],
         Option(

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 import msgspec
 
-from slmgate.control.config.currencies import CURRENCIES
 from slmgate.control.config.faults import BadValueError
+from slmgate.policy.billing import MINOR_UNITS
 from slmgate.policy.limits import NANO, Calendar, Unit
 
 LARGEST = 10**18
@@ -137,12 +137,12 @@ def _unit_of(text: str, rate: bool) -> tuple[Unit, str]:
     low = text.lower()
     if (unit := _UNITS.get(low)) is not None:
         return unit, ""
-    if text.upper() in CURRENCIES:
+    if text.upper() in MINOR_UNITS:
         return "cost", text.upper()
     known = [name for name in _UNITS if name.endswith("s") or name == "concurrent"]
     near = [_MEANT[low]] if low in _MEANT else get_close_matches(low[:40], known, 1)
     if not near and len(text) == 3:
-        near = get_close_matches(text.upper(), sorted(CURRENCIES), 1)
+        near = get_close_matches(text.upper(), sorted(MINOR_UNITS), 1)
     right = "write 60 requests/minute" if rate else "write 4 concurrent"
     units = "units are requests, tokens, prompt tokens, completion tokens, concurrent, gpu-seconds and currencies like EUR"
     raise BadValueError("has an unknown unit", f"did you mean {near[0]}? {right}" if near else f"{units}: {right}")
