@@ -127,6 +127,7 @@ class Exchange:
         "pending_head",
         "pool",
         "principal",
+        "queued_at",
         "reason",
         "recorded",
         "refused",
@@ -191,6 +192,7 @@ class Exchange:
         self.attempts = 0
         self.body = b""
         self.outgoing = b""  # the same, with what the verdict sets
+        self.queued_at = 0.0  # 0: it had a connection at once
         self.handed_at = 0.0
         self.asked_at = 0.0
         # the answer
@@ -357,6 +359,8 @@ class Exchange:
         self.deadline = self.started + model.queue_timeout
         if not pool.begin(self):
             self.no_room(f"All of the {model.queue_waiting} places in line are taken.")
+        elif self.connection is None:
+            self.queued_at = time.monotonic()
 
     def _take(self, charges: Charges) -> bool:
         """Take what the request may come to of all its limits. False: there is no room, and it was refused."""
@@ -532,8 +536,9 @@ class Exchange:
         self.usage = route.dialect.usage(route.endpoint, body)
         self._give_back(connection)
         self.bytes_out = size = len(body)
-        handed = self.handed_at
-        waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
+        handed, queued = self.handed_at, self.queued_at
+        queue, own = (handed - queued, queued - self.started) if queued else (0.0, handed - self.started)
+        waited = int(queue * 1e6), int((now - handed) * 1e6), int(own * 1e6)
         framing_line = b"content-length: %d\r\n%b" % (size, self.limit_fields)
         whole = answer_head(200, head.passed, worker.date, self.request_id, waited, framing_line) + body
         self._finish("complete", 200, whole)
@@ -575,8 +580,9 @@ class Exchange:
         elif self.head.minor == 0:
             framing_line += KEEP_ALIVE
         framing_line += self.limit_fields
-        handed = self.handed_at
-        waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
+        handed, queued = self.handed_at, self.queued_at
+        queue, own = (handed - queued, queued - self.started) if queued else (0.0, handed - self.started)
+        waited = int(queue * 1e6), int((now - handed) * 1e6), int(own * 1e6)
         self.pending_head = answer_head(status, head.passed, worker.date, self.request_id, waited, framing_line)
 
     def answer_chunk(self, data: bytes, raw: bytes) -> None:
