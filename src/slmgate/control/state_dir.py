@@ -14,6 +14,7 @@ LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "serve.lock"
 JOURNAL_DIR = "journal"
 LIMITS_FILE = "limits.table"
+ANSWERS_DIR = "answers"
 LAST_GOOD = "last-good.yaml"
 """A copy of the configuration file in force, for when the file itself has become bad."""
 

@@ -26,7 +26,7 @@ import msgspec
 from slmgate.control.config import Config
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.control.orders import ConfigSource, ControlOrders
-from slmgate.control.state_dir import JOURNAL_DIR, LIMITS_FILE, LOCK_FILE
+from slmgate.control.state_dir import ANSWERS_DIR, JOURNAL_DIR, LIMITS_FILE, LOCK_FILE
 from slmgate.link import beats
 from slmgate.link.orders import TlsOrders, WorkerOrders
 
@@ -194,6 +194,7 @@ class Supervisor:
             link=str(self._link_path),
             journal=str(self._state_dir / JOURNAL_DIR),
             limits=str(self._state_dir / LIMITS_FILE),
+            answers=str(self._state_dir / ANSWERS_DIR),
             workers=len(self._sockets),
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,

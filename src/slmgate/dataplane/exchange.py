@@ -71,6 +71,8 @@ def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchan
     id = worker.next_id()
     wished = head.fields.get(b"x-request-id")
     request_id = id if wished is None else sane_request_id(wished) or id
+    if b"idempotency-key" in head.fields:
+        return worker.keyed.exchange(client, worker, head, (id, request_id), time.monotonic())
     return Exchange(client, worker, head, id, request_id, time.monotonic())
 
 

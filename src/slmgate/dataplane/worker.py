@@ -29,6 +29,7 @@ import uvloop
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
+from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
@@ -83,6 +84,7 @@ class Worker:
         self.pools = Pools(loop)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
+        self.keyed = Keyed(Path(orders.answers), self.soon)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         self.date = date_line(time.time())
@@ -278,6 +280,7 @@ class Worker:
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
         self.pay()
+        self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
             self._second = int(wall)
@@ -296,6 +299,8 @@ class Worker:
         if self._orders.sync is not None and now - self._synced >= self._orders.sync:
             self._synced = now
             self._loop.run_in_executor(None, self.journal.syncer())
+        if self.keyed.to_sweep(now):
+            self._loop.run_in_executor(None, self.keyed.kept.sweep)
         self.pools.each_instance(lambda instance: instance.sweep(now))
         self._link.send(self._figures(now))
 
@@ -361,6 +366,7 @@ class Worker:
             one.close()
         for connection in list(self._connections):
             connection.drain()
+        until = time.monotonic() + self.snapshot.gate.drain_timeout
         if self._connections:
             try:
                 await asyncio.wait_for(asyncio.shield(self._drained), self.snapshot.gate.drain_timeout)
@@ -368,6 +374,9 @@ class Worker:
                 for connection in list(self._connections):
                     connection.stop()
                 await asyncio.sleep(TICK)  # the last words go out
+        while self.keyed.alone and time.monotonic() < until:  # noqa: ASYNC110  # the tick is what sees them end
+            await asyncio.sleep(TICK)
+        self.keyed.stop()
 
     async def _accept_the_rest(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Whom the kernel has let in counts as accepted: they are served before the worker goes."""
