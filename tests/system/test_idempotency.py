@@ -30,9 +30,16 @@ def receipts(gate: Gate, answers: list[Answer]) -> list[dict[str, Any]]:
     return list(gate.receipts(str(answer.header("x-request-id")) for answer in answers).values())
 
 
+def connected(gate: Gate) -> list[Wire]:
+    """Connections that have been let in, which the kernel spreads over the workers."""
+    wires = [Wire(gate.port) for _ in range(24)]
+    assert all(wire.ask(keyed("")).status == 400 for wire in wires)
+    return wires
+
+
 def test_many_at_once_on_all_workers(launch: Launch, upstream: MockUpstream) -> None:
     gate = launch({"tiny": model(upstream.url)}, workers=2)
-    wires = [Wire(gate.port) for _ in range(24)]
+    wires = connected(gate)
     assert all(gate.ports_of(pid) for pid in gate.workers()), "void: all are on one worker"
     for wire in wires:
         wire.send(keyed("parallel", tag="once", delay=0.5))
@@ -77,11 +84,11 @@ def test_a_worker_that_dies_leaves_its_keys_to_others(launch: Launch, upstream: 
     """Nobody waits for the dead: whoever waited on another worker takes over, and what was begun is in the ledger as unknown."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     working, other = gate.workers()
-    wires = [Wire(gate.port) for _ in range(24)]
+    wires = connected(gate)
     ports = gate.ports_of(working)
     on_working = [wire for wire in wires if wire.socket.getsockname()[1] in ports]
     on_other = [wire for wire in wires if wire not in on_working]
-    assert on_working and on_other
+    assert on_working and on_other, "void: all are on one worker"
     on_working[0].send(keyed("orphan", tag="dies", delay=1.0))
     eventually(lambda: asked(upstream, "dies"), 2, "the instance is at work")
     on_other[0].send(keyed("orphan", tag="dies", delay=1.0))
