@@ -15,7 +15,8 @@ from slmgate.dataplane.exchange import KEPT_ANSWER
 from slmgate.dataplane.kept import Claim, Kept
 from slmgate.dataplane.keyed import SWEEP_SECONDS, WAIT_SECONDS, Keyed, fingerprint
 from slmgate.dialects import TABLE
-from slmgate.policy.roles import RoleSpec
+from slmgate.policy.limits import LimitSpec, PlanSpec, Price
+from slmgate.policy.roles import RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec
 from slmgate.terms import Key, Principal
 from tests.dataplane.conftest import OpenRoad
@@ -453,6 +454,28 @@ def test_the_anonymous_are_told_apart_by_address(road: Road) -> None:
         if len(road.stage.receipts) < 2:
             road.stage.loop.opened["a"][0].feed(reply(b"{}"))
     assert [one["reason"] for one in road.stage.receipts] == ["", "", "replayed"]
+
+
+def test_limits_and_prices_count_it_once(road: Road) -> None:
+    """Told again, it takes nothing; refused for a limit, it leaves its key free."""
+    gold = PlanSpec(name="gold", currency="EUR", prices=(("m", Price(100, 300)),))
+    one = LimitSpec(name="l", text="1 requests/minute", identity="l", unit="requests", amount=1, seconds=60, per=("principal",))
+    road.stage.publish(limits=(one,), teams=(TeamSpec(name="acme", plan="gold"),), plans=(gold,))
+    heard: list[bytes] = []
+    road.stage.loop.told = lambda who, what, data: heard.append(data[:12]) if who == "client" else None
+    for key in (b"a", b"a", b"b", b"b", b"a"):
+        road.end_of("client").feed(request({"model": "m"}, b"Idempotency-Key: %b\r\n" % key))
+        road.stage.loop.settle()
+        if not heard:
+            road.stage.loop.opened["a"][0].feed(reply(b'{"usage":{"prompt_tokens":5,"completion_tokens":7}}'))
+            road.stage.loop.settle()
+    assert heard == [b"HTTP/1.1 200", b"HTTP/1.1 200", b"HTTP/1.1 429", b"HTTP/1.1 429", b"HTTP/1.1 200"]
+    assert [one["cost"] for one in road.stage.receipts] == [5 * 100 + 7 * 300, 0, 0, 0, 0]
+    road.stage.publish()
+    road.end_of("client2").feed(request({"model": "m"}, b"Idempotency-Key: b\r\n"))
+    road.stage.loop.settle()
+    road.stage.loop.opened["a"][-1].feed(reply(b"{}"))
+    assert road.stage.receipts[-1]["ended"] == "complete"
 
 
 def test_no_room_to_keep_an_answer(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
