@@ -154,26 +154,28 @@ def test_a_fault_while_it_is_read_leaves_no_lock(kept: Kept, monkeypatch: pytest
 
 
 def test_sweeping(kept: Kept, tmp_path: Path) -> None:
-    """Old ones go, and of too many the oldest; what is worked on stays, and so does what is not ours."""
-    names = [name_of("k1", "", str(number)) for number in range(5)]
+    """Old ones go, and of too many the oldest of each part; what is worked on stays, and so does what is not ours."""
+    names = [f"ab{number:062x}" for number in range(5)] + ["cd" + "0" * 62]
     paths = [tmp_path / "answers" / name[:2] / name for name in names]
-    for name in names[:4]:
+    for name in (*names[:4], names[5]):
         taken(kept, name).keep(answer())
     claim = taken(kept, names[4])
-    for age, path in zip((KEPT_SECONDS + 60, 40, 30, 20, KEPT_SECONDS + 60), paths, strict=True):
+    for age, path in zip((KEPT_SECONDS + 60, 40, 30, 20, KEPT_SECONDS + 60, 10), paths, strict=True):
         os.utime(path, (time.time() - age,) * 2)
     stranger = tmp_path / "answers" / "ab" / "note"
-    stranger.parent.mkdir(exist_ok=True)
     stranger.write_text("mine")
     os.utime(stranger, (0, 0))
-    kept.sweep()
-    assert [path.exists() for path in paths] == [False, True, True, True, True]
-    kept.sweep(most=2 * BLOCK)
-    assert [path.exists() for path in paths] == [False, False, True, True, True]
-    kept.sweep(most=BLOCK)
-    assert [path.exists() for path in paths] == [False, False, False, True, True]
+
+    def after(*parts: int, **most: int) -> list[int]:
+        for part in parts:
+            kept.sweep(part, **most)
+        return [number for number, path in enumerate(paths) if path.exists()]
+
+    assert after(0xCD, 0xAB, 0xEF) == [1, 2, 3, 4, 5]
+    assert after(0xAB, most=4 * BLOCK) == [2, 3, 4, 5], "of all parts there are more than that"
+    assert after(0xAB, most=3 * BLOCK) == [3, 4, 5], "what is worked on counts, and stays"
+    assert after(0xCD, most=3 * BLOCK) == [3, 4, 5]
     claim.release()
-    kept.sweep(most=0)
+    assert after(0xAB, 0xCD, most=0) == []
     assert stranger.read_text() == "mine"
-    assert [path for path in paths if path.exists()] == []
-    Kept(tmp_path / "none").sweep()
+    Kept(tmp_path / "none").sweep(0)

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane.exchange import KEPT_ANSWER
-from slmgate.dataplane.kept import Claim, Kept
-from slmgate.dataplane.keyed import SWEEP_SECONDS, WAIT_SECONDS, Keyed, fingerprint
+from slmgate.dataplane.kept import PARTS, Claim, Kept
+from slmgate.dataplane.keyed import WAIT_SECONDS, Keyed, fingerprint
 from slmgate.dialects import TABLE
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec
 from slmgate.terms import Key, Principal
 from tests.dataplane.conftest import OpenRoad
+from tests.tools.fakes import FakeLoop
 from tests.tools.road import Road
 from tests.tools.stage import KEY, model, reply, request
 
@@ -37,6 +38,14 @@ ONCE = """
     == 200     complete a 5+7
     << client  200 | <used>
 """
+
+
+@pytest.fixture(autouse=True)
+def swept(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The parts that were given to another thread for sweeping; there is none here."""
+    parts: list[int] = []
+    monkeypatch.setattr(FakeLoop, "run_in_executor", lambda self, where, call, part: parts.append(part))
+    return parts
 
 
 def played(road: Road, script: str, **texts: bytes) -> None:
@@ -524,18 +533,17 @@ def test_a_fault_of_our_own_costs_one_request(road: Road, monkeypatch: pytest.Mo
 
 
 def test_when_it_is_swept(tmp_path: Path) -> None:
-    """Not before there is something to sweep, and once a minute at most."""
-    there = Keyed(tmp_path, lambda act: None)
-    assert [there.to_sweep(now) for now in (1000.0, 1001.0, 1000 + SWEEP_SECONDS)] == [True, False, True]
-    assert not Keyed(tmp_path / "none", lambda act: None).to_sweep(1000.0)
+    """Part by part, by one worker, once there is something to sweep."""
+    there = Keyed(tmp_path, lambda act: None, sweeps=True)
+    assert [there.to_sweep() for _ in range(PARTS + 2)] == [*range(1, PARTS), 0, 1, 2]
+    assert Keyed(tmp_path / "none", lambda act: None, sweeps=True).to_sweep() is None
+    assert Keyed(tmp_path, lambda act: None, sweeps=False).to_sweep() is None
 
 
-def test_sweeping_is_no_work_of_the_loop(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweeping_is_no_work_of_the_loop(road: Road, swept: list[int]) -> None:
     played(road, ONCE)
-    calls: list[Any] = []
-    monkeypatch.setattr(type(road.stage.loop), "run_in_executor", lambda self, where, call: calls.append(call))
-    road.stage.loop.turn(2)
-    assert calls == [road.stage.worker.keyed.kept.sweep]
+    road.stage.loop.turn(3)
+    assert swept == [1, 2, 3, 4], "one a second, the first at once"
 
 
 def test_fingerprints() -> None:

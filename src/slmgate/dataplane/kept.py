@@ -19,14 +19,16 @@ import msgspec
 
 KEPT_SECONDS = 24 * 3600
 MOST_BYTES = 1024 * 1024 * 1024
-"""On the disk, for all of them; beyond, `sweep` lets the oldest go before their time."""
+"""On the disk, for all of them; beyond, `sweep` lets old ones go before their time."""
 MAX_META = 64 * 1024
 TRIES = 8
 """How often a file is opened anew that was swept away in between."""
 BLOCK = 4096  # what the smallest file takes of a disk
 OTHER: Final = "other"
 BUSY: Final = "busy"
-_NAMES = f"{'[0-9a-f]' * 2}/{'[0-9a-f]' * 64}"
+PARTS = 256
+"""Directories below the directory: what names begin with."""
+_NAME = 64
 _PRINT = 32  # bytes of a fingerprint, which the file begins with; then the length of the rest's head, the head, the body
 _LENGTH = 4
 
@@ -93,6 +95,7 @@ class Kept:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._bytes = [0] * PARTS  # in each part, when it was last swept
 
     def __repr__(self) -> str:
         return f"<Kept {self._directory.name}>"
@@ -127,21 +130,27 @@ class Kept:
             return found if same else OTHER
         return BUSY
 
-    def sweep(self, most: int = MOST_BYTES) -> None:
-        """Let go what is older than a day, and of more than `most` bytes the oldest. May run beside requests, in any worker."""
+    def sweep(self, part: int, most: int = MOST_BYTES) -> None:
+        """Let go what is older than a day, and the oldest while there are more than `most` bytes: of one part of `PARTS`.
+
+        For a thread of its own, beside requests, and for one worker of the node. A part at a time, so that it is soon done.
+        """
         there: list[tuple[float, int, Path]] = []
-        for path in self._directory.glob(_NAMES):
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                there.append((status.st_mtime, max(BLOCK, status.st_size), path))
-        left = sum(size for _, size, _ in there)
+        with contextlib.suppress(OSError), os.scandir(self._directory / f"{part:02x}") as entries:
+            for entry in entries:
+                if len(entry.name) == _NAME:
+                    status = entry.stat(follow_symlinks=False)
+                    there.append((status.st_mtime, max(BLOCK, status.st_size), Path(entry.path)))
+        self._bytes[part] = sum(size for _, size, _ in there)
+        left = sum(self._bytes)
         oldest = time.time() - KEPT_SECONDS
         for at, size, path in sorted(there):
             if at >= oldest and left <= most:
                 break
-            left -= size
             with contextlib.suppress(OSError):
                 _remove(path)
+                left -= size
+                self._bytes[part] -= size
 
     def _open(self, path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC

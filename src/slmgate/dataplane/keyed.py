@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from slmgate.dataplane.exchange import KEPT_ANSWER, Exchange
-from slmgate.dataplane.kept import OTHER, Answer, Claim, Kept, name_of
+from slmgate.dataplane.kept import OTHER, PARTS, Answer, Claim, Kept, name_of
 from slmgate.dialects.multipart import boundary_of
 from slmgate.policy.access import Admit
 from slmgate.policy.decide import decide
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 FIELD = b"idempotency-key"
 WAIT_SECONDS = 300.0
 """How long a request waits for the answer of another with its key."""
-SWEEP_SECONDS = 60.0
 AGAIN = b"idempotent-replayed: true\r\n"
 REPLAYED = "replayed"
 """The reason in a receipt whose answer had been given before."""
@@ -70,13 +69,15 @@ class Gone:
 class Keyed:
     """What a worker's requests with keys share."""
 
-    def __init__(self, directory: Path, soon: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, directory: Path, soon: Callable[[Callable[[], None]], None], sweeps: bool) -> None:
+        """`sweeps`: this worker is the one that lets old answers go."""
         self.kept = Kept(directory)
+        self._directory = directory
+        self._sweeps = sweeps
         self._soon = soon
         self._waiting: list[KeyedExchange] = []
         self.alone: list[KeyedExchange] = []  # those that go on without a client
-        self._swept = 0.0  # monotonic; 0: nothing was kept yet that could be swept
-        self._used = directory.is_dir()
+        self._part = 0  # to be swept next
 
     def __repr__(self) -> str:
         return f"<Keyed {len(self._waiting)} waiting, {len(self.alone)} without a client>"
@@ -85,7 +86,6 @@ class Keyed:
         self, client: ClientConnection, worker: Worker, head: RequestHead, ids: tuple[bytes, bytes], started: float
     ) -> KeyedExchange:
         """The exchange of a request whose head has the field. `ids`: its own, and the one that it is called by."""
-        self._used = True
         return KeyedExchange(client, worker, head, *ids, started)
 
     def wait(self, exchange: KeyedExchange) -> None:
@@ -135,12 +135,12 @@ class Keyed:
         for exchange in self.alone:
             exchange.gate_stops()
 
-    def to_sweep(self, now: float) -> bool:
-        """Whether it is time to let old answers go."""
-        if not self._used or now - self._swept < SWEEP_SECONDS:
-            return False
-        self._swept = now
-        return True
+    def to_sweep(self) -> int | None:
+        """Called each second: the part of what is kept that is to be swept now, off the loop."""
+        if not self._sweeps or not self._directory.is_dir():
+            return None
+        self._part = (self._part + 1) % PARTS
+        return self._part
 
 
 class KeyedExchange(Exchange):

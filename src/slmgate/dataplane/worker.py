@@ -84,7 +84,7 @@ class Worker:
         self.pools = Pools(loop)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
-        self.keyed = Keyed(Path(orders.answers), self.soon)
+        self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         self.date = date_line(time.time())
@@ -299,8 +299,8 @@ class Worker:
         if self._orders.sync is not None and now - self._synced >= self._orders.sync:
             self._synced = now
             self._loop.run_in_executor(None, self.journal.syncer())
-        if self.keyed.to_sweep(now):
-            self._loop.run_in_executor(None, self.keyed.kept.sweep)
+        if (part := self.keyed.to_sweep()) is not None:
+            self._loop.run_in_executor(None, self.keyed.kept.sweep, part)
         self.pools.each_instance(lambda instance: instance.sweep(now))
         self._link.send(self._figures(now))
 
