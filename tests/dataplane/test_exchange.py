@@ -751,6 +751,34 @@ def test_in_line(open_road: OpenRoad) -> None:
     assert [one["queue_us"] for one in road.stage.receipts] == [1_000_000, 0, 1_000_000]
 
 
+@pytest.mark.parametrize("fields", [b"content-type: application/json\r\n", b""])
+def test_times_that_the_client_is_told(open_road: OpenRoad, fields: bytes) -> None:
+    """In line (or until a connection is there), at the instance, and the gate's own, which takes no time on this clock."""
+    stage = open_road(model(instance("a", max_in_flight=1))).stage
+    heard: list[bytes] = []
+    stage.loop.told = lambda who, what, data: heard.append(data) if who.startswith("client") else None
+    stage.loop.doors["a"] = "hangs"
+    for _ in range(2):
+        stage.connect().feed(request({"model": "m"}))
+    stage.loop.turn(0.5)
+    stage.loop.doors["a"] = "opens"
+    stage.loop.turn(0.25)
+    for _ in range(2):
+        stage.loop.turn(0.25)
+        stage.loop.opened["a"][0].feed(reply(b"{}", fields=fields))
+        stage.loop.settle()
+    stage.connect().feed(request({"model": "m"}))
+    stage.loop.settle()
+    stage.loop.opened["a"][0].feed(reply(b"{}", fields=fields))
+    stage.loop.settle()
+    times = [line for data in heard for line in data.split(b"\r\n") if line.startswith(b"server-timing: ")]
+    assert times == [
+        b"server-timing: queue;dur=750.000, upstream;dur=250.000, gate;dur=0.000",
+        b"server-timing: queue;dur=1000.000, upstream;dur=250.000, gate;dur=0.000",
+        b"server-timing: queue;dur=0, upstream;dur=0.000, gate;dur=0.000",
+    ]
+
+
 def test_too_long_in_line(open_road: OpenRoad) -> None:
     open_road(model(instance("a", max_in_flight=1), queue_timeout=5.0)).plays(r"""
         >> client   chat

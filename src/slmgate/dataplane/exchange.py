@@ -538,9 +538,11 @@ class Exchange:
         self.usage = route.dialect.usage(route.endpoint, body)
         self._give_back(connection)
         self.bytes_out = size = len(body)
-        handed, queued = self.handed_at, self.queued_at
-        queue, own = (handed - queued, queued - self.started) if queued else (0.0, handed - self.started)
-        waited = int(queue * 1e6), int((now - handed) * 1e6), int(own * 1e6)
+        handed = self.handed_at
+        if self.queued_at:
+            waited = self._waited(now)
+        else:
+            waited = 0, int((now - handed) * 1e6), int((handed - self.started) * 1e6)
         framing_line = b"content-length: %d\r\n%b" % (size, self.limit_fields)
         whole = answer_head(200, head.passed, worker.date, self.request_id, waited, framing_line) + body
         self._finish("complete", 200, whole)
@@ -582,9 +584,7 @@ class Exchange:
         elif self.head.minor == 0:
             framing_line += KEEP_ALIVE
         framing_line += self.limit_fields
-        handed, queued = self.handed_at, self.queued_at
-        queue, own = (handed - queued, queued - self.started) if queued else (0.0, handed - self.started)
-        waited = int(queue * 1e6), int((now - handed) * 1e6), int(own * 1e6)
+        waited = self._waited(now)
         self.pending_head = answer_head(status, head.passed, worker.date, self.request_id, waited, framing_line)
 
     def answer_chunk(self, data: bytes, raw: bytes) -> None:
@@ -721,6 +721,12 @@ class Exchange:
         route = self.route
         if self.kept is not None and route is not None:
             self.usage = route.dialect.usage(route.endpoint, self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
+
+    def _waited(self, now: float) -> tuple[int, int, int]:
+        """Microseconds in line or until a connection was there, at the instance, and the gate's own before."""
+        handed = self.handed_at
+        queued = self.queued_at or handed
+        return int((handed - queued) * 1e6), int((now - handed) * 1e6), int((queued - self.started) * 1e6)
 
     def _dialect(self) -> Dialect:
         """The dialect to say a fault in: the route's, or what the path looks like."""
