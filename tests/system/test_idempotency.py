@@ -37,6 +37,17 @@ def connected(gate: Gate) -> list[Wire]:
     return wires
 
 
+def test_asked_again(gate: Gate, upstream: MockUpstream) -> None:
+    key = f"again-{time.monotonic_ns()}"
+    answers = [ask(gate.port, keyed(key, tag="one")) for _ in range(3)]
+    assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
+    assert [answer.header("idempotent-replayed") for answer in answers] == [None, "true", "true"]
+    assert asked(upstream, "one") == 1
+    assert ask(gate.port, keyed(key, tag="two")).code == "idempotency_conflict"
+    assert [ask(gate.port, keyed(key + "s", tag="streamed", stream=True)).status for _ in range(2)] == [200, 200]
+    assert asked(upstream, "streamed") == 2, "a stream is worked on each time"
+
+
 def test_many_at_once_on_all_workers(launch: Launch, upstream: MockUpstream) -> None:
     gate = launch({"tiny": model(upstream.url)}, workers=2)
     wires = connected(gate)
