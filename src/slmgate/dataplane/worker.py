@@ -137,9 +137,20 @@ class Worker:
         self._owed = exchange
 
     def pay(self) -> None:
-        """Write the receipts that are owed. Raises what their writing raises; those not written stay owed."""
+        """Write the receipts that are owed. Where memory or the disk fails, that is raised, and what is not written stays owed.
+
+        Any other fault is in what is to be written, and would be there each time: it costs this receipt, and neither the others
+        nor the worker. Work that was begun is settled by its intent, as `unknown`, once this worker has ended.
+        """
         while (exchange := self._owed) is not None:
-            exchange.account()
+            try:
+                exchange.account()
+            except (MemoryError, OSError):
+                raise
+            except Exception:  # noqa: BLE001  # see above
+                self.report_fault()
+                self.tally.requests += 1
+                self.tally.unjournaled += 1
             self._owed = exchange.next_owed
 
     def joined(self, connection: ClientConnection) -> None:
@@ -279,7 +290,8 @@ class Worker:
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
-        self.pay()
+        with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
+            self.pay()
         self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
@@ -340,7 +352,7 @@ class Worker:
         self.stopping = True
         link.cancel()
         await asyncio.gather(tick, link, return_exceptions=True)
-        with contextlib.suppress(MemoryError):  # control settles by the intents what this worker could not write
+        with contextlib.suppress(MemoryError, OSError):  # control settles by the intents what this worker could not write
             self.pay()
         self.journal.close()
 
