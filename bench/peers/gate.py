@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.peers import install
-from bench.peers.contract import HERE, LOOPBACK, MissingError, Place, Start, Target
+from bench.peers.contract import LOOPBACK, MissingError, Place, Start, Target
 from bench.wire import MODEL, SECRET
 
 
