@@ -85,13 +85,15 @@ class Offer(msgspec.Struct, frozen=True):
     """One role's grant of one endpoint of one model: admitted as `admit` if every check passes.
 
     `fills` are parameters to set where a request leaves them alone, `bounded` says that the length of the answer is among
-    what is ruled, so that the name which every engine knows must be set.
+    what is ruled, so that the name which every engine knows must be set. `context` bounds prompt and answer together: of an
+    answer whose length is left alone, no more is set than the prompt leaves of it.
     """
 
     admit: Admit
     checks: tuple[Check, ...]
     fills: tuple[tuple[str, Scalar], ...] = ()
     bounded: bool = False
+    context: int | None = None
 
 
 class Offers(msgspec.Struct, frozen=True):
@@ -215,13 +217,17 @@ def offer_of(role: RoleSpec, model: ModelSpec, endpoint: str) -> Offer:
     """What one role offers for an endpoint of a model that it grants."""
     rules = [(f"roles.{role.name}.parameters", rule) for rule in role.parameters]
     rules += [(f"models.{model.name}.parameters", rule) for rule in model.parameters]
+    generates = endpoint in GENERATING
     fills = _fills([rule for _, rule in rules], endpoint)
+    if generates and role.max_context is not None:
+        fills.setdefault("max_tokens", role.max_context)
     ruled = [check for where, rule in rules for check in _parameter_checks(where, rule)]
-    unset = fills.get("max_tokens", 0)
-    checks = (*conditions_of(role), *_ask_checks(role, unset if isinstance(unset, int) else 0), *ruled)
-    bounded = endpoint in GENERATING and any(rule.name == "max_tokens" and _most(rule) is not None for _, rule in rules)
+    checks = (*conditions_of(role), *_ask_checks(role, generates), *ruled)
+    bounded = generates and (
+        role.max_context is not None or any(rule.name == "max_tokens" and _most(rule) is not None for _, rule in rules)
+    )
     admit = Admit(model, role.name, f"roles.{role.name}", (), role.priority, role.weight)
-    return Offer(admit, checks, tuple(fills.items()), bounded)
+    return Offer(admit, checks, tuple(fills.items()), bounded, role.max_context)
 
 
 def _fills(rules: Sequence[ParameterRule], endpoint: str) -> dict[str, Scalar]:
@@ -296,8 +302,8 @@ def _hours_check(role: RoleSpec) -> Check:
     return Check(rule, f"at {when}", AT_CONDITION, test)
 
 
-def _ask_checks(role: RoleSpec, unset: int) -> Iterator[Check]:
-    """Streaming, size of the body, size of the context. `unset`: the length of an answer where a request sets none."""
+def _ask_checks(role: RoleSpec, generates: bool) -> Iterator[Check]:
+    """Streaming, size of the body, size of the context."""
     if not role.stream:
         rule = f"roles.{role.name}.stream"
         refuse = Refuse("parameter_not_allowed", 'You may not stream answers: send "stream": false.', "stream", rule=rule)
@@ -305,7 +311,7 @@ def _ask_checks(role: RoleSpec, unset: int) -> Iterator[Check]:
     if role.max_body is not None:
         yield _body_check(role.name, role.max_body)
     if role.max_context is not None:
-        yield _context_check(role.name, role.max_context, unset)
+        yield _context_check(role.name, role.max_context, generates)
 
 
 def _body_check(role: str, most: int) -> Check:
@@ -320,14 +326,21 @@ def _body_check(role: str, most: int) -> Check:
     return Check(rule, f"a body of at most {most} bytes", AT_ASK, test)
 
 
-def _context_check(role: str, most: int, unset: int) -> Check:
+def _context_check(role: str, most: int, generates: bool) -> Check:
+    """Prompt and answer together. A length counts under whatever name it stands, for engines know more names than their API; of
+    an answer whose length is left alone, which is bounded later (`Offer.context`), one token must have room.
+    """
     rule = f"roles.{role}.max_context"
 
-    def test(ask: Ask, _: Facts) -> Refuse | None:
-        size = ask.prompt_estimate + (unset if ask.max_tokens is None else ask.max_tokens)
+    def test(ask: Ask, facts: Facts) -> Refuse | None:
+        answer: float = (1 if generates else 0) if ask.max_tokens is None else ask.max_tokens
+        for value in facts.parameter("max_tokens"):
+            answer = max(answer, _amount(value, "max_tokens"))
+        size = ask.prompt_estimate + answer
         if size <= most:
             return None
-        said = f"Prompt and answer together may have {most} tokens; yours may come to about {size}."
+        said = f"Prompt and answer together may have {most} tokens"
+        said += f"; yours may come to about {size:.0f}." if size < inf else ", and yours sets its answer no bound."
         return Refuse("request_too_large", f"{said} Shorten the prompt, or set max_tokens lower.", rule=rule)
 
     return Check(rule, f"a context of at most {most} tokens", AT_ASK, test)

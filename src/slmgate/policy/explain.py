@@ -173,13 +173,15 @@ class _Watched:
 def _step(check: Check, ask: Ask, facts: Facts, hours: Sequence[Hours]) -> Step:
     watched = _Watched(facts, hours[0].zone if hours else "UTC")
     passed = check.test(ask, watched) is None
-    if watched.seen:
+    if check.rule.endswith(".max_context"):
+        answer = watched.seen["max_tokens"]
+        if answer == NOT_SET and ask.max_tokens is not None:
+            answer = str(ask.max_tokens)
+        had = f"a prompt of about {ask.prompt_estimate}, {'no max_tokens' if answer == NOT_SET else f'max_tokens {answer}'}"
+    elif watched.seen:
         had = ", ".join(watched.seen.values())
-    elif check.rule.endswith(".stream"):
-        had = "streamed" if ask.stream else "not streamed"
     else:
-        answer = "no max_tokens" if ask.max_tokens is None else f"max_tokens {ask.max_tokens}"
-        had = f"a prompt of about {ask.prompt_estimate}, {answer}"
+        had = "streamed" if ask.stream else "not streamed"
     return Step(check.rule, check.demand, had, passed)
 
 
