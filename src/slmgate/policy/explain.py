@@ -1,7 +1,7 @@
 """The road to a verdict, told: every rule that was looked at, what it wanted, what the request had, whether it passed.
 
 The verdict itself is `decide`'s, asked like any other; here the same checks are walked to their end, also those that it had no
-need to look at. What is told is for the operator; `safe` is what may be told to the caller. It knows no file and no screen.
+need to look at. What is told is for the operator. It knows no limit, no file and no screen.
 """
 
 from __future__ import annotations
@@ -129,14 +129,6 @@ def identity(principal: Principal, facts: Facts) -> tuple[tuple[Step, ...], Refu
             told = "This credential may not be used from your address."
             refused = Refuse("permission_denied", told, rule=steps[-1].rule)
     return tuple(steps), refused
-
-
-def safe(verdict: Admit | Refuse | tuple[str, ...]) -> dict[str, str]:
-    """What the caller may be told of a verdict: no rule, no role, no network."""
-    if not isinstance(verdict, Refuse):
-        return {"code": "ok"}
-    told = {"code": verdict.code, "message": verdict.message}
-    return told if verdict.param is None else {**told, "param": verdict.param}
 
 
 class _Watched:

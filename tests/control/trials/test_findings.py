@@ -91,6 +91,9 @@ def test_roles_that_are_the_same_and_roles_that_are_not() -> None:
         "shadowed roles.b: of team t: a admits all that it does; only its denials count"
     ]
     assert told("teams: {t: {roles: [a, b]}}", "a: {models: [m]}, b: {models: [n]}") == []
+    first = "a: {models: [m], limits: [5 requests/minute], priority: 2}, b: {models: ['*']}"
+    assert "; only its limits and place in line count" in told("teams: {t: {roles: [a, b]}}", first)[0]
+    assert "only" not in told("teams: {t: {roles: [b, a]}}", first)[0]  # behind the wide one it admits nothing any more
     many = "teams: {" + ", ".join(f"t{number}: {{roles: [a, b]}}" for number in range(7)) + "}"
     assert "and 2 more" in told(many, BOTH)[0]
 

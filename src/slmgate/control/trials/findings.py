@@ -173,24 +173,30 @@ def _beside_each_other(spec: _Policy) -> Iterator[Finding]:
     teams = {team.name: team.roles for team in spec.teams}
     holders: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [(f"team {team.name}", (), team.roles) for team in spec.teams]
     holders += [(f"key {key.name}", key.roles, teams.get(key.team or "", ())) for key in spec.keys]
-    met: dict[tuple[str, str, bool], list[str]] = {}
+    met: dict[tuple[str, str, bool, bool], list[str]] = {}
     for who, own, of_team in holders:
         names = [name for name in dict.fromkeys((*own, *of_team)) if name in roles]
         for place, name in enumerate(names):
             for later in names[place + 1 :]:
                 undone = name in own and later not in own
                 if covers(roles[name], roles[later], spec.models):
-                    met.setdefault((name, later, False), []).append(who)
+                    met.setdefault((name, later, False, False), []).append(who)
                 elif covers(roles[later], roles[name], spec.models):
-                    met.setdefault((later, name, undone), []).append(who)
-    for (wide, narrow, undone), whose in met.items():
-        yield from _pair(roles[wide], roles[narrow], whose, undone, spec.models)
+                    met.setdefault((later, name, undone, True), []).append(who)
+    for (wide, narrow, undone, first), whose in met.items():
+        yield from _pair(roles[wide], roles[narrow], whose, undone, first, spec.models)
 
 
-def _pair(wide: RoleSpec, narrow: RoleSpec, whose: Sequence[str], undone: bool, models: Sequence[ModelSpec]) -> Iterator[Finding]:
+def _pair(
+    wide: RoleSpec, narrow: RoleSpec, whose: Sequence[str], undone: bool, first: bool, models: Sequence[ModelSpec]
+) -> Iterator[Finding]:
+    """`first`: the narrow role comes before the wide one, so that what it admits is counted, set and queued by its own rules."""
     listed = ", ".join(whose[:5]) + (f" and {len(whose) - 5} more" if len(whose) > 5 else "")
-    denies = narrow.deny_models or narrow.deny_endpoints or narrow.deny_networks
-    left = "; only its denials count" if denies else ""
+    counts = ["denials"] if narrow.deny_models or narrow.deny_endpoints or narrow.deny_networks else []
+    if first:
+        counts += ["limits"] if narrow.limits != wide.limits else []
+        counts += ["place in line"] if (narrow.priority, narrow.weight) != (wide.priority, wide.weight) else []
+    left = f"; only its {' and '.join(counts)} count" if counts else ""
     yield Finding("shadowed", f"roles.{narrow.name}", f"of {listed}: {wide.name} admits all that it does{left}")
     if not covers(narrow, wide, models):
         how = "it comes with the team, and undoes the bounds of the key's own role" if undone else "it makes void the bounds of"
