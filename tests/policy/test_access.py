@@ -27,9 +27,10 @@ class Given:
         self.values = values
         self.address = number_of(peer)
         self.body_size = body_size
+        self.now = MONDAY_NOON
 
     def second(self) -> float:
-        return MONDAY_NOON
+        return self.now
 
     def parameter(self, name: str) -> tuple[Scalar, ...]:
         return self.values
@@ -171,6 +172,18 @@ def test_a_context(endpoint: str, prompt: int, own: int | None, given: tuple[Sca
     refused = check.test(Ask("m", prompt_estimate=prompt, max_tokens=own), Given(*given))
     assert (refused is not None) is broken
     assert refused is None or ("no bound" in refused.message) is (inf in given)
+
+
+def test_hours_turn_at_the_second_though_a_minute_is_remembered() -> None:
+    row = Access([role(hours=(Hours((0,), 720, 722),))], MODELS).row("m", "chat")
+    assert isinstance(row, Offers)
+    (check,) = row.offers[0].checks
+    given = Given()
+    seen = []
+    for offset in (-0.001, 0, 59.9, 60, 119.999, 120, 0, -60, 121):  # a clock may be put back
+        given.now = MONDAY_NOON + offset
+        seen.append(check.test(Ask("m"), given) is None)
+    assert seen == [False, True, True, True, True, False, True, False, False]
 
 
 def test_what_may_be_known() -> None:

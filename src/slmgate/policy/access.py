@@ -295,9 +295,17 @@ def _hours_check(role: RoleSpec) -> Check:
     when = " or ".join(str(window) for window in hours)
     refuse = Refuse("permission_denied", f"You may not call at this time, only {when}.", rule=rule)
 
+    # The answer of one minute, which is the same for all of it: clocks and windows turn at whole minutes. Calendars are dear.
+    minute = -1.0
+    answer: Refuse | None = None
+
     def test(_: Ask, facts: Facts) -> Refuse | None:
+        nonlocal minute, answer
         now = facts.second()
-        return None if any(window.holds(now) for window in hours) else refuse
+        if now // 60 != minute:
+            answer = None if any(window.holds(now) for window in hours) else refuse
+            minute = now // 60
+        return answer
 
     return Check(rule, f"at {when}", AT_CONDITION, test)
 
@@ -335,7 +343,9 @@ def _context_check(role: str, most: int, generates: bool) -> Check:
     def test(ask: Ask, facts: Facts) -> Refuse | None:
         answer: float = (1 if generates else 0) if ask.max_tokens is None else ask.max_tokens
         for value in facts.parameter("max_tokens"):
-            answer = max(answer, _amount(value, "max_tokens"))
+            length = value if type(value) is int else _amount(value, "max_tokens")
+            if length > answer:
+                answer = length
         size = ask.prompt_estimate + answer
         if size <= most:
             return None
@@ -355,13 +365,21 @@ def _parameter_checks(where: str, rule: ParameterRule) -> Iterator[Check]:
         most = rule.max
         told = f"{name} may be at most {most:g}."
         yield _value_check(
-            f"{where}.{name}.max", f"{name} at most {most:g}", name, lambda value: _amount(value, name) <= most, told
+            f"{where}.{name}.max",
+            f"{name} at most {most:g}",
+            name,
+            lambda value: (value if type(value) is int else _amount(value, name)) <= most,
+            told,
         )
     if rule.min is not None:
         least = rule.min
         told = f"{name} must be at least {least:g}."
         yield _value_check(
-            f"{where}.{name}.min", f"{name} at least {least:g}", name, lambda value: _amount(value, name, inf) >= least, told
+            f"{where}.{name}.min",
+            f"{name} at least {least:g}",
+            name,
+            lambda value: (value if type(value) is int else _amount(value, name, inf)) >= least,
+            told,
         )
     if rule.allowed is not None:
         allowed = rule.allowed
