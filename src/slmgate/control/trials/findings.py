@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from math import inf
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from slmgate.control.config import Config, compile_snapshot, declared_keys
 from slmgate.dialects import ENDPOINTS
+from slmgate.policy.limits import LimitSpec
 from slmgate.policy.networks import parse_network
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec, first_match, matches
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.snapshot import ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
 Kind = Literal["never", "redundant", "shadowed", "widens"]
 Net = IPv4Network | IPv6Network
+_DAYS = {"day": 1, "week": 7, "month": 31}
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):
@@ -50,6 +53,7 @@ def findings(config: Config, now: float) -> list[Finding]:
         *(one for role in spec.roles for one in _of_role(role, spec.models)),
         *_looser(spec),
         *_of_keys(spec, now),
+        *_of_limits(compiled),
         *_beside_each_other(spec),
     ]
     return sorted(dict.fromkeys(found))
@@ -162,6 +166,45 @@ def _apart(key: Key, role: RoleSpec) -> bool:
     if not key.networks or not role.networks:
         return False
     return not any(_inside(one, role.networks) or _inside(other, key.networks) for one in key.networks for other in role.networks)
+
+
+# -- limits beside each other
+
+
+def _of_limits(spec: SnapshotSpec) -> Iterator[Finding]:
+    """Limits of one list that another of the same list never lets anybody reach."""
+    holders = [spec.limits, *(limits for _, limits in spec.key_limits), *(role.limits for role in spec.roles)]
+    holders += [*(team.limits for team in spec.teams), *(model.limits for model in spec.models)]
+    for limits in holders:
+        for place, limit in enumerate(limits):
+            for other_place, other in enumerate(limits):
+                if other_place != place and keeps(other, limit) and not (keeps(limit, other) and place < other_place):
+                    yield Finding("never", limit.name, f"{limit.text}: {other.text} of the same list is used up before it")
+                    break
+
+
+def keeps(tight: LimitSpec, loose: LimitSpec) -> bool:
+    """Whether `tight` lets nobody use more than `loose` does, whatever comes when."""
+    if (tight.unit, tight.per, tight.currency) != (loose.unit, loose.per, loose.currency) or loose.burst is not None:
+        return False
+    most = max(tight.amount, tight.raised or 0)
+    if tight.burst is not None:
+        return False
+    return most * _times(tight, loose) <= loose.amount
+
+
+def _times(tight: LimitSpec, loose: LimitSpec) -> float:
+    """How many windows of `tight` it takes at most to cover one of `loose`; infinite where that cannot be said."""
+    if tight.unit == "concurrent":
+        return 1
+    if tight.calendar is None:
+        longest = loose.seconds if loose.calendar is None else _DAYS[loose.calendar] * 86_400 + 3600  # clocks are put back
+        return -(-longest // tight.seconds)
+    if loose.calendar is None or tight.zone != loose.zone:
+        return inf
+    if (tight.calendar, tight.first_day) == (loose.calendar, loose.first_day):
+        return 1
+    return _DAYS[loose.calendar] if tight.calendar == "day" else inf
 
 
 # -- roles beside each other
