@@ -106,12 +106,17 @@ def test_limits() -> None:
     found = edges("parameters: {max_tokens: {max: 100}}, limits: [{limit: 1k tokens/day, timezone: Europe/Berlin}]")
     assert used(found, "limits") == [
         ({place: 900}, at, "ok"),
-        ({place: 901}, at, "quota_exceeded"),
         ({place: 1000}, at, "quota_exceeded"),
+        ({place: 901}, at, "quota_exceeded"),
         ({place: 1000}, "2026-11-24 23:59:59 Europe/Berlin", "quota_exceeded"),
         (None, "2026-11-25 00:00 Europe/Berlin", "ok"),
     ]
     assert used(edges("limits: [5 prompt tokens/minute]"), "limits") == []  # the plain request has no prompt
+    by_day = edges('hours: "Mon-Fri 08:00-18:00", limits: [9 requests/day]')
+    assert [code for _, _, code in used(by_day, "limits")] == [
+        "ok",
+        "quota_exceeded",
+    ]  # it begins anew while the role does not hold
 
 
 def test_a_limit_that_is_raised_and_one_of_money() -> None:
@@ -124,8 +129,8 @@ def test_a_limit_that_is_raised_and_one_of_money() -> None:
     found = edges("parameters: {max_tokens: {max: 100}}, limits: [1 EUR/month]", rest)
     assert [(given, code) for given, _, code in used(found, "limits")][:3] == [
         ({"roles.a.limits[0]": 0.9999}, "ok"),
-        ({"roles.a.limits[0]": 0.999900001}, "quota_exceeded"),
         ({"roles.a.limits[0]": 1}, "quota_exceeded"),
+        ({"roles.a.limits[0]": 0.999900001}, "quota_exceeded"),
     ]
 
 
@@ -136,11 +141,11 @@ def test_limits_of_a_key_beside_others() -> None:
     found = find_edges(config("limits: [60 requests/minute]", keys), NOW)
     assert [(edge.user, edge.about) for edge in found.cases if "limits" in edge.about] == [
         ("j", "roles.a.limits[0]: just enough is left"),
-        ("j", "roles.a.limits[0]: one less than it takes is left"),
+        ("j", "roles.a.limits[0]: used up"),
         ("k", "roles.a.limits[0]: just enough is left"),
-        ("k", "roles.a.limits[0]: one less than it takes is left"),
+        ("k", "roles.a.limits[0]: used up"),
         ("k", "keys.k.limits[0]: just enough is left"),
-        ("k", "keys.k.limits[0]: one less than it takes is left"),
+        ("k", "keys.k.limits[0]: used up"),
     ]
 
 

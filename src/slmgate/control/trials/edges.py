@@ -18,6 +18,7 @@ from slmgate.control.trials.asked import Trial, Verdict, judge, plain_parameters
 from slmgate.control.trials.limited import SCALES
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.access import GENERATING, LISTING
+from slmgate.policy.limiting import Meter
 from slmgate.policy.limits import LimitSpec
 from slmgate.policy.networks import networks_of, number_of, parse_network
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar, edges, first_match, zone_of
@@ -282,20 +283,29 @@ def _of_limits(principal: Principal, base: _Base, snapshot: Snapshot) -> Iterato
         if not row.takes:
             continue
         left = row.amount - row.takes
-        used = [(left, "just enough is left"), (left + 1, "one less than it takes is left"), (row.amount, "used up")]
+        used = [(left, "just enough is left"), (row.amount, "used up"), (left + 1, "one less than it takes is left")]
         for amount, words in used:
             if 0 <= amount <= row.amount:
                 yield f"{where}: {words}", base.given(used={where: in_words(spec, amount)})
-        full = {where: in_words(spec, row.amount)}
-        if spec.calendar is not None:
-            end = float(meter.period_at(base.at)[1])
-            yield f"{where}: used up, a second before it begins anew", base.given(at=written(end - 1, spec.zone), used=full)
-            yield f"{where}: as it has begun anew", base.given(at=written(end, spec.zone))
-        if spec.raised is not None and base.at < spec.raised_until:
-            usual = {where: in_words(spec, meter.amount)}
-            for offset, words in ((-1, "a second before the raise ends"), (0, "as the raise has ended")):
-                at = written(spec.raised_until + offset, "UTC")
-                yield f"{where}: as much as usual is used, {words}", base.given(at=at, used=usual)
+        for about, given in _of_reset(meter, row.amount, base):
+            plain_then = base.given(at=given["at"])  # at night there may be no edge: the role does not hold
+            if judge(snapshot, principal, trial_of(plain_then)).admitted:
+                yield f"{where}: {about}", given
+
+
+def _of_reset(meter: Meter, amount: int, base: _Base) -> Iterator[_Found]:
+    """The moments at which a limit begins anew, or is not raised any more. What was used before the first is nothing after it."""
+    spec = meter.spec
+    if spec.calendar is not None:
+        end = float(meter.period_at(base.at)[1])
+        full = {spec.name: in_words(spec, amount)}
+        yield "used up, a second before it begins anew", base.given(at=written(end - 1, spec.zone), used=full)
+        yield "as it has begun anew", base.given(at=written(end, spec.zone))
+    if spec.raised is not None and base.at < spec.raised_until:
+        usual = {spec.name: in_words(spec, meter.amount)}
+        for offset, words in ((-1, "a second before the raise ends"), (0, "as the raise has ended")):
+            at = written(spec.raised_until + offset, "UTC")
+            yield f"as much as usual is used, {words}", base.given(at=at, used=usual)
 
 
 def in_words(spec: LimitSpec, amount: int) -> Scalar:
