@@ -222,7 +222,7 @@ def steps(directory: Path) -> dict[str, Step]:
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
         "http1.SeenHead.body": lambda: seen.body(request),
         "http1.upstream_request": lambda: heads.upstream_request(start, b"req-1", body),
-        "http1.answer_head": lambda: heads.answer_head(200, passed, date, b"req-1", (0, 900), framing),
+        "http1.answer_head": lambda: heads.answer_head(200, passed, date, b"req-1", (0, 900, 40), framing),
         "dialect.usage": lambda: dialect.usage("chat", answer),
         "dialect.scanner (made)": lambda: dialect.scanner("chat", stream_ask),
         "scanner.feed (one event)": lambda: scanner.feed(event),

@@ -8,10 +8,12 @@ Length: transcripts are long, and these are one list of the ways in which one re
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
+from slmgate.dataplane.account import receipt_of
 from slmgate.dataplane.client import HEADS_A_TURN
 from slmgate.dataplane.exchange import KEPT_ANSWER
 from slmgate.dataplane.journal import NEEDED
@@ -748,7 +750,35 @@ def test_in_line(open_road: OpenRoad) -> None:
         == 200      complete a 4+1~
         << client3  200 | {}
     """)
-    assert [one["queue_us"] for one in road.stage.receipts] == [0, 0, 1_000_000]
+    assert [one["queue_us"] for one in road.stage.receipts] == [1_000_000, 0, 1_000_000]
+
+
+@pytest.mark.parametrize("fields", [b"content-type: application/json\r\n", b""])
+def test_times_that_the_client_is_told(open_road: OpenRoad, fields: bytes) -> None:
+    """In line (or until a connection is there), at the instance, and the gate's own, which takes no time on this clock."""
+    stage = open_road(model(instance("a", max_in_flight=1))).stage
+    heard: list[bytes] = []
+    stage.loop.told = lambda who, what, data: heard.append(data) if who.startswith("client") else None
+    stage.loop.doors["a"] = "hangs"
+    for _ in range(2):
+        stage.connect().feed(request({"model": "m"}))
+    stage.loop.turn(0.5)
+    stage.loop.doors["a"] = "opens"
+    stage.loop.turn(0.25)
+    for _ in range(2):
+        stage.loop.turn(0.25)
+        stage.loop.opened["a"][0].feed(reply(b"{}", fields=fields))
+        stage.loop.settle()
+    stage.connect().feed(request({"model": "m"}))
+    stage.loop.settle()
+    stage.loop.opened["a"][0].feed(reply(b"{}", fields=fields))
+    stage.loop.settle()
+    times = [line for data in heard for line in data.split(b"\r\n") if line.startswith(b"server-timing: ")]
+    assert times == [
+        b"server-timing: queue;dur=750.000, upstream;dur=250.000, gate;dur=0.000",
+        b"server-timing: queue;dur=1000.000, upstream;dur=250.000, gate;dur=0.000",
+        b"server-timing: queue;dur=0, upstream;dur=0.000, gate;dur=0.000",
+    ]
 
 
 def test_too_long_in_line(open_road: OpenRoad) -> None:
@@ -1026,8 +1056,11 @@ def test_a_fault_of_the_next_in_line_is_not_this_requests(open_road: OpenRoad, m
     assert ended == [(200, "complete"), (500, "gate_failed")]
 
 
+@pytest.mark.parametrize("failure", [MemoryError(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("fails", ["slmgate.dataplane.exchange.receipt_of", "slmgate.dataplane.journal.crc32"])
-def test_a_receipt_that_cannot_be_written_stays_owed(road: Road, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receipt_that_cannot_be_written_stays_owed(
+    road: Road, fails: str, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its client gets no last byte before it stands; the next tick writes it, once."""
     road.plays(r"""
         >> client  chat
@@ -1038,10 +1071,12 @@ def test_a_receipt_that_cannot_be_written_stays_owed(road: Road, fails: str, mon
     road.stage.loop.told = lambda who, what, _: told.append((who, what))
     worker = road.stage.worker
     with monkeypatch.context() as patch:
-        patch.setattr(fails, faulty)
+        patch.setattr(fails, Mock(side_effect=failure))
         road.end_of("a").feed(reply(b"{}"))
-        with pytest.raises(FaultyError):
+        with pytest.raises(type(failure)):
             worker.pay()
+        road.stage.loop.turn(0.5)
+        assert not road.stage.life.done()
     road.stage.loop.settle()
     assert road.stage.receipts == []
     assert told == [("client", "closed")]
@@ -1051,6 +1086,43 @@ def test_a_receipt_that_cannot_be_written_stays_owed(road: Road, fails: str, mon
     assert worker.journal.open_intents == 0
     worker.pay()
     assert len(road.stage.receipts) == 1
+
+
+@pytest.mark.parametrize("forwarded", [True, False])
+def test_a_receipt_that_can_never_be_written_costs_no_other(road: Road, forwarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker goes on, and so do the receipts behind it. What was begun is left for control to settle by its intent."""
+    road.stage.loop.told = lambda *_: None
+    worker = road.stage.worker
+    client, exchange = road.end_of("client"), None
+    if forwarded:
+        client.feed(request({"model": "m"}))
+        road.stage.loop.settle()
+        exchange = road.stage.clients[-1].exchange
+    with monkeypatch.context() as patch:
+        patch.setattr("slmgate.dataplane.exchange.receipt_of", faulty)
+        if forwarded:
+            road.end_of("a").feed(reply(b"{}"))
+        else:
+            client.feed(request({"model": "zzz"}))
+        road.stage.loop.settle()
+        worker.pay()
+    road.stage.loop.turn(1)
+    assert not road.stage.life.done()
+    assert (worker.tally.unjournaled, worker.journal.open_intents, road.stage.receipts) == (1, int(forwarded), [])
+    road.end_of("client2").feed(request({"model": "zzz"}))
+    assert [one["status"] for one in road.stage.receipts] == [404]
+    if exchange is not None:  # as control would, for the check behind this test
+        worker.journal.receipt(receipt_of(exchange, "gate_failed", ""), True)
+        worker.tally.unjournaled -= 1
+
+
+def test_numbers_of_any_size_in_a_request(road: Road) -> None:
+    """They are good JSON, and no text or receipt may stumble over them."""
+    road.stage.loop.told = lambda *_: None
+    road.end_of("client").feed(request({"model": "m", "n": 10**400, "logprobs": -(10**400), "best_of": 1e308}))
+    road.stage.loop.settle()
+    road.end_of("a").feed(reply(b"{}"))
+    assert [one["parameters"] for one in road.stage.receipts] == ["n=inf best_of=1e+308 logprobs=inf"]
 
 
 def test_a_dialect_that_cannot_even_say_an_error(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:

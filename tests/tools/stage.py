@@ -86,6 +86,7 @@ class Stage:
             "sync": None,
             "link": "",
             "limits": str(directory / "limits"),
+            "answers": str(directory / "answers"),
             "segment_size": segment_size,
             **orders,
         }

@@ -380,6 +380,8 @@ class ClientConnection(asyncio.Protocol):
         route, principal, snapshot = exchange.route, exchange.principal, exchange.snapshot
         if self._repeat is not None and self._repeat.snapshot is snapshot:
             self._unlike += 1
+        if b"idempotency-key" in exchange.head.fields:
+            return  # it is looked at each time
         if self._unlike > MAX_UNLIKE or not exchange.keep_alive or len(raw) + MAX_DIGITS > self._worker.snapshot.gate.max_header:
             return
         seen = seen_head(raw)

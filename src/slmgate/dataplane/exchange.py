@@ -71,6 +71,8 @@ def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchan
     id = worker.next_id()
     wished = head.fields.get(b"x-request-id")
     request_id = id if wished is None else sane_request_id(wished) or id
+    if b"idempotency-key" in head.fields:
+        return worker.keyed.exchange(client, worker, head, (id, request_id), time.monotonic())
     return Exchange(client, worker, head, id, request_id, time.monotonic())
 
 
@@ -128,6 +130,7 @@ class Exchange:
         "pending_head",
         "pool",
         "principal",
+        "queued_at",
         "reason",
         "recorded",
         "refused",
@@ -192,6 +195,7 @@ class Exchange:
         self.attempts = 0
         self.body = b""
         self.outgoing = b""  # the same, with what the verdict sets
+        self.queued_at = 0.0  # 0: it had a connection at once
         self.handed_at = 0.0
         self.asked_at = 0.0
         # the answer
@@ -359,6 +363,8 @@ class Exchange:
         self.deadline = self.started + model.queue_timeout
         if not pool.begin(self):
             self.no_room(f"All of the {model.queue_waiting} places in line are taken.")
+        elif self.connection is None:
+            self.queued_at = time.monotonic()
 
     def _take(self, charges: Charges) -> bool:
         """Take what the request may come to of all its limits. False: there is no room, and it was refused."""
@@ -535,7 +541,10 @@ class Exchange:
         self._give_back(connection)
         self.bytes_out = size = len(body)
         handed = self.handed_at
-        waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
+        if self.queued_at:
+            waited = self._waited(now)
+        else:
+            waited = 0, int((now - handed) * 1e6), int((handed - self.started) * 1e6)
         framing_line = b"content-length: %d\r\n%b" % (size, self.limit_fields)
         whole = answer_head(200, head.passed, worker.date, self.request_id, waited, framing_line) + body
         self._finish("complete", 200, whole)
@@ -577,8 +586,7 @@ class Exchange:
         elif self.head.minor == 0:
             framing_line += KEEP_ALIVE
         framing_line += self.limit_fields
-        handed = self.handed_at
-        waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
+        waited = self._waited(now)
         self.pending_head = answer_head(status, head.passed, worker.date, self.request_id, waited, framing_line)
 
     def answer_chunk(self, data: bytes, raw: bytes) -> None:
@@ -713,6 +721,12 @@ class Exchange:
         route = self.route
         if self.kept is not None and route is not None:
             self.usage = route.dialect.usage(route.endpoint, self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
+
+    def _waited(self, now: float) -> tuple[int, int, int]:
+        """Microseconds in line or until a connection was there, at the instance, and the gate's own before."""
+        handed = self.handed_at
+        queued = self.queued_at or handed
+        return int((handed - queued) * 1e6), int((now - handed) * 1e6), int((queued - self.started) * 1e6)
 
     def _dialect(self) -> Dialect:
         """The dialect to say a fault in: the route's, or what the path looks like."""

@@ -270,7 +270,10 @@ def _word(value: Scalar) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return value if value in ("text", "json", "json_object", "json_schema", "grammar", "structural_tag") else "other"
-    return f"{value:g}"
+    try:
+        return f"{value:g}"
+    except OverflowError:  # an integer of hundreds of digits, which is good JSON
+        return "inf" if value > 0 else "-inf"
 
 
 def read_noted(text: str) -> dict[str, list[Scalar]]:
