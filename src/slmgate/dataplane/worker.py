@@ -27,6 +27,7 @@ import msgspec
 import uvloop
 
 from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.counting import Counters
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.limiter import Limiter
@@ -80,6 +81,7 @@ class Worker:
         # for the life of the process
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
+        self.counters = Counters()
         self.pools = Pools(loop)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
@@ -218,6 +220,9 @@ class Worker:
     def _put_in_force(self, snapshot: Snapshot) -> None:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
+            for problem in self.counters.update(snapshot.models):
+                with contextlib.suppress(OSError, ValueError):
+                    print(f"slmgate: {problem}", file=sys.stderr, flush=True)
         self.limiter.prepare(snapshot.charges)
         first = self.snapshot.generation == 0
         self.snapshot, self._prepared = snapshot, None

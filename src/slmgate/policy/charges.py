@@ -31,7 +31,7 @@ _COUNTS_ANSWERS: frozenset[Unit] = frozenset(("tokens", "completion_tokens", "co
 class Tariff:
     """What the requests of one principal for one model under one role are counted against, and what they cost."""
 
-    __slots__ = ("_terms", "bounded", "meters", "plan", "price", "price_text", "subjects", "units")
+    __slots__ = ("_terms", "bounded", "meters", "plan", "price", "price_text", "prompts", "subjects", "units")
 
     def __init__(self, counted: Iterable[tuple[LimitSpec, str]], plan: str, currency: str, price: Price) -> None:
         """`counted`: each limit with the text of whom it is counted for."""
@@ -44,6 +44,8 @@ class Tariff:
         self.plan = plan
         self.price = price
         self._terms = [_terms(unit, price) for unit in self.units]
+        self.prompts = any(terms[0] for terms in self._terms)
+        """Whether a prompt's length is among what is counted."""
         self.price_text = price_text(currency, price) if price is not FREE else ""
 
     def __repr__(self) -> str:
