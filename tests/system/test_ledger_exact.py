@@ -8,6 +8,7 @@ million, `SLMGATE_REQUESTS` as many as it says. A run that does not come to its 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -63,27 +64,33 @@ def tokens_told(told: Told) -> tuple[int, int]:
     return usage["prompt_tokens"], usage["completion_tokens"]
 
 
+DEEDS = ("worker", "control", "worker", "everything", "worker", "control", "worker", "worker", "control", "worker")
+"""What is killed, in turn. The first four are done in each round, however soon its requests are through."""
+
+
 class Killer:
-    """Kills a worker, the control process, or everything, as chance wills; what was killed is counted."""
+    """Kills a worker, the control process, or everything, at moments that chance chooses; what was killed is counted."""
 
     def __init__(self, gate: Gate, seed: int) -> None:
         self.gate, self.chance = gate, random.Random(seed)
         self.killed: Counter[str] = Counter()
 
     def strike(self, crowd: Crowd, count: int, until: float) -> None:
-        """Go on until `count` requests were sent."""
-        while len(crowd.journal) < count and time.monotonic() < until:
+        """Go on until `count` requests were sent and each kind of process was killed among them."""
+        for number, deed in enumerate(itertools.cycle(DEEDS)):
+            if (len(crowd.journal) >= count and number >= 4) or time.monotonic() > until:
+                break
             time.sleep(self.chance.uniform(0.2, 1.5))
-            deed = self.chance.choices(("worker", "control", "everything"), (6, 3, 1))[0]
             if deed == "everything":
                 self.gate.kill_everything()
                 time.sleep(self.chance.random() * 0.3)
                 self.gate.start()
-            else:
+                self.killed[deed] += 1
+                continue
+            with contextlib.suppress(psutil.NoSuchProcess, IndexError):  # it is being replaced, or ended between the two
                 found = sorted(self.gate.workers()) if deed == "worker" else [self.gate.control()]
-                with contextlib.suppress(psutil.NoSuchProcess, IndexError):
-                    psutil.Process(self.chance.choice(found)).send_signal(signal.SIGKILL)
-            self.killed[deed] += 1
+                psutil.Process(self.chance.choice(found)).send_signal(signal.SIGKILL)
+                self.killed[deed] += 1
         crowd.stopped = True
 
 
@@ -108,7 +115,7 @@ def test_totals_are_what_clients_saw(launch: Launch, upstream: MockUpstream) -> 
         upstream.clear()
     took = time.monotonic() - begun
     print(f"{sent} requests in {took:.0f} s, {whole} whole answers, {tokens} tokens; killed: {dict(killer.killed)}")
-    assert killer.killed["worker"] and killer.killed["control"], "void: too little was killed"
+    assert all(killer.killed[deed] for deed in DEEDS), "void: too little was killed"
     rows = lines(gate, "c")
     assert len({row.request_id for row in rows}) == len(rows), "a request has two receipts"
     told_tokens = sum(row.prompt_tokens + row.completion_tokens for row in rows if row.status == 200 and row.ended == "complete")
