@@ -16,6 +16,8 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.limited import (
     CLIENTS,
+    LENGTH,
+    SECONDS,
     SIZES,
     WORKERS,
     Deaths,
@@ -31,7 +33,7 @@ from tests.tools.crowd import Caller, Crowd, Told
 from tests.tools.gate import Gate, eventually, model
 from tests.tools.load import LONG, Background
 from tests.tools.upstream import MockUpstream
-from tests.tools.windows import at_once
+from tests.tools.windows import at_once, surely
 
 T = TypeVar("T")
 RUN = 60.0 if LONG else 7.0
@@ -172,6 +174,38 @@ def test_client_that_leaves_gives_back(launch: Launch, upstream: MockUpstream) -
         return await crowd.rush(quick, 3)
 
     assert passed(run(scene())) == 3
+
+
+# --- the instance's time ---------------------------------------------------------------------------------------------------
+
+
+def test_no_window_holds_more_of_the_instances_time(launch: Launch, upstream: MockUpstream) -> None:
+    """Seconds of work as the instance itself saw them. A second is held for each request, and what it took is charged."""
+    gate = launch({"tiny": model(upstream.url)}, workers=WORKERS, **quota("engine", f"7 gpu-seconds/{SECONDS} seconds"))
+    caller = Caller("engine", secret_of("engine"), delay=0.2)
+    crowd = Crowd(gate.port, [caller], seed=417)
+    with Background(crowd.press(100, RUN, pause=0.4), RUN + 60):
+        pass
+    proof = Proof(gate, crowd, upstream)
+    spans = [proof.seen[name]._replace(weight=int((row["end_time"] - row["time"]) * 1e6)) for name, row in proof.asked.items()]
+    found, whole = surely(spans, LENGTH), sum(span.weight for span in spans)
+    print(f"{len(spans)} requests, {whole / 1e6:.1f} s of work, {found / 1e6:.2f} s of 7 in the worst {SECONDS} s")
+    assert found <= 7_000_000
+    assert whole >= 0.4 * 7_000_000 * RUN / SECONDS, "void: much less than could be"
+    time.sleep(SECONDS + 0.1)
+    assert passed(run(crowd.rush(caller, 9))) == 7, "a second of seven for each, and nothing held from before"
+
+
+def test_instances_time_that_was_missed_is_owed(launch: Launch, upstream: MockUpstream) -> None:
+    """A request that takes longer than the second held for it: the next one waits until the window has forgotten it."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2, **quota("slow", "1 gpu-seconds/2 seconds"))
+    slow, quick = Caller("slow", secret_of("slow"), delay=2.5), Caller("slow", secret_of("slow"))
+    crowd = Crowd(gate.port, [slow], seed=418)
+    assert run(crowd.one(slow)).status == 200
+    told = run(crowd.one(quick))
+    assert told.status == 429 and told.retry_after in ("2", "3"), told
+    time.sleep(int(told.retry_after or ""))
+    assert run(crowd.one(quick)).status == 200
 
 
 # --- quotas ------------------------------------------------------------------------------------------------------------
