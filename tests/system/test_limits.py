@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ from tests.tools.gate import Gate, eventually, model
 from tests.tools.load import LONG, Background
 from tests.tools.upstream import MockUpstream
 from tests.tools.windows import at_once, surely
+from tests.tools.wire import Wire, request
 
 T = TypeVar("T")
 RUN = 60.0 if LONG else 7.0
@@ -255,6 +257,27 @@ def left_of(gate: Gate, name: str, amount: int) -> int:
     told = run(Crowd(gate.port, [caller], seed=412).one(caller))
     assert told.status == 200, told
     return amount - int(told.headers["x-ratelimit-remaining-tokens"]) - told.tokens
+
+
+def test_stream_of_a_killed_worker_is_charged_what_it_came_to(launch: Launch, upstream: MockUpstream) -> None:
+    """Of what was generated until a worker is killed, all but the last moment's is charged, and no more is held."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1, **quota("cut", "1M tokens/day"))
+    fields = {"model": "tiny", "stream": True, "max_tokens": 5000, "messages": [{"role": "user", "content": "hi"}]}
+    body = json.dumps({**fields, "script": {"events": 1000, "rate": 100}}).encode()
+    with Wire(gate.port) as wire:
+        wire.send(request(body, secret=secret_of("cut")))
+        assert wire.head()[0] == 200
+        for _ in range(80):
+            wire.event()
+        (worker,) = gate.workers()
+        Deaths.kill(worker)
+        until = time.monotonic() + 10
+        while worker in gate.workers() or not gate.workers():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    prompt = -(-len(body) // 4)
+    spent = left_of(gate, "cut", 1_000_000)
+    assert prompt + 50 <= spent <= prompt + 90, f"{spent} with {prompt} of the prompt"
 
 
 @pytest.mark.parametrize("end", ["terminate", "kill_everything"])

@@ -402,6 +402,13 @@ class Exchange:
         else:
             self.answer_self(200, route.dialect.list_models(route.endpoint, names))
 
+    def note_progress(self) -> None:
+        """Called now and then while an instance is at work: what that has come to is charged whatever becomes of this worker."""
+        hold = self.hold
+        if hold is not None and self.asked_at and not self.done:
+            generated = self.scanner.tokens_seen if self.scanner is not None else 0
+            self.worker.limiter.note(hold, generated, int((time.monotonic() - self.handed_at) * 1e6))
+
     # -- what policy may ask (`access.Facts`)
 
     @property

@@ -282,6 +282,8 @@ class Worker:
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
+            if exchange is not None and exchange.hold is not None:
+                exchange.note_progress()
         self.pay()
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
