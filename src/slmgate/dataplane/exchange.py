@@ -389,8 +389,8 @@ class Exchange:
     def prompt_tokens(self) -> int:
         """The prompt's tokens by the model's own tokenizer, where it has one here that can count them; else the estimate."""
         ask, route, model = self.ask, self.route, self.model
-        assert ask is not None and route is not None
-        if model is None or model.tokenizer is None:
+        assert ask is not None
+        if model is None or model.tokenizer is None or route is None:
             return ask.prompt_estimate
         counted = self.worker.counters.count(model.name, prompt_of(route.access, route.dialect.name, ask.fields))
         return ask.prompt_estimate if counted is None else counted
