@@ -127,6 +127,7 @@ class Exchange:
         "model",
         "next_owed",
         "outgoing",
+        "passing",
         "pending_head",
         "pool",
         "principal",
@@ -203,6 +204,7 @@ class Exchange:
         self.chunked = False
         self.pending_head = b""  # built, not yet written: it goes out with the first bytes of the body
         self.scanner: Scanner | None = None
+        self.passing: Scanner | None = None  # the same, while the client is being sent its stream in chunks
         self.kept: list[bytes] | None = None  # an unstreamed JSON answer so far, for its usage
         self.usage: Usage | None = None
         self.ending = False
@@ -605,20 +607,15 @@ class Exchange:
 
     def answer_chunk(self, data: bytes, raw: bytes) -> None:
         """More of a chunked body, not its end. `raw` is the same as it came, as one chunk: it goes on so if nothing changes."""
-        scanner = self.scanner
-        if scanner is None or self.pending_head or not self.chunked:
+        passing = self.passing
+        if passing is None or not passing.usual(data):
             self.answer_data(data)
             return
-        out = scanner.feed(data)
-        if scanner.finished:
-            self._hold(out)
-            return
-        self.heard = self.worker.now
-        self.bytes_out += len(out)
-        if out is data:
-            self.client.write(raw)
-        elif out:
-            self.client.write(b"%x\r\n%b\r\n" % (len(out), out))
+        worker, transport = self.worker, self.client.transport
+        assert transport is not None
+        self.heard = worker.now
+        self.bytes_out += len(data)
+        worker.outbox.put(transport, raw)
 
     def _hold(self, data: bytes) -> None:
         """The dialect's own end of a stream has passed.
@@ -627,6 +624,7 @@ class Exchange:
         says after its own end is nobody's.
         """
         self.heard = 0.0
+        self.passing = None
         if not self.ending:
             self.ending = True
             self.held = data
@@ -731,6 +729,8 @@ class Exchange:
             out = self.pending_head + out
             self.pending_head = b""
             self.status = self.upstream_status
+            if self.chunked:
+                self.passing = self.scanner
         return out
 
     def _read_usage(self) -> None:
