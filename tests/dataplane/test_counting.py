@@ -98,6 +98,32 @@ def test_what_is_remembered_has_a_bound(slow: Slow, monkeypatch: pytest.MonkeyPa
     assert repr(made) in [f"<Counter x: {known} known>" for known in range(1, 9)]
 
 
+class PanicError(BaseException):
+    """As what the library's Rust raises in a panic."""
+
+
+@pytest.mark.parametrize("fault", [PanicError, ValueError])
+def test_text_that_the_library_fails_at(slow: Slow, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]) -> None:
+    made = counter(slow)
+
+    def fails(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(slow, "encode", fails)
+    assert made.count(Prompt(["zażółć"])) == 10, "a token for each byte: no tokenizer makes more of it"
+
+
+def test_no_memory_is_no_fault_of_a_text(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = counter(slow)
+
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(slow, "encode", fails)
+    with pytest.raises(MemoryError):
+        made.count(Prompt(["x"]))
+
+
 def model(name: str, spec: TokenizerSpec | None) -> ModelSpec:
     return ModelSpec(name=name, instances=(), tokenizer=spec)
 

@@ -78,7 +78,7 @@ class ClientConnection(asyncio.Protocol):
         "_repeat",
         "_running",
         "_scanned",
-                "_unlike",
+        "_unlike",
         "_worker",
         "address",
         "certificate",

@@ -55,7 +55,7 @@ class Counter:
                         beyond += len(piece)
                         continue
                     budget -= len(piece)
-                    known = len(self._tokenizer.encode(piece, add_special_tokens=False))
+                    known = self._encoded(piece)
                     self._remember(digest, known)
                 tokens += known
                 characters += len(piece)
@@ -64,6 +64,14 @@ class Counter:
         spec = self.spec
         wrapped = spec.each_request + spec.each_message * prompt.messages if prompt.messages else self._alone * len(prompt.texts)
         return tokens + wrapped + prompt.tokens
+
+    def _encoded(self, piece: str) -> int:
+        try:
+            return len(self._tokenizer.encode(piece, add_special_tokens=False))
+        except (MemoryError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001  # a panic in the library's Rust is no Exception, and a text must end no worker
+            return len(piece.encode())  # no tokenizer makes more of it
 
     def _recall(self, digest: bytes) -> int | None:
         known = self._known.get(digest)
