@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane import table as module
-from slmgate.dataplane.table import Held, Short, Spot, Table, TableFull
+from slmgate.dataplane.table import Held, Spot, Table, TableFull
 from slmgate.policy.limiting import NEVER, SECOND, Meter
 from slmgate.policy.limits import LimitSpec
+from slmgate.policy.room import Short
 
 
 class Now:

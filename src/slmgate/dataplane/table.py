@@ -40,6 +40,7 @@ from slmgate.policy.limiting import (
     slice_at,
     sliding_wait,
 )
+from slmgate.policy.room import Short
 
 MAX_WORKERS = 128
 MAX_LIMITS = 17
@@ -113,17 +114,6 @@ class Spot:
         self.id2 = int.from_bytes(digest[8:], "little", signed=True)
         self.at = 0
         """The word at which the cell begins; 0: not looked for yet."""
-
-
-class Short(NamedTuple):
-    """A limit had no room: which of those asked for, what it holds at most, what was left of that, and the microseconds until
-    there is room (`NEVER`: never).
-    """
-
-    which: int
-    amount: int
-    left: int
-    wait: int
 
 
 class Held(NamedTuple):

@@ -120,7 +120,7 @@ class Charges:
             *self._models.get(model, ()),
             *(team.limits if team is not None else ()),
             *self._roles.get(role, ()),
-            *self._keys.get(principal.id, ()),
+            *self.of_key(principal.id),
         )
         plan = self._plans.get(team.plan) if team is not None and team.plan is not None else None
         counted = [(spec, _subject(spec.per, principal, model, role, address)) for spec in limits]
@@ -128,6 +128,10 @@ class Charges:
             return Tariff(counted, "", "", FREE)
         price = next((price for pattern, price in plan.prices if matches(pattern, model)), FREE)
         return Tariff(counted, plan.name, plan.currency, price)
+
+    def of_key(self, id: str) -> tuple[LimitSpec, ...]:
+        """The limits of this one key."""
+        return self._keys.get(id, ())
 
     def by_address(self, principal: Principal, model: str, role: str) -> bool:
         """Whether a limit of theirs counts by the client's address."""

@@ -277,7 +277,8 @@ class Role(Section, frozen=True, kw_only=True):
     max_context: Annotated[
         int | None,
         Option(
-            "The most tokens of prompt (estimated) and answer (`max_tokens`) together.",
+            "The most tokens of prompt (estimated) and answer (`max_tokens`, by any name) together; a request that sets no "
+            "length is given what its prompt leaves.",
             Whole(low=1, high=1_000_000_000),
             example="4096",
         ),
