@@ -13,7 +13,7 @@ import pytest
 
 from slmgate.dataplane import limiter as module
 from slmgate.dataplane.limiter import Account, Hold, Limiter, Refusal
-from slmgate.dataplane.table import MAX_LIMITS, TableFull
+from slmgate.dataplane.table import MAX_LIMITS, Table, TableFull
 from slmgate.policy.charges import Charges, Tariff
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec, TeamSpec
@@ -319,6 +319,31 @@ def test_a_price_on_the_receipt(open_road: OpenRoad) -> None:
     assert (said["plan"], said["price"], said["cost"]) == ("gold", "EUR 100 300", 7 * 100 + 5 * 300)
     intent = next(fields for kind, fields in road.stage.records if kind == b"I")
     assert (intent["plan"], intent["price"]) == ("gold", "EUR 100 300")
+
+
+def test_what_a_stream_came_to_is_charged_when_its_worker_dies(open_road: OpenRoad) -> None:
+    road = open_road()
+    stage = road.stage
+    stage.publish(
+        limits=(limit("500 tokens/minute", "tokens", 500, per=()), limit("9 gpu-seconds", "engine_time", 9_000_000, per=()))
+    )
+    client = stage.connect()
+    client.feed(request({"model": "m", "stream": True, "max_tokens": 100}))
+    stage.loop.settle()
+    road.end_of("a").feed(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+    for number in range(3):
+        road.end_of("a").feed(b'data: {"choices":[{"delta":{"content":"w%d"}}]}\n\n' % number)
+    stage.loop.turn(1)
+    exchange = stage.clients[0].exchange
+    assert exchange is not None and exchange.hold is not None
+    table = stage.worker.limiter._table
+    assert table is not None
+    successor = Table(stage.limits, 0, 1)
+    (tokens, _), (worked, _) = successor.look(exchange.hold.account.spots, stage.clock.time())
+    successor.close()
+    assert tokens == exchange.hold.prompt + 3
+    assert 500_000 <= worked <= 1_000_000
+    exchange.hold = None  # it was settled by the other
 
 
 def test_a_request_that_is_never_forwarded_is_charged_nothing(open_road: OpenRoad) -> None:

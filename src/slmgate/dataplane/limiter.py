@@ -115,10 +115,11 @@ def policy_item(meter: Meter, second: float) -> str:
 class Hold:
     """What a live request has taken. `fields` are header lines for its answer."""
 
-    __slots__ = ("account", "completion", "fields", "number")
+    __slots__ = ("account", "completion", "fields", "number", "prompt")
 
-    def __init__(self, account: Account, number: int, fields: bytes, completion: int | None) -> None:
+    def __init__(self, account: Account, number: int, fields: bytes, completion: int | None, prompt: int = 0) -> None:
         self.account = account
+        self.prompt = prompt
         self.number = number
         self.fields = fields
         self.completion = completion
@@ -185,12 +186,19 @@ class Limiter:
             except TableFull:
                 break
             if isinstance(taken, Held):
-                return Hold(account, taken.number, account.told(taken, second), bound)
+                return Hold(account, taken.number, account.told(taken, second), bound, prompt)
             less = shorter(tariff, taken, Need(prompt, longest, answers), each)
             if less is None or attempt == TRIES - 1:
                 return _refusal(account, taken, wants[taken.which], second)
             each = bound = less  # and again: others may be short of it as well
         return Refusal(_NOT_COUNTED)
+
+    def note(self, hold: Hold, generated: int, engine_us: int) -> None:
+        """What a live request has come to so far: it is charged even if this worker dies now."""
+        tariff = hold.account.tariff
+        if hold.number >= 0 and tariff.grows:
+            assert self._table is not None
+            self._table.note(hold.number, tariff.kept(hold.prompt, generated, engine_us))
 
     def settle(self, hold: Hold, usage: Usage, engine_us: int, second: float, *, forwarded: bool) -> None:
         """The request is over; `second` is the wall clock's. One that never was `forwarded` is charged nothing at all."""

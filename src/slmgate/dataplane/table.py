@@ -66,6 +66,8 @@ _RING_SHIFT = 8  # `_KIND` has the way to count in its lowest byte, and the numb
 # has to know: the period, and a bucket's rate or the end of a calendar's period
 _LIVE, _COUNT = 0, 1
 _HOLD, _HOLD_HEAD, _HOLD_ROW = 128, 4, 7
+_HOLD_KEPT = 4
+"""Which word of a row."""
 # words of a worker's notes, and of each cell in them: cell, total, at, rest, held, place in the rings + 1, what stood there
 _NOTED, _NOTED_HOLD, _NOTED_LIVE = 0, 1, 2
 _NOTES_HEAD, _NOTES_ROW = 4, 7
@@ -310,6 +312,13 @@ class Table:
         finally:
             if self._locked:
                 _lock(self._fd, _UNLOCK)
+
+    def note(self, number: int, kept: Sequence[int]) -> None:
+        """`kept[n]` of the n-th limit stays taken if this worker dies: nobody else looks at a living worker's holds."""
+        area, at = self._area, number * _HOLD + _HOLD_HEAD + _HOLD_KEPT
+        for amount in kept:
+            area[at] = min(amount, _MOST)
+            at += _HOLD_ROW
 
     def look(self, spots: Sequence[Spot], second: float) -> list[tuple[int, int]]:
         """What is used of each limit, and its amount, without taking anything (a cell that does not exist is not made)."""
