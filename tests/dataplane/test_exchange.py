@@ -8,6 +8,7 @@ Length: transcripts are long, and these are one list of the ways in which one re
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from unittest.mock import Mock
 
 import msgspec
@@ -18,14 +19,16 @@ from slmgate.dataplane.client import HEADS_A_TURN
 from slmgate.dataplane.exchange import KEPT_ANSWER
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dialects import TABLE
-from slmgate.link.journal import MAX_RECORD
+from slmgate.link.journal import INTENT, MAX_RECORD
+from slmgate.policy.limits import LimitSpec
 from slmgate.policy.roles import ParameterRule, RoleSpec
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.snapshot import GateSpec, TokenizerSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, Road
 from tests.tools.shown import meant
 from tests.tools.stage import KEY, instance, model, reply, request
+from tests.tools.tokenizers import written
 
 # --- the plain way
 
@@ -576,6 +579,59 @@ def test_an_instance_that_does_not_end_after_its_last_event(open_road: OpenRoad)
         == 200     complete a 8+1~
         << client  e\r\n<done>\r\n0\r\n\r\n
     """)
+
+
+# --- prompts counted by the model's own tokenizer
+
+
+def counted(open_road: OpenRoad, folder: Path, *limits: LimitSpec) -> Road:
+    """A gate whose model has a tokenizer, in which each character is a token and a message has three marks."""
+    tokenizer = TokenizerSpec(path=str(written(folder)), each_message=2, each_request=1)
+    road = open_road(model(tokenizer=tokenizer))
+    road.stage.publish(limits=limits)
+    return road
+
+
+TOKENS = LimitSpec(name="limits[0]", text="100 tokens/minute", identity="t", unit="tokens", amount=100, seconds=60, per=())
+SAID = "in thirty characters, about it"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [(SAID, b"200"), (SAID * 4, b"413"), ([{"type": "image_url", "image_url": {"url": SAID}}], b"200")],
+    ids=["room", "too long", "a picture is estimated"],
+)
+def test_limit_takes_what_the_tokenizer_counts(open_road: OpenRoad, tmp_path: Path, content: object, status: bytes) -> None:
+    road = counted(open_road, tmp_path, TOKENS)
+    told: list[bytes] = []
+    road.stage.loop.told = lambda who, what, data: told.append(data) if who == "client" else None
+    client = road.stage.connect()
+    client.feed(request({"model": "m", "max_tokens": 40, "messages": [{"role": "user", "content": content}]}))
+    road.stage.loop.settle()
+    if status == b"413":
+        assert b"".join(told).startswith(b"HTTP/1.1 413") and b"may come to 163" in b"".join(told)
+        return
+    (intent,) = [fields for kind, fields in road.stage.read_journal() if kind == INTENT]
+    assert (intent["prompt_tokens"] == 33) is (content == SAID)
+    road.end_of("a").feed(reply(b"{}"))
+    road.stage.loop.settle()
+    answer = b"".join(told)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b"x-ratelimit-remaining-tokens: %d\r\n" % (60 - intent["prompt_tokens"]) in answer
+    (receipt,) = road.stage.receipts
+    assert receipt["estimated"] and receipt["prompt_tokens"] == intent["prompt_tokens"]
+
+
+def test_silent_engine_is_booked_what_the_tokenizer_counts(open_road: OpenRoad, tmp_path: Path) -> None:
+    """Without a limit nothing is counted before, and only where the engine says nothing after."""
+    road = counted(open_road, tmp_path)
+    client = road.stage.connect()
+    client.feed(request({"model": "m", "messages": [{"role": "user", "content": SAID}]}))
+    road.stage.loop.settle()
+    road.end_of("a").feed(reply(b"{}"))
+    road.stage.loop.settle()
+    (receipt,) = road.stage.receipts
+    assert receipt["estimated"] and receipt["prompt_tokens"] == 33
 
 
 # --- time limits

@@ -80,12 +80,13 @@ class Stage:
         no_limits = SimpleNamespace(RLIMIT_NOFILE=0, getrlimit=lambda _: (1024, 4096), setrlimit=lambda *_: None)
         patch.setattr("slmgate.dataplane.worker.resource", no_limits)
         self.journal = directory / "journal"
+        self.limits = directory / "limits"
         self.board = beats.create()
         settings = {
             "listeners": (),
             "sync": None,
             "link": "",
-            "limits": str(directory / "limits"),
+            "limits": str(self.limits),
             "answers": str(directory / "answers"),
             "segment_size": segment_size,
             **orders,

@@ -115,7 +115,7 @@ def usage_of(exchange: Exchange) -> Usage:
         completion = -(-exchange.bytes_out // 4)
     else:
         completion = 0  # it was asked, and what it did with that nobody knows: the bytes that went out were the gate's own
-    return Usage(exchange.ask.prompt_estimate, completion, True)
+    return Usage(exchange.prompt_tokens(), completion, True)
 
 
 def intent_of(exchange: Exchange) -> bytes:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from slmgate.dataplane.account import intent_of, receipt_of, usage_of, what_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
@@ -19,6 +21,7 @@ from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.dialects.parameters import answers, bound, longest, settle, values
+from slmgate.dialects.prompts import prompt_of
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
 from slmgate.http1.framing import CHUNKED
@@ -375,6 +378,11 @@ class Exchange:
         several = 1
         if account.tariff.bounded and route.access in GENERATING:
             length, several = longest(route.dialect.name, ask), answers(route.dialect.name, ask)
+        if model.tokenizer is not None and account.tariff.prompts:
+            assert self.asked is not None
+            counted = self.prompt_tokens()
+            self.ask = ask = structs.replace(ask, prompt_estimate=counted)
+            self.asked = structs.replace(self.asked, prompt_estimate=counted)
         taken = worker.limiter.take(account, ask.prompt_estimate, length, several, self.second())
         if isinstance(taken, Refusal):
             self.refuse(taken.refuse, taken.fields)
@@ -386,12 +394,28 @@ class Exchange:
             self.ask, self.outgoing = bound(route, ask, self.outgoing, taken.completion)
         return True
 
+    def prompt_tokens(self) -> int:
+        """The prompt's tokens by the model's own tokenizer, where it has one here that can count them; else the estimate."""
+        ask, route, model = self.ask, self.route, self.model
+        assert ask is not None
+        if model is None or model.tokenizer is None or route is None:
+            return ask.prompt_estimate
+        counted = self.worker.counters.count(model.name, prompt_of(route.access, route.dialect.name, ask.fields))
+        return ask.prompt_estimate if counted is None else counted
+
     def _list(self, route: Route, access: Access) -> None:
         names = access.listing(NO_ASK, self)
         if isinstance(names, Refuse):
             self.refuse(names)
         else:
             self.answer_self(200, route.dialect.list_models(route.endpoint, names))
+
+    def note_progress(self) -> None:
+        """Called now and then while an instance is at work: what that has come to is charged whatever becomes of this worker."""
+        hold = self.hold
+        if hold is not None and self.asked_at and not self.done:
+            generated = self.scanner.tokens_seen if self.scanner is not None else 0
+            self.worker.limiter.note(hold, generated, int((time.monotonic() - self.handed_at) * 1e6))
 
     # -- what policy may ask (`access.Facts`)
 

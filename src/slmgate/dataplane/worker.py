@@ -27,6 +27,7 @@ import msgspec
 import uvloop
 
 from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.counting import Counters
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
@@ -81,6 +82,7 @@ class Worker:
         # for the life of the process
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
+        self.counters = Counters()
         self.pools = Pools(loop)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
@@ -231,6 +233,9 @@ class Worker:
     def _put_in_force(self, snapshot: Snapshot) -> None:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
+            for problem in self.counters.update(snapshot.models):
+                with contextlib.suppress(OSError, ValueError):
+                    print(f"slmgate: {problem}", file=sys.stderr, flush=True)
         self.limiter.prepare(snapshot.charges)
         first = self.snapshot.generation == 0
         self.snapshot, self._prepared = snapshot, None
@@ -290,6 +295,8 @@ class Worker:
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
+            if exchange is not None and exchange.hold is not None:
+                exchange.note_progress()
         with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
             self.pay()
         self.keyed.tick(now)
