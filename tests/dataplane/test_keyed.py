@@ -13,7 +13,7 @@ import pytest
 
 from slmgate.dataplane.exchange import KEPT_ANSWER
 from slmgate.dataplane.kept import PARTS, Claim, Kept
-from slmgate.dataplane.keyed import WAIT_SECONDS, Keyed, fingerprint
+from slmgate.dataplane.keyed import WAIT_SECONDS, Keyed, KeyedExchange, fingerprint
 from slmgate.dialects import TABLE
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec, TeamSpec
@@ -235,6 +235,24 @@ def test_who_left_before_an_instance_was_asked_costs_nothing(open_road: OpenRoad
         << client2 200 | {}
     """
     played(road, script)
+
+
+def test_without_a_client_its_progress_is_noted(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of every other request that limits count: what it came to is charged whatever becomes of the worker."""
+    noted: list[str] = []
+    monkeypatch.setattr(KeyedExchange, "note_progress", lambda self: noted.append(self.name))
+    script = """
+        >> client  keyed
+        == intent  a
+        << a       <chat>
+        >> client  leaves
+        >> clock   0.5
+        >> a       200 <used>
+        == 200     complete a 5+7
+        >> clock   0.5
+    """
+    played(road, script)
+    assert len(noted) == 2
 
 
 def test_without_a_client_its_time_limits_hold(open_road: OpenRoad) -> None:

@@ -123,6 +123,7 @@ class Keyed:
         self.look_again()  # the answer may be another worker's
         self.alone = [exchange for exchange in self.alone if not exchange.done]
         for exchange in self.alone:
+            exchange.note_progress()
             if now >= exchange.deadline:
                 try:
                     exchange.sweep(now)
