@@ -939,6 +939,25 @@ def test_exactly_enough_room_to_record(open_road: OpenRoad, monkeypatch: pytest.
     road.stage.worker.journal.prepare()
 
 
+def test_the_room_was_taken_while_it_stood_in_line(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> client2 chat
+    """)
+    monkeypatch.setattr(road.stage.worker.journal, "room", MAX_RECORD)
+    road.plays(r"""
+        >> a       200 {}
+        == 503     refused a !accounting_unavailable
+        == 200     complete a 4+1~
+        << client2 503 !accounting_unavailable retry-after: 5
+        << client  200 | {}
+    """)
+    road.stage.worker.journal.prepare()
+
+
 def test_served_unaccounted_where_the_operator_says_so(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
     road = open_road(serve_unaccounted=True)
     monkeypatch.setattr(road.stage.worker.journal, "room", 0)
