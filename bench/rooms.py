@@ -26,7 +26,7 @@ from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import values
 from slmgate.http1 import answers, heads
 from slmgate.http1.repeats import seen_head
-from slmgate.link.journal import INTENT, RECEIPT
+from slmgate.link.journal import RECEIPT
 from slmgate.policy.access import Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
@@ -168,13 +168,12 @@ def steps(directory: Path) -> dict[str, Step]:
     assert not isinstance(read, Refuse)
     framing, date = b"content-length: 321\r\n", b"date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
     journal = Journal(directory / "journal", "a" * 12, 64 * 1024 * 1024)
-    intent, receipt = INTENT + encode(an_intent(1)), RECEIPT + encode(a_receipt(1))
+    intent, receipt = encode(an_intent(1)), RECEIPT + encode(a_receipt(1))
     start = heads.upstream_head(line, prefix, read, answers.JSON)
     request = wire.request(9000, body)
 
     def write_both() -> None:
-        journal.intent(intent)
-        journal.receipt(receipt, True)
+        journal.receipt(receipt, journal.intent(intent))
 
     seen = seen_head(request[: -len(body)])
     assert seen is not None
@@ -291,14 +290,13 @@ def _ask(found: object) -> Ask:
 def ingest(directory: Path) -> float:
     """Nanoseconds of processor time per receipt, from journal segments into a SQLite ledger and an access log.
 
-    As on the road: intents included, ids that are the requests' names, segments full or still being written. A worker's
+    As on the road: ids that are the requests' names, segments full or still being written. A worker's
     unused space is read to its end only when the worker is gone, which is no receipt's cost.
     """
     where = directory / "segments"
     journal = Journal(where, "c" * 12, 16 * 1024 * 1024)
     for number in range(RECEIPTS):
-        journal.intent(INTENT + encode(an_intent(number)))
-        journal.receipt(RECEIPT + encode(a_receipt(number)), True)
+        journal.receipt(RECEIPT + encode(a_receipt(number)))
     store = open_store(directory / "ledger.sqlite")
     log = AccessLog(directory / "access.log")
     reader = Ingest(store, where, log.write)

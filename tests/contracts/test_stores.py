@@ -25,7 +25,7 @@ from slmgate.stores.base import (
     UsageRow,
 )
 from slmgate.terms import Key
-from tests.tools.journal_writer import NOON, make_intent, make_receipt
+from tests.tools.journal_writer import NOON, make_receipt
 from tests.tools.stored import all_keys, all_receipts
 
 DAY = timedelta(days=1)
@@ -86,20 +86,24 @@ def test_a_text_with_nul_is_kept_somehow(store: Store) -> None:
     assert found.path in ("/a\0b", "/a\ufffdb")
 
 
-def test_intents_and_positions(store: Store) -> None:
-    store.write(Batch(opened=[make_intent("r1"), make_intent("r2", address="::1")], positions={"a": 64, "b": 128}))
-    store.write(
-        Batch(opened=[make_intent("r2", model="other")], closed=["r1", "none"], positions={"a": 640}, forgotten=["b", "c"])
-    )
-    assert store.open_intents() == [make_intent("r2", address="::1")]
+def test_positions(store: Store) -> None:
+    store.write(Batch(positions={"a": 64, "b": 128}))
+    store.write(Batch(positions={"a": 640}, forgotten=["b", "c"]))
     assert store.positions() == {"a": 640}
     store.make_durable()
+
+
+@pytest.mark.parametrize("asked", [0, 1, 499, 500, 501])
+def test_which_ids_are_known(store: Store, asked: int) -> None:
+    write(store, "r1", "r498", "r499", "r500")
+    write(store, "other", request_id="r2")  # a name that a client gave is no id
+    ids = [f"r{number}" for number in range(asked)]
+    assert store.known(ids) == {"r1", "r498", "r499", "r500"} & set(ids)
 
 
 def test_an_empty_batch(store: Store) -> None:
     store.write(Batch())
     assert store.positions() == {}
-    assert store.open_intents() == []
     assert all_receipts(store) == []
 
 

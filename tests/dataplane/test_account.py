@@ -16,7 +16,7 @@ from slmgate.dialects.openai import ChunkScanner
 from slmgate.terms import Ask, Ended, Intent, Receipt, Usage
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import TEXTS, Road
-from tests.tools.stage import model, request
+from tests.tools.stage import INTENT, model, request
 
 ASK = Ask("m", prompt_estimate=9)
 SAID = Usage(5, 7)
@@ -99,7 +99,7 @@ def test_an_intent_is_one(road: Road) -> None:
     road.stage.loop.settle()
     kind, fields = road.stage.records[-1]
     intent = msgspec.convert(fields, Intent)
-    assert (kind, intent.principal, intent.key, intent.team) == (b"I", "acme-bot", "k1", "acme")
+    assert (kind, intent.principal, intent.key, intent.team) == (INTENT, "acme-bot", "k1", "acme")
     assert (intent.model, intent.instance, intent.dialect, intent.endpoint, intent.stream) == ("m", "a", "openai", "chat", True)
     assert (intent.address, intent.worker, intent.prompt_tokens) == ("192.0.2.7", 0, 8)
     assert intent.time.timestamp() == pytest.approx(road.stage.clock.time())

@@ -19,7 +19,7 @@ from slmgate.dataplane.client import HEADS_A_TURN
 from slmgate.dataplane.exchange import KEPT_ANSWER
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dialects import TABLE
-from slmgate.link.journal import INTENT, MAX_RECORD
+from slmgate.link.journal import MAX_RECORD
 from slmgate.policy.limits import LimitSpec
 from slmgate.policy.roles import ParameterRule, RoleSpec
 from slmgate.policy.snapshot import GateSpec, TokenizerSpec
@@ -27,7 +27,7 @@ from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, Road
 from tests.tools.shown import meant
-from tests.tools.stage import KEY, instance, model, reply, request
+from tests.tools.stage import INTENT, KEY, instance, model, reply, request
 from tests.tools.tokenizers import written
 
 # --- the plain way
@@ -1025,6 +1025,25 @@ def test_exactly_enough_room_to_record(open_road: OpenRoad, monkeypatch: pytest.
     road.stage.worker.journal.prepare()
 
 
+def test_the_room_was_taken_while_it_stood_in_line(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> client2 chat
+    """)
+    monkeypatch.setattr(road.stage.worker.journal, "room", MAX_RECORD)
+    road.plays(r"""
+        >> a       200 {}
+        == 503     refused a !accounting_unavailable
+        == 200     complete a 4+1~
+        << client2 503 !accounting_unavailable retry-after: 5
+        << client  200 | {}
+    """)
+    road.stage.worker.journal.prepare()
+
+
 def test_served_unaccounted_where_the_operator_says_so(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
     road = open_road(serve_unaccounted=True)
     monkeypatch.setattr(road.stage.worker.journal, "room", 0)
@@ -1168,7 +1187,7 @@ def test_a_receipt_that_can_never_be_written_costs_no_other(road: Road, forwarde
     road.end_of("client2").feed(request({"model": "zzz"}))
     assert [one["status"] for one in road.stage.receipts] == [404]
     if exchange is not None:  # as control would, for the check behind this test
-        worker.journal.receipt(receipt_of(exchange, "gate_failed", ""), True)
+        worker.journal.receipt(receipt_of(exchange, "gate_failed", ""), exchange.slot)
         worker.tally.unjournaled -= 1
 
 

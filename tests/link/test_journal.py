@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmgate.link import journal
-from slmgate.link.journal import INTENT, RECEIPT, padded, read_payloads
+from slmgate.link.journal import HEADER_SIZE, RECEIPT, SLOT, padded, read_intents, read_payloads
 
 
 def record(payload: bytes) -> bytes:
@@ -67,7 +67,7 @@ def test_padding(length: int, takes: int) -> None:
 
 
 def test_payloads_and_where_they_end() -> None:
-    data = segment(INTENT + b"{}", RECEIPT + b"1234567")
+    data = segment(b"I{}", RECEIPT + b"1234567")
     assert read_payloads(data, 64) == ([b"I{}", b"R1234567"], 96)
     assert read_payloads(data, 80) == ([b"R1234567"], 96)
     assert read_payloads(data, 96) == ([], 96)
@@ -123,3 +123,78 @@ def test_no_bytes_at_all_raise(data: bytes, offset: int) -> None:
 def test_reading_goes_on_where_it_ended(first: list[bytes], then: list[bytes]) -> None:
     _, end = read_payloads(segment(*first), journal.HEADER_SIZE)
     assert read(segment(*first, *then), end) == then
+
+
+# Intents
+
+
+def table(*payloads: bytes | None, slots: int = 8) -> bytes:
+    """A table whose first slots hold these records, or none."""
+    header = b"SLMINTN1" + bytes(56)
+    taken = [b"" if payload is None else record(payload) for payload in payloads]
+    return header + b"".join(one.ljust(SLOT, b"\0") for one in taken).ljust(slots * SLOT, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("0123456789ab.intents", "0123456789ab"),
+        ("0123456789ab.intents\n", None),
+        ("0123456789AB.intents", None),
+        ("0123456789ab.intents.bad", None),
+        ("0123456789ab.new", None),
+        ("0123456789ab-00000001.seg", None),
+        ("", None),
+    ],
+)
+def test_names_of_tables(name: str, run: str | None) -> None:
+    assert journal.parse_intents_name(name) == run
+    if run:
+        assert journal.intents_name(run) == name
+
+
+def test_the_header_of_a_table() -> None:
+    assert journal.new_header(journal.INTENTS_MAGIC) == table(slots=0)
+
+
+def test_slots_stand_on_their_own() -> None:
+    assert SLOT % 8 == 0
+    assert SLOT >= journal.MAX_RECORD
+    assert read_intents(table(None, b"a", None, b"b" * (SLOT - 8), b"c")) == ([b"a", b"b" * (SLOT - 8), b"c"], [])
+    assert read_intents(table(b"a", slots=1)) == ([b"a"], [])
+
+
+@pytest.mark.parametrize("data", [b"", bytes(64), bytes(71), bytes(72), table(), table(slots=0)])
+def test_no_intents(data: bytes) -> None:
+    assert read_intents(data) == ([], [])
+
+
+intents = st.lists(st.none() | st.binary(min_size=1, max_size=40), max_size=4)
+
+
+@given(intents, st.integers(0), st.integers(1, 255))
+def test_a_byte_of_a_table_that_changed(wrote: list[bytes | None], at: int, change: int) -> None:
+    """It costs the slot that it is in, at the most."""
+    data = bytearray(table(*wrote, slots=4))
+    at = HEADER_SIZE + at % (len(data) - HEADER_SIZE)
+    data[at] ^= change
+    got, damaged = read_intents(bytes(data))
+    spared = [one for place, one in enumerate(wrote) if one is not None and place != (at - HEADER_SIZE) // SLOT]
+    assert got in (spared, [one for one in wrote if one is not None])
+    assert damaged in ([], [HEADER_SIZE + (at - HEADER_SIZE) // SLOT * SLOT])
+
+
+@given(intents, st.integers(0))
+def test_a_table_that_is_cut_off(wrote: list[bytes | None], at: int) -> None:
+    data = table(*wrote, slots=4)[: at % (4 * SLOT + HEADER_SIZE + 1)]
+    got, damaged = read_intents(data)
+    assert got == [one for one in wrote if one is not None][: len(got)]
+    assert len(damaged) <= 1
+
+
+@pytest.mark.parametrize("length", [SLOT - 7, SLOT, 2 * SLOT, 2**32 - 1])
+def test_a_length_beyond_the_slot_is_damage(length: int) -> None:
+    whole = bytes(length) if length < 2 * SLOT else b""
+    data = bytearray(table(None, slots=2))
+    struct.pack_into("=II", data, HEADER_SIZE, length, crc32(whole))
+    assert read_intents(bytes(data)) == ([], [HEADER_SIZE])

@@ -43,8 +43,7 @@ def framed(payload: bytes) -> bytes:
 
 
 def encoded(record: Intent | Receipt) -> bytes:
-    kind = journal.INTENT if isinstance(record, Intent) else journal.RECEIPT
-    return kind + msgspec.json.encode(record)
+    return (b"" if isinstance(record, Intent) else journal.RECEIPT) + msgspec.json.encode(record)
 
 
 class Segment:
@@ -58,7 +57,7 @@ class Segment:
         os.pwrite(self._fd, journal.new_header(), 0)
         self.end = journal.HEADER_SIZE
 
-    def write(self, *records: Intent | Receipt) -> None:
+    def write(self, *records: Receipt) -> None:
         for record in records:
             self.write_raw(framed(encoded(record)))
 
@@ -66,7 +65,7 @@ class Segment:
         os.pwrite(self._fd, data, self.end)
         self.end += len(data)
 
-    def write_torn(self, record: Intent | Receipt, stage: int) -> bool:
+    def write_torn(self, record: Receipt, stage: int) -> bool:
         """The first `stage` bytes of a write, in the order a worker makes them: the payload, then its frame at once.
 
         Returns whether the record is whole.
@@ -88,6 +87,53 @@ class Segment:
             self._fd = -1
 
     def __enter__(self) -> Segment:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.die()
+
+
+class Table:
+    """The table of intents of a worker run, of so many slots. Held (locked) until its writer `dies`."""
+
+    def __init__(self, directory: Path, incarnation: str, slots: int = 8) -> None:
+        self.path = directory / journal.intents_name(incarnation)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        os.ftruncate(self._fd, journal.HEADER_SIZE + slots * journal.SLOT)
+        os.pwrite(self._fd, journal.new_header(journal.INTENTS_MAGIC), 0)
+        self.slots: dict[str, int] = {}  # the ids of what is under way
+        self._free = [journal.HEADER_SIZE + number * journal.SLOT for number in range(slots)]
+
+    def take(self, *intents: Intent) -> None:
+        for intent in intents:
+            self.slots[intent.id] = self._free.pop()
+            self.take_raw(self.slots[intent.id], encoded(intent))
+
+    def take_raw(self, at: int, payload: bytes) -> None:
+        os.pwrite(self._fd, payload, at + journal.FRAME.size)
+        os.pwrite(self._fd, journal.FRAME.pack(len(payload), crc32(payload)), at)
+
+    def take_torn(self, intent: Intent, stage: int) -> bool:
+        """The first `stage` bytes of it, in the order in which a worker makes them. Returns whether it is whole."""
+        payload = encoded(intent)
+        if stage > len(payload):
+            self.take(intent)
+            return True
+        os.pwrite(self._fd, payload[:stage], self._free[-1] + journal.FRAME.size)
+        return False
+
+    def give_back(self, id: str) -> None:
+        at = self.slots.pop(id)
+        os.pwrite(self._fd, bytes(journal.FRAME.size), at)
+        self._free.append(at)
+
+    def die(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Table:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

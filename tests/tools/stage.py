@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.worker import Worker
 from slmgate.link import beats, journal
 from slmgate.link.orders import WorkerOrders
@@ -28,6 +29,8 @@ from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotS
 from slmgate.terms import Key
 from tests.tools.fakes import Clock, FakeLoop, FakeTransport
 
+INTENT = b"I"
+"""The kind of an intent among the records."""
 SECRET = b"sk-slm-unit-0123456789abcdef"
 KEY = Key(id="k1", name="acme-bot", team="acme", digests=((sha256(SECRET).digest(), None),))
 
@@ -60,6 +63,20 @@ def reply(body: bytes, status: int = 200, fields: bytes = b"content-type: applic
     return b"HTTP/1.1 %d X\r\n%bcontent-length: %d\r\n\r\n%b" % (status, fields, len(body), body)
 
 
+class WatchedJournal(Journal):
+    """Notes every intent, as it stands in its file when it was taken down: a moment later its slot may be given back."""
+
+    stage: Stage
+
+    def intent(self, intent: bytes) -> int:
+        slot = super().intent(intent)
+        self.stage.read_segments()  # what came before
+        path = self.stage.journal / journal.intents_name(self.stage.worker.incarnation)
+        (payload,) = journal.read_payloads(path.read_bytes()[slot : slot + journal.SLOT])[0]
+        self.stage.unread.append((INTENT, json.loads(payload)))
+        return slot
+
+
 class Stage:
     """`models` and the other settings are the first snapshot's; `told` is called with what our side does, as it does it."""
 
@@ -79,6 +96,8 @@ class Stage:
                 patch.setattr(module, "time", self.clock)
         no_limits = SimpleNamespace(RLIMIT_NOFILE=0, getrlimit=lambda _: (1024, 4096), setrlimit=lambda *_: None)
         patch.setattr("slmgate.dataplane.worker.resource", no_limits)
+        patch.setattr("slmgate.dataplane.worker.Journal", WatchedJournal)
+        WatchedJournal.stage = self
         self.journal = directory / "journal"
         self.limits = directory / "limits"
         self.board = beats.create()
@@ -107,6 +126,7 @@ class Stage:
         self.clients: list[ClientConnection] = []
         self.asked = 0  # requests that owe a receipt, by the ids given out
         self._read: dict[str, int] = {}  # segment -> how far it was read
+        self.unread: list[tuple[bytes, dict[str, Any]]] = []
         self.records: list[tuple[bytes, dict[str, Any]]] = []
         self.publish()
         self.life = self.loop.create_task(self.worker.run())
@@ -140,13 +160,16 @@ class Stage:
 
     def read_journal(self) -> list[tuple[bytes, dict[str, Any]]]:
         """The records that came since the last call, as control would find them: kind and fields."""
-        new: list[tuple[bytes, dict[str, Any]]] = []
+        self.read_segments()
+        new, self.unread = self.unread, []
+        self.records += new
+        return new
+
+    def read_segments(self) -> None:
         for path in sorted(self.journal.glob("*.seg")):
             begin = self._read.get(path.name, journal.HEADER_SIZE)
             payloads, self._read[path.name] = journal.read_payloads(path.read_bytes(), begin)
-            new += [(payload[:1], json.loads(payload[1:])) for payload in payloads]
-        self.records += new
-        return new
+            self.unread += [(payload[:1], json.loads(payload[1:])) for payload in payloads]
 
     @property
     def receipts(self) -> list[dict[str, Any]]:
@@ -163,9 +186,9 @@ class Stage:
         self.loop.turn(1)
         ids = Counter(fields["id"] for fields in self.receipts)
         assert not [one for one, count in ids.items() if count > 1], "two receipts of one request"
-        assert {fields["id"] for kind, fields in self.records if kind == journal.INTENT} <= ids.keys(), (
-            "an intent without receipt"
-        )
+        assert {fields["id"] for kind, fields in self.records if kind == INTENT} <= ids.keys(), "an intent without receipt"
+        tables = [path.read_bytes() for path in self.journal.glob("*.intents")]
+        assert [journal.read_intents(table) for table in tables] == [([], [])] * len(tables), "a slot was not given back"
         assert self.worker.tally.requests == len(ids) + self.worker.tally.unjournaled
         pools = self.worker.pools.models.values()
         assert [one for pool in pools for one in pool.instances if one.busy] == [], "an instance is still held"

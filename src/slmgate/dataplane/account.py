@@ -15,7 +15,7 @@ import msgspec
 
 from slmgate.dialects import error_dialect
 from slmgate.dialects.parameters import noted
-from slmgate.link.journal import INTENT, RECEIPT
+from slmgate.link.journal import RECEIPT
 from slmgate.terms import Ended, Receipt, Usage
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 SHOWN_PATH = 200
 _NOTHING = Usage()
 _encode = msgspec.json.Encoder().encode
-# `id` comes first: control pairs the two records of a request by it (`control/ledger.py`). Ids and times need no escapes.
-_INTENT = INTENT + b'{"id":"%b","request_id":"%b","time":"%b",%b,%b,"prompt_tokens":%d,%b,%b}'
+# Ids and times need no escapes.
+_INTENT = b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,%b'
 _RECEIPT = RECEIPT + (
     b'{"id":"%b","request_id":"%b","time":"%b",%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,'
     b'"prompt_tokens":%d,"completion_tokens":%d,"estimated":%b,"bytes_in":%d,"bytes_out":%d,'
@@ -52,6 +52,8 @@ class What(msgspec.Struct, frozen=True):
     """Address and worker."""
     charge: bytes
     """Plan and price."""
+    intent: bytes
+    """The end of an intent: `whose`, `work`, `place` and `charge`."""
 
 
 def _members(fields: dict[str, Any]) -> bytes:
@@ -67,31 +69,37 @@ def what_of(exchange: Exchange) -> What:
         return known
     principal, route, model, tariff = exchange.principal, exchange.route, exchange.model, exchange.tariff
     assert principal is not None and route is not None and model is not None
+    whose = _members(
+        {
+            "principal": principal.name,
+            "key": principal.id,
+            "team": principal.team,
+            "roles": exchange.roles(),
+        }
+    )
+    work = _members(
+        {
+            "dialect": route.dialect.name,
+            "endpoint": route.endpoint,
+            "model": model.name,
+            "instance": instance.spec.id,
+            "stream": ask.stream,
+        }
+    )
+    place = _members({"address": exchange.client.address, "worker": exchange.worker.slot})
+    plan, price = ("", "") if tariff is None else (tariff.plan, tariff.price_text)
+    charge = _members({"plan": plan, "price": price})
     what = What(
         instance,
         ask.stream,
         admit.role,
         _encode(admit.rule),
         _members({"method": exchange.head.method, "path": route.path}),
-        _members(
-            {
-                "principal": principal.name,
-                "key": principal.id,
-                "team": principal.team,
-                "roles": exchange.roles(),
-            }
-        ),
-        _members(
-            {
-                "dialect": route.dialect.name,
-                "endpoint": route.endpoint,
-                "model": model.name,
-                "instance": instance.spec.id,
-                "stream": ask.stream,
-            }
-        ),
-        _members({"address": exchange.client.address, "worker": exchange.worker.slot}),
-        _members({"plan": tariff.plan if tariff is not None else "", "price": tariff.price_text if tariff is not None else ""}),
+        whose,
+        work,
+        place,
+        charge,
+        b",".join((whose, work, place, charge)) + b"}",
     )
     if repeat is not None and repeat.snapshot is exchange.snapshot:
         repeat.what = what
@@ -119,19 +127,10 @@ def usage_of(exchange: Exchange) -> Usage:
 
 
 def intent_of(exchange: Exchange) -> bytes:
-    """The record (a kind and a `terms.Intent`, see `link/journal.py`) that work is about to begin at the exchange's instance."""
+    """The record (a `terms.Intent`) that work is about to begin at the exchange's instance."""
     what, ask = exchange.what, exchange.ask
     assert what is not None and ask is not None
-    return _INTENT % (
-        exchange.id,
-        exchange.request_id,
-        exchange.began,
-        what.whose,
-        what.work,
-        ask.prompt_estimate,
-        what.place,
-        what.charge,
-    )
+    return _INTENT % (exchange.id, exchange.request_id, exchange.began, ask.prompt_estimate, what.intent)
 
 
 def noted_of(exchange: Exchange) -> bytes:

@@ -61,6 +61,7 @@ STALE_SECONDS = 0.1
 HEARD_WITHIN = 0.25
 """Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker, which a test holds it to."""
 NEVER = float("inf")
+NO_RECORD = Refuse("accounting_unavailable", "The gate cannot record work at the moment. Try again soon.", retry_after=5)
 NO_ASK = Ask("")
 """Stands for what a request without a body asks."""
 NO_HEAD = RequestHead("", "", {}, 1, False)
@@ -98,7 +99,6 @@ class Exchange:
 
     __slots__ = (
         "admit",
-        "admitted",
         "ask",
         "asked",
         "asked_at",
@@ -141,6 +141,7 @@ class Exchange:
         "request_id",
         "route",
         "scanner",
+        "slot",
         "snapshot",
         "started",
         "status",
@@ -185,7 +186,7 @@ class Exchange:
         self.admit: Admit | None = None
         self.refused: Refuse | None = None
         self.model: ModelSpec | None = None
-        self.admitted = False  # an intent is journaled, its receipt is owed
+        self.slot = 0  # of its intent in the journal, given back with the receipt; 0: none is journaled
         self.recorded = True  # health checks and OPTIONS reach no verdict and leave no receipt
         self.hold: Hold | None = None  # what it has taken of its limits
         self.tariff: Tariff | None = None
@@ -355,9 +356,7 @@ class Exchange:
             self.ask, self.outgoing = settle(route, ask, body, verdict.settings)
         self.model = model = verdict.model
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
-            self.refuse(
-                Refuse("accounting_unavailable", "The gate cannot record work at the moment. Try again soon.", retry_after=5)
-            )
+            self.refuse(NO_RECORD)
             return
         charges = worker.snapshot.charges
         if charges.any and not self._take(charges):
@@ -506,18 +505,21 @@ class Exchange:
                     self._give_back(connection)
                     self.refuse(refused)
                     return
+            if not self.slot and worker.journal.room < NEEDED and not worker.serves_unaccounted:
+                self._give_back(connection)  # there was room when it came, but others took it while this one stood in line
+                self.refuse(NO_RECORD)
+                return
             ask = self.ask
             assert ask is not None
             self.connection = connection
             self.asked_at = now = time.monotonic()
-            if not self.admitted:
+            if not self.slot:
                 self.handed_at = now
                 journal = worker.journal
                 if journal.room >= NEEDED:  # else the operator wants it served all the same
                     self.began = worker.stamp(self.started)
                     self.what = what_of(self)
-                    journal.intent(intent_of(self))
-                    self.admitted = True
+                    self.slot = journal.intent(intent_of(self))
             self.deadline = now + self.model.first_byte_timeout
             body = route.dialect.patch(route.endpoint, ask, self.outgoing, instance.spec.upstream_model)
             repeat = self.repeat
@@ -894,4 +896,4 @@ class Exchange:
             engine_us = int((time.monotonic() - self.handed_at) * 1e6) if self.handed_at else 0
             self.worker.limiter.settle(hold, self.usage, engine_us, self.second(), forwarded=self.asked_at > 0)
             self.hold = None
-        self.worker.finished(receipt_of(self, self.ended, self.reason), self.admitted, self.ended == "refused")
+        self.worker.finished(receipt_of(self, self.ended, self.reason), self.slot, self.ended == "refused")

@@ -120,11 +120,12 @@ class Worker:
             self._stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
         return b"%b.%06dZ" % (self._stamp, int((wall - second) * 1e6))
 
-    def finished(self, receipt: bytes, closes_intent: bool, refused: bool) -> None:
-        """An exchange's receipt, before its client's last byte."""
-        written = self.journal.receipt(receipt, closes_intent)
+    def finished(self, receipt: bytes, slot: int, refused: bool) -> None:
+        """An exchange's receipt, before its client's last byte; `slot` is its intent's."""
         tally = self.tally
-        tally.requests += 1
+        requests = tally.requests + 1  # before it is written: behind that nothing may fail, or it is done twice
+        written = self.journal.receipt(receipt, slot)
+        tally.requests = requests
         if refused:
             tally.refused += 1
         if not written:

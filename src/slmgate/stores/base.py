@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from slmgate.terms import Intent, Key, Receipt
+from slmgate.terms import Key, Receipt
 
 if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
@@ -109,14 +109,11 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Batch(msgspec.Struct, kw_only=True):
     """What one step of the ingest writes, all of it or none.
 
-    `opened` are intents whose receipt has not been seen yet; `closed` are ids of stored intents to remove;
     `positions` says how far each named segment has been taken (bytes); `forgotten` names segments that are gone. `used` are ids
     of keys with their newest use among the receipts; an older one than is known changes nothing.
     """
 
     receipts: list[Receipt] = []
-    opened: list[Intent] = []
-    closed: list[str] = []
     positions: dict[str, int] = {}
     forgotten: list[str] = []
     used: dict[str, KeyUse] = {}
@@ -206,7 +203,9 @@ class LedgerStore(Protocol):
         """Segment name -> bytes taken from it."""
         ...
 
-    def open_intents(self) -> list[Intent]: ...
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that have a receipt."""
+        ...
 
     def receipt(self, id: str) -> Receipt | None:
         """The receipt with this id; or, where there is none, the last one whose client called its request so."""

@@ -6,7 +6,7 @@ the database. It begins and ends no transaction: whoever does says afterwards wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from itertools import chain, repeat
 from operator import floordiv, sub
@@ -67,11 +67,8 @@ class EntryWriter:
     def sift(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Those whose id is not there yet, and each only once: the first."""
         first = {receipt[_ID]: receipt for receipt in reversed(receipts)}
-        ids = list(first)
-        for start in range(0, len(ids), _LOOKED_UP):
-            wanted = schema.entries.c.id.in_(ids[start : start + _LOOKED_UP])
-            for (id,) in connection.execute(sa.select(schema.entries.c.id).where(wanted)):
-                del first[id]
+        for id in known(connection, list(first)):
+            del first[id]
         return list(first.values())[::-1]
 
     def write(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], dict[Facet, int]]:
@@ -118,6 +115,15 @@ class EntryWriter:
     def forget(self) -> None:
         """Something failed: ask the database again."""
         self._known = {}
+
+
+def known(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of these ids that are in the ledger."""
+    found: set[str] = set()
+    for start in range(0, len(ids), _LOOKED_UP):
+        wanted = schema.entries.c.id.in_(ids[start : start + _LOOKED_UP])
+        found.update(connection.execute(sa.select(schema.entries.c.id).where(wanted)).scalars())
+    return found
 
 
 def storable(values: Iterable[Any]) -> tuple[Any, ...]:

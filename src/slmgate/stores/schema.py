@@ -125,13 +125,6 @@ kept_since = sa.Table(
     sa.Column("time", sa.BigInteger, nullable=False),
 )
 
-open_intents = sa.Table(
-    "open_intents",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("intent", sa.LargeBinary, nullable=False),  # JSON of terms.Intent: read back only after a crash
-)
-
 journal_positions = sa.Table(
     "journal_positions",
     metadata,

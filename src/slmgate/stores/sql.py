@@ -36,13 +36,13 @@ from slmgate.stores.base import (
     UsageRow,
     Verified,
 )
-from slmgate.stores.entries import EntryWriter, Repeats, storable
+from slmgate.stores.entries import EntryWriter, Repeats, known, storable
 from slmgate.stores.keys import KeyRows, SavedKeys
 from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_billing import SqlBilling
 from slmgate.stores.sql_operators import SqlOperators
-from slmgate.terms import Intent, Key, Receipt
+from slmgate.terms import Key, Receipt
 
 _BUSY_TIMEOUT = 5.0
 _BACKUP_PAGES = 2500  # in one step, 10 MB
@@ -50,10 +50,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _receipts = schema.receipts.c
 _entries = schema.entries.c
-_CLOSE_INTENT = sa.delete(schema.open_intents).where(schema.open_intents.c.id == sa.bindparam("closed"))
 _FORGET_SEGMENT = sa.delete(schema.journal_positions).where(schema.journal_positions.c.segment == sa.bindparam("gone"))
-_read_intent = msgspec.json.Decoder(Intent)
-_write_intent = msgspec.json.Encoder()
 
 
 def open_store(where: Path | str, *, full_sync: bool = False) -> SqlStore:
@@ -80,7 +77,6 @@ class SqlStore:
         self._rollups = RollupWriter(engine, self._insert)
         self._keys = KeyRows(engine, self._insert)
         # made once: to build a statement costs more than to execute it
-        self._open_intent = self._insert(schema.open_intents).on_conflict_do_nothing(index_elements=["id"])
         advance = self._insert(schema.journal_positions)
         to = {"position": advance.excluded.position}
         self._advance = advance.on_conflict_do_update(index_elements=["segment"], set_=to)
@@ -139,11 +135,6 @@ class SqlStore:
                 receipts = self._entries.sift(connection, receipts)
             rows, learned = self._entries.write(connection, receipts)
             self._rollups.add(connection, rows)
-            if batch.opened:
-                intents = [{"id": intent.id, "intent": _write_intent.encode(intent)} for intent in batch.opened]
-                connection.execute(self._open_intent, intents)
-            if batch.closed:
-                connection.execute(_CLOSE_INTENT, [{"closed": id} for id in batch.closed])
             if batch.positions:
                 connection.execute(self._advance, [{"segment": name, "position": at} for name, at in batch.positions.items()])
             if batch.forgotten:
@@ -174,10 +165,9 @@ class SqlStore:
             rows = connection.execute(sa.select(schema.journal_positions))
             return {row.segment: row.position for row in rows}
 
-    def open_intents(self) -> list[Intent]:
+    def known(self, ids: Sequence[str]) -> set[str]:
         with self._reading() as connection:
-            rows = connection.execute(sa.select(schema.open_intents.c.intent).order_by(schema.open_intents.c.id))
-            return [_read_intent.decode(row.intent) for row in rows]
+            return known(connection, ids)
 
     def receipt(self, id: str) -> Receipt | None:
         own = sa.select(schema.receipts).where(_receipts.id == id)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision."""
 
 
