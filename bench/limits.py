@@ -3,7 +3,9 @@
 `python -m bench.limits` measures CPU per request in alternation, one worker and two, limits on and off: ratio and difference are
 taken within a round, where the machine was in one mood. Then each limiter has a limit of 100 requests in a second, and clients
 that ask for far more; counted is what got through in the worst window of a second, from the clients' own stamps (an admission
-lies between asking and the answer's first byte, so what is called over the limit surely was). It knows no limiter's inside.
+lies between asking and the answer's first byte, so what is called over the limit surely was). LiteLLM's limits are by the minute
+only: it has two workers, Redis between them and 100 requests a minute, and its worst minute is counted, beside the gate's with
+the same limit. It knows no limiter's inside.
 """
 
 from __future__ import annotations
@@ -12,17 +14,19 @@ import argparse
 import asyncio
 import json
 import random
+import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 from bench import machine, measure, wire
-from bench.peers import gate, proxies
+from bench.peers import gate, gateways, install, proxies
 from bench.peers.contract import LOOPBACK, MissingError, Place, Start, Target
 from bench.peers.install import find
 from bench.report import Row, digits
@@ -97,6 +101,39 @@ def peers() -> list[Target]:
     ]
 
 
+def by_minute(command: str | None) -> list[Target]:
+    """Those that are told 100 requests a minute: LiteLLM with Redis, and the gate under the same words."""
+    known = {target.name: target for target in gateways.TARGETS}["litellm"]
+
+    def litellm(place: Place) -> Start:
+        redis = install.debian("redis-server", False)
+        started = known.start(place)
+        path = place.directory / "litellm.yaml"
+        config = json.loads(path.read_text())
+        config["model_list"][0]["litellm_params"]["rpm"] = ALLOWED
+        config["router_settings"] = {
+            "redis_host": LOOPBACK,
+            "redis_port": place.spare,
+            "optional_pre_call_checks": ["enforce_model_rate_limits"],
+        }
+        path.write_text(json.dumps(config, indent=1))
+        line = [
+            each.replace("1", "2") if before == "--num_workers" else each for before, each in pairwise(["", *started.command])
+        ]
+        beside = [redis, "--bind", LOOPBACK, "--port", str(place.spare), "--save", "", "--dir", str(place.directory)]
+        return Start(["sh", "-c", f"{shlex.join(beside)} >redis.log & exec {shlex.join(line)}"], started.env, started.headers)
+
+    def have(wanted: bool) -> str:
+        install.debian("redis-server", wanted)
+        return known.have(wanted)
+
+    does = f"2 worker(s), rpm {ALLOWED}, enforce_model_rate_limits, Redis"
+    return [
+        limited(command, "slmgate, by the minute", 2, [f"{ALLOWED} requests/minute"]),
+        replace(known, name="litellm", does=does, have=have, start=litellm),
+    ]
+
+
 def say(text: str) -> None:
     print(f"bench.limits: {text}", file=sys.stderr, flush=True)
 
@@ -159,18 +196,20 @@ class Run:
             lines += [f"{row.name}: {', '.join(parts)}"] if parts else []
         return "\n".join(lines)
 
-    def exactness(self, targets: list[Target], seconds: float) -> str:
-        """What each lets through in the worst second, of a limit of 100 in a second."""
-        lines = [f"limiter | limit | passed in {seconds:g} s | worst second | over | of what could pass"]
+    def exactness(self, targets: list[Target], seconds: float, window: int = 1) -> str:
+        """What each lets through in the worst window of so many seconds, of a limit of 100 in one."""
+        worst_of = "second" if window == 1 else f"{window} seconds"
+        lines = [f"limiter | limit | passed in {seconds:g} s | worst {worst_of} | over | of what could pass"]
         for target in targets:
             if (one := self.start(target)) is None:
                 lines.append(f"{target.name} | {target.does} | not measured: {self.rows[target.name].reason}")
                 continue
-            time.sleep(1.2)  # what verifying it took is out of every window
+            if window == 1:
+                time.sleep(1.2)  # what verifying it took is out of every window
             asked = asyncio.run(press(one, seconds))
             passed = [span for span, status in asked if status == 200]
-            worst = surely(passed, SECOND)
-            possible = could(((span.first, 1) for span, _ in asked), ALLOWED, SECOND)
+            worst = surely(passed, window * SECOND)
+            possible = could(((span.first, 1) for span, _ in asked), ALLOWED, window * SECOND)
             over = f"{max(0, worst - ALLOWED)} %"  # of a hundred
             share = f"{100 * len(passed) / max(1, possible):.1f} %"
             lines.append(f"{target.name} | {target.does} | {len(passed)} | {worst} | {over} | {share}")
@@ -232,8 +271,8 @@ async def press(one: Running, seconds: float) -> list[tuple[Span, int]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.limits", description="what limits cost, and whether they hold")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of a second in place of 7 of two")
-    parser.add_argument("--only", choices=("cost", "exactness"), help="one of the two tables")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of a second, not 7 of two; no limit by the minute")
+    parser.add_argument("--only", choices=("cost", "exactness", "minute"), help="one of the three tables")
     parser.add_argument("--no-peers", action="store_true", help="the gate alone")
     parser.add_argument("--gate", help="command line that stands for `slmgate`")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the order in each round (default: from the clock)")
@@ -243,15 +282,18 @@ def main() -> int:
     print(f"limits: {about}; seed {given.seed}; {len(KINDS)} kinds of limits at once")
     with tempfile.TemporaryDirectory(prefix="slmgate-bench-") as name, Processes() as processes:
         run = Run(processes, Path(name), given.seed)
-        if given.only != "exactness":
+        if given.only in (None, "cost"):
             run.cost(given.gate, *((2, 1.0) if given.quick else (7, 2.0)))
             print(run.cost_table() + "\n")
-        if given.only != "cost":
+        if given.only in (None, "exactness"):
             own = [
                 limited(given.gate, f"slmgate, {workers} worker(s)", workers, [f"{ALLOWED} requests/second"])
                 for workers in AIM_US
             ]
-            print(run.exactness([*own, *([] if given.no_peers else peers())], 3.0 if given.quick else 10.0))
+            print(run.exactness([*own, *([] if given.no_peers else peers())], 3.0 if given.quick else 10.0) + "\n")
+        if given.only == "minute" or not (given.only or given.quick):
+            minute = by_minute(given.gate)
+            print(run.exactness(minute[:1] if given.no_peers else minute, 130.0, 60))
     return 0
 
 

@@ -23,13 +23,17 @@ from slmgate.control.access_log import AccessLog
 from slmgate.control.ledger import Ingest
 from slmgate.dataplane.journal import Journal
 from slmgate.dialects import TABLE
+from slmgate.dialects.parameters import values
 from slmgate.http1 import answers, heads
 from slmgate.http1.repeats import seen_head
 from slmgate.link.journal import RECEIPT
+from slmgate.policy.access import Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
 from slmgate.policy.keytable import KeyTable
+from slmgate.policy.networks import number_of
 from slmgate.policy.queue import FairQueue
+from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
 from slmgate.policy.snapshot import AuthSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.stores.sql import open_store
 from slmgate.terms import Ask, Bearer, Intent, Key, Receipt, Refuse
@@ -147,6 +151,11 @@ def steps(directory: Path) -> dict[str, Step]:
     token = b".".join((b"h" * 80, b"c" * 400, b"s" * 342))  # as long as one with a few claims and an RSA signature
     holder = Bearer(id="https://login.example.com#bench", name="bench", kind="token", grounds="g")
     known = {sha256(token).digest(): (holder, 2.0)}
+    whole = Ruled(dialect.name, ask)
+    ruled = Snapshot(
+        SnapshotSpec(generation=1, models=(model,), roles=(PARTNER,)),
+        KeyTable((msgspec.structs.replace(key, roles=("partner",)), *(a_key(number) for number in range(KEYS)))),
+    )
     taking = Snapshot(SnapshotSpec(generation=1, models=(model,), auth=AuthSpec(signed=True)), KeyTable((key, *many)), known)
     bearing = {**fields, b"authorization": b"Bearer " + token}
     prefix = heads.instance_fields("127.0.0.1", 9000, False, None)
@@ -173,6 +182,11 @@ def steps(directory: Path) -> dict[str, Step]:
         found = identify(snapshot, fields, 1.0)
         assert isinstance(found, tuple)
         decide(snapshot.access(found[0]), ask, "chat", _FACTS)
+
+    def authorize_ruled() -> None:
+        found = identify(ruled, fields, 1.0)
+        assert isinstance(found, tuple)
+        assert isinstance(decide(ruled.access(found[0]), ask, "chat", whole), Admit)
 
     def authorize_token() -> None:
         found = identify(taking, bearing, 1.0)
@@ -202,11 +216,12 @@ def steps(directory: Path) -> dict[str, Step]:
         "policy.decide": lambda: decide(snapshot.access(key), ask, "chat", _FACTS),
         "policy.identify and decide, 100,000 keys": authorize,
         "policy.identify and decide, a known token": authorize_token,
+        "policy.identify and decide, eight rules": authorize_ruled,
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
         "http1.SeenHead.body": lambda: seen.body(request),
         "http1.upstream_request": lambda: heads.upstream_request(start, b"req-1", body),
-        "http1.answer_head": lambda: heads.answer_head(200, passed, date, b"req-1", (0, 900), framing),
+        "http1.answer_head": lambda: heads.answer_head(200, passed, date, b"req-1", (0, 900, 40), framing),
         "dialect.usage": lambda: dialect.usage("chat", answer),
         "dialect.scanner (made)": lambda: dialect.scanner("chat", stream_ask),
         "scanner.feed (one event)": lambda: scanner.feed(event),
@@ -230,6 +245,40 @@ class _Facts:
 
 
 _FACTS = _Facts()
+PARTNER = RoleSpec(
+    name="partner",
+    models=(wire.MODEL,),
+    endpoints=("chat", "embeddings", "models"),
+    parameters=(
+        ParameterRule(name="max_tokens", max=512),
+        ParameterRule(name="n", max=1),
+        ParameterRule(name="logprobs", deny=True),
+    ),
+    max_body=64 * 1024,
+    max_context=4096,
+    stream=False,
+    networks=("203.0.113.0/24",),
+    hours=(Hours((0, 1, 2, 3, 4), 480, 1080, "Europe/Berlin"),),
+)
+"""A role with a rule of every kind: eight that look at the request itself."""
+
+
+class Ruled:
+    """What rules ask, as an exchange finds it."""
+
+    body_size = 320
+
+    def __init__(self, dialect: str, ask: Ask) -> None:
+        self.address = number_of("203.0.113.9")
+        self._dialect = dialect
+        self._ask = ask
+        self._second = _NOW.timestamp()
+
+    def second(self) -> float:
+        return self._second
+
+    def parameter(self, name: str) -> list[Scalar]:
+        return values(self._dialect, self._ask.fields, name)
 
 
 def _ask(found: object) -> Ask:

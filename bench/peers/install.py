@@ -45,13 +45,19 @@ def find(program: str) -> str | None:
 def debian(program: str, install: bool) -> str:
     """The path of a program that Debian packages under its own name; installs it when `install` and we are root."""
     path = find(program)
-    if path is None and install and os.geteuid() == 0 and shutil.which("apt-get"):
-        _say(f"installing {program} with apt-get")
-        run(["apt-get", "install", "-y", "--no-install-recommends", program], 300)
+    if path is None and install:
+        _bring(program)
         path = find(program)
     if path is None:
         raise MissingError(f"not installed: apt-get install {program}")
     return path
+
+
+def _bring(package: str) -> None:
+    """Install a Debian package, where that may be done."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        _say(f"installing {package} with apt-get")
+        run(["apt-get", "install", "-y", "--no-install-recommends", package], 300)
 
 
 def pip(name: str, install: bool) -> Path:
@@ -71,6 +77,37 @@ def pip(name: str, install: bool) -> Path:
     run([sys.executable, "-m", "venv", str(home)], 120)
     # --no-deps: the pins are complete, and a resolver must not add to them
     run([str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(HERE / f"{name}.txt")], 900)
+    stamp.write_text(pins)
+    return home
+
+
+def slmgate(install: bool) -> Path:
+    """The directory of an environment with this checkout's slmgate on the interpreter that Debian ships.
+
+    nginx and HAProxy are measured as Debian builds them, so the gate's interpreter is Debian's build too: one that was compiled
+    by hand without its profile-guided optimisation is a fifth slower at the same Python code.
+    """
+    home, root = cache() / "slmgate", HERE.parents[1]
+    python = Path("/usr/bin/python3")
+    if not python.exists() or run([str(python), "-c", "import sys; print(sys.version_info >= (3, 11))"], 10).strip() != "True":
+        raise MissingError("Debian's python3 is not there, or older than 3.11")
+    parts = [root / "pyproject.toml", root / "constraints.txt"]
+    pins = "".join([run([str(python), "--version"], 10), f"{root}\n", *(part.read_text() for part in parts)])
+    stamp = home / "bench-pins.txt"
+    if stamp.exists() and stamp.read_text() == pins:
+        return home
+    if not install:
+        raise MissingError("not installed yet: run without --no-install")
+    try:
+        run([str(python), "-c", "import ensurepip"], 10)
+    except MissingError:
+        _bring("python3-venv")
+    _say(f"installing slmgate on {python} into {home}")
+    shutil.rmtree(home, ignore_errors=True)
+    run([str(python), "-m", "venv", str(home)], 120)
+    pip = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--constraint", str(root / "constraints.txt")]
+    run([*pip, "hatchling", "editables"], 300)
+    run([*pip, "--no-build-isolation", "--editable", str(root)], 600)
     stamp.write_text(pins)
     return home
 

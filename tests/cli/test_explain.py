@@ -74,6 +74,13 @@ def test_refused(home: Path) -> None:
     assert "  NO  parameters.max_tokens.max  max_tokens at most 512" in ended.stdout
 
 
+def test_what_is_used_up(home: Path) -> None:
+    (home / "limited.yaml").write_text(CONFIG.replace("networks:", "limits: [60 requests/minute]\n    networks:"))
+    for used, code, figures in ((59, 0, "used 59 of 60, takes 1, then 60"), (60, 1, "used 60 of 60, takes 1: no room")):
+        ended = run(*ASK, "--used", f"60 requests/minute={used}", "-c", "limited.yaml")
+        assert (ended.exit_code, figures in ended.stdout) == (code, True), ended.output
+
+
 def test_json(home: Path) -> None:
     ended = run(*ASK, "--json")
     found = json.loads(ended.stdout)
@@ -108,7 +115,9 @@ def test_a_stored_key(home: Path, store: SqlStore) -> None:
         (("--as", "x"), "Name the model"),
         (("--as", "x", "--model", "m", "--param", "n"), "write it like max_tokens=900"),
         (("--as", "x", "--model", "m", "--at", "noon"), "is not a time"),
+        (("--as", "x", "--model", "m", "--used", "60 requests/minute"), "says of no limit how much is used"),
         (("--request", "r", "--as", "x"), "leave out --as"),
+        (("--request", "r", "--used", "x=1"), "leave out --as"),
         (("--as", "x", "--model", "m", "-c", "none.yaml"), "no file none.yaml"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from slmgate.cli.ends import UNREACHABLE, USAGE, CommandFailed
 from slmgate.cli.place import find
 from slmgate.control.operators import create_first_admin_key
+from slmgate.control.state_dir import note_admin_address
 
 YAML = "models:\n  m:\n    instances:\n      - {url: http://127.0.0.1:9000}\n"
 OWN = YAML + "admin: {address: '127.0.0.1:99'}\n"
@@ -34,6 +35,19 @@ def test_places(here: Path) -> None:
     assert find(None, "https://gate.lan").url == "https://gate.lan"
     (here / "other.yaml").write_text(YAML + "admin: {address: '[::]:99'}\n")
     assert find(Path("other.yaml"), None).url == "http://[::1]:99"
+
+
+@pytest.mark.parametrize(
+    ("noted", "url"), [("127.0.0.1:99", "http://127.0.0.1:99"), ("[::]:99", "http://[::1]:99"), ("junk", None), ("", None)]
+)
+def test_a_gate_without_a_file_left_word_of_its_address(here: Path, noted: str, url: str | None) -> None:
+    """`serve --upstream URL --admin ADDRESS`: commands go there, with the key of that state directory."""
+    (here / "slmgate-data").mkdir()
+    note_admin_address(here / "slmgate-data", noted)
+    place = find(None, None)
+    assert (place.url, place.state_dir) == (url or "http://127.0.0.1:8081", Path("slmgate-data"))
+    (here / "slmgate.yaml").write_text(YAML)
+    assert find(None, None).url == "http://127.0.0.1:8081"  # a file says it better
 
 
 @pytest.mark.parametrize("url", ["gate:1", "ftp://gate", "http://", "", "/path", "http://h:99999", "http://[::1", "http://h:0"])

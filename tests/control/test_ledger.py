@@ -75,6 +75,37 @@ def test_takes_what_is_new_each_time(store: SqlStore, directory: Path, ingest: I
     assert store.receipt(name(1)) == make_receipt(name(1))
 
 
+def test_what_callers_invent_is_bounded(
+    store: SqlStore, directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Paths that do not exist are one word, unknown models so many a day; the access log has them as they came."""
+    monkeypatch.setattr("slmgate.control.ledger.MAX_UNKNOWN", 2)
+    written: list[bytes] = []
+    ingest = Ingest(store, directory, written.append)
+    nowhere: dict[str, Any] = {"status": 404, "verdict": "refuse", "reason": "not_found", "ended": "refused", "endpoint": ""}
+    unknown = nowhere | {"reason": "model_not_found", "endpoint": "chat"}
+    rows = [
+        make_receipt(name(1), path="/nowhere/1", model="", **nowhere),
+        make_receipt(name(2), path="/nowhere/2", model="", **nowhere | {"status": 413, "reason": "request_too_large"}),
+        make_receipt(name(3), model="", **nowhere | {"status": 405, "reason": "method_not_allowed"}),
+        make_receipt(name(4), path="", model="", **nowhere | {"status": 400, "reason": "invalid_request"}),
+        *(make_receipt(name(5 + number), model=f"x{number}", **unknown) for number in range(4)),
+        make_receipt(name(9), model="x0", **unknown),
+        make_receipt(name(10), model="x2"),
+        make_receipt(name(11), model="x2", **unknown | {"time": NOON + 86_400 * SECOND}),
+    ]
+    assert repr(ingest._names) == "<InventedNames 0 models>"
+    with Segment(directory, A) as segment:
+        segment.write(*rows)
+        ingest.run_once()
+    kept = all_receipts(store)
+    chat = "/v1/chat/completions"
+    assert [one.path for one in kept] == ["(unknown)", "(unknown)", chat, "", *[chat] * 7]
+    assert [one.model for one in kept[4:]] == ["x0", "x1", "(unknown)", "(unknown)", "x0", "x2", "x2"]
+    assert b'"/nowhere/1"' in written[0] and b'"x3"' in written[0]
+    assert repr(ingest._names) == "<InventedNames 1 models>"
+
+
 def test_a_new_ingest_goes_on_where_the_old_one_was(store: SqlStore, directory: Path) -> None:
     with Segment(directory, A) as segment:
         segment.write(make_receipt(name(2)))

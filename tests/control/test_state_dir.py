@@ -1,11 +1,11 @@
-"""Who owns a state directory: told by its lock alone."""
+"""Who owns a state directory, told by its lock alone; and the note of where the admin side of a gate without a file listens."""
 
 from __future__ import annotations
 
 import fcntl
 from pathlib import Path
 
-from slmgate.control.state_dir import LOCK_FILE, is_served
+from slmgate.control.state_dir import ADMIN_ADDRESS, LOCK_FILE, is_served, note_admin_address, noted_admin_address
 
 
 def test_served_while_the_lock_is_held(tmp_path: Path) -> None:
@@ -17,3 +17,12 @@ def test_served_while_the_lock_is_held(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert not is_served(tmp_path)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # asking took nothing away
+
+
+def test_the_note_of_an_address(tmp_path: Path) -> None:
+    assert noted_admin_address(tmp_path) is None
+    for address in ("127.0.0.1:9000", "[::1]:1"):
+        note_admin_address(tmp_path, address)
+        assert noted_admin_address(tmp_path) == address
+    assert [path.name for path in tmp_path.iterdir()] == [ADMIN_ADDRESS]
+    assert (tmp_path / ADMIN_ADDRESS).stat().st_mode & 0o777 == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from pathlib import Path
@@ -11,11 +12,12 @@ import msgspec
 import pytest
 
 from slmgate.dataplane import limiter as module
-from slmgate.dataplane.limiter import COMPLETION, Account, Hold, Limiter, Refusal
-from slmgate.dataplane.table import MAX_LIMITS, Short, TableFull
+from slmgate.dataplane.limiter import Account, Hold, Limiter, Refusal
+from slmgate.dataplane.table import MAX_LIMITS, Table, TableFull
 from slmgate.policy.charges import Charges, Tariff
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec, TeamSpec
+from slmgate.policy.room import COMPLETION, TRIES, Need, Short, weigh
 from slmgate.policy.snapshot import SnapshotSpec
 from slmgate.terms import Bearer, Principal, Refuse, Usage
 from tests.dataplane.conftest import OpenRoad
@@ -156,7 +158,7 @@ def test_clamp_gives_up_when_others_are_faster(limiter: Limiter, monkeypatch: py
         return short._replace(left=990 - 20 * len(tries))
 
     monkeypatch.setattr(table, "take", busy)
-    assert refused(limiter, one, longest=5000).refuse.code == "request_too_large" or len(tries) == module.TRIES
+    assert refused(limiter, one, longest=5000).refuse.code == "request_too_large" or len(tries) == TRIES
 
 
 def test_settled(limiter: Limiter) -> None:
@@ -168,6 +170,39 @@ def test_settled(limiter: Limiter) -> None:
     never = taken(limiter, one)
     limiter.settle(never, Usage(10, 20), 5, NOON, forwarded=False)
     assert [used for used, _ in limiter._table.look(one.spots, NOON)] == [30, 0, 123]
+
+
+def test_a_trial_comes_to_what_the_road_comes_to(tmp_path: Path) -> None:
+    """`policy.room.weigh` with what was used, and the table in which it was used: the same verdict, bound and words."""
+    draw = random.Random(5)
+    told: set[str] = set()
+    for number in range(300):
+        specs = [
+            limit("a", "tokens", draw.randint(0, 300), calendar="day", clamp=draw.random() < 0.5),
+            limit("b", "completion_tokens", draw.randint(1, 300), calendar="week", clamp=draw.random() < 0.5),
+            limit("c", "concurrent", draw.randint(1, 2)),
+            limit("d", "requests", draw.randint(1, 2), calendar="month"),
+        ]
+        draw.shuffle(specs)
+        one = account(*specs[: draw.randint(1, 4)])
+        real = Limiter(tmp_path / str(number), 0, 1)
+        first = real.take(one, draw.randint(0, 100), draw.randint(0, 100), 1, NOON)
+        if not isinstance(first, Hold):
+            continue
+        assert real._table is not None
+        used = [was for was, _ in real._table.look(one.spots, NOON)]
+        need = Need(draw.randint(0, 100), draw.choice((None, draw.randint(0, 200))), draw.randint(1, 3))
+        road = real.take(one, need.prompt, need.longest, need.answers, NOON)
+        trial = weigh(one.tariff, used, need, NOON)
+        if isinstance(road, Hold):
+            assert (trial.refuse, trial.bound) == (None, road.completion)
+            told.add("yes" if road.completion is None else "shorter")
+        else:
+            assert trial.refuse == road.refuse
+            told.add(road.refuse.code)
+        real._table.close()
+        (tmp_path / str(number)).unlink()
+    assert told == {"yes", "shorter", "rate_limit_exceeded", "quota_exceeded", "request_too_large"}
 
 
 def test_no_table(limiter: Limiter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +319,31 @@ def test_a_price_on_the_receipt(open_road: OpenRoad) -> None:
     assert (said["plan"], said["price"], said["cost"]) == ("gold", "EUR 100 300", 7 * 100 + 5 * 300)
     intent = next(fields for kind, fields in road.stage.records if kind == b"I")
     assert (intent["plan"], intent["price"]) == ("gold", "EUR 100 300")
+
+
+def test_what_a_stream_came_to_is_charged_when_its_worker_dies(open_road: OpenRoad) -> None:
+    road = open_road()
+    stage = road.stage
+    stage.publish(
+        limits=(limit("500 tokens/minute", "tokens", 500, per=()), limit("9 gpu-seconds", "engine_time", 9_000_000, per=()))
+    )
+    client = stage.connect()
+    client.feed(request({"model": "m", "stream": True, "max_tokens": 100}))
+    stage.loop.settle()
+    road.end_of("a").feed(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+    for number in range(3):
+        road.end_of("a").feed(b'data: {"choices":[{"delta":{"content":"w%d"}}]}\n\n' % number)
+    stage.loop.turn(1)
+    exchange = stage.clients[0].exchange
+    assert exchange is not None and exchange.hold is not None
+    table = stage.worker.limiter._table
+    assert table is not None
+    successor = Table(stage.limits, 0, 1)
+    (tokens, _), (worked, _) = successor.look(exchange.hold.account.spots, stage.clock.time())
+    successor.close()
+    assert tokens == exchange.hold.prompt + 3
+    assert 500_000 <= worked <= 1_000_000
+    exchange.hold = None  # it was settled by the other
 
 
 def test_a_request_that_is_never_forwarded_is_charged_nothing(open_road: OpenRoad) -> None:

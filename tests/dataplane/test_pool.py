@@ -124,7 +124,11 @@ def test_a_reload_keeps_what_is_known(open_road: OpenRoad) -> None:
     a, b = pool(road).instances
     road.stage.publish(model(instance("b", weight=5, max_in_flight=3, bearer="new"), "c"))
     assert pool(road).instances[0] is b
-    assert (b.weight, b.max_in_flight, b.fields) == (5, 3, b"host: b\r\nauthorization: Bearer new\r\n")
+    assert (b.weight, b.max_in_flight, b.fields) == (
+        5,
+        3,
+        b"host: b\r\naccept-encoding: identity\r\nauthorization: Bearer new\r\n",
+    )
     assert len(b.idle) == 1
     assert pool(road).instances[1].served == b.served, "a newcomer starts where the others are"
     assert repr(a) == "<Instance a: 0 busy, 0 idle, removed>"

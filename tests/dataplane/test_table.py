@@ -1,6 +1,7 @@
 """The limit table on a real file: all or none, what windows do with time, holds that end with their worker, half-done changes.
 
 Time is a fake clock's. Workers are objects over one file; real processes, killed at random, are in tests/system.
+Length: one table's five operations against each other; a second file would need the same fakes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane import table as module
-from slmgate.dataplane.table import Held, Short, Spot, Table, TableFull
+from slmgate.dataplane.table import Held, Spot, Table, TableFull
 from slmgate.policy.limiting import NEVER, SECOND, Meter
 from slmgate.policy.limits import LimitSpec
+from slmgate.policy.room import Short
 
 
 class Now:
@@ -314,6 +316,20 @@ def test_holds_of_a_dead_worker_are_settled_by_its_successor(node: Node) -> None
     living.settle(ended.number, [1], NOON)
     node.worker(1)
     assert used(living, *spots) == [11, 1]
+
+
+def test_what_was_noted_is_charged_when_its_worker_dies(node: Node) -> None:
+    living, dying = node.worker(0), node.worker(1)
+    spots = minute(100), bucket(100, 100), day(100), at_once(2)
+    held(dying, *((one, 2) for one in spots[:3]), (spots[3], 1))
+    number = held(dying, *((one, 50) for one in spots[:3]), (spots[3], 1)).number
+    dying.note(number, [10, 10, 10, 0])
+    dying.note(number, [30, 60, 1 << 70, 0])
+    assert used(living, *spots) == [52, 52, 52, 2], "nothing is charged while it lives"
+    node.worker(1)
+    assert used(living, *spots)[:2] == [30, 60]
+    assert used(living, *spots)[2] > 100, "no more than a word holds"
+    assert used(living, *spots)[3] == 0
 
 
 def test_workers_that_are_no_more(node: Node) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from slmgate.dataplane import table as module
-from slmgate.dataplane.table import Held, Short, Spot, Table
+from slmgate.dataplane.table import Held, Spot, Table
 from slmgate.policy.limiting import CONCURRENT, SECOND, Meter
 from slmgate.policy.limits import LimitSpec
+from slmgate.policy.room import Short
 from tests.tools.windows import Span, by_period, most, surely
 
 NOON = 1_790_000_000.0

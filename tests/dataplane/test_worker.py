@@ -354,7 +354,7 @@ def test_it_syncs_its_journal(open_road: OpenRoad, monkeypatch: pytest.MonkeyPat
 
 
 def test_started_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = WorkerOrders(slot=3, listeners=(), beats=-1, lifeline=-1, link="", journal="")
+    orders = WorkerOrders(slot=3, listeners=(), beats=-1, lifeline=-1, link="", journal="", answers="")
     started: list[WorkerOrders] = []
 
     class Recorder:

@@ -484,3 +484,13 @@ def test_bounded_under_every_name_that_it_uses(path: str, body: dict[str, Any], 
     asked, out = parameters.bound(route, asked, raw, 5)
     assert json.loads(out) == {**body, **bounded}
     assert parameters.longest(route.dialect.name, asked) == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(10**400, "n=inf"), (-(10**400), "n=-inf"), (10**300, "n=1e+300"), (1e308, "n=1e+308")]
+)
+def test_a_number_of_any_size_is_noted(value: float, text: str) -> None:
+    """Integers are good JSON at any length, and a receipt may not fail over one."""
+    ask = Ask("m", fields={"n": value})
+    assert noted("openai", ask) == text
+    assert read_noted(text) == {"n": [float(text[2:])]}

@@ -45,7 +45,7 @@ TABLE = {
     "dialects": row("terms errors", "msgspec"),
     "http1": row("terms errors", "msgspec"),
     "link": row("terms errors policy.snapshot", "msgspec uvloop"),
-    "dataplane": row("terms errors policy dialects http1 link", "msgspec uvloop httptools"),
+    "dataplane": row("terms errors policy dialects http1 link", "msgspec uvloop httptools tokenizers"),
     "stores": row("terms errors", "msgspec sqlalchemy alembic psycopg redis"),
     "control": row("terms errors policy dialects http1 stores link", "*"),
     "cli": row("terms errors control", "*"),

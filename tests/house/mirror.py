@@ -24,6 +24,7 @@ IN_SYSTEM = {
 WHOLE = {
     "tests/control/config/test_golden.py": "golden files: text in, configuration or faults out, through the whole of loading",
     "tests/dataplane/test_table_histories.py": "the limit table under random histories, held against slow counting",
+    "tests/dataplane/test_odd_values.py": "the road under odd values in every field, through dialects, policy and records",
     "tests/policy/test_reference.py": "the whole of deciding against a slow reading of the written rule",
 }
 """Tests of several source files together -> why. The files have test files of their own beside it."""

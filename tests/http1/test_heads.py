@@ -316,8 +316,8 @@ def test_a_request_for_an_instance() -> None:
     prefix = instance_fields("a", 8000, False, None)
     start = upstream_head(request_line("POST", "/v1/x"), prefix, head, b"application/json")
     assert upstream_request(start, b"r-1", b"{}") == (
-        b"POST /v1/x HTTP/1.1\r\nhost: a:8000\r\nuser-agent: me\r\ntraceparent: 00-1\r\ncontent-type: application/json\r\n"
-        b"x-request-id: r-1\r\ncontent-length: 2\r\n\r\n{}"
+        b"POST /v1/x HTTP/1.1\r\nhost: a:8000\r\naccept-encoding: identity\r\nuser-agent: me\r\ntraceparent: 00-1\r\n"
+        b"content-type: application/json\r\nx-request-id: r-1\r\ncontent-length: 2\r\n\r\n{}"
     )
 
 
@@ -333,7 +333,8 @@ def test_a_request_for_an_instance() -> None:
     ],
 )
 def test_an_instances_own_fields(host: str, port: int, tls: bool, bearer: str | None, lines: bytes) -> None:
-    assert instance_fields(host, port, tls, bearer) == lines
+    first, end, rest = lines.partition(b"\r\n")
+    assert instance_fields(host, port, tls, bearer) == b"%b%baccept-encoding: identity\r\n%b" % (first, end, rest)
 
 
 def test_fields_of_an_answer() -> None:
@@ -348,8 +349,14 @@ def test_fields_of_an_answer() -> None:
     [(200, b"200 OK"), (404, b"404 Not Found"), (418, b"418 I'm a Teapot"), (299, b"299 Unknown"), (999, b"999 Unknown")],
 )
 def test_the_head_of_an_answer(status: int, line: bytes) -> None:
-    head = answer_head(status, b"content-type: a/b\r\n", b"date: d\r\n", b"r-1", (0, 1_234_567), b"content-length: 1\r\n")
+    head = answer_head(status, b"content-type: a/b\r\n", b"date: d\r\n", b"r-1", (0, 1_234_567, 89), b"content-length: 1\r\n")
     assert head == (
         b"HTTP/1.1 " + line + b"\r\ndate: d\r\ncontent-type: a/b\r\ncontent-length: 1\r\nx-request-id: r-1\r\n"
-        b"server-timing: queue;dur=0.000, upstream;dur=1234.567\r\n\r\n"
+        b"server-timing: queue;dur=0, upstream;dur=1234.567, gate;dur=0.089\r\n\r\n"
     )
+
+
+def test_the_times_of_an_answer() -> None:
+    """In line, at the instance, and the gate's own: in milliseconds."""
+    head = answer_head(200, b"", b"", b"r-1", (5_001, 20, 3_000_000), b"")
+    assert head.endswith(b"server-timing: queue;dur=5.001, upstream;dur=0.020, gate;dur=3000.000\r\n\r\n")

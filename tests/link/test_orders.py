@@ -10,7 +10,9 @@ import pytest
 
 from slmgate.link.orders import TlsOrders, WorkerOrders
 
-ORDERS = WorkerOrders(slot=1, listeners=(3, 4), beats=5, lifeline=6, link="/run/link", journal="/var/journal")
+ORDERS = WorkerOrders(
+    slot=1, listeners=(3, 4), beats=5, lifeline=6, link="/run/link", journal="/var/journal", answers="/var/answers"
+)
 
 
 TLS = (None, TlsOrders(certificate="/c", key="/k"), TlsOrders(certificate="/c", key="/k", client_ca="/ca", client_required=True))

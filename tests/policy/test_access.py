@@ -27,9 +27,10 @@ class Given:
         self.values = values
         self.address = number_of(peer)
         self.body_size = body_size
+        self.now = MONDAY_NOON
 
     def second(self) -> float:
-        return MONDAY_NOON
+        return self.now
 
     def parameter(self, name: str) -> tuple[Scalar, ...]:
         return self.values
@@ -147,12 +148,42 @@ def test_fills() -> None:
         assert fills(rule(name="max_tokens", max=9), endpoint=endpoint) == {}
 
 
-def test_a_default_that_is_no_number_leaves_the_context_to_the_prompt() -> None:
-    rules = (ParameterRule(name="max_tokens", default="many"),)
-    row = Access([role(max_context=10, parameters=rules)], MODELS).row("m", "chat")
+@pytest.mark.parametrize(
+    ("endpoint", "prompt", "own", "given", "broken"),
+    [
+        ("chat", 9, None, (), False),
+        ("chat", 10, None, (), True),  # no room for an answer
+        ("embeddings", 10, None, (), False),
+        ("embeddings", 11, None, (), True),
+        ("chat", 5, 5, (5,), False),
+        ("chat", 5, 6, (6,), True),
+        ("chat", 5, None, (6,), True),  # under a name of another API, which engines know all the same
+        ("chat", 5, 1, (1, 6), True),
+        ("chat", 5, 1, (1, "6"), True),
+        ("chat", 5, None, ("many",), False),
+        ("chat", 5, None, (inf,), True),
+        ("chat", 10, 0, (0,), False),
+    ],
+)
+def test_a_context(endpoint: str, prompt: int, own: int | None, given: tuple[Scalar, ...], broken: bool) -> None:
+    row = Access([role(max_context=10)], MODELS).row("m", endpoint)
     assert isinstance(row, Offers)
-    assert row.offers[0].checks[0].test(Ask("m", prompt_estimate=10), Given()) is None
-    assert row.offers[0].checks[0].test(Ask("m", prompt_estimate=11), Given()) is not None
+    (check,) = row.offers[0].checks
+    refused = check.test(Ask("m", prompt_estimate=prompt, max_tokens=own), Given(*given))
+    assert (refused is not None) is broken
+    assert refused is None or ("no bound" in refused.message) is (inf in given)
+
+
+def test_hours_turn_at_the_second_though_a_minute_is_remembered() -> None:
+    row = Access([role(hours=(Hours((0,), 720, 722),))], MODELS).row("m", "chat")
+    assert isinstance(row, Offers)
+    (check,) = row.offers[0].checks
+    given = Given()
+    seen = []
+    for offset in (-0.001, 0, 59.9, 60, 119.999, 120, 0, -60, 121):  # a clock may be put back
+        given.now = MONDAY_NOON + offset
+        seen.append(check.test(Ask("m"), given) is None)
+    assert seen == [False, True, True, True, True, False, True, False, False]
 
 
 def test_what_may_be_known() -> None:

@@ -93,6 +93,9 @@ def test_the_figures_of_a_bill() -> None:
     assert tariff.bounded
     assert tariff.wants(10, 100) == [1, 110, 10, 100, 320, ENGINE_HOLD, 1]
     assert tariff.kept(10) == [1, 10, 10, 0, 20, 0, 0]
+    assert tariff.kept(10, 40, 777) == [1, 50, 10, 40, 140, 777, 0]
+    assert tariff.grows and Tariff([(limit("e", "engine_time"), "")], "", "", Price()).grows
+    assert not Tariff([(limit("p", "prompt_tokens"), ""), (limit("c", "concurrent"), "")], "", "", Price()).grows
     assert tariff.came_to(Usage(11, 50), 777) == [1, 61, 11, 50, 172, 777, 0]
     assert [tariff.tokens_for(index, 100, 10) for index in range(7)] == [-1, 90, -1, 100, 26, -1, -1]
     assert not Tariff([(limit("r"), ""), (limit("p", "prompt_tokens"), "")], "", "", Price()).bounded

@@ -225,10 +225,35 @@ def test_nothing_is_generated_by_embeddings() -> None:
     assert found.settings == ()
 
 
-def test_context_counts_the_length_that_is_set() -> None:
-    rule = ParameterRule(name="max_tokens", max=512)
-    refused = verdict(Ask("m", prompt_estimate=10), role(parameters=(rule,), max_context=521))
-    assert told(refused) == "request_too_large roles.r.max_context"
+@pytest.mark.parametrize(
+    ("rules", "prompt", "settings"),
+    [
+        ((), 10, {"max_tokens": 90}),
+        ((), 99, {"max_tokens": 1}),
+        ((ParameterRule(name="max_tokens", max=90),), 10, {"max_tokens": 90}),
+        ((ParameterRule(name="max_tokens", max=512),), 10, {"max_tokens": 90}),
+        ((ParameterRule(name="max_tokens", default=64),), 10, {"max_tokens": 64}),
+        ((ParameterRule(name="max_tokens", default="many"),), 10, {"max_tokens": 90}),
+    ],
+)
+def test_an_answer_left_alone_gets_what_the_prompt_leaves_of_the_context(
+    rules: tuple[ParameterRule, ...], prompt: int, settings: dict[str, Scalar]
+) -> None:
+    """Without a bound an engine writes until its own context is full, whatever the role says."""
+    found = verdict(Ask("m", prompt_estimate=prompt), role(parameters=rules, max_context=100))
+    assert isinstance(found, Admit)
+    assert dict(found.settings) == settings
+
+
+def test_a_context_bounds_the_answer_under_the_name_that_every_engine_knows() -> None:
+    facts = Request(parameters={"max_tokens": [7]})
+    for own, settings in ((7, {"max_tokens": 7}), (None, {"max_tokens": 90})):  # None: under a name of another API
+        found = verdict(Ask("m", prompt_estimate=10, max_tokens=own), role(max_context=100), facts=facts)
+        assert isinstance(found, Admit)
+        assert dict(found.settings) == settings
+    nothing = verdict(Ask("m", prompt_estimate=100), role(max_context=100), endpoint="embeddings")
+    assert isinstance(nothing, Admit)
+    assert nothing.settings == ()
 
 
 def test_priority_and_weight_are_the_admitting_roles() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from slmgate.policy.access import Access, Admit
 from slmgate.policy.decide import decide
-from slmgate.policy.explain import Explanation, Step, address_text, explain, identity, moment, safe
+from slmgate.policy.explain import Explanation, Step, address_text, explain, identity, moment
 from slmgate.policy.networks import NOWHERE, number_of
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
 from slmgate.policy.snapshot import ModelSpec
@@ -227,12 +227,6 @@ def test_who_it_is(who: Principal, facts: Request, steps: list[bool], rule: str 
     found, refused = identity(who, facts)
     assert [step.passed for step in found] == steps
     assert (refused.rule if refused else None) == rule
-
-
-def test_what_the_caller_is_told() -> None:
-    assert safe(("m",)) == {"code": "ok"}
-    assert safe(Refuse("model_not_found", "No.", rule="roles.x.deny_models")) == {"code": "model_not_found", "message": "No."}
-    assert safe(Refuse("parameter_not_allowed", "No.", "n", rule="x"))["param"] == "n"
 
 
 def test_addresses_and_moments() -> None:

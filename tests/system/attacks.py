@@ -528,6 +528,8 @@ GRANTS = [
     Attack("stream-text", post(CHAT, {**json.loads(BODY), "stream": "true"}, "still"), *INVALID),
     Attack("body", post(CHAT, BODY[:-1] + b" " * 200 + b"}", "small"), 413, "request_too_large"),
     Attack("context", post(CHAT, {**json.loads(BODY), "max_tokens": 31}, "short"), 413, "request_too_large"),
+    Attack("context-by-another-name", post(CHAT, {**json.loads(BODY), "num_predict": 31}, "short"), 413, "request_too_large"),
+    Attack("context-without-bound", post(CHAT, {**json.loads(BODY), "max_tokens": -1}, "short"), 413, "request_too_large"),
     Attack("context-of-the-prompt", post(CHAT, {**json.loads(BODY), "user": "x" * 200}, "short"), 413, "request_too_large"),
 ]
 ATTACKS: dict[str, list[Attack]] = {

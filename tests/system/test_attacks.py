@@ -132,6 +132,16 @@ def test_a_bound_reaches_the_instance_whatever_the_request_calls_it(
     assert 0 < (body[place] if place else body)[LENGTHS[dialect]] <= 16
 
 
+@pytest.mark.parametrize("length", [{}, {"max_tokens": 2}, {"max_completion_tokens": 2}, {"num_predict": 2}])
+def test_a_context_s_bound_reaches_the_instance(guarded: Gate, upstream: MockUpstream, length: dict[str, int]) -> None:
+    """A role with `max_context` alone: what the prompt leaves is the answer's bound, under the name that every engine knows."""
+    answer = ask(guarded.port, post(CHAT, {"model": "tiny", "messages": [], **length}, "short"))
+    assert answer.status == 200, answer
+    (asked,) = upstream.journal()
+    most = json.loads(asked["body"])["max_tokens"]
+    assert most == 2 if "num_predict" not in length and length else 0 < most < 30
+
+
 # --- what must not differ ------------------------------------------------------------------------------------------------------
 
 

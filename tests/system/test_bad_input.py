@@ -7,6 +7,7 @@ control in the same test (`controlled`). The cases follow RFC 9112 and the table
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 
 import pytest
@@ -61,6 +62,18 @@ def test_body_that_cannot_be_read_in_one_way(gate: Gate, upstream: MockUpstream,
     assert answer.code in ("invalid_request", "model_not_found")
     assert_refused(gate, answer, answer.status, answer.code)
     assert time.monotonic() - started < 2
+
+
+def test_numbers_of_any_size_cost_no_worker(gate: Gate) -> None:
+    """They pass, as JSON bounds no number; each has a receipt, and the worker that wrote it goes on."""
+    workers = gate.workers()
+    fields = json.loads(chat())
+    for value in (10**400, -(10**400), 1e308):
+        answer = ask(gate.port, request(json.dumps({**fields, "n": value, "best_of": [value]}).encode(), secret=SECRET))
+        assert answer.status == 200
+        assert gate.receipt(answer.header("x-request-id"))["ended"] == "complete"
+    time.sleep(0.6)
+    assert gate.workers() == workers
 
 
 def test_unknown_model(gate: Gate, upstream: MockUpstream) -> None:

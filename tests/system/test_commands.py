@@ -110,6 +110,24 @@ def test_serving_without_a_file(without_file: tuple[int, int], tmp_path: Path) -
     assert (listed.returncode, "healthy" in listed.stdout) == (0, True)
 
 
+def test_commands_find_a_gate_without_a_file(tmp_path: Path, upstream: MockUpstream) -> None:
+    """Beside its state directory, whatever admin address it was given."""
+    port, admin = free_port(), free_port()
+    words = ["serve", "--upstream", upstream.url, "--model", "m", "--engine", "openai"]
+    words += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+    with (tmp_path / "gate.log").open("wb") as log:
+        process = subprocess.Popen([*COMMAND, *words], cwd=tmp_path, env=ENV, stdout=log, stderr=log, preexec_fn=die_with_parent)
+        try:
+            eventually(lambda: get(port, "/readyz") == 200 and get(admin, "/readyz") == 200, 15, "the gate is ready")
+            made = slmgate(tmp_path, "keys", "create", "--name", "mine")
+            assert made.returncode == 0, made.stderr
+            listed = slmgate(tmp_path, "instances", "list")
+            assert (listed.returncode, "healthy" in listed.stdout) == (0, True), listed.stderr
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

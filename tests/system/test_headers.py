@@ -6,6 +6,7 @@ Every refusal has its positive control in the same test. The mock instance's jou
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -129,6 +130,16 @@ def test_response_headers_are_the_gates_own(gate: Gate, upstream: MockUpstream) 
     assert answer.header("server") != "mock"
     assert answer.header("content-type") == "application/json"
     assert answer.header("x-request-id")
+    assert re.fullmatch(r"queue;dur=[0-9.]+, upstream;dur=[0-9.]+, gate;dur=[0-9.]+", answer.header("server-timing") or "")
+
+
+def test_compressed_answer_is_none(gate: Gate, upstream: MockUpstream) -> None:
+    """The instance is asked not to compress; one that does all the same gave nothing that a client could read."""
+    assert ask(gate.port, PLAIN).status == 200
+    assert dict(upstream.journal()[0]["headers"])["accept-encoding"] == "identity"
+    for coding, status in (("gzip", 502), ("identity", 200)):
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 2\r\n\r\n"
+        assert ask(gate.port, request(chat(do="raw", bytes=head + "{}"), secret=SECRET)).status == status
 
 
 def test_hop_by_hop_headers_of_the_instance_end_at_the_gate(gate: Gate, upstream: MockUpstream) -> None:

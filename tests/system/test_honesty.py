@@ -12,6 +12,7 @@ import pytest
 
 from tests.system import test_bad_input as bad_input
 from tests.system import test_headers as headers
+from tests.system import test_idempotency as idempotency
 from tests.system import test_upstream_faults as faults
 from tests.system import test_wire as wire
 from tests.system.conftest import SHARED
@@ -30,6 +31,8 @@ CHECKS: dict[str, Check] = {
     "path": lambda gate, upstream: wire.test_method_and_path_outside_the_table(gate, upstream, "POST", "/sleep", {404}),
     "broken-stream": lambda gate, upstream: faults.test_stream_that_breaks_at_event_k(gate, upstream, "close", 2),
     "garbage": lambda gate, upstream: faults.test_no_good_answer(gate, upstream, "garbage"),
+    "compressed-answer": headers.test_compressed_answer_is_none,
+    "asked-again": idempotency.test_asked_again,
     "lying-usage": lambda gate, upstream: faults.test_usage_that_lies(gate, upstream, None, False),
 }
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.limited import (
     CLIENTS,
+    LENGTH,
+    SECONDS,
     SIZES,
     WORKERS,
     Deaths,
@@ -31,7 +34,8 @@ from tests.tools.crowd import Caller, Crowd, Told
 from tests.tools.gate import Gate, eventually, model
 from tests.tools.load import LONG, Background
 from tests.tools.upstream import MockUpstream
-from tests.tools.windows import at_once
+from tests.tools.windows import at_once, surely
+from tests.tools.wire import Wire, request
 
 T = TypeVar("T")
 RUN = 60.0 if LONG else 7.0
@@ -174,6 +178,38 @@ def test_client_that_leaves_gives_back(launch: Launch, upstream: MockUpstream) -
     assert passed(run(scene())) == 3
 
 
+# --- the instance's time ---------------------------------------------------------------------------------------------------
+
+
+def test_no_window_holds_more_of_the_instances_time(launch: Launch, upstream: MockUpstream) -> None:
+    """Seconds of work as the instance itself saw them. A second is held for each request, and what it took is charged."""
+    gate = launch({"tiny": model(upstream.url)}, workers=WORKERS, **quota("engine", f"7 gpu-seconds/{SECONDS} seconds"))
+    caller = Caller("engine", secret_of("engine"), delay=0.2)
+    crowd = Crowd(gate.port, [caller], seed=417)
+    with Background(crowd.press(100, RUN, pause=0.4), RUN + 60):
+        pass
+    proof = Proof(gate, crowd, upstream)
+    spans = [proof.seen[name]._replace(weight=int((row["end_time"] - row["time"]) * 1e6)) for name, row in proof.asked.items()]
+    found, whole = surely(spans, LENGTH), sum(span.weight for span in spans)
+    print(f"{len(spans)} requests, {whole / 1e6:.1f} s of work, {found / 1e6:.2f} s of 7 in the worst {SECONDS} s")
+    assert found <= 7_000_000
+    assert whole >= 0.4 * 7_000_000 * RUN / SECONDS, "void: much less than could be"
+    time.sleep(SECONDS + 0.1)
+    assert passed(run(crowd.rush(caller, 9))) == 7, "a second of seven for each, and nothing held from before"
+
+
+def test_instances_time_that_was_missed_is_owed(launch: Launch, upstream: MockUpstream) -> None:
+    """A request that takes longer than the second held for it: the next one waits until the window has forgotten it."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2, **quota("slow", "1 gpu-seconds/2 seconds"))
+    slow, quick = Caller("slow", secret_of("slow"), delay=2.5), Caller("slow", secret_of("slow"))
+    crowd = Crowd(gate.port, [slow], seed=418)
+    assert run(crowd.one(slow)).status == 200
+    told = run(crowd.one(quick))
+    assert told.status == 429 and told.retry_after in ("2", "3"), told
+    time.sleep(int(told.retry_after or ""))
+    assert run(crowd.one(quick)).status == 200
+
+
 # --- quotas ------------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +257,27 @@ def left_of(gate: Gate, name: str, amount: int) -> int:
     told = run(Crowd(gate.port, [caller], seed=412).one(caller))
     assert told.status == 200, told
     return amount - int(told.headers["x-ratelimit-remaining-tokens"]) - told.tokens
+
+
+def test_stream_of_a_killed_worker_is_charged_what_it_came_to(launch: Launch, upstream: MockUpstream) -> None:
+    """Of what was generated until a worker is killed, all but the last moment's is charged, and no more is held."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1, **quota("cut", "1M tokens/day"))
+    fields = {"model": "tiny", "stream": True, "max_tokens": 5000, "messages": [{"role": "user", "content": "hi"}]}
+    body = json.dumps({**fields, "script": {"events": 1000, "rate": 100}}).encode()
+    with Wire(gate.port) as wire:
+        wire.send(request(body, secret=secret_of("cut")))
+        assert wire.head()[0] == 200
+        for _ in range(80):
+            wire.event()
+        (worker,) = gate.workers()
+        Deaths.kill(worker)
+        until = time.monotonic() + 10
+        while worker in gate.workers() or not gate.workers():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    prompt = -(-len(body) // 4)
+    spent = left_of(gate, "cut", 1_000_000)
+    assert prompt + 50 <= spent <= prompt + 90, f"{spent} with {prompt} of the prompt"
 
 
 @pytest.mark.parametrize("end", ["terminate", "kill_everything"])

@@ -114,6 +114,32 @@ def test_a_ledger_is_replayed(gate: Gate) -> None:
     assert json.loads(again.stdout)["changes"] == report["changes"]
 
 
+def test_limits_are_told_as_the_road_counts_them(launch: Launch, upstream: MockUpstream) -> None:
+    """What the gate answers where a limit is used up, and what `explain` says with the same use; then the ledger replayed."""
+    limits = [{"limit": "2 requests/hour"}, {"limit": "1k tokens/day", "on_excess": "clamp"}]
+    roles = {"partner": ROLES["partner"] | {"limits": limits}}
+    gate = launch({"tiny": model(upstream.url)}, workers=1, roles=roles, keys=KEYS)
+    assert [ask(gate.port, wanting(60, f"n{number}")).status for number in range(2)] == [200, 200]
+    refused = ask(gate.port, wanting(60, "n2"))
+    row = gate.receipts(["n0", "n1", "n2"])["n2"]
+    words = ("explain", "--as", "main", "--model", "tiny", "--param", "max_tokens=60", "--used", "2 requests/hour=2", "--json")
+    told = slmgate(gate.home, *words)
+    assert told.returncode == 1, told.stderr
+    verdict = json.loads(told.stdout)["verdict"]
+    assert (refused.status, refused.code) == (429, verdict["code"])
+    assert (
+        (row["reason"], row["rule"]) == (verdict["code"], verdict["rule"]) == ("rate_limit_exceeded", "roles.partner.limits[0]")
+    )
+    said = refused.json()["error"]["message"]
+    assert said.partition("Try again")[0] == verdict["message"].partition("Try again")[0]
+    past = slmgate(gate.home, "explain", "--request", "n2")
+    assert "Then it was refused with rate_limit_exceeded by roles.partner.limits[0]" in past.stdout
+    proposal = gate.config | {"roles": {"partner": ROLES["partner"] | {"limits": ["1 requests/hour"]}}}
+    (gate.home / "new.yaml").write_text(yaml.safe_dump(proposal))
+    report = json.loads(slmgate(gate.home, "replay", "--since", "1h", "-c", "new.yaml", "--json").stdout)
+    assert (report["judged"], report["limited"], report["same"]) == (3, 1, 2)
+
+
 def test_what_does_not_answer(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "slmgate", "explain", "--as", "x", "--model", "m", "--admin", "http://127.0.0.1:1"]
     ended = subprocess.run(

@@ -18,7 +18,7 @@ SHORT = {
     "<sse>": r"200 content-type: text/event-stream transfer-encoding: chunked |",
 }
 """Words for texts that stand in many transcripts, understood in what is sent and used in what is shown."""
-USUAL = ("date: ", "content-type: application/json", "x-request-id: ", "server-timing: ", "host: ")
+USUAL = ("date: ", "content-type: application/json", "x-request-id: ", "server-timing: ", "host: ", "accept-encoding: identity")
 
 
 def meant(text: str) -> bytes:

@@ -99,12 +99,14 @@ class Stage:
         patch.setattr("slmgate.dataplane.worker.Journal", WatchedJournal)
         WatchedJournal.stage = self
         self.journal = directory / "journal"
+        self.limits = directory / "limits"
         self.board = beats.create()
         settings = {
             "listeners": (),
             "sync": None,
             "link": "",
-            "limits": str(directory / "limits"),
+            "limits": str(self.limits),
+            "answers": str(directory / "answers"),
             "segment_size": segment_size,
             **orders,
         }

@@ -20,7 +20,7 @@ from slmgate.cli.place import DEFAULT_FILE, find
 from slmgate.control.config import Config, load
 from slmgate.control.trials.asked import declared_key
 from slmgate.control.trials.told import Past, Told, past, principal_of, told
-from slmgate.control.trials.wish import BadTrial, Wish, parse_parameters
+from slmgate.control.trials.wish import BadTrial, Wish, parse_parameters, parse_used
 from slmgate.terms import Key, Receipt
 
 
@@ -40,6 +40,10 @@ def explain(
     stream: Annotated[bool, typer.Option("--stream", help="A streamed answer is asked for.")] = False,
     body_size: Annotated[int | None, typer.Option("--body-size", metavar="BYTES", help="The size of the body.")] = None,
     prompt_tokens: Annotated[int | None, typer.Option("--prompt-tokens", metavar="N", help="The length of the prompt.")] = None,
+    used: Annotated[
+        list[str] | None,
+        typer.Option("--used", metavar="LIMIT=AMOUNT", help="What is used of a limit before it, like '60 requests/minute=59'."),
+    ] = None,
     request: Annotated[str | None, typer.Option("--request", metavar="ID", help="A past request, by its id, instead.")] = None,
     config: ConfigOption = None,
     admin: AdminOption = None,
@@ -48,9 +52,9 @@ def explain(
     """Why a request would be admitted or refused: each rule looked at. Exits 0 when admitted, 1 when refused."""
     with exits():
         if request is not None:
-            if name or roles or team or model or param:
+            if name or roles or team or model or param or used:
                 raise CommandFailed(
-                    USAGE, "--request tells all of a past request: leave out --as, --roles, --team, --model, --param."
+                    USAGE, "--request tells all of a past request: leave out --as, --roles, --team, --model, --param, --used."
                 )
             _past(request, config, admin, as_json)
             return
@@ -67,6 +71,7 @@ def explain(
                 at=at,
                 body_size=body_size,
                 prompt_tokens=prompt_tokens,
+                used=parse_used(used or []),
             )
             wish.who, wish.trial(0.0)  # so that what is wrong with them is said whoever answers
             found = _would_be(wish, config, admin)

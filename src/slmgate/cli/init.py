@@ -149,7 +149,7 @@ def _file(found: Sequence[Found], listen: str) -> Iterator[str]:
                 if each.upstream_model != name:
                     yield f"        upstream_model: {_scalar(each.upstream_model)}"
         yield '        #bearer: "${env:NAME}"   # if the server asks for a key'
-        yield "        #max_in_flight: 16       # requests that the server takes at once; more wait here"
+        yield "        #max_in_flight: 16       # requests of each worker that the server takes at once; more wait here"
 
 
 def _scalar(text: str) -> str:

@@ -19,7 +19,7 @@ from slmgate.control.config.addresses import Address, Listener
 from slmgate.control.config.document import parse, plain_value
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.operators import read_admin_key
-from slmgate.control.state_dir import LAST_GOOD
+from slmgate.control.state_dir import LAST_GOOD, noted_admin_address
 
 DEFAULT_FILE = Path("slmgate.yaml")
 DEFAULT_STATE_DIR = "slmgate-data"
@@ -84,8 +84,9 @@ def _configured(config: Path | None) -> tuple[Place, str]:
     if not there:
         if config is not None:
             raise CommandFailed(USAGE, f"There is no file {path}; name one with -c, or let `slmgate init` write one.")
-        default = Config(models={})  # what `slmgate serve --upstream URL` runs with
-        return Place(_url(default.admin.address), default.state_dir), ""
+        default = Config(models={})  # what `slmgate serve --upstream URL` runs with, but for what its flags said
+        noted = noted_admin_address(default.state_dir)
+        return Place(_url((_address(noted) if noted else None) or default.admin.address), default.state_dir), ""
     if not os.access(path, os.R_OK):
         raise CommandFailed(UNREACHABLE, not_ours(PermissionError(13, "", str(path))))
     loaded = load(path)

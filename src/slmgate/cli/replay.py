@@ -1,4 +1,4 @@
-"""`slmgate replay`: the receipts of the last days against a proposed configuration: who would newly be refused or admitted.
+"""`slmgate replay`: past receipts against a proposed configuration: who would newly be refused, limited or admitted.
 
 Receipts are read page by page through the admin API of the running gate, or from its store where none runs; nothing is changed.
 What they come to is worked out in `control/trials/replaying.py`.
@@ -25,6 +25,7 @@ from slmgate.terms import Principal, Receipt
 _PAGE = 1000
 _KINDS = {
     "refused": "would newly be refused",
+    "limited": "would newly have no room in a limit",
     "admitted": "would newly be admitted",
     "reason": "would be refused for another reason",
 }
@@ -58,7 +59,7 @@ def replay(
     admin: AdminOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold past receipts against a proposed configuration (-c). Exits 1 when somebody would newly be refused."""
+    """Hold past receipts against a proposed configuration (-c). Exits 1 when somebody would newly be refused or limited."""
     with exits():
         proposed = loaded_file(config)
         other = None if against is None else loaded_file(against)
@@ -78,7 +79,7 @@ def replay(
         typer.echo(show.json_text(report))
     else:
         _print(report)
-    raise typer.Exit(NO if report.refused else 0)
+    raise typer.Exit(NO if report.refused or report.limited else 0)
 
 
 def pages(client: AdminClient, since: str, until: str | None) -> Iterator[Sequence[Entry]]:

@@ -11,11 +11,12 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import typer
 
 from slmgate.cli.show import visible
-from slmgate.control.trials.told import Step, Told
+from slmgate.control.trials.told import Counted, Step, Told
 
 WIDEST = 110
 NARROW = 72
@@ -50,6 +51,10 @@ def lines(told: Told, columns: int) -> Iterator[str]:
             yield from wrapped("sets ", settings(role.settings), columns, "     ")
         if role.shows:
             yield from wrapped("shows ", ", ".join(map(visible, role.shows)), columns, "     ")
+    if verdict.limits:
+        yield ""
+        yield "limits"
+        yield from limits(verdict.limits, columns)
     for note in (*told.notes, *(f"{name} was not given, and the verdict needs it." for name in verdict.lacking)):
         yield ""
         yield from wrapped("note: ", visible(note), columns)
@@ -85,6 +90,8 @@ def pairs(told: Told) -> Iterator[tuple[str, str]]:
         yield "parameters", settings({name: ", ".join(map(str, values)) for name, values in request.parameters.items()})
     sizes = (("body", request.body_size, "bytes"), ("prompt", request.prompt_tokens, "tokens"))
     yield from ((name, f"{size:,} {unit}") for name, size, unit in sizes if size is not None)
+    if told.verdict.route:
+        yield "goes to", ", ".join(told.verdict.route)
 
 
 def facts(rows: Iterable[tuple[str, object]], columns: int) -> Iterator[str]:
@@ -121,6 +128,31 @@ def steps(found: Sequence[Step], prefix: str, columns: int) -> Iterator[str]:
         yield f"  {mark(passed)}  {rule}"
         yield from wrapped("      wants ", want, columns, "            ")
         yield from wrapped("      had   ", has, columns, "            ")
+
+
+def limits(found: Sequence[Counted], columns: int) -> Iterator[str]:
+    """One line for each limit: whether there was room, its place and words, and the figures before and after."""
+    names, words = max(len(visible(row.rule)) for row in found), max(len(visible(row.limit)) for row in found)
+    said = max(len(figures(row)) for row in found)
+    for row in found:
+        rule, limit = visible(row.rule), visible(row.limit)
+        if len("  ok      ") + names + words + said <= columns:
+            yield f"  {mark(row.passed)}  {rule:<{names}}  {limit:<{words}}  {figures(row)}"
+        else:
+            yield f"  {mark(row.passed)}  {rule}"
+            yield from wrapped("      ", f"{limit}: {figures(row)}", columns)
+
+
+def figures(row: Counted) -> str:
+    """`used 59 of 60, takes 1, then 60`: where there is no room, nothing is taken."""
+    said = f"used {_amount(row, row.used)} of {_amount(row, row.amount)}, takes {_amount(row, row.takes)}"
+    return f"{said}, then {_amount(row, row.used + row.takes)}" if row.passed else f"{said}: no room"
+
+
+def _amount(row: Counted, value: int) -> str:
+    if row.unit == "cost":
+        return f"{Decimal(value).scaleb(-9).normalize():,f} {row.currency}"
+    return f"{value / 1e6:g}" if row.unit == "engine_time" else f"{value:,}"
 
 
 def wrapped(head: str, text: str, columns: int, indent: str | None = None) -> Iterator[str]:

@@ -22,12 +22,18 @@ import msgspec
 
 from slmgate.control.keyfields import DECLARED
 from slmgate.control.settling import UNREADABLE, Settling, is_free, keep_unreadable
+from slmgate.dialects import PATHS
 from slmgate.link import journal
 from slmgate.stores.base import Batch, KeyUse, LedgerStore
 from slmgate.terms import Receipt
 
 CHUNK = 1024 * 1024
 """Bytes read from one segment in one step. Must hold the largest record twice."""
+
+UNKNOWN = "(unknown)"
+"""In the ledger, a path that the gate does not have. Which it was is in the access log."""
+MAX_UNKNOWN = 1000
+"""Names of models that nobody has, which the ledger learns a day. All further ones are `UNKNOWN`."""
 
 _MAX_STEPS = 256  # of one run, so that a run ends even when workers write as fast as it reads
 _INCARNATION = 12  # leading characters of an id
@@ -68,6 +74,7 @@ class Ingest:
         self._settling = Settling(store, journal_dir, access_log)
         # Mirrors the store, so that a step asks it nothing; read again after any failure.
         self._positions: dict[str, int] | None = None
+        self._names = InventedNames()
 
     def __repr__(self) -> str:
         return f"<Ingest {'not read yet' if self._positions is None else f'{len(self._positions)} segments'}>"
@@ -144,6 +151,7 @@ class Ingest:
     # Writing
 
     def _commit(self, step: _Step, positions: dict[str, int]) -> None:
+        self._names.bound(step.receipts)
         # A position is dropped only once its segment is seen to be gone: until then it is what keeps it from being read twice.
         forgotten = [name for name in positions if name not in step.positions and not (self._dir / name).exists()]
         batch = Batch(
@@ -165,6 +173,40 @@ class Ingest:
             self._store.make_durable()
             for path, state in step.finished.items():
                 _remove(path, state, positions.get(path.name, journal.HEADER_SIZE))
+
+
+class InventedNames:
+    """Bounds what callers can add to the ledger by asking for what is not there.
+
+    Receipts share their path, model and so on in rows that stay for good, as do the sums of each. So a path of no row is one
+    word, and of models that are refused as unknown there are so many a day at most. The access log has all as they came.
+    """
+
+    def __init__(self) -> None:
+        self._day = 0
+        self._models: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<InventedNames {len(self._models)} models>"
+
+    def bound(self, receipts: list[Receipt]) -> None:
+        """Replace those that would add too many."""
+        for index, receipt in enumerate(receipts):
+            if receipt.endpoint == "":
+                if receipt.path and receipt.path not in PATHS:
+                    receipts[index] = msgspec.structs.replace(receipt, path=UNKNOWN)
+            elif receipt.reason == "model_not_found" and not self._is_known(receipt):
+                receipts[index] = msgspec.structs.replace(receipt, model=UNKNOWN)
+
+    def _is_known(self, receipt: Receipt) -> bool:
+        """Whether it is one of the first unknown ones of the day."""
+        day = receipt.time.toordinal()
+        if day != self._day:
+            self._day = day
+            self._models.clear()
+        if len(self._models) < MAX_UNKNOWN:
+            self._models.add(receipt.model)
+        return receipt.model in self._models
 
 
 def newest_uses(receipts: list[Receipt]) -> dict[str, KeyUse]:

@@ -20,6 +20,7 @@ from slmgate.control.config import (
     Loaded,
     compile_snapshot,
     declared_keys,
+    measured,
     owned_twice,
     restart_needed,
 )
@@ -56,7 +57,7 @@ class Publisher:
         self.keys.put(self._declared.values())
         # Later than any generation of a control process before this one.
         self._generation = time.time_ns() // 1_000_000
-        self._spec = compile_snapshot(config, self._generation)
+        self._spec = measured(compile_snapshot(config, self._generation))
         self._coming: list[tuple[Sequence[Key], Sequence[str]]] = []  # changes of keys that are not published yet
         self._confirmed = asyncio.Event()
         self.on_publish: Callable[[Config], None] = lambda _: None  # called after each snapshot that was sent
@@ -167,7 +168,7 @@ class Publisher:
         self.keys.drop(gone)
         self.keys.put(put)
         self._generation += 1
-        self._spec = compile_snapshot(config, self._generation)
+        self._spec = measured(compile_snapshot(config, self._generation))
         self._declared = declared
         self.config = config
         self.broadcast(Publish(self._spec, put, gone))

@@ -1,7 +1,7 @@
 """The state directory: the names of what lies in it, and whether a running gate owns it.
 
-Everything that must outlive a restart is here. This module opens nothing but the lock, and is cheap to import for
-commands that only want to know whom to ask.
+Everything that must outlive a restart is here. This module opens nothing but the lock and the note of an address, and is cheap
+to import for commands that only want to know whom to ask.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "serve.lock"
 JOURNAL_DIR = "journal"
 LIMITS_FILE = "limits.table"
+ANSWERS_DIR = "answers"
+ADMIN_ADDRESS = "admin.address"
+"""Where the admin side of a gate without configuration file listens: commands have nothing else to know it from."""
 LAST_GOOD = "last-good.yaml"
 """A copy of the configuration file in force, for when the file itself has become bad."""
 
@@ -31,3 +34,20 @@ def is_served(state_dir: Path) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def note_admin_address(state_dir: Path, address: str) -> None:
+    """Leave word of where the admin side listens. Raises OSError."""
+    path = state_dir / ADMIN_ADDRESS
+    fresh = path.with_name(f".{ADMIN_ADDRESS}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(f"{address}\n")
+    fresh.replace(path)
+
+
+def noted_admin_address(state_dir: Path) -> str | None:
+    """What `note_admin_address` left; None where there is nothing to be read."""
+    try:
+        return (state_dir / ADMIN_ADDRESS).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None

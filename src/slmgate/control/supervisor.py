@@ -24,9 +24,10 @@ from pathlib import Path
 import msgspec
 
 from slmgate.control.config import Config
+from slmgate.control.config.addresses import Address
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.control.orders import ConfigSource, ControlOrders
-from slmgate.control.state_dir import JOURNAL_DIR, LIMITS_FILE, LOCK_FILE
+from slmgate.control.state_dir import ANSWERS_DIR, JOURNAL_DIR, LIMITS_FILE, LOCK_FILE, note_admin_address
 from slmgate.link import beats
 from slmgate.link.orders import TlsOrders, WorkerOrders
 
@@ -139,6 +140,15 @@ class Supervisor:
         self._link_path.chmod(0o600)
         self._link.listen(512)
 
+    def _note_address(self) -> None:
+        """Without a configuration file, commands find the gate by this."""
+        if self._source.path is None:
+            host, port = self._admin.getsockname()[:2]
+            try:
+                note_admin_address(self._state_dir, str(Address(host, port)))
+            except OSError as error:
+                raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
+
     def _probe_port(self, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """The address to bind. With SO_REUSEPORT two gates could share a port unnoticed, so it is first bound without."""
         if not host:  # every address: both families in one socket, where the machine has IPv6
@@ -194,6 +204,7 @@ class Supervisor:
             link=str(self._link_path),
             journal=str(self._state_dir / JOURNAL_DIR),
             limits=str(self._state_dir / LIMITS_FILE),
+            answers=str(self._state_dir / ANSWERS_DIR),
             workers=len(self._sockets),
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
@@ -210,6 +221,7 @@ class Supervisor:
         try:
             self._lock()
             self._listen()
+            self._note_address()
             return self._serve()
         finally:
             if self._link_dir is not None:

@@ -123,7 +123,7 @@ def usage_of(exchange: Exchange) -> Usage:
         completion = -(-exchange.bytes_out // 4)
     else:
         completion = 0  # it was asked, and what it did with that nobody knows: the bytes that went out were the gate's own
-    return Usage(exchange.ask.prompt_estimate, completion, True)
+    return Usage(exchange.prompt_tokens(), completion, True)
 
 
 def intent_of(exchange: Exchange) -> bytes:
@@ -181,6 +181,13 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
     )
 
 
+def _queue_us(exchange: Exchange) -> int:
+    """How long it took to an instance; of one that waited in vain, how long it waited."""
+    if exchange.handed_at:
+        return int((exchange.handed_at - exchange.started) * 1e6)
+    return int((time.monotonic() - exchange.queued_at) * 1e6) if exchange.queued_at else 0
+
+
 def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
     """The receipt of any exchange, also of one that ended before it asked an instance."""
     usage = usage_of(exchange)
@@ -212,7 +219,7 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         usage.estimated,
         len(exchange.body),
         exchange.bytes_out,
-        int((exchange.handed_at - started) * 1e6) if exchange.handed_at else 0,
+        _queue_us(exchange),
         int((exchange.first_byte_at - started) * 1e6) if exchange.first_byte_at else None,
         int((time.monotonic() - started) * 1e6),
         exchange.attempts,

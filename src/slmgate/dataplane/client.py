@@ -78,7 +78,6 @@ class ClientConnection(asyncio.Protocol):
         "_repeat",
         "_running",
         "_scanned",
-        "_transport",
         "_unlike",
         "_worker",
         "address",
@@ -88,12 +87,13 @@ class ClientConnection(asyncio.Protocol):
         "on_header",
         "paused_at",
         "state",
+        "transport",
     )
 
     def __init__(self, worker: Worker) -> None:
         # connection
         self._worker = worker
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self.address = ""
         self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
         self._number: int | None = None  # the same, once somebody asked for it
@@ -137,7 +137,7 @@ class ClientConnection(asyncio.Protocol):
     # -- called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if isinstance(peer, tuple) else ""
         self.certificate = certificate_of(transport)
@@ -232,13 +232,13 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client, at the end of this turn of the loop."""
-        if self._transport is not None:
-            self._worker.outbox.put(self._transport, data)
+        if self.transport is not None:
+            self._worker.outbox.put(self.transport, data)
 
     def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
         """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole: the line is closed behind it."""
         self.exchange = None
-        if self.state is CLOSED or self._transport is None:
+        if self.state is CLOSED or self.transport is None:
             return
         if last:
             try:
@@ -380,6 +380,8 @@ class ClientConnection(asyncio.Protocol):
         route, principal, snapshot = exchange.route, exchange.principal, exchange.snapshot
         if self._repeat is not None and self._repeat.snapshot is snapshot:
             self._unlike += 1
+        if b"idempotency-key" in exchange.head.fields:
+            return  # it is looked at each time
         if self._unlike > MAX_UNLIKE or not exchange.keep_alive or len(raw) + MAX_DIGITS > self._worker.snapshot.gate.max_header:
             return
         seen = seen_head(raw)
@@ -576,35 +578,35 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close so that the answer survives: no more is sent, what still comes is read for a while and thrown away."""
-        assert self._transport is not None
+        assert self.transport is not None
         self._backlog = b""
         self._body = []
         self._enter(LINGER, time.monotonic() + LINGER_SECONDS)
         self._worker.outbox.flush()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         else:
             self._close()
 
     def _close(self) -> None:
         """Close once everything written has gone out, or when the client takes too long over that."""
         self._enter(CLOSED, time.monotonic() + self._worker.snapshot.gate.send_timeout)
-        if self._transport is not None:
+        if self.transport is not None:
             self._worker.outbox.flush()
-            self._transport.close()
+            self.transport.close()
 
     def _abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _set_reading(self, on: bool) -> None:
-        if on == self._reading or self._transport is None or self._transport.is_closing():
+        if on == self._reading or self.transport is None or self.transport.is_closing():
             return
         self._reading = on
         if on:
-            self._transport.resume_reading()
+            self.transport.resume_reading()
         else:
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
 
 def _empty_lines(data: bytes) -> int:

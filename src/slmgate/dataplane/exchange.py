@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from slmgate.dataplane.account import intent_of, receipt_of, usage_of, what_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.journal import NEEDED
@@ -19,6 +21,7 @@ from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.dialects.parameters import answers, bound, longest, settle, values
+from slmgate.dialects.prompts import prompt_of
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
 from slmgate.http1.framing import CHUNKED
@@ -72,6 +75,8 @@ def begin(client: ClientConnection, worker: Worker, head: RequestHead) -> Exchan
     id = worker.next_id()
     wished = head.fields.get(b"x-request-id")
     request_id = id if wished is None else sane_request_id(wished) or id
+    if b"idempotency-key" in head.fields:
+        return worker.keyed.exchange(client, worker, head, (id, request_id), time.monotonic())
     return Exchange(client, worker, head, id, request_id, time.monotonic())
 
 
@@ -124,9 +129,11 @@ class Exchange:
         "model",
         "next_owed",
         "outgoing",
+        "passing",
         "pending_head",
         "pool",
         "principal",
+        "queued_at",
         "reason",
         "recorded",
         "refused",
@@ -192,6 +199,7 @@ class Exchange:
         self.attempts = 0
         self.body = b""
         self.outgoing = b""  # the same, with what the verdict sets
+        self.queued_at = 0.0  # 0: it had a connection at once
         self.handed_at = 0.0
         self.asked_at = 0.0
         # the answer
@@ -201,6 +209,7 @@ class Exchange:
         self.chunked = False
         self.pending_head = b""  # built, not yet written: it goes out with the first bytes of the body
         self.scanner: Scanner | None = None
+        self.passing: Scanner | None = None  # the same, while the client is being sent its stream in chunks
         self.kept: list[bytes] | None = None  # an unstreamed JSON answer so far, for its usage
         self.usage: Usage | None = None
         self.ending = False
@@ -356,6 +365,8 @@ class Exchange:
         self.deadline = self.started + model.queue_timeout
         if not pool.begin(self):
             self.no_room(f"All of the {model.queue_waiting} places in line are taken.")
+        elif self.connection is None:
+            self.queued_at = time.monotonic()
 
     def _take(self, charges: Charges) -> bool:
         """Take what the request may come to of all its limits. False: there is no room, and it was refused."""
@@ -366,6 +377,11 @@ class Exchange:
         several = 1
         if account.tariff.bounded and route.access in GENERATING:
             length, several = longest(route.dialect.name, ask), answers(route.dialect.name, ask)
+        if model.tokenizer is not None and account.tariff.prompts:
+            assert self.asked is not None
+            counted = self.prompt_tokens()
+            self.ask = ask = structs.replace(ask, prompt_estimate=counted)
+            self.asked = structs.replace(self.asked, prompt_estimate=counted)
         taken = worker.limiter.take(account, ask.prompt_estimate, length, several, self.second())
         if isinstance(taken, Refusal):
             self.refuse(taken.refuse, taken.fields)
@@ -377,12 +393,28 @@ class Exchange:
             self.ask, self.outgoing = bound(route, ask, self.outgoing, taken.completion)
         return True
 
+    def prompt_tokens(self) -> int:
+        """The prompt's tokens by the model's own tokenizer, where it has one here that can count them; else the estimate."""
+        ask, route, model = self.ask, self.route, self.model
+        assert ask is not None
+        if model is None or model.tokenizer is None or route is None:
+            return ask.prompt_estimate
+        counted = self.worker.counters.count(model.name, prompt_of(route.access, route.dialect.name, ask.fields))
+        return ask.prompt_estimate if counted is None else counted
+
     def _list(self, route: Route, access: Access) -> None:
         names = access.listing(NO_ASK, self)
         if isinstance(names, Refuse):
             self.refuse(names)
         else:
             self.answer_self(200, route.dialect.list_models(route.endpoint, names))
+
+    def note_progress(self) -> None:
+        """Called now and then while an instance is at work: what that has come to is charged whatever becomes of this worker."""
+        hold = self.hold
+        if hold is not None and self.asked_at and not self.done:
+            generated = self.scanner.tokens_seen if self.scanner is not None else 0
+            self.worker.limiter.note(hold, generated, int((time.monotonic() - self.handed_at) * 1e6))
 
     # -- what policy may ask (`access.Facts`)
 
@@ -535,7 +567,10 @@ class Exchange:
         self._give_back(connection)
         self.bytes_out = size = len(body)
         handed = self.handed_at
-        waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
+        if self.queued_at:
+            waited = self._waited(now)
+        else:
+            waited = 0, int((now - handed) * 1e6), int((handed - self.started) * 1e6)
         framing_line = b"content-length: %d\r\n%b" % (size, self.limit_fields)
         whole = answer_head(200, head.passed, worker.date, self.request_id, waited, framing_line) + body
         self._finish("complete", 200, whole)
@@ -577,26 +612,20 @@ class Exchange:
         elif self.head.minor == 0:
             framing_line += KEEP_ALIVE
         framing_line += self.limit_fields
-        handed = self.handed_at
-        waited = int((handed - self.started) * 1e6), int((now - handed) * 1e6)
+        waited = self._waited(now)
         self.pending_head = answer_head(status, head.passed, worker.date, self.request_id, waited, framing_line)
 
     def answer_chunk(self, data: bytes, raw: bytes) -> None:
         """More of a chunked body, not its end. `raw` is the same as it came, as one chunk: it goes on so if nothing changes."""
-        scanner = self.scanner
-        if scanner is None or self.pending_head or not self.chunked:
+        passing = self.passing
+        if passing is None or not passing.usual(data):
             self.answer_data(data)
             return
-        out = scanner.feed(data)
-        if scanner.finished:
-            self._hold(out)
-            return
-        self.heard = self.worker.now
-        self.bytes_out += len(out)
-        if out is data:
-            self.client.write(raw)
-        elif out:
-            self.client.write(b"%x\r\n%b\r\n" % (len(out), out))
+        worker, transport = self.worker, self.client.transport
+        assert transport is not None
+        self.heard = worker.now
+        self.bytes_out += len(data)
+        worker.outbox.put(transport, raw)
 
     def _hold(self, data: bytes) -> None:
         """The dialect's own end of a stream has passed.
@@ -605,6 +634,7 @@ class Exchange:
         says after its own end is nobody's.
         """
         self.heard = 0.0
+        self.passing = None
         if not self.ending:
             self.ending = True
             self.held = data
@@ -709,12 +739,20 @@ class Exchange:
             out = self.pending_head + out
             self.pending_head = b""
             self.status = self.upstream_status
+            if self.chunked:
+                self.passing = self.scanner
         return out
 
     def _read_usage(self) -> None:
         route = self.route
         if self.kept is not None and route is not None:
             self.usage = route.dialect.usage(route.endpoint, self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
+
+    def _waited(self, now: float) -> tuple[int, int, int]:
+        """Microseconds in line or until a connection was there, at the instance, and the gate's own before."""
+        handed = self.handed_at
+        queued = self.queued_at or handed
+        return int((handed - queued) * 1e6), int((now - handed) * 1e6), int((queued - self.started) * 1e6)
 
     def _dialect(self) -> Dialect:
         """The dialect to say a fault in: the route's, or what the path looks like."""

@@ -10,21 +10,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from slmgate.dataplane.table import MAX_LIMITS, Held, Short, Spot, Table, TableFull
-from slmgate.policy.charges import Charges, Tariff, amount_text
+from slmgate.dataplane.table import MAX_LIMITS, Held, Spot, Table, TableFull
+from slmgate.policy.charges import Charges, Tariff
 from slmgate.policy.limiting import CALENDAR, CONCURRENT, NEVER, SECOND, Meter
 from slmgate.policy.limits import Unit
+from slmgate.policy.room import TRIES, Need, Short, first_bound, refused, shorter, whole_window
 from slmgate.terms import Principal, Refuse, Usage
 
 MAX_ACCOUNTS = 50_000
 """Of how many (principal, model, role, address) it is remembered what they are counted against."""
-COMPLETION = 4096
-"""The bound of an answer where it counts and neither the request nor a rule sets one."""
-TRIES = 8
-"""How often the bound of an answer is lowered to what is left, while others take of it at the same time."""
 RETRY_SECONDS = 1.0
 """How long after a failure the table is opened anew."""
-LONGEST_WAIT = 366 * 86_400
 _NOT_COUNTED = Refuse(
     "accounting_unavailable", "The gate cannot count against your limits at the moment. Try again soon.", retry_after=5
 )
@@ -119,10 +115,11 @@ def policy_item(meter: Meter, second: float) -> str:
 class Hold:
     """What a live request has taken. `fields` are header lines for its answer."""
 
-    __slots__ = ("account", "completion", "fields", "number")
+    __slots__ = ("account", "completion", "fields", "number", "prompt")
 
-    def __init__(self, account: Account, number: int, fields: bytes, completion: int | None) -> None:
+    def __init__(self, account: Account, number: int, fields: bytes, completion: int | None, prompt: int = 0) -> None:
         self.account = account
+        self.prompt = prompt
         self.number = number
         self.fields = fields
         self.completion = completion
@@ -179,10 +176,8 @@ class Limiter:
         if table is None or len(account.spots) > MAX_LIMITS:
             return Refusal(_NOT_COUNTED)
         tariff = account.tariff
-        bound = None
-        each = longest
-        if longest is None:
-            each = bound = COMPLETION if tariff.bounded else None
+        bound = first_bound(tariff, longest)
+        each = longest if bound is None else bound
         for attempt in range(TRIES):
             completion = (each or 0) * answers
             wants = tariff.wants(prompt, completion)
@@ -191,13 +186,19 @@ class Limiter:
             except TableFull:
                 break
             if isinstance(taken, Held):
-                return Hold(account, taken.number, account.told(taken, second), bound)
-            room = tariff.tokens_for(taken.which, taken.left, prompt) // answers
-            may_be_less = each is not None and room < each and (longest is None or tariff.meters[taken.which].spec.clamp)
-            if room < 1 or not may_be_less or attempt == TRIES - 1:
+                return Hold(account, taken.number, account.told(taken, second), bound, prompt)
+            less = shorter(tariff, taken, Need(prompt, longest, answers), each)
+            if less is None or attempt == TRIES - 1:
                 return _refusal(account, taken, wants[taken.which], second)
-            each = bound = room  # and again: others may be short of it as well
+            each = bound = less  # and again: others may be short of it as well
         return Refusal(_NOT_COUNTED)
+
+    def note(self, hold: Hold, generated: int, engine_us: int) -> None:
+        """What a live request has come to so far: it is charged even if this worker dies now."""
+        tariff = hold.account.tariff
+        if hold.number >= 0 and tariff.grows:
+            assert self._table is not None
+            self._table.note(hold.number, tariff.kept(hold.prompt, generated, engine_us))
 
     def settle(self, hold: Hold, usage: Usage, engine_us: int, second: float, *, forwarded: bool) -> None:
         """The request is over; `second` is the wall clock's. One that never was `forwarded` is charged nothing at all."""
@@ -225,33 +226,6 @@ class Limiter:
 
 def _refusal(account: Account, short: Short, want: int, second: float) -> Refusal:
     """The refusal, with what is known of the limit that had no room."""
-    refuse = _refused(account, short, want)
-    wait = refuse.retry_after or _whole_window(account.tariff, short.which)
+    refuse = refused(account.tariff, short, want)
+    wait = refuse.retry_after or whole_window(account.tariff.meters[short.which])
     return Refusal(refuse, account.short(short, wait, second))
-
-
-def _refused(account: Account, short: Short, want: int) -> Refuse:
-    """Why there is no room, for the client: which limit, its size, what was used and when to come back."""
-    tariff = account.tariff
-    meter = tariff.meters[short.which]
-    spec = meter.spec
-    size, used = amount_text(spec, short.amount), amount_text(spec, short.amount - short.left)
-    if meter.kind == CONCURRENT:
-        message = f"Your limit is {spec.text}, and {used} are under way. Try again when one has ended."
-        return Refuse("rate_limit_exceeded", message, retry_after=1, rule=spec.name)
-    if short.wait >= NEVER and short.amount > 0:
-        needed = amount_text(spec, want)
-        message = f"This request may come to {needed}, and your limit of {spec.text} allows {size} at once."
-        return Refuse("request_too_large", f"{message} Shorten the prompt, or set max_tokens lower.", rule=spec.name)
-    wait = min(LONGEST_WAIT, -(-short.wait // SECOND)) if short.wait < NEVER else _whole_window(tariff, short.which)
-    code = "quota_exceeded" if meter.kind == CALENDAR else "rate_limit_exceeded"
-    what = f"{used} of {size} are used" if want <= 1 or short.amount == 0 else f"{used} of {size} are used, and this needs {want}"
-    if spec.unit == "cost" and want > 1:
-        what = f"{used} of {size} are used, and this may cost {amount_text(spec, want)}"
-    message = f"Your limit of {spec.text} has no room: {what}. Try again in {max(1, wait)} s."
-    return Refuse(code, message, retry_after=max(1, wait), rule=spec.name)
-
-
-def _whole_window(tariff: Tariff, index: int) -> int:
-    meter = tariff.meters[index]
-    return meter.spec.seconds or 86_400

@@ -40,6 +40,7 @@ from slmgate.policy.limiting import (
     slice_at,
     sliding_wait,
 )
+from slmgate.policy.room import Short
 
 MAX_WORKERS = 128
 MAX_LIMITS = 17
@@ -65,6 +66,8 @@ _RING_SHIFT = 8  # `_KIND` has the way to count in its lowest byte, and the numb
 # has to know: the period, and a bucket's rate or the end of a calendar's period
 _LIVE, _COUNT = 0, 1
 _HOLD, _HOLD_HEAD, _HOLD_ROW = 128, 4, 7
+_HOLD_KEPT = 4
+"""Which word of a row."""
 # words of a worker's notes, and of each cell in them: cell, total, at, rest, held, place in the rings + 1, what stood there
 _NOTED, _NOTED_HOLD, _NOTED_LIVE = 0, 1, 2
 _NOTES_HEAD, _NOTES_ROW = 4, 7
@@ -111,17 +114,6 @@ class Spot:
         self.id2 = int.from_bytes(digest[8:], "little", signed=True)
         self.at = 0
         """The word at which the cell begins; 0: not looked for yet."""
-
-
-class Short(NamedTuple):
-    """A limit had no room: which of those asked for, what it holds at most, what was left of that, and the microseconds until
-    there is room (`NEVER`: never).
-    """
-
-    which: int
-    amount: int
-    left: int
-    wait: int
 
 
 class Held(NamedTuple):
@@ -320,6 +312,13 @@ class Table:
         finally:
             if self._locked:
                 _lock(self._fd, _UNLOCK)
+
+    def note(self, number: int, kept: Sequence[int]) -> None:
+        """`kept[n]` of the n-th limit stays taken if this worker dies: nobody else looks at a living worker's holds."""
+        area, at = self._area, number * _HOLD + _HOLD_HEAD + _HOLD_KEPT
+        for amount in kept:
+            area[at] = min(amount, _MOST)
+            at += _HOLD_ROW
 
     def look(self, spots: Sequence[Spot], second: float) -> list[tuple[int, int]]:
         """What is used of each limit, and its amount, without taking anything (a cell that does not exist is not made)."""

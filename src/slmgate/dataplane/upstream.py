@@ -229,6 +229,9 @@ class UpstreamConnection(asyncio.Protocol):
             return None if self._interims <= MAX_INTERIMS else "the instance sends interim answers without end"
         lowered, names = _NAMES.look(tuple(raw))
         fields = dict(zip(lowered, raw.values(), strict=True))
+        coding = fields.get(b"content-encoding")
+        if coding is not None and coding.strip().lower() not in (b"", b"identity"):
+            return "the answer is compressed, which the gate does not ask for"  # nobody could read it: the field does not pass
         if status == 204 or status == 304:
             framing = 0
         elif b"transfer-encoding" in fields:

@@ -27,8 +27,10 @@ import msgspec
 import uvloop
 
 from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.counting import Counters
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
+from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
@@ -80,9 +82,11 @@ class Worker:
         # for the life of the process
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
+        self.counters = Counters()
         self.pools = Pools(loop)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
+        self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         self.date = date_line(time.time())
@@ -136,9 +140,20 @@ class Worker:
         self._owed = exchange
 
     def pay(self) -> None:
-        """Write the receipts that are owed. Raises what their writing raises; those not written stay owed."""
+        """Write the receipts that are owed. Where memory or the disk fails, that is raised, and what is not written stays owed.
+
+        Any other fault is in what is to be written, and would be there each time: it costs this receipt, and neither the others
+        nor the worker. Work that was begun is settled by its intent, as `unknown`, once this worker has ended.
+        """
         while (exchange := self._owed) is not None:
-            exchange.account()
+            try:
+                exchange.account()
+            except (MemoryError, OSError):
+                raise
+            except Exception:  # noqa: BLE001  # see above
+                self.report_fault()
+                self.tally.requests += 1
+                self.tally.unjournaled += 1
             self._owed = exchange.next_owed
 
     def joined(self, connection: ClientConnection) -> None:
@@ -219,6 +234,9 @@ class Worker:
     def _put_in_force(self, snapshot: Snapshot) -> None:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
+            for problem in self.counters.update(snapshot.models):
+                with contextlib.suppress(OSError, ValueError):
+                    print(f"slmgate: {problem}", file=sys.stderr, flush=True)
         self.limiter.prepare(snapshot.charges)
         first = self.snapshot.generation == 0
         self.snapshot, self._prepared = snapshot, None
@@ -278,7 +296,11 @@ class Worker:
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
-        self.pay()
+            if exchange is not None and exchange.hold is not None:
+                exchange.note_progress()
+        with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
+            self.pay()
+        self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
             self._second = int(wall)
@@ -297,6 +319,8 @@ class Worker:
         if self._orders.sync is not None and now - self._synced >= self._orders.sync:
             self._synced = now
             self._loop.run_in_executor(None, self.journal.syncer())
+        if (part := self.keyed.to_sweep()) is not None:
+            self._loop.run_in_executor(None, self.keyed.kept.sweep, part)
         self.pools.each_instance(lambda instance: instance.sweep(now))
         self._link.send(self._figures(now))
 
@@ -336,7 +360,7 @@ class Worker:
         self.stopping = True
         link.cancel()
         await asyncio.gather(tick, link, return_exceptions=True)
-        with contextlib.suppress(MemoryError):  # control settles by the intents what this worker could not write
+        with contextlib.suppress(MemoryError, OSError):  # control settles by the intents what this worker could not write
             self.pay()
         self.journal.close()
 
@@ -362,6 +386,7 @@ class Worker:
             one.close()
         for connection in list(self._connections):
             connection.drain()
+        until = time.monotonic() + self.snapshot.gate.drain_timeout
         if self._connections:
             try:
                 await asyncio.wait_for(asyncio.shield(self._drained), self.snapshot.gate.drain_timeout)
@@ -369,6 +394,9 @@ class Worker:
                 for connection in list(self._connections):
                     connection.stop()
                 await asyncio.sleep(TICK)  # the last words go out
+        while self.keyed.alone and time.monotonic() < until:  # noqa: ASYNC110  # the tick is what sees them end
+            await asyncio.sleep(TICK)
+        self.keyed.stop()
 
     async def _accept_the_rest(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         """Whom the kernel has let in counts as accepted: they are served before the worker goes."""

@@ -72,7 +72,7 @@ class MessageScanner(SseScanner):
         self._prompt: int | None = None
 
     def special(self, data: bytes) -> bool:
-        return b'"message_' in data
+        return data.find(b'"message_') >= 0
 
     def count(self, data: bytes) -> int:
         return data.count(b'"content_block_delta"')

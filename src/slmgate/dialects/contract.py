@@ -31,6 +31,10 @@ class Scanner(Protocol):
         """Whether the client has been sent the beginning of an event without its end: `Dialect.stream_error` asks."""
         ...
 
+    def usual(self, chunk: bytes) -> bool:
+        """Take the next bytes of the body if nothing in them is to be looked at: they go on as they are. False: `feed` them."""
+        ...
+
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body, return the bytes to send on now (the same object where nothing is stripped)."""
         ...

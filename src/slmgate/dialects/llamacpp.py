@@ -51,7 +51,7 @@ class CompletionScanner(SseScanner):
         self._expected = expected
 
     def special(self, data: bytes) -> bool:
-        return b'"stop":true' in data or b'"stop": true' in data
+        return data.find(b'"stop":true') >= 0 or data.find(b'"stop": true') >= 0
 
     def count(self, data: bytes) -> int:
         written = data.count(b'"stop":false')

@@ -43,10 +43,16 @@ class NdjsonScanner:
         """Whether the client has been sent the beginning of a line without its end."""
         return self._lost or len(self._buffer) > 0
 
+    def usual(self, chunk: bytes) -> bool:
+        """Take whole lines with nothing special in them."""
+        if self._buffer or self._lost or not chunk.endswith(b"\n") or self.special(chunk):
+            return False
+        self.tokens_seen += self.count(chunk)
+        return True
+
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body and return them."""
-        if not self._buffer and not self._lost and chunk.endswith(b"\n") and not self.special(chunk):
-            self.tokens_seen += self.count(chunk)
+        if self.usual(chunk):
             return chunk
         *ended, rest = chunk.split(b"\n")
         for part in ended:

@@ -36,7 +36,7 @@ class ObjectScanner(NdjsonScanner):
     __slots__ = ()
 
     def special(self, data: bytes) -> bool:
-        return b'"done":true' in data or b'"done": true' in data
+        return data.find(b'"done":true') >= 0 or data.find(b'"done": true') >= 0
 
     def count(self, data: bytes) -> int:
         return data.count(b'"done":false') or data.count(b'"done": false')

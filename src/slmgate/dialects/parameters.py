@@ -110,6 +110,16 @@ def values(dialect: str, fields: Fields, name: str) -> list[Scalar]:
     A list counts as its length (none: false), an object as its `type`; "as many as there are" is infinite; URLs are told one by
     one. Names are looked for in any letter case, since Go's decoder (Ollama) takes `Format` for `format`.
     """
+    if dialect not in NESTED and name not in URLS and _KNOWN.issuperset(fields):  # as nearly always
+        plain: list[Scalar] = []
+        for wire in NAMES.get(name) or (name,):
+            if wire in fields:
+                value = fields[wire]
+                if type(value) is int and value > 0:
+                    plain.append(value)
+                elif value is not None and (wire != "text" or isinstance(value, dict)):
+                    plain.append(_plain(name, wire, value))
+        return plain
     if name in URLS:
         found_urls: list[Scalar] = list(_urls(fields, name))
         if dialect == "tgi" and name == "image_url":
@@ -260,7 +270,10 @@ def _word(value: Scalar) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return value if value in ("text", "json", "json_object", "json_schema", "grammar", "structural_tag") else "other"
-    return f"{value:g}"
+    try:
+        return f"{value:g}"
+    except OverflowError:  # an integer of hundreds of digits, which is good JSON
+        return "inf" if value > 0 else "-inf"
 
 
 def read_noted(text: str) -> dict[str, list[Scalar]]:

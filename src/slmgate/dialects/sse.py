@@ -76,10 +76,16 @@ class SseScanner:
         """Whether the client has been sent the beginning of an event without its end."""
         return self._head is not None or (not self._strip and len(self._buffer) > 0)
 
+    def usual(self, chunk: bytes) -> bool:
+        """Take whole events with nothing special in them."""
+        if self._open or not chunk.endswith(_ENDS) or self.special(chunk):
+            return False
+        self.tokens_seen += self.count(chunk)
+        return True
+
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body, return what to send on: `chunk` itself, where nothing is held or stripped."""
-        if not self._open and chunk.endswith(_ENDS) and not self.special(chunk):
-            self.tokens_seen += self.count(chunk)
+        if self.usual(chunk):
             return chunk
         strip = self._strip
         out = self._split(chunk)

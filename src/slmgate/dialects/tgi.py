@@ -49,7 +49,7 @@ class TokenScanner(SseScanner):
         self._estimate = prompt_estimate
 
     def special(self, data: bytes) -> bool:
-        return b'"generated_text":"' in data or b'"generated_text": "' in data
+        return data.find(b'"generated_text":"') >= 0 or data.find(b'"generated_text": "') >= 0
 
     def count(self, data: bytes) -> int:
         return data.count(b'"token"')

@@ -51,9 +51,21 @@ def request_framing(fields: Mapping[bytes, bytes], minor: int) -> int | Refuse:
     return CHUNKED
 
 
-_SIZES = {b"%x" % size: size for size in range(1, 4096)}
-"""The sizes of usual chunks by the line that says them."""
-_SHORT_LINE = 5  # bytes of the longest of these lines with its line end
+USUAL = 4095
+"""Bytes of the largest chunk that `ChunkedReader.only_chunk` knows at a glance."""
+
+
+def _lines() -> list[bytes]:
+    """The size line of a chunk by the length of the whole, of which each has one at the most; else what no chunk begins with."""
+    lines: list[bytes] = []
+    for size in range(1, USUAL + 1):
+        line = b"%x\r\n" % size
+        lines += [b"\0"] * (len(line) + size + 2 - len(lines))
+        lines.append(line)
+    return lines
+
+
+_LINES = _lines()
 # The states of a reader: what comes next.
 SIZE: Final = "size"
 DATA: Final = "data"
@@ -90,9 +102,11 @@ class ChunkedReader:
 
         A short way beside `feed`, for the common piece of a stream: what it takes, `feed` must not be given.
         """
-        end = data.find(b"\r\n", 0, _SHORT_LINE)
-        whole = _SIZES.get(data[:end]) == len(data) - end - 4 and data.endswith(b"\r\n")
-        return data[end + 2 : -2] if whole and self._state is SIZE and not self._pending else None
+        size = len(data)
+        if size >= len(_LINES) or self._state is not SIZE or self._pending:
+            return None
+        line = _LINES[size]
+        return data[len(line) : -2] if data.startswith(line) and data.endswith(b"\r\n") else None
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """The pieces of body in `data`, and the bytes after the body's end (only when `done`).

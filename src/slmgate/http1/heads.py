@@ -232,10 +232,14 @@ def request_line(method: str, path: str) -> bytes:
 
 
 def instance_fields(host: str, port: int, tls: bool, bearer: str | None) -> bytes:
-    """The fields that are the same in every request to an instance: its host and the credential that the gate shows it."""
+    """The fields that are the same in every request to an instance: its host and the credential that the gate shows it.
+
+    Without a word about codings any would be welcome (RFC 9110 section 12.5.3), and the gate has to read what it passes on.
+    """
     name = f"[{host}]" if ":" in host else host
     default = 443 if tls else 80
     lines = f"host: {name}\r\n" if port == default else f"host: {name}:{port}\r\n"
+    lines += "accept-encoding: identity\r\n"
     if bearer:
         lines += f"authorization: Bearer {bearer}\r\n"
     return lines.encode()
@@ -249,21 +253,24 @@ def answer_fields(fields: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> by
     return passed
 
 
-def answer_head(status: int, passed: bytes, date: bytes, request_id: bytes, waited: tuple[int, int], framing: bytes) -> bytes:
+def answer_head(
+    status: int, passed: bytes, date: bytes, request_id: bytes, waited: tuple[int, int, int], framing: bytes
+) -> bytes:
     """The head of a forwarded answer, with its empty line.
 
-    `passed`, `framing` and `date` are whole header lines; `waited` is the time in line and the instance's time to its first
-    byte, in microseconds, for `server-timing` (W3C Server Timing, which counts in milliseconds).
+    `passed`, `framing` and `date` are whole header lines; `waited` is the time in line, the instance's time to its first
+    byte, and the gate's own before, in microseconds, for `server-timing` (W3C Server Timing, which counts in milliseconds).
     """
-    queue, upstream = waited
-    return b"%b%b%b%bx-request-id: %b\r\nserver-timing: queue;dur=%d.%03d, upstream;dur=%d.%03d\r\n\r\n" % (
+    queue, upstream, gate = waited
+    return b"%b%b%b%bx-request-id: %b\r\nserver-timing: queue;dur=%b, upstream;dur=%d.%03d, gate;dur=%d.%03d\r\n\r\n" % (
         STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
         date,
         passed,
         framing,
         request_id,
-        queue // 1000,
-        queue % 1000,
+        b"%d.%03d" % (queue // 1000, queue % 1000) if queue else b"0",
         upstream // 1000,
         upstream % 1000,
+        gate // 1000,
+        gate % 1000,
     )

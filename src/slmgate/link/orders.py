@@ -21,7 +21,8 @@ class TlsOrders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """`listeners`, `beats` and `lifeline` are file descriptors; `link`, `journal` and `limits` (a file) are paths.
+    """`listeners`, `beats` and `lifeline` are file descriptors; `link`, `journal`, `limits` (a file) and `answers` are
+    paths.
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
@@ -34,6 +35,7 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     lifeline: int
     link: str
     journal: str
+    answers: str
     limits: str = ""
     workers: int = 1
     segment_size: int = 8 * 1024 * 1024

@@ -85,13 +85,15 @@ class Offer(msgspec.Struct, frozen=True):
     """One role's grant of one endpoint of one model: admitted as `admit` if every check passes.
 
     `fills` are parameters to set where a request leaves them alone, `bounded` says that the length of the answer is among
-    what is ruled, so that the name which every engine knows must be set.
+    what is ruled, so that the name which every engine knows must be set. `context` bounds prompt and answer together: of an
+    answer whose length is left alone, no more is set than the prompt leaves of it.
     """
 
     admit: Admit
     checks: tuple[Check, ...]
     fills: tuple[tuple[str, Scalar], ...] = ()
     bounded: bool = False
+    context: int | None = None
 
 
 class Offers(msgspec.Struct, frozen=True):
@@ -215,13 +217,17 @@ def offer_of(role: RoleSpec, model: ModelSpec, endpoint: str) -> Offer:
     """What one role offers for an endpoint of a model that it grants."""
     rules = [(f"roles.{role.name}.parameters", rule) for rule in role.parameters]
     rules += [(f"models.{model.name}.parameters", rule) for rule in model.parameters]
+    generates = endpoint in GENERATING
     fills = _fills([rule for _, rule in rules], endpoint)
+    if generates and role.max_context is not None:
+        fills.setdefault("max_tokens", role.max_context)
     ruled = [check for where, rule in rules for check in _parameter_checks(where, rule)]
-    unset = fills.get("max_tokens", 0)
-    checks = (*conditions_of(role), *_ask_checks(role, unset if isinstance(unset, int) else 0), *ruled)
-    bounded = endpoint in GENERATING and any(rule.name == "max_tokens" and _most(rule) is not None for _, rule in rules)
+    checks = (*conditions_of(role), *_ask_checks(role, generates), *ruled)
+    bounded = generates and (
+        role.max_context is not None or any(rule.name == "max_tokens" and _most(rule) is not None for _, rule in rules)
+    )
     admit = Admit(model, role.name, f"roles.{role.name}", (), role.priority, role.weight)
-    return Offer(admit, checks, tuple(fills.items()), bounded)
+    return Offer(admit, checks, tuple(fills.items()), bounded, role.max_context)
 
 
 def _fills(rules: Sequence[ParameterRule], endpoint: str) -> dict[str, Scalar]:
@@ -289,15 +295,23 @@ def _hours_check(role: RoleSpec) -> Check:
     when = " or ".join(str(window) for window in hours)
     refuse = Refuse("permission_denied", f"You may not call at this time, only {when}.", rule=rule)
 
+    # The answer of one minute, which is the same for all of it: clocks and windows turn at whole minutes. Calendars are dear.
+    minute = -1.0
+    answer: Refuse | None = None
+
     def test(_: Ask, facts: Facts) -> Refuse | None:
+        nonlocal minute, answer
         now = facts.second()
-        return None if any(window.holds(now) for window in hours) else refuse
+        if now // 60 != minute:
+            answer = None if any(window.holds(now) for window in hours) else refuse
+            minute = now // 60
+        return answer
 
     return Check(rule, f"at {when}", AT_CONDITION, test)
 
 
-def _ask_checks(role: RoleSpec, unset: int) -> Iterator[Check]:
-    """Streaming, size of the body, size of the context. `unset`: the length of an answer where a request sets none."""
+def _ask_checks(role: RoleSpec, generates: bool) -> Iterator[Check]:
+    """Streaming, size of the body, size of the context."""
     if not role.stream:
         rule = f"roles.{role.name}.stream"
         refuse = Refuse("parameter_not_allowed", 'You may not stream answers: send "stream": false.', "stream", rule=rule)
@@ -305,7 +319,7 @@ def _ask_checks(role: RoleSpec, unset: int) -> Iterator[Check]:
     if role.max_body is not None:
         yield _body_check(role.name, role.max_body)
     if role.max_context is not None:
-        yield _context_check(role.name, role.max_context, unset)
+        yield _context_check(role.name, role.max_context, generates)
 
 
 def _body_check(role: str, most: int) -> Check:
@@ -320,14 +334,23 @@ def _body_check(role: str, most: int) -> Check:
     return Check(rule, f"a body of at most {most} bytes", AT_ASK, test)
 
 
-def _context_check(role: str, most: int, unset: int) -> Check:
+def _context_check(role: str, most: int, generates: bool) -> Check:
+    """Prompt and answer together. A length counts under whatever name it stands, for engines know more names than their API; of
+    an answer whose length is left alone, which is bounded later (`Offer.context`), one token must have room.
+    """
     rule = f"roles.{role}.max_context"
 
-    def test(ask: Ask, _: Facts) -> Refuse | None:
-        size = ask.prompt_estimate + (unset if ask.max_tokens is None else ask.max_tokens)
+    def test(ask: Ask, facts: Facts) -> Refuse | None:
+        answer: float = (1 if generates else 0) if ask.max_tokens is None else ask.max_tokens
+        for value in facts.parameter("max_tokens"):
+            length = value if type(value) is int else _amount(value, "max_tokens")
+            if length > answer:
+                answer = length
+        size = ask.prompt_estimate + answer
         if size <= most:
             return None
-        said = f"Prompt and answer together may have {most} tokens; yours may come to about {size}."
+        said = f"Prompt and answer together may have {most} tokens"
+        said += f"; yours may come to about {size:.0f}." if size < inf else ", and yours sets its answer no bound."
         return Refuse("request_too_large", f"{said} Shorten the prompt, or set max_tokens lower.", rule=rule)
 
     return Check(rule, f"a context of at most {most} tokens", AT_ASK, test)
@@ -342,13 +365,21 @@ def _parameter_checks(where: str, rule: ParameterRule) -> Iterator[Check]:
         most = rule.max
         told = f"{name} may be at most {most:g}."
         yield _value_check(
-            f"{where}.{name}.max", f"{name} at most {most:g}", name, lambda value: _amount(value, name) <= most, told
+            f"{where}.{name}.max",
+            f"{name} at most {most:g}",
+            name,
+            lambda value: (value if type(value) is int else _amount(value, name)) <= most,
+            told,
         )
     if rule.min is not None:
         least = rule.min
         told = f"{name} must be at least {least:g}."
         yield _value_check(
-            f"{where}.{name}.min", f"{name} at least {least:g}", name, lambda value: _amount(value, name, inf) >= least, told
+            f"{where}.{name}.min",
+            f"{name} at least {least:g}",
+            name,
+            lambda value: (value if type(value) is int else _amount(value, name, inf)) >= least,
+            told,
         )
     if rule.allowed is not None:
         allowed = rule.allowed

@@ -31,7 +31,7 @@ _COUNTS_ANSWERS: frozenset[Unit] = frozenset(("tokens", "completion_tokens", "co
 class Tariff:
     """What the requests of one principal for one model under one role are counted against, and what they cost."""
 
-    __slots__ = ("_terms", "bounded", "meters", "plan", "price", "price_text", "subjects", "units")
+    __slots__ = ("_terms", "bounded", "grows", "meters", "plan", "price", "price_text", "prompts", "subjects", "units")
 
     def __init__(self, counted: Iterable[tuple[LimitSpec, str]], plan: str, currency: str, price: Price) -> None:
         """`counted`: each limit with the text of whom it is counted for."""
@@ -41,9 +41,13 @@ class Tariff:
         self.units = tuple(spec.unit for spec, _ in found)
         self.bounded = not _COUNTS_ANSWERS.isdisjoint(self.units)
         """Whether an answer's length is among what is counted, so that it must have a bound."""
+        self.grows = self.bounded or "engine_time" in self.units
+        """Whether a request comes to more the longer it goes on."""
         self.plan = plan
         self.price = price
         self._terms = [_terms(unit, price) for unit in self.units]
+        self.prompts = any(terms[0] for terms in self._terms)
+        """Whether a prompt's length is among what is counted."""
         self.price_text = price_text(currency, price) if price is not FREE else ""
 
     def __repr__(self) -> str:
@@ -53,9 +57,9 @@ class Tariff:
         """What is to be taken of each limit for so many tokens, before they are generated."""
         return [a * prompt + b * completion + held for a, b, held, _, _ in self._terms]
 
-    def kept(self, prompt: int) -> list[int]:
-        """What of it is charged in the end where the worker dies, and nobody knows what was generated."""
-        return [a * prompt + fixed for a, _, _, fixed, _ in self._terms]
+    def kept(self, prompt: int, generated: int = 0, engine_us: int = 0) -> list[int]:
+        """What of it is charged in the end where the worker dies after it had come to so much as far as is known."""
+        return [a * prompt + b * generated + fixed + c * engine_us for a, b, _, fixed, c in self._terms]
 
     def came_to(self, usage: Usage, engine_us: int) -> list[int]:
         """What the request is charged, now that it is over."""
@@ -116,7 +120,7 @@ class Charges:
             *self._models.get(model, ()),
             *(team.limits if team is not None else ()),
             *self._roles.get(role, ()),
-            *self._keys.get(principal.id, ()),
+            *self.of_key(principal.id),
         )
         plan = self._plans.get(team.plan) if team is not None and team.plan is not None else None
         counted = [(spec, _subject(spec.per, principal, model, role, address)) for spec in limits]
@@ -124,6 +128,10 @@ class Charges:
             return Tariff(counted, "", "", FREE)
         price = next((price for pattern, price in plan.prices if matches(pattern, model)), FREE)
         return Tariff(counted, plan.name, plan.currency, price)
+
+    def of_key(self, id: str) -> tuple[LimitSpec, ...]:
+        """The limits of this one key."""
+        return self._keys.get(id, ())
 
     def by_address(self, principal: Principal, model: str, role: str) -> bool:
         """Whether a limit of theirs counts by the client's address."""

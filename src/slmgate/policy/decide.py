@@ -56,10 +56,16 @@ def settled(offer: Offer, ask: Ask, facts: Facts) -> Admit:
             if ask.max_tokens is not None:
                 settings.append((name, ask.max_tokens))
             elif inf not in facts.parameter(name):
-                settings.append((name, value))
+                settings.append((name, value if offer.context is None else _left(offer.context, value, ask)))
         elif not facts.parameter(name):
             settings.append((name, value))
     if not settings:
         return offer.admit
     admit = offer.admit
     return Admit(admit.model, admit.role, admit.rule, tuple(settings), admit.priority, admit.weight)
+
+
+def _left(context: int, value: Scalar, ask: Ask) -> Scalar:
+    """The length to set: `value`, or what the prompt leaves of the context where that is less."""
+    left = context - ask.prompt_estimate
+    return left if isinstance(value, str) or value > left else value

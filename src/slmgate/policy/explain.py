@@ -1,7 +1,7 @@
 """The road to a verdict, told: every rule that was looked at, what it wanted, what the request had, whether it passed.
 
 The verdict itself is `decide`'s, asked like any other; here the same checks are walked to their end, also those that it had no
-need to look at. What is told is for the operator; `safe` is what may be told to the caller. It knows no file and no screen.
+need to look at. What is told is for the operator. It knows no limit, no file and no screen.
 """
 
 from __future__ import annotations
@@ -131,14 +131,6 @@ def identity(principal: Principal, facts: Facts) -> tuple[tuple[Step, ...], Refu
     return tuple(steps), refused
 
 
-def safe(verdict: Admit | Refuse | tuple[str, ...]) -> dict[str, str]:
-    """What the caller may be told of a verdict: no rule, no role, no network."""
-    if not isinstance(verdict, Refuse):
-        return {"code": "ok"}
-    told = {"code": verdict.code, "message": verdict.message}
-    return told if verdict.param is None else {**told, "param": verdict.param}
-
-
 class _Watched:
     """The facts of a request, with a note of what a check asked for."""
 
@@ -173,13 +165,15 @@ class _Watched:
 def _step(check: Check, ask: Ask, facts: Facts, hours: Sequence[Hours]) -> Step:
     watched = _Watched(facts, hours[0].zone if hours else "UTC")
     passed = check.test(ask, watched) is None
-    if watched.seen:
+    if check.rule.endswith(".max_context"):
+        answer = watched.seen["max_tokens"]
+        if answer == NOT_SET and ask.max_tokens is not None:
+            answer = str(ask.max_tokens)
+        had = f"a prompt of about {ask.prompt_estimate}, {'no max_tokens' if answer == NOT_SET else f'max_tokens {answer}'}"
+    elif watched.seen:
         had = ", ".join(watched.seen.values())
-    elif check.rule.endswith(".stream"):
-        had = "streamed" if ask.stream else "not streamed"
     else:
-        answer = "no max_tokens" if ask.max_tokens is None else f"max_tokens {ask.max_tokens}"
-        had = f"a prompt of about {ask.prompt_estimate}, {answer}"
+        had = "streamed" if ask.stream else "not streamed"
     return Step(check.rule, check.demand, had, passed)
 
 

@@ -38,6 +38,15 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     bearer: str | None = None
 
 
+class TokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokenizer of a model: its file, as it was at `stamp`, and the tokens that the template of a chat adds to its texts."""
+
+    path: str
+    stamp: str = ""
+    each_message: int = 0
+    each_request: int = 0
+
+
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One model and how to reach it. Times are seconds.
 
@@ -57,6 +66,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     queue_fairness: str = "tokens"
     parameters: tuple[ParameterRule, ...] = ()
     limits: tuple[LimitSpec, ...] = ()
+    tokenizer: TokenizerSpec | None = None
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from slmgate.control.config.options import Config
 from slmgate.control.config.show import default_text, dump, flow, sample, to_yaml
 from slmgate.control.config.table import rows, walk
 from tests.tools.authority import Authority
+from tests.tools.tokenizers import written
 
 BASE = Path("/base")
 TEXT = """\
@@ -51,6 +52,8 @@ def test_the_sample_without_its_comment_signs_has_every_option(tmp_path: Path) -
     authority = Authority(tmp_path)
     authority.server("gate")
     authority.file.rename(tmp_path / "clients.pem")
+    (tmp_path / "smollm2").mkdir()
+    written(tmp_path / "smollm2")
     env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x", "SLMGATE_NOTIFY_SECRET": "x"}
     config = load_text(uncommented(), base_dir=tmp_path, env=env).unwrap()
     assert config.keys[0].name == "acme-bot"

@@ -70,10 +70,14 @@ def test_what_is_not_given_is_noted() -> None:
 
 def test_verdicts(snapshot: Snapshot) -> None:
     admitted = judge(snapshot, who("open"), Trial(model="n"))
-    assert admitted == Verdict(admitted=True, rule="roles.open", role="open", settings={"max_tokens": 64}, priority=3, weight=2)
+    assert admitted == Verdict(
+        admitted=True, rule="roles.open", role="open", settings={"max_tokens": 64}, priority=3, weight=2, route=("n/h:2",)
+    )
     assert str(admitted) == "admit by roles.open"
     refused = judge(snapshot, who("open"), Trial(model="n", parameters={"max_tokens": [65]}))
     assert (refused.admitted, refused.param) == (False, "max_tokens")
+    assert refused.caller == {"code": "parameter_not_allowed", "message": "max_tokens may be at most 64.", "param": "max_tokens"}
+    assert admitted.caller == {"code": "ok"}
     assert str(refused) == "parameter_not_allowed by roles.open.parameters.max_tokens.max"
     assert str(judge(snapshot, who("near"), Trial(model="n"))) == "model_not_found"
     listed = judge(snapshot, who("near"), Trial(endpoint="models", address="10.0.0.1", at=36_000.0))

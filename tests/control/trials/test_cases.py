@@ -78,6 +78,8 @@ cases:
         (USERS + "cases:\n  - {expect: admit}", 3, "as is missing"),
         (USERS + "cases:\n  - {as: eve, expect: admit}", 3, "there is no user 'eve'"),
         (USERS + "cases:\n  - {as: bot, expect: refuse, role: a}", 3, "only what is admitted has a role"),
+        (USERS + "cases:\n  - {as: bot, expect: refuse, route: m/*}", 3, "only what is admitted has a role"),
+        (USERS + "cases:\n  - {as: bot, expect: refuse, used: {60 requests/minute: many}}", 3, "'many' is not a number"),
         (USERS + "cases:\n  - {as: bot, expect: refuse, at: noon}", 3, "'noon' is not a time that comes"),
         (USERS + "cases:\n  - {as: bot, expect: refuse, address: here}", 3, "'here' is not an address"),
         (USERS + "cases:\n  - 7", 3, "not a mapping"),

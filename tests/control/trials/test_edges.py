@@ -91,6 +91,64 @@ def test_sizes_and_streams() -> None:
     assert told(edges("stream: false"), "stream", "stream") == [(True, "parameter_not_allowed")]
 
 
+def used(found: list[Edge], about: str) -> list[tuple[object, object, str]]:
+    return [(edge.given.get("used"), edge.given["at"], edge.verdict.code) for edge in found if about in edge.about]
+
+
+def test_limits() -> None:
+    at = "2026-11-24 02:00 UTC"
+    place = "roles.a.limits[0]"
+    found = edges("limits: [60 requests/minute]")
+    assert [(given, code) for given, _, code in used(found, "limits")] == [
+        ({place: 59}, "ok"),
+        ({place: 60}, "rate_limit_exceeded"),
+    ]
+    found = edges("parameters: {max_tokens: {max: 100}}, limits: [{limit: 1k tokens/day, timezone: Europe/Berlin}]")
+    assert used(found, "limits") == [
+        ({place: 900}, at, "ok"),
+        ({place: 1000}, at, "quota_exceeded"),
+        ({place: 901}, at, "quota_exceeded"),
+        ({place: 1000}, "2026-11-24 23:59:59 Europe/Berlin", "quota_exceeded"),
+        (None, "2026-11-25 00:00 Europe/Berlin", "ok"),
+    ]
+    assert used(edges("limits: [5 prompt tokens/minute]"), "limits") == []  # the plain request has no prompt
+    by_day = edges('hours: "Mon-Fri 08:00-18:00", limits: [9 requests/day]')
+    assert [code for _, _, code in used(by_day, "limits")] == [
+        "ok",
+        "quota_exceeded",
+    ]  # it begins anew while the role does not hold
+
+
+def test_a_limit_that_is_raised_and_one_of_money() -> None:
+    found = edges("limits: [{limit: 5 requests/hour, raised: {to: 9 requests/hour, until: 2026-12-01}}]")
+    assert used(found, "raise") == [
+        ({"roles.a.limits[0]": 5}, "2026-11-30 23:59:59 UTC", "ok"),
+        ({"roles.a.limits[0]": 5}, "2026-12-01 00:00 UTC", "rate_limit_exceeded"),
+    ]
+    rest = "teams: {t: {roles: [a], plan: p}}\nplans: {p: {currency: EUR, prices: {m: {completion: 1/1M}}}}"
+    found = edges("parameters: {max_tokens: {max: 100}}, limits: [1 EUR/month]", rest)
+    assert [(given, code) for given, _, code in used(found, "limits")][:3] == [
+        ({"roles.a.limits[0]": 0.9999}, "ok"),
+        ({"roles.a.limits[0]": 1}, "quota_exceeded"),
+        ({"roles.a.limits[0]": 0.999900001}, "quota_exceeded"),
+    ]
+
+
+def test_limits_of_a_key_beside_others() -> None:
+    keys = (
+        f"keys: [{{name: j, roles: [a], hash: '{HASH}'}}, {{name: k, roles: [a], hash: '{HASH[:-1]}1', limits: [2 concurrent]}}]"
+    )
+    found = find_edges(config("limits: [60 requests/minute]", keys), NOW)
+    assert [(edge.user, edge.about) for edge in found.cases if "limits" in edge.about] == [
+        ("j", "roles.a.limits[0]: just enough is left"),
+        ("j", "roles.a.limits[0]: used up"),
+        ("k", "roles.a.limits[0]: just enough is left"),
+        ("k", "roles.a.limits[0]: used up"),
+        ("k", "keys.k.limits[0]: just enough is left"),
+        ("k", "keys.k.limits[0]: used up"),
+    ]
+
+
 def test_keys() -> None:
     keys = f"keys: [{{name: k, roles: [a], hash: '{HASH}', expires: 2027-01-01}}]"
     found = find_edges(config("stream: true", keys), NOW)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from slmgate.control.config import load_text
-from slmgate.control.trials.findings import covers, findings
+from slmgate.control.config import compile_snapshot, load_text
+from slmgate.control.trials.findings import covers, findings, keeps
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec
 from slmgate.policy.snapshot import ModelSpec
 
 HASH = "sha256:" + "0" * 64
 NOW = 1_790_000_000.0
+MODEL = 'models: {m: {instances: [{url: "http://h:1"}]}}\n'
 HELD = "teams: {t: {roles: [a]}}"
 
 
@@ -91,6 +92,9 @@ def test_roles_that_are_the_same_and_roles_that_are_not() -> None:
         "shadowed roles.b: of team t: a admits all that it does; only its denials count"
     ]
     assert told("teams: {t: {roles: [a, b]}}", "a: {models: [m]}, b: {models: [n]}") == []
+    first = "a: {models: [m], limits: [5 requests/minute], priority: 2}, b: {models: ['*']}"
+    assert "; only its limits and place in line count" in told("teams: {t: {roles: [a, b]}}", first)[0]
+    assert "only" not in told("teams: {t: {roles: [b, a]}}", first)[0]  # behind the wide one it admits nothing any more
     many = "teams: {" + ", ".join(f"t{number}: {{roles: [a, b]}}" for number in range(7)) + "}"
     assert "and 2 more" in told(many, BOTH)[0]
 
@@ -133,3 +137,47 @@ DAY = (Hours((0,), 0, 60),)
 def test_covers(wide: dict[str, object], narrow: dict[str, object], expected: bool) -> None:
     one, other = RoleSpec(name="w", **wide), RoleSpec(name="n", **narrow)  # type: ignore[arg-type]  # rows name what they change
     assert covers(one, other, MODELS) is expected
+
+
+@pytest.mark.parametrize(
+    ("tight", "loose", "expected"),
+    [
+        ("60 requests/minute", "60 requests/minute", True),
+        ("60 requests/minute", "59 requests/minute", False),
+        ("10 requests/minute", "600 requests/hour", True),
+        ("10 requests/minute", "599 requests/hour", False),
+        ("10 requests/7 seconds", "90 requests/minute", True),
+        ("10 requests/7 seconds", "89 requests/minute", False),
+        ("10 requests/hour", "250 requests/day", True),  # a day may have 25 hours
+        ("10 requests/hour", "249 requests/day", False),
+        ("10 requests/hour", "5 requests/minute", False),
+        ("10 requests/hour", "10 requests/minute", True),
+        ("100 requests/day", "700 requests/week", True),
+        ("100 requests/day", "3100 requests/month", True),
+        ("100 requests/day", "3099 requests/month", False),
+        ("100 requests/week", "500 requests/month", False),
+        ("100 requests/day", "100 requests/24 hours", False),
+        ("100 tokens/day", "100 requests/day", False),
+        ("1 requests/minute burst 5", "100 requests/minute", False),
+        ("1 requests/minute", "1 requests/minute burst 5", False),
+        ("4 concurrent", "5 concurrent", True),
+        ("5 concurrent", "4 concurrent", False),
+        ("{limit: 5/minute, per: ip}", "9/minute", False),
+        ("{limit: 5/day, timezone: Europe/Berlin}", "5/day", False),
+        ("{limit: 5/minute, raised: {to: 9/minute, until: 2030-01-01}}", "8/minute", False),
+        ("{limit: 5/week, week_starts: sunday}", "5/week", False),
+    ],
+)
+def test_limits_that_no_one_reaches(tight: str, loose: str, expected: bool) -> None:
+    spec = compile_snapshot(load_text(f"{MODEL}limits: [{tight}, {loose}]\n").unwrap(), 0)
+    assert keeps(spec.limits[0], spec.limits[1]) is expected
+
+
+def test_limits_beside_each_other() -> None:
+    role = "a: {models: [m], limits: [600 requests/hour, 10 requests/minute, 10 requests/minute, 4 concurrent]}"
+    text = f"{MODEL}roles: {{{role}}}\nteams: {{t: {{roles: [a]}}}}\n"
+    found = findings(load_text(text).unwrap(), NOW)
+    assert [(one.kind, one.where, one.text) for one in found] == [
+        ("never", "roles.a.limits[0]", "600 requests/hour: 10 requests/minute of the same list is used up before it"),
+        ("never", "roles.a.limits[2]", "10 requests/minute: 10 requests/minute of the same list is used up before it"),
+    ]

@@ -96,6 +96,35 @@ def test_what_stays(fields: dict[str, object]) -> None:
     assert replayed(config(), receipt(**fields)).same == 1
 
 
+def test_who_would_newly_have_no_room_in_a_limit() -> None:
+    proposal = config("models: [smollm2], parameters: {max_tokens: {max: 64}}, limits: [2 requests/hour, 1M tokens/day]")
+    report = replayed(proposal, *(receipt(number) for number in range(5)), receipt(5, parameters="max_tokens=65"), receipt(90))
+    assert (report.judged, report.same, report.refused, report.limited) == (7, 3, 1, 3)
+    (refused, limited) = report.changes
+    assert (refused.kind, refused.rule) == ("refused", "roles.a.parameters.max_tokens.max")
+    assert (limited.kind, limited.after, limited.rule, limited.count) == (
+        "limited",
+        "rate_limit_exceeded",
+        "roles.a.limits[0]",
+        3,
+    )
+    listing = {"method": "GET", "path": "/v1/models"}
+    assert replayed(proposal, *(receipt(number, **listing) for number in range(5))).same == 5
+
+
+def test_who_was_limited_and_would_have_room() -> None:
+    """What a request that was refused would have used, nobody knows: it is said, and counts as a request without tokens."""
+    was = {**REFUSED, "status": 429, "reason": "rate_limit_exceeded", "prompt_tokens": 0, "completion_tokens": 0}
+    report = replayed(config("models: [smollm2], limits: [3 requests/hour]"), *(receipt(number, **was) for number in range(4)))
+    assert (report.admitted, report.same) == (3, 1)
+    assert report.missing == {"what a request would have used that no instance was asked for: no tokens are counted": 4}
+    assert replayed(config(), receipt(**was)).admitted == 1
+    wider = replayed(
+        config("models: [smollm2], limits: [9 requests/hour]"), receipt(), against=config("models: [smollm2], limits: [0/hour]")
+    )
+    assert wider.admitted == 1
+
+
 def test_what_is_not_judged_is_counted() -> None:
     report = replayed(
         config(),

@@ -15,6 +15,7 @@ CONFIG = """\
 models: {m: {instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}
 roles:
   open: {models: ["*"], parameters: {max_tokens: {max: 64}}}
+  counted: {models: [m], limits: [60 requests/minute]}
   near: {models: [m], networks: [10.0.0.0/8], hours: "Mon-Sun 08:00-18:00"}
 teams: {t: {roles: [near]}}
 keys: [{name: bot, roles: [open], hash: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]
@@ -25,6 +26,7 @@ users:
   bot: {key: bot}
   gone: {key: gone}
   near: {team: t, address: 10.0.0.1}
+  counted: {roles: [counted]}
   far: {roles: [near], at_home: no}
 """
 
@@ -48,6 +50,9 @@ def results(*cases: str) -> list[Result]:
         "as: near, at: 2026-11-24 18:00 UTC, expect: permission_denied",
         "as: bot, endpoint: models, expect: admit, models: [n, m]",
         "as: far, address: 9.9.9.9, expect: refuse",
+        "as: counted, used: {60 requests/minute: 59}, expect: admit",
+        'as: counted, used: {"roles.counted.limits[0]": 60}, expect: rate_limit_exceeded, rule: "roles.counted.*"',
+        'as: bot, expect: admit, route: "m/*"',
     ],
 )
 def test_passing(case: str) -> None:
@@ -72,6 +77,13 @@ def test_passing(case: str) -> None:
         ("as: bot, endpoint: models, expect: admit, models: []", [("models", "none", "m, n")]),
         ("as: bot, endpoint: chat, expect: admit, models: [m]", [("models", "m", "none")]),
         ("as: near, model: x, expect: model_not_found, rule: y", [("rule", "y", "none")]),
+        (
+            "as: counted, used: {60 requests/hour: 60}, expect: admit",
+            [("used", "60 requests/hour", "no limit that this request comes under")],
+        ),
+        ("as: counted, used: {60 requests/minute: 60}, expect: admit", [("expect", "admit", "rate_limit_exceeded")]),
+        ("as: bot, expect: admit, route: n/*", [("route", "n/*", "m/h:1")]),
+        ("as: bot, endpoint: models, expect: admit, route: n/*", [("route", "n/*", "none")]),
         ("as: gone, expect: admit", [("as", "gone", "the configuration declares no key gone")]),
     ],
 )
@@ -89,7 +101,7 @@ def test_a_verdict_that_hangs_on_what_is_not_said() -> None:
 def test_names() -> None:
     found = results("as: bot, expect: admit, parameters: {max_tokens: 5}", "as: bot, name: the name, expect: admit")
     assert [result.name for result in found] == ["bot: chat m max_tokens=5", "the name"]
-    assert [(result.line, result.option) for result in found] == [(8, "cases[0]"), (9, "cases[1]")]
+    assert [(result.line, result.option) for result in found] == [(9, "cases[0]"), (10, "cases[1]")]
 
 
 @pytest.fixture

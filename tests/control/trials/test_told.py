@@ -122,6 +122,19 @@ def test_a_past_request_that_would_end_otherwise(
     assert all(text.startswith(start) for text, start in zip(found.differs, differs, strict=True)), found.differs
 
 
+def test_a_past_request_under_limits() -> None:
+    """What was used then is not kept: it is said, and a refusal by limits is no matter of roles."""
+    limited = load_text(TEXT.replace("max_context: 100", "limits: [5 requests/minute]")).unwrap()
+    found = past(limited, receipt(**REFUSED, reason="rate_limit_exceeded", rule="roles.shared.limits[0]"), key(limited))
+    assert found.differs == ("Then it was refused with rate_limit_exceeded by roles.shared.limits[0], by what was used then.",)
+    assert any("how much of its limits was used then" in text for text in found.unknown)
+    assert found.today is not None and [row.rule for row in found.today.verdict.limits] == ["roles.shared.limits[0]"]
+    strange = told(limited, key(limited), Trial(model="smollm2", used={"6 requests/minute": 1}))
+    assert strange.notes == ("No limit of this request is called '6 requests/minute'.",)
+    refused = told(limited, key(limited), Trial(model="smollm2", used={"5 requests/minute": 5}))
+    assert refused.caller == {"code": "rate_limit_exceeded", "message": refused.verdict.message}
+
+
 def test_a_past_request_that_cannot_be_judged(config: Config) -> None:
     assert past(config, receipt(path="/elsewhere"), None).today is None
     assert past(config, receipt(key=None), None).today is None

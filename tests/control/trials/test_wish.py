@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from slmgate.control.trials.told import Who
-from slmgate.control.trials.wish import BadTrial, Wish, parse_parameters, parse_when
+from slmgate.control.trials.wish import BadTrial, Wish, parse_parameters, parse_used, parse_when
 
 
 def second(text: str) -> float:
@@ -60,6 +60,20 @@ def test_no_parameters(pair: str) -> None:
         parse_parameters([pair])
 
 
+def test_what_is_used() -> None:
+    assert parse_used(["60 requests/minute=59", "25 EUR/month=24.99", "roles.a.limits[0]=20k"]) == {
+        "60 requests/minute": 59,
+        "25 EUR/month": 24.99,
+        "roles.a.limits[0]": 20_000,
+    }
+
+
+@pytest.mark.parametrize("pair", ["60 requests/minute", "=1", "60 requests/minute=many", "60 requests/minute="])
+def test_what_says_of_no_limit_how_much_is_used(pair: str) -> None:
+    with pytest.raises(BadTrial, match="says of no limit"):
+        parse_used([pair])
+
+
 def test_a_wish_is_a_trial() -> None:
     wish = msgspec.convert(
         {"as": "bot", "model": "m", "parameters": {"max_completion_tokens": 9}, "address": "::1", "at": "1970-01-02"}, Wish
@@ -81,6 +95,8 @@ def test_a_wish_is_a_trial() -> None:
         (Wish(name="bot", model="m", address="here"), "no address"),
         (Wish(name="bot", model="m", body_size=-1), "body size"),
         (Wish(name="bot", model="m", prompt_tokens=-1), "prompt tokens"),
+        (Wish(name="bot", model="m", used={"x": -1}), "nobody can have used -1"),
+        (Wish(name="bot", model="m", used={"x": float("inf")}), "nobody can have used inf"),
     ],
 )
 def test_what_nobody_could_send(wish: Wish, said: str) -> None:

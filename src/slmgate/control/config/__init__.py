@@ -7,6 +7,7 @@ from slmgate.control.config.compile import compile_snapshot, declared_keys, inst
 from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded
 from slmgate.control.config.loading import client_name, client_names, from_upstream, load, load_text, restart_needed
 from slmgate.control.config.options import Config
+from slmgate.control.config.tokenizer_files import measured
 
 __all__ = [
     "Config",
@@ -21,6 +22,7 @@ __all__ = [
     "instance_id",
     "load",
     "load_text",
+    "measured",
     "owned_twice",
     "restart_needed",
 ]

@@ -18,6 +18,7 @@ from slmgate.control.config.options import Config, Instance, Model, Parameter
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
 from slmgate.control.config.tlsfiles import authorities_fault, certificate_fault
+from slmgate.control.config.tokenizer_files import tokenizer_fault
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
 
@@ -32,6 +33,7 @@ def check(config: Config, reader: Reader) -> None:
     for name, model in config.models.items():
         _instances(name, model, gate, reader)
         _parameters(model, model.parameters, reader)
+        _tokenizer(model, reader)
     _tls(config, reader)
     _keys(config, reader)
     _auth(config, reader)
@@ -73,6 +75,12 @@ def _listeners(config: Config, reader: Reader) -> None:
                 else "the default of admin.address"
             )
             _blame(reader, blamed.place, "cannot be listened on twice", f"{owner} has the same port: take another")
+
+
+def _tokenizer(model: Model, reader: Reader) -> None:
+    place = _place(reader, model, "tokenizer")
+    if model.tokenizer is not None and place is not None and (fault := tokenizer_fault(model.tokenizer)) is not None:
+        _blame(reader, place, fault.problem, fault.hint)
 
 
 def _replaced(admin: Admin, config: Config, reader: Reader) -> bool:

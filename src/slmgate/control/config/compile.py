@@ -16,7 +16,7 @@ from slmgate.control.keyfields import DECLARED
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec
 from slmgate.terms import Key, Principal
 
 
@@ -107,6 +107,7 @@ def _model(name: str, model: Model, limits: Limits) -> ModelSpec:
         queue_fairness=model.queue.fairness,
         parameters=_parameters(model.parameters),
         limits=limits.of(f"models.{name}"),
+        tokenizer=None if model.tokenizer is None else TokenizerSpec(path=str(model.tokenizer)),
     )
 
 

@@ -228,6 +228,15 @@ class Model(Section, frozen=True, kw_only=True):
         tuple[Limit, ...],
         Option("How much may be asked of the model, by all together unless `per` says otherwise; docs/limits.md."),
     ] = ()
+    tokenizer: Annotated[
+        Path | None,
+        Option(
+            "The model's `tokenizer.json`, by which prompts are counted before a limit lets them through; needs the extra "
+            "`tokenizer`. Unset: a token for four bytes is reckoned.",
+            Location(),
+            example="smollm2/tokenizer.json",
+        ),
+    ] = None
 
 
 class Role(Section, frozen=True, kw_only=True):
@@ -268,7 +277,8 @@ class Role(Section, frozen=True, kw_only=True):
     max_context: Annotated[
         int | None,
         Option(
-            "The most tokens of prompt (estimated) and answer (`max_tokens`) together.",
+            "The most tokens of prompt (estimated) and answer (`max_tokens`, by any name) together; a request that sets no "
+            "length is given what its prompt leaves.",
             Whole(low=1, high=1_000_000_000),
             example="4096",
         ),

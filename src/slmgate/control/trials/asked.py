@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from slmgate.control.config import Config, compile_snapshot, declared_keys
+from slmgate.control.trials import limited
 from slmgate.dialects.parameters import NAMES, URLS, values
 from slmgate.policy.access import LISTING, Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.explain import identity
 from slmgate.policy.networks import NOWHERE, number_of
 from slmgate.policy.roles import Scalar
+from slmgate.policy.room import Counted, weigh
 from slmgate.policy.snapshot import Snapshot
 from slmgate.terms import Ask, Key, Principal, Refuse
 
@@ -29,6 +31,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """`endpoint` is the name that all APIs share. `parameters` as `plain_parameters` makes them; `at` is seconds since the epoch.
 
     None: not given. A verdict that needed the address or the time says so (`Verdict.lacking`); sizes not given are none.
+    `used` is how much of limits was used before it, by their places or words; a limit that is not named has not been used.
     """
 
     model: str = ""
@@ -39,6 +42,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     at: float | None = None
     body_size: int | None = None
     prompt_tokens: int | None = None
+    used: dict[str, float] = {}
 
     @property
     def ask(self) -> Ask:
@@ -80,6 +84,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome in plain words. `rule` is the role that admitted or the rule that refused; `message` is the caller's.
 
     `models` are those that a list of models shows, for that endpoint. `lacking` names facts that it needed and did not have.
+    `route` are the instances that it may go to, `limits` those that it comes under, with the figures before it and what it takes;
+    `strange` are limits that were said to be used and are none of them.
     """
 
     admitted: bool
@@ -93,10 +99,21 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     weight: int = 1
     lacking: tuple[str, ...] = ()
+    route: tuple[str, ...] = ()
+    limits: tuple[Counted, ...] = ()
+    strange: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """`admit by roles.partner`, `parameter_not_allowed by roles.partner.parameters.n.max`."""
         return f"{'admit' if self.admitted else self.code}{f' by {self.rule}' if self.rule else ''}"
+
+    @property
+    def caller(self) -> dict[str, str]:
+        """What the caller may be told: no rule, no role, no network."""
+        if self.admitted:
+            return {"code": self.code}
+        told = {"code": self.code, "message": self.message}
+        return told if self.param is None else {**told, "param": self.param}
 
 
 def snapshot_of(config: Config) -> Snapshot:
@@ -113,7 +130,35 @@ def judge(snapshot: Snapshot, principal: Principal, trial: Trial) -> Verdict:
     """The verdict of the road on this trial."""
     facts = TrialFacts(trial)
     _, refused = identity(principal, facts)
-    return verdict_of(refused or decision(snapshot, principal, trial, facts), facts)
+    found = refused or decision(snapshot, principal, trial, facts)
+    verdict = verdict_of(found, facts)
+    return _counted(snapshot, principal, trial, found, verdict) if isinstance(found, Admit) else verdict
+
+
+def _counted(snapshot: Snapshot, principal: Principal, trial: Trial, admit: Admit, verdict: Verdict) -> Verdict:
+    """The verdict with what the limits say, of a request that the roles admit."""
+    model = admit.model
+    verdict = msgspec.structs.replace(verdict, route=tuple(instance.id for instance in model.instances))
+    tariff = snapshot.charges.tariff(principal, model.name, admit.role, trial.address or "")
+    used, strange = limited.amounts(tariff, trial.used)
+    if not tariff.meters:
+        return msgspec.structs.replace(verdict, strange=tuple(strange))
+    parameters = {**trial.parameters}
+    for name, value in admit.settings:
+        parameters[name] = [*parameters.get(name, ()), value]
+    needed = limited.need(tariff, trial.endpoint, trial.prompt_tokens or 0, parameters)
+    refuse, bound, rows = weigh(tariff, used, needed, trial.at or 0.0)
+    lacking = verdict.lacking
+    if trial.at is None and any(meter.temporary for meter in tariff.meters):
+        lacking = (*lacking, "at") if "at" not in lacking else lacking
+    changed = msgspec.structs.replace(verdict, limits=rows, strange=tuple(strange), lacking=lacking)
+    if refuse is not None:
+        return msgspec.structs.replace(
+            changed, admitted=False, code=refuse.code, rule=refuse.rule, role="", message=refuse.message, settings={}, route=()
+        )
+    if bound is None:
+        return changed
+    return msgspec.structs.replace(changed, settings={**verdict.settings, "max_tokens": bound})
 
 
 def decision(snapshot: Snapshot, principal: Principal, trial: Trial, facts: TrialFacts) -> Admit | Refuse | tuple[str, ...]:

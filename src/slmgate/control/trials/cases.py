@@ -15,7 +15,7 @@ import msgspec
 from slmgate.control.config.auth_options import NAME, NOTHING
 from slmgate.control.config.document import MAX_BYTES, Entry, Mapping, Node, Scalar, Sequence, Span, parse
 from slmgate.control.config.faults import BadValueError, ConfigFault
-from slmgate.control.config.kinds import Choice, Kind, Network, Plain, Size, Switch, Text, Whole
+from slmgate.control.config.kinds import Choice, Kind, Network, Number, Plain, Size, Switch, Text, Whole
 from slmgate.control.config.options import PARAMETER
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Option, Section
@@ -99,9 +99,15 @@ class Case(Section, frozen=True, kw_only=True):
     at: Annotated[float | None, Option("When it comes.", When())] = None
     body_size: Annotated[int | None, Option("The size of its body.", Size(low=0, high=1024**4))] = None
     prompt_tokens: Annotated[int | None, Option("The length of its prompt.", COUNT)] = None
+    used: Annotated[
+        dict[str, float], Option("How much of which limits was used before it, by their words or places.", Number(), key=ANY)
+    ] = NOTHING
     rule: Annotated[str | None, Option("The rule that must decide; `*` stands for any characters.", ANY)] = None
     role: Annotated[str | None, Option("The role that must admit.", NAME)] = None
     settings: Annotated[dict[str, Value], Option("What the gate must set.", Plain(), key=PARAMETER)] = NOTHING
+    route: Annotated[
+        str | None, Option("What every instance that it may go to must be called; `*` stands for any characters.", ANY)
+    ] = None
     models: Annotated[tuple[str, ...], Option("The models that must be listed, for `endpoint: models`; `*`: any.", ANY)] = LISTED
 
 
@@ -205,8 +211,9 @@ def _check(content: TestFile, reader: Reader) -> None:
             hint = f"there is {', '.join(list(content.users)[:8])}"
             reader.blame(who, who.node.span, f"there is no user {case.user!r}", hint)
         expect = _place(reader, case, "expect")
-        if expect is not None and case.expect != "admit" and (case.role or case.settings or case.models != LISTED):
-            reader.blame(expect, expect.node.span, "only what is admitted has a role, settings or models", "write expect: admit")
+        if expect is not None and case.expect != "admit" and (case.role or case.route or case.settings or case.models != LISTED):
+            said = "only what is admitted has a role, a route, settings or models"
+            reader.blame(expect, expect.node.span, said, "write expect: admit")
 
 
 def _place(reader: Reader, section: Section, option: str) -> Place | None:

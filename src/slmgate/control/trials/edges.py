@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from ipaddress import ip_address
 
 import msgspec
 
 from slmgate.control.config import Config, declared_keys
 from slmgate.control.trials.asked import Trial, Verdict, judge, plain_parameters, snapshot_of
+from slmgate.control.trials.limited import SCALES
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.access import GENERATING, LISTING
+from slmgate.policy.limiting import Meter
+from slmgate.policy.limits import LimitSpec
 from slmgate.policy.networks import networks_of, number_of, parse_network
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar, edges, first_match, zone_of
 from slmgate.policy.snapshot import Snapshot
@@ -68,9 +72,10 @@ def find_edges(config: Config, now: float) -> Edges:
     for name, said, principal in _principals(config, tuple(declared_keys(config).values()), list(config.roles)):
         which = principal.team, principal.roles, principal.networks
         timed = isinstance(principal, Key) and principal.expires is not None
-        if which in seen and not timed:
+        if which in seen and not timed and not snapshot.charges.of_key(principal.id):
             continue
         known = which in seen
+        own_limits = bool(snapshot.charges.of_key(principal.id))
         seen.add(which)
         users[name] = said
         roles = snapshot.access(principal).roles
@@ -79,6 +84,7 @@ def find_edges(config: Config, now: float) -> Edges:
             if base is None:
                 continue
             found = [] if known else list(_of_role(role, base, snapshot))
+            found += [] if known and not own_limits else list(_of_limits(principal, base, snapshot))
             if place == 0:
                 found = [("the plain request", base.given()), *found]
                 found += _of_principal(principal, base)
@@ -264,6 +270,48 @@ def _of_parameter(where: str, rule: ParameterRule, base: _Base) -> Iterator[_Fou
     bounds_length = rule.name == "max_tokens" and base.endpoint in GENERATING
     if rule.default is not None or (bounds_length and rule.max is not None):
         yield f"{where}: left alone", base.given()
+
+
+def _of_limits(principal: Principal, base: _Base, snapshot: Snapshot) -> Iterator[_Found]:
+    """Each limit with just enough left, just too little, and used up; and what happens when it begins anew."""
+    plain = judge(snapshot, principal, trial_of(base.given()))
+    if not plain.limits:
+        return
+    meters = snapshot.charges.tariff(principal, base.model, plain.role, base.address).meters
+    for meter, row in zip(meters, plain.limits, strict=True):
+        spec, where = meter.spec, row.rule
+        if not row.takes:
+            continue
+        left = row.amount - row.takes
+        used = [(left, "just enough is left"), (row.amount, "used up"), (left + 1, "one less than it takes is left")]
+        for amount, words in used:
+            if 0 <= amount <= row.amount:
+                yield f"{where}: {words}", base.given(used={where: in_words(spec, amount)})
+        for about, given in _of_reset(meter, row.amount, base):
+            plain_then = base.given(at=given["at"])  # at night there may be no edge: the role does not hold
+            if judge(snapshot, principal, trial_of(plain_then)).admitted:
+                yield f"{where}: {about}", given
+
+
+def _of_reset(meter: Meter, amount: int, base: _Base) -> Iterator[_Found]:
+    """The moments at which a limit begins anew, or is not raised any more. What was used before the first is nothing after it."""
+    spec = meter.spec
+    if spec.calendar is not None:
+        end = float(meter.period_at(base.at)[1])
+        full = {spec.name: in_words(spec, amount)}
+        yield "used up, a second before it begins anew", base.given(at=written(end - 1, spec.zone), used=full)
+        yield "as it has begun anew", base.given(at=written(end, spec.zone))
+    if spec.raised is not None and base.at < spec.raised_until:
+        usual = {spec.name: in_words(spec, meter.amount)}
+        for offset, words in ((-1, "a second before the raise ends"), (0, "as the raise has ended")):
+            at = written(spec.raised_until + offset, "UTC")
+            yield f"as much as usual is used, {words}", base.given(at=at, used=usual)
+
+
+def in_words(spec: LimitSpec, amount: int) -> Scalar:
+    """An amount of a limit's own measure, as a file of tests has it."""
+    scale = SCALES.get(spec.unit, 1)
+    return amount // scale if amount % scale == 0 else float(Decimal(amount) / scale)
 
 
 def _sample(value: Scalar) -> Scalar:

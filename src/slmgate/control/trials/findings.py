@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from math import inf
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from slmgate.control.config import Config, compile_snapshot, declared_keys
 from slmgate.dialects import ENDPOINTS
+from slmgate.policy.limits import LimitSpec
 from slmgate.policy.networks import parse_network
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec, first_match, matches
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.snapshot import ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
 Kind = Literal["never", "redundant", "shadowed", "widens"]
 Net = IPv4Network | IPv6Network
+_DAYS = {"day": 1, "week": 7, "month": 31}
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):
@@ -50,6 +53,7 @@ def findings(config: Config, now: float) -> list[Finding]:
         *(one for role in spec.roles for one in _of_role(role, spec.models)),
         *_looser(spec),
         *_of_keys(spec, now),
+        *_of_limits(compiled),
         *_beside_each_other(spec),
     ]
     return sorted(dict.fromkeys(found))
@@ -164,6 +168,45 @@ def _apart(key: Key, role: RoleSpec) -> bool:
     return not any(_inside(one, role.networks) or _inside(other, key.networks) for one in key.networks for other in role.networks)
 
 
+# -- limits beside each other
+
+
+def _of_limits(spec: SnapshotSpec) -> Iterator[Finding]:
+    """Limits of one list that another of the same list never lets anybody reach."""
+    holders = [spec.limits, *(limits for _, limits in spec.key_limits), *(role.limits for role in spec.roles)]
+    holders += [*(team.limits for team in spec.teams), *(model.limits for model in spec.models)]
+    for limits in holders:
+        for place, limit in enumerate(limits):
+            for other_place, other in enumerate(limits):
+                if other_place != place and keeps(other, limit) and not (keeps(limit, other) and place < other_place):
+                    yield Finding("never", limit.name, f"{limit.text}: {other.text} of the same list is used up before it")
+                    break
+
+
+def keeps(tight: LimitSpec, loose: LimitSpec) -> bool:
+    """Whether `tight` lets nobody use more than `loose` does, whatever comes when."""
+    if (tight.unit, tight.per, tight.currency) != (loose.unit, loose.per, loose.currency) or loose.burst is not None:
+        return False
+    most = max(tight.amount, tight.raised or 0)
+    if tight.burst is not None:
+        return False
+    return most * _times(tight, loose) <= loose.amount
+
+
+def _times(tight: LimitSpec, loose: LimitSpec) -> float:
+    """How many windows of `tight` it takes at most to cover one of `loose`; infinite where that cannot be said."""
+    if tight.unit == "concurrent":
+        return 1
+    if tight.calendar is None:
+        longest = loose.seconds if loose.calendar is None else _DAYS[loose.calendar] * 86_400 + 3600  # clocks are put back
+        return -(-longest // tight.seconds)
+    if loose.calendar is None or tight.zone != loose.zone:
+        return inf
+    if (tight.calendar, tight.first_day) == (loose.calendar, loose.first_day):
+        return 1
+    return _DAYS[loose.calendar] if tight.calendar == "day" else inf
+
+
 # -- roles beside each other
 
 
@@ -173,24 +216,30 @@ def _beside_each_other(spec: _Policy) -> Iterator[Finding]:
     teams = {team.name: team.roles for team in spec.teams}
     holders: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [(f"team {team.name}", (), team.roles) for team in spec.teams]
     holders += [(f"key {key.name}", key.roles, teams.get(key.team or "", ())) for key in spec.keys]
-    met: dict[tuple[str, str, bool], list[str]] = {}
+    met: dict[tuple[str, str, bool, bool], list[str]] = {}
     for who, own, of_team in holders:
         names = [name for name in dict.fromkeys((*own, *of_team)) if name in roles]
         for place, name in enumerate(names):
             for later in names[place + 1 :]:
                 undone = name in own and later not in own
                 if covers(roles[name], roles[later], spec.models):
-                    met.setdefault((name, later, False), []).append(who)
+                    met.setdefault((name, later, False, False), []).append(who)
                 elif covers(roles[later], roles[name], spec.models):
-                    met.setdefault((later, name, undone), []).append(who)
-    for (wide, narrow, undone), whose in met.items():
-        yield from _pair(roles[wide], roles[narrow], whose, undone, spec.models)
+                    met.setdefault((later, name, undone, True), []).append(who)
+    for (wide, narrow, undone, first), whose in met.items():
+        yield from _pair(roles[wide], roles[narrow], whose, undone, first, spec.models)
 
 
-def _pair(wide: RoleSpec, narrow: RoleSpec, whose: Sequence[str], undone: bool, models: Sequence[ModelSpec]) -> Iterator[Finding]:
+def _pair(
+    wide: RoleSpec, narrow: RoleSpec, whose: Sequence[str], undone: bool, first: bool, models: Sequence[ModelSpec]
+) -> Iterator[Finding]:
+    """`first`: the narrow role comes before the wide one, so that what it admits is counted, set and queued by its own rules."""
     listed = ", ".join(whose[:5]) + (f" and {len(whose) - 5} more" if len(whose) > 5 else "")
-    denies = narrow.deny_models or narrow.deny_endpoints or narrow.deny_networks
-    left = "; only its denials count" if denies else ""
+    counts = ["denials"] if narrow.deny_models or narrow.deny_endpoints or narrow.deny_networks else []
+    if first:
+        counts += ["limits"] if narrow.limits != wide.limits else []
+        counts += ["place in line"] if (narrow.priority, narrow.weight) != (wide.priority, wide.weight) else []
+    left = f"; only its {' and '.join(counts)} count" if counts else ""
     yield Finding("shadowed", f"roles.{narrow.name}", f"of {listed}: {wide.name} admits all that it does{left}")
     if not covers(narrow, wide, models):
         how = "it comes with the team, and undoes the bounds of the key's own role" if undone else "it makes void the bounds of"

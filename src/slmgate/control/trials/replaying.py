@@ -1,4 +1,4 @@
-"""Past receipts held against a proposed configuration: who would newly be refused, who newly admitted, and by which rule.
+"""Past receipts held against a proposed configuration: who would newly be refused, limited or admitted, and by which rule.
 
 Receipts come one by one and leave only counts behind, so that millions of them need no more memory than a few. What they do not
 hold is counted too, and told. Where receipts come from is not known here, and nothing of a request is sent anywhere.
@@ -16,10 +16,11 @@ import msgspec
 from slmgate.control.config import Config, declared_keys
 from slmgate.control.keyfields import DECLARED
 from slmgate.control.trials.asked import declared_key, snapshot_of
-from slmgate.control.trials.told import judged, unread
+from slmgate.control.trials.pacing import Pace
+from slmgate.control.trials.told import LIMITED, judged, unread
 from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import NOTED, read_noted
-from slmgate.policy.access import LISTING, Access
+from slmgate.policy.access import LISTING, Access, Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.explain import identity
 from slmgate.policy.networks import number_of
@@ -35,8 +36,8 @@ _NOTED = frozenset(NOTED)
 _GONE = Refuse("invalid_api_key", "", rule="keys")
 """Of a declared key that the proposal does not declare."""
 
-Kind = Literal["refused", "admitted", "reason"]
-"""`reason`: refused before and after, with another code."""
+Kind = Literal["refused", "limited", "admitted", "reason"]
+"""`limited`: refused for want of room in a limit. `reason`: refused before and after, with another code."""
 
 _parameters = lru_cache(maxsize=16_384)(read_noted)
 _number = lru_cache(maxsize=65_536)(number_of)
@@ -69,6 +70,7 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     judged: int
     same: int
     refused: int
+    limited: int
     admitted: int
     reason: int
     changes: Sequence[Change]
@@ -109,11 +111,16 @@ class _Facts:
 
 
 class Judged(NamedTuple):
-    """A verdict on a receipt: `ok` or a code, the rule, and the parameters that were asked for and are in no receipt."""
+    """A verdict on a receipt: `ok` or a code, the rule, and the parameters that were asked for and are in no receipt.
+
+    Of a yes also the role that admitted, and what it sets.
+    """
 
     code: str
     rule: str
     asked: tuple[str, ...] = ()
+    role: str = ""
+    settings: tuple[tuple[str, Scalar], ...] = ()
 
 
 class Judge:
@@ -126,6 +133,8 @@ class Judge:
         # The principal of a receipt by what it says of it; None: a declared key that this configuration does not have.
         self._principals: dict[tuple[str | None, str | None, str], Principal | None] = {}
         self._facts = _Facts()
+        charges = self._snapshot.charges
+        self.pace = Pace(charges) if charges.any else None
         roles = config.roles.values()
         self.bounds_context = any(role.max_context is not None for role in roles)
         self._bounds_body = any(role.max_body is not None for role in roles)
@@ -158,7 +167,17 @@ class Judge:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             found = self._known[which] = self._judge(receipt, endpoint)
-        return found
+        return found if self.pace is None or not found.role else self._paced(self.pace, receipt, endpoint, found)
+
+    def _paced(self, pace: Pace, receipt: Receipt, endpoint: str, found: Judged) -> Judged:
+        """The verdict with what the limits say, by what was used before."""
+        principal = self._principal(receipt)
+        assert principal is not None
+        parameters: dict[str, list[Scalar]] = {**_parameters(receipt.parameters)} if receipt.parameters else {}
+        for name, value in found.settings:
+            parameters[name] = [*parameters.get(name, ()), value]
+        refuse = pace.take(receipt, principal, found.role, endpoint, parameters)
+        return found if refuse is None else Judged(refuse.code, refuse.rule, found.asked)
 
     def _judge(self, receipt: Receipt, endpoint: str) -> Judged:
         principal = self._principal(receipt)
@@ -169,7 +188,9 @@ class Judge:
         _, refused = identity(principal, facts)
         found = refused or self._decide(self._snapshot.access(principal), receipt, endpoint, parameters)
         asked = tuple(sorted(facts.asked))
-        return Judged(found.code, found.rule, asked) if isinstance(found, Refuse) else Judged("ok", "", asked)
+        if isinstance(found, Refuse):
+            return Judged(found.code, found.rule, asked)
+        return Judged("ok", "", asked, found.role, found.settings) if isinstance(found, Admit) else Judged("ok", "", asked)
 
     def _decide(self, access: Access, receipt: Receipt, endpoint: str, parameters: Mapping[str, list[Scalar]]) -> object:
         most = parameters.get("max_tokens")
@@ -203,7 +224,7 @@ class Replay:
         self._against = against
         self._groups: dict[tuple[str, ...], Change] = {}
         self._receipts = 0
-        self._counts: dict[str, int] = {"same": 0, "refused": 0, "admitted": 0, "reason": 0}
+        self._counts: dict[str, int] = {"same": 0, "refused": 0, "limited": 0, "admitted": 0, "reason": 0}
         self._left_out: dict[str, int] = {}
         self._missing: dict[str, int] = {}
 
@@ -217,23 +238,26 @@ class Replay:
         if unread(receipt):
             _count(self._left_out, "ended before the body was read, so that no model is known")
             return
-        was = judged(receipt)
+        was = False if receipt.reason in LIMITED else judged(receipt)
         if was is None and self._against is None:
             _count(self._left_out, f"ended with {receipt.reason or receipt.ended}, which roles have no part in")
             return
         before = ("ok" if was else receipt.reason) if self._against is None else self._against.verdict(receipt, route.access).code
-        after, rule, asked = self._proposed.verdict(receipt, route.access)
+        after, rule, asked, *_ = self._proposed.verdict(receipt, route.access)
         self._note_missing(receipt, asked)
         if before == after:
             self._counts["same"] += 1
             return
-        kind: Kind = "refused" if before == "ok" else "admitted" if after == "ok" else "reason"
+        lost: Kind = "limited" if after in LIMITED else "refused"
+        kind: Kind = lost if before == "ok" else "admitted" if after == "ok" else "reason"
         self._counts[kind] += 1
         self._group(kind, receipt, route.access, before, after, rule)
 
     def _note_missing(self, receipt: Receipt, asked: Sequence[str]) -> None:
         for name in asked:
             _count(self._missing, f"the parameter {name}, which receipts do not keep: it counts as left alone")
+        if self._proposed.pace is not None and not receipt.attempts:
+            _count(self._missing, "what a request would have used that no instance was asked for: no tokens are counted")
         if self._proposed.bounds_context:
             what = (
                 "the engine's count stands for the gate's estimate"
@@ -270,7 +294,7 @@ class Replay:
 
     def report(self) -> ReplayReport:
         """What it came to so far: those who lose something first, the most first."""
-        order = ("refused", "admitted", "reason")
+        order = ("refused", "limited", "admitted", "reason")
         changes = sorted(
             self._groups.values(),
             key=lambda change: (order.index(change.kind), -change.count, change.client, change.model, change.rule),

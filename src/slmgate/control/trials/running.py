@@ -94,6 +94,7 @@ def trial_of_case(content: TestFile, case: Case) -> Trial:
         at=case.at if case.at is not None else content.at,
         body_size=case.body_size,
         prompt_tokens=case.prompt_tokens,
+        used=case.used,
     )
 
 
@@ -109,6 +110,8 @@ _FACTS = {"address": "the address", "at": "the time"}
 def _wrong(case: Case, verdict: Verdict) -> Iterator[tuple[str, str, str]]:
     for name in verdict.lacking:
         yield name, "a value", f"none, but the verdict depends on {_FACTS[name]}: give the case, its user or the file one"
+    for name in verdict.strange:
+        yield "used", name, "no limit that this request comes under"
     if verdict.lacking:
         return
     got = "admit" if verdict.admitted else verdict.code
@@ -118,6 +121,8 @@ def _wrong(case: Case, verdict: Verdict) -> Iterator[tuple[str, str, str]]:
         yield "rule", case.rule, verdict.rule or "none"
     if case.role is not None and case.role != verdict.role:
         yield "role", case.role, verdict.role or "none"
+    if case.route is not None and (not verdict.route or not all(matches(case.route, one) for one in verdict.route)):
+        yield "route", case.route, ", ".join(verdict.route) or "none"
     for name, value in case.settings.items():
         if verdict.settings.get(name) != value:
             yield f"settings.{name}", str(value), str(verdict.settings.get(name, "not set"))

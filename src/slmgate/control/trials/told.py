@@ -16,10 +16,13 @@ from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import NOTED, read_noted
 from slmgate.policy.access import LISTING
 from slmgate.policy.explain import Step as Step
-from slmgate.policy.explain import Walk, explain, identity, safe
+from slmgate.policy.explain import Walk, explain, identity
 from slmgate.policy.roles import INTERNAL, Scalar
+from slmgate.policy.room import Counted as Counted
 from slmgate.terms import Key, Principal, Receipt
 
+LIMITED = frozenset(("rate_limit_exceeded", "quota_exceeded"))
+"""Codes with which limits refuse."""
 JUDGED = frozenset(("permission_denied", "model_not_found", "parameter_not_allowed"))
 """Codes with which policy refuses; `request_too_large` is one of them only with a rule, and `invalid_api_key` never leaves a
 principal behind."""
@@ -83,9 +86,10 @@ def told(config: Config, principal: Principal, trial: Trial) -> Told:
     """The whole story of one would-be request under `config`."""
     snapshot = snapshot_of(config)
     facts = TrialFacts(trial)
-    steps, refused = identity(principal, facts)
+    steps, _ = identity(principal, facts)
     access = snapshot.access(principal)
     explained = explain(access, trial.ask, trial.endpoint, facts)
+    verdict = judge(snapshot, principal, trial)  # apart from the walk, which asks for more facts than a verdict needs
     own = (INTERNAL.name,) if not config.roles else principal.roles
     return Told(
         who=WhoTold(
@@ -96,12 +100,12 @@ def told(config: Config, principal: Principal, trial: Trial) -> Told:
             roles=tuple(role.name for role in access.roles),
         ),
         request=trial,
-        verdict=judge(snapshot, principal, trial),  # apart from the walk, which asks for more facts than a verdict needs
-        caller=safe(refused or explained.verdict),
+        verdict=verdict,
+        caller=verdict.caller,
         identity=steps,
         first=explained.first,
         roles=tuple(_role(walk, "its own" if walk.role in own else f"of team {principal.team}") for walk in explained.walks),
-        notes=tuple(_notes(config, principal)),
+        notes=(*_notes(config, principal), *(f"No limit of this request is called {name!r}." for name in verdict.strange)),
     )
 
 
@@ -146,6 +150,8 @@ def past(config: Config, receipt: Receipt, principal: Principal | None, state: s
     trial = trial_of(receipt, route.access)
     now = told(config, principal, trial)
     unknown += missing(now, receipt)
+    if now.verdict.limits:
+        unknown.append("how much of its limits was used then: they are shown as if nothing was.")
     differs = list(_differences(receipt, now.verdict))
     if state != "active":
         differs.append(f"The key is {state} now, so that it would be refused with invalid_api_key today.")
@@ -213,6 +219,8 @@ def unread(receipt: Receipt) -> bool:
 
 def _differences(receipt: Receipt, now: Verdict) -> Sequence[str]:
     before = judged(receipt)
+    if before is None and receipt.reason in LIMITED:
+        return [f"Then it was refused with {receipt.reason}{_by(receipt.rule)}, by what was used then."]
     if before is None:
         return [f"Then it ended with {receipt.reason}, which is not a matter of roles."]
     if before is not now.admitted:

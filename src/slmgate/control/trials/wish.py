@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from slmgate.control.config.document import parse, plain_value
+from slmgate.control.config.faults import BadValueError
+from slmgate.control.config.kinds import number
 from slmgate.control.keyfields import BadKeyInput, parse_time
 from slmgate.control.trials.asked import Trial, plain_parameters
 from slmgate.control.trials.told import Who
@@ -22,6 +24,9 @@ from slmgate.policy.roles import zone_of
 _LOCAL = re.compile(r"(\d{4}-\d{2}-\d{2})[ T](\d{2}:\d{2}(?::\d{2})?) ([A-Za-z][A-Za-z0-9_+/-]{0,63})")
 
 
+MOST_USED = 1e18
+
+
 class BadTrial(ValueError):
     """A request that nobody could send; the message says what would do."""
 
@@ -30,6 +35,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Who asks (`as`: a key by name or id; else `roles` and `team`) for what.
 
     `at` is a time as `parse_when` takes it, now if absent. `parameters` go by the names that all APIs share, or by an API's own.
+    `used` is how much of limits is used before it, by their words or places: nothing where it says nothing.
     """
 
     name: str | None = None
@@ -43,6 +49,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     at: str | None = None
     body_size: int | None = None
     prompt_tokens: int | None = None
+    used: dict[str, float] = {}
 
     @property
     def who(self) -> Who:
@@ -64,6 +71,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name, size in (("body size", self.body_size), ("number of prompt tokens", self.prompt_tokens)):
             if size is not None and size < 0:
                 raise BadTrial(f"The {name} cannot be less than 0.")
+        for name, amount in self.used.items():
+            if not 0 <= amount <= MOST_USED:
+                raise BadTrial(f"Of {name!r} nobody can have used {amount:g}.")
         return Trial(
             model=self.model,
             endpoint=self.endpoint,
@@ -73,6 +83,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             at=now if self.at is None else parse_when(self.at),
             body_size=self.body_size,
             prompt_tokens=self.prompt_tokens,
+            used=self.used,
         )
 
 
@@ -110,4 +121,18 @@ def parse_parameters(pairs: list[str]) -> dict[str, Any]:
         if troubles:
             raise BadTrial(f"the value of {pair!r} cannot be read; put texts with signs in quotes.")
         found[name] = "" if node is None else plain_value(node)
+    return found
+
+
+def parse_used(pairs: list[str]) -> dict[str, float]:
+    """How much of limits is used, `LIMIT=AMOUNT` each: `60 requests/minute=59`. Raises BadTrial."""
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, _, text = pair.rpartition("=")
+        try:
+            found[name] = number(text)
+        except BadValueError:
+            name = ""
+        if not name:
+            raise BadTrial(f"{pair!r} says of no limit how much is used; write it like '60 requests/minute=59'.")
     return found
