@@ -160,9 +160,12 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     model: str = ""
     instance: str = ""
     stream: bool = False
+    estimated: bool = False
+    plan: str = ""
+    price: str = ""
+    # what is told above is shared by many receipts, what follows is each one's own: the ledger keeps the two apart
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    estimated: bool = False
     bytes_in: int = 0
     bytes_out: int = 0
     queue_us: int = 0
@@ -172,6 +175,4 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     address: str = ""
     worker: int = 0
     parameters: str = ""
-    plan: str = ""
-    price: str = ""
     cost: int = 0

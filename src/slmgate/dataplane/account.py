@@ -28,10 +28,10 @@ _encode = msgspec.json.Encoder().encode
 # Ids and times need no escapes.
 _INTENT = b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,%b'
 _RECEIPT = RECEIPT + (
-    b'{"id":"%b","request_id":"%b","time":"%b",%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,'
-    b'"prompt_tokens":%d,"completion_tokens":%d,"estimated":%b,"bytes_in":%d,"bytes_out":%d,'
-    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b",%b,"cost":%d}'
+    b'{"id":"%b","request_id":"%b","time":"%b",%b,"prompt_tokens":%d,"completion_tokens":%d,"bytes_in":%d,"bytes_out":%d,'
+    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d}'
 )
+_SHARED = b'%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,"estimated":%b,%b'
 
 
 class What(msgspec.Struct, frozen=True):
@@ -54,6 +54,8 @@ class What(msgspec.Struct, frozen=True):
     """Plan and price."""
     intent: bytes
     """The end of an intent: `whose`, `work`, `place` and `charge`."""
+    usual: bytes
+    """What many receipts share, of one that came to its end as it should: `method` to `price`."""
 
 
 def _members(fields: dict[str, Any]) -> bytes:
@@ -89,17 +91,20 @@ def what_of(exchange: Exchange) -> What:
     place = _members({"address": exchange.client.address, "worker": exchange.worker.slot})
     plan, price = ("", "") if tariff is None else (tariff.plan, tariff.price_text)
     charge = _members({"plan": plan, "price": price})
+    rule = _encode(admit.rule)
+    line = _members({"method": exchange.head.method, "path": route.path})
     what = What(
         instance,
         ask.stream,
         admit.role,
-        _encode(admit.rule),
-        _members({"method": exchange.head.method, "path": route.path}),
+        rule,
+        line,
         whose,
         work,
         place,
         charge,
         b",".join((whose, work, place, charge)) + b"}",
+        _SHARED % (line, 200, b"admit", b"", b"complete", whose, rule, work, b"false", charge),
     )
     if repeat is not None and repeat.snapshot is exchange.snapshot:
         repeat.what = what
@@ -153,21 +158,28 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
     if what is None or what.instance is not tried[-1]:
         return RECEIPT + _encode(plain_receipt(exchange, ended, reason))
     usage, started = exchange.usage or usage_of(exchange), exchange.started
+    if ended == "complete" and exchange.status == 200 and not reason and not usage.estimated and exchange.refused is None:
+        shared = what.usual
+    else:
+        shared = _SHARED % (
+            what.line,
+            exchange.status,
+            b"refuse" if ended == "refused" else b"admit",
+            reason.encode(),
+            ended.encode(),
+            what.whose,
+            what.rule if exchange.refused is None else _encode(_rule(exchange)),
+            what.work,
+            b"true" if usage.estimated else b"false",
+            what.charge,
+        )
     return _RECEIPT % (
         exchange.id,
         exchange.request_id,
         exchange.began,
-        what.line,
-        exchange.status,
-        b"refuse" if ended == "refused" else b"admit",
-        reason.encode(),
-        ended.encode(),
-        what.whose,
-        what.rule if exchange.refused is None else _encode(_rule(exchange)),
-        what.work,
+        shared,
         usage.prompt_tokens,
         usage.completion_tokens,
-        b"true" if usage.estimated else b"false",
         len(exchange.body),
         exchange.bytes_out,
         int((exchange.handed_at - started) * 1e6),
@@ -176,7 +188,6 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         exchange.attempts,
         what.place,
         noted_of(exchange),
-        what.charge,
         0 if exchange.tariff is None else exchange.tariff.cost(usage),
     )
 
@@ -214,9 +225,11 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         model.name if model is not None else ask.model if ask is not None else "",
         tried[-1].spec.id if tried else "",
         ask.stream if ask is not None else False,
+        usage.estimated,
+        "" if tariff is None else tariff.plan,
+        "" if tariff is None else tariff.price_text,
         usage.prompt_tokens,
         usage.completion_tokens,
-        usage.estimated,
         len(exchange.body),
         exchange.bytes_out,
         _queue_us(exchange),
@@ -226,7 +239,5 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         exchange.client.address,
         exchange.worker.slot,
         noted_of(exchange).decode(),
-        "" if tariff is None else tariff.plan,
-        "" if tariff is None else tariff.price_text,
         0 if tariff is None else tariff.cost(usage),
     )

@@ -42,12 +42,8 @@ Facet = tuple[Any, ...]
 
 
 # Where in a receipt's values the columns of the two tables stand. Slices, because they take a third of an itemgetter's time.
-_SHARED = slice(RECEIPT_FIELDS.index("method"), RECEIPT_FIELDS.index("stream") + 1)
-_TOKENS = slice(_SHARED.stop, RECEIPT_FIELDS.index("estimated"))
-_ESTIMATED = slice(_TOKENS.stop, _TOKENS.stop + 1)
-_REST = slice(_ESTIMATED.stop, RECEIPT_FIELDS.index("plan"))
-_PLAN = slice(_REST.stop, RECEIPT_FIELDS.index("cost"))
-_COST = RECEIPT_FIELDS.index("cost")
+_SHARED = slice(RECEIPT_FIELDS.index(_FACET[1]), RECEIPT_FIELDS.index(_FACET[-1]) + 1)
+_OWN = slice(_SHARED.stop, len(RECEIPT_FIELDS))
 
 
 class EntryWriter:
@@ -76,7 +72,7 @@ class EntryWriter:
 
         Raises Repeats: which are new is what `sift` finds out.
         """
-        shared = [receipt[_SHARED] + receipt[_ESTIMATED] + receipt[_PLAN] for receipt in receipts]
+        shared = [receipt[_SHARED] for receipt in receipts]
         facets: list[int | None] = list(map(self._known.get, shared))
         learned: dict[Facet, int] = {}
         if None in facets:
@@ -86,15 +82,7 @@ class EntryWriter:
             facets = [learned[one] if known is None else known for one, known in zip(shared, facets, strict=True)]
         times = map(floordiv, map(sub, [receipt[2] for receipt in receipts], repeat(EPOCH)), repeat(MICROSECOND))
         rows = [
-            (
-                receipt[0],
-                "" if receipt[1] == receipt[0] else receipt[1],
-                time,
-                facet,
-                *receipt[_TOKENS],
-                *receipt[_REST],
-                receipt[_COST],
-            )
+            (receipt[0], "" if receipt[1] == receipt[0] else receipt[1], time, facet, *receipt[_OWN])
             for receipt, time, facet in zip(receipts, times, facets, strict=True)
         ]
         written, whole = 0, len(rows) - len(rows) % ROWS
