@@ -30,7 +30,7 @@ MAX_MODEL = 256
 """Characters of a model's name."""
 
 SHALLOW = 256
-"""Brackets. A body with no more of them can be decoded at any depth of calls that the road has."""
+"""Brackets. A body with no more of them can be decoded at any depth of calls that the road has; each needs two bytes."""
 
 MARGIN = 100
 """Calls. How much deeper a body with more brackets must be readable, for nesting and calls share Python's one limit."""
@@ -146,8 +146,9 @@ def read_object(body: bytes) -> Fields | Refuse:
     if size > LARGE and _is_crowded(body):
         return unreadable(f"The body has more than {MAX_MEMBERS} fields: send a plainer JSON object.")
     try:
-        brackets = body.count(b"[") + body.count(b"{")
-        fields = _DECODER.decode(body) if brackets <= SHALLOW else _deeper(body, MARGIN)
+        # a body of so few bytes has no more brackets, unless it is none
+        shallow = size <= 2 * SHALLOW or _occurrences(body, b"[", SHALLOW + 1) + _occurrences(body, b"{", SHALLOW + 1) <= SHALLOW
+        fields = _DECODER.decode(body) if shallow else _deeper(body, MARGIN)
         again = _ENCODER.encode(fields)
     except UnicodeDecodeError:
         return unreadable("The body is not valid UTF-8: send one JSON object, encoded in UTF-8.")
@@ -157,9 +158,9 @@ def read_object(body: bytes) -> Fields | Refuse:
         return _malformed(body, fault)
     # A dropped duplicate takes at least its own colon with it. Colons inside strings come out as they went in, except
     # those written as an escape: so equal counts prove that no key came twice, at a fraction of a second parse's cost.
-    suspect = again != body and ((b"\\" in body and b"\\u003" in body) or again.count(b":") != body.count(b":"))
+    suspect = again != body and (body.find(b"\\u003") >= 0 or _occurrences(again, b":") != _occurrences(body, b":"))
     if size > MAX_DIGITS and not suspect:
-        suspect = _SIGN in body[::_STEP].translate(_ZEROS)
+        suspect = body[::_STEP].translate(_ZEROS).find(_SIGN) >= 0
     if suspect and (refused := _read_again(body)) is not None:
         return refused
     if not USUAL.issuperset(fields):
@@ -177,6 +178,14 @@ def _is_crowded(body: bytes) -> bool:
         if seen > MAX_MEMBERS:
             return True
     return False
+
+
+def _occurrences(data: bytes, byte: bytes, most: int = -1) -> int:
+    """How often one byte stands in `data`; beyond `most` it is not counted on.
+
+    `bytes.count` looks at each byte by itself; `replace` goes from one to the next with `memchr`, ten times as fast in a prompt.
+    """
+    return len(data) - len(data.replace(byte, b"", most))
 
 
 def _deeper(body: bytes, frames: int) -> Fields:
