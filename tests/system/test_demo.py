@@ -52,6 +52,10 @@ def test_the_tour_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
         counted = re.search(rf"{name} +(\d+) +(\d+) +equal", text)
         assert counted, text
         assert int(counted[1]) == int(counted[2]) > 0
+    usage = text.partition("Usage, as")[2]
+    assert re.search(r"^\(no key\) +1 +1 ", usage, re.MULTILINE), text
+    assert re.search(r"^demo +gpt-oss-120b +1 +1 ", usage, re.MULTILINE), text
+    assert re.search(r"^demo +smollm2 +1 +0 ", usage, re.MULTILINE), text
     assert "sk-slm-" in text
     assert "\x1b" not in text, "colours are for terminals"
     assert list(tmp_path.iterdir()) == [], "the tour leaves files behind"

@@ -130,10 +130,14 @@ class Tour:
         self._step("A chat through the gate, streamed to the official openai client")
         chat = self._chat(secret)
         self._step("Two requests that are refused")
-        self._refused("a wrong key", "sk-slm-this-key-does-not-exist", engine.MODEL)
-        self._refused("an unknown model", secret, "gpt-oss-120b")
+        refused = [
+            self._refused("a wrong key", "sk-slm-this-key-does-not-exist", engine.MODEL),
+            self._refused("an unknown model", secret, "gpt-oss-120b"),
+        ]
         self._step("The receipt of the chat")
         self._receipt(chat)
+        for request_id in refused:
+            self._find_receipt(request_id)  # what was refused is to be in the table, too
         self._step("Usage, as  slmgate usage  shows it")
         self._say(self._command("usage", "-c", str(self.config)).rstrip())
         self._step("Where it is")
@@ -203,7 +207,8 @@ class Tour:
         self._say(f"first word after {first * 1000:.0f} ms, all after {time.monotonic() - begun:.1f} s")
         return Chat(request_id, usage.prompt_tokens, usage.completion_tokens)
 
-    def _refused(self, what: str, secret: str, model: str) -> None:
+    def _refused(self, what: str, secret: str, model: str) -> str:
+        """Show how a request is refused; its id."""
         from openai import APIStatusError
 
         try:
@@ -213,7 +218,7 @@ class Tour:
             body = refusal.body if isinstance(refusal.body, dict) else {}
             self._say(f"{what}: {refusal.status_code} {body.get('code', '')}", style="yellow")
             self._say(f"    {body.get('message', refusal.message)}")
-            return
+            return refusal.response.headers["x-request-id"]
         raise TourFailed(f"a request with {what} was answered, and must not have been")
 
     def _receipt(self, chat: Chat) -> None:
