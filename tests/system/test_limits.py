@@ -238,14 +238,14 @@ def test_day_quota_is_let_through_to_the_last(launch: Launch, upstream: MockUpst
 
 def test_token_quota_is_what_the_receipts_say(launch: Launch, upstream: MockUpstream) -> None:
     """What is left of a quota is its amount less the tokens of the receipts, read from the headers of one more request."""
-    gate = launch({"tiny": model(upstream.url)}, workers=WORKERS, **quota("tokens", "1M tokens/day"))
+    gate = launch({"tiny": model(upstream.url)}, workers=WORKERS, **quota("tokens", "100M tokens/day"))
     caller = Caller("tokens", secret_of("tokens"), 20, most=50)
     crowd = Crowd(gate.port, [caller, Caller("tokens", secret_of("tokens"), 9, stream=True)], seed=411)
     with Background(crowd.press(50, RUN / 2)):
         pass
     check_headers(crowd.journal)
     assert passed(crowd.journal) == len(crowd.journal)
-    spent = left_of(gate, "tokens", 1_000_000)
+    spent = left_of(gate, "tokens", 100_000_000)
     receipts = gate.receipts(each.id for each in crowd.journal)
     assert spent == sum(row["prompt_tokens"] + row["completion_tokens"] for row in receipts.values())
     assert spent == sum(each.tokens for each in crowd.journal)
