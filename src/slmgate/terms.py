@@ -126,7 +126,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     price: str = ""
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one finished request; also, encoded as JSON, its line in the access log.
 
     `id` is the gate's own and unique; `request_id` is what the client saw in `x-request-id` (its own, when sane,
@@ -142,6 +142,19 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     id: str
     request_id: str
     time: datetime
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    queue_us: int = 0
+    first_byte_us: int | None = None
+    total_us: int = 0
+    attempts: int = 0
+    address: str = ""
+    worker: int = 0
+    parameters: str = ""
+    cost: int = 0
+    # what is told above is each receipt's own, what follows is shared by many: the ledger keeps the two apart
     method: str
     path: str
     status: int
@@ -163,16 +176,3 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     estimated: bool = False
     plan: str = ""
     price: str = ""
-    # what is told above is shared by many receipts, what follows is each one's own: the ledger keeps the two apart
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    queue_us: int = 0
-    first_byte_us: int | None = None
-    total_us: int = 0
-    attempts: int = 0
-    address: str = ""
-    worker: int = 0
-    parameters: str = ""
-    cost: int = 0

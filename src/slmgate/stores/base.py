@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
+from slmgate.stores.parted import Parted
 from slmgate.terms import Key, Receipt
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Batch(msgspec.Struct, kw_only=True):
     of keys with their newest use among the receipts; an older one than is known changes nothing.
     """
 
-    receipts: list[Receipt] = []
+    receipts: list[Receipt] | Parted = []
     positions: dict[str, int] = {}
     forgotten: list[str] = []
     used: dict[str, KeyUse] = {}
