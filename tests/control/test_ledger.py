@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from slmgate.control.ledger import Ingest
 from slmgate.link import journal
-from slmgate.stores.base import KeyUse, LedgerUnavailable
+from slmgate.stores.base import Batch, KeyUse, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Intent, Receipt
 from tests.tools.journal_writer import NOON, Segment, Table, encoded, framed, make_intent, make_receipt
@@ -128,8 +128,29 @@ def test_a_live_segment_stays_a_sealed_one_goes(store: SqlStore, directory: Path
     assert ids(store) == [name(1), name(2)]
 
 
-def test_more_than_one_chunk(store: SqlStore, directory: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slmgate.control.ledger.CHUNK", 2 * journal.MAX_RECORD)
+def test_a_step_is_bounded_however_many_workers_write(store: SqlStore, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slmgate.control.ledger.STEP", 8 * journal.MAX_RECORD)
+    sizes: list[int] = []
+    write = store.write
+
+    def watched(batch: Batch) -> None:
+        sizes.append(len(batch.receipts))
+        write(batch)
+
+    monkeypatch.setattr(store, "write", watched)
+    size = len(framed(encoded(make_receipt(name(1)))))
+    with Segment(directory, A) as one, Segment(directory, B) as other:
+        for number in range(80):
+            one.write(make_receipt(name(number)))
+            other.write(make_receipt(name(number, B)))
+        assert Ingest(store, directory).run_once() == 160
+    assert sizes[0] == sizes[1] == 2 * (4 * journal.MAX_RECORD // size)
+    assert sum(sizes) == 160
+    assert sorted(ids(store)) == sorted(name(number, run) for run in (A, B) for number in range(80))
+
+
+def test_more_than_one_step(store: SqlStore, directory: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slmgate.control.ledger.STEP", 1)
     with Segment(directory, A) as segment:
         for number in range(100):
             segment.write(make_receipt(name(number)))

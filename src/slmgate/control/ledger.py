@@ -24,11 +24,12 @@ from slmgate.link import journal
 from slmgate.stores.base import Batch, LedgerStore
 from slmgate.stores.parted import Parted
 
-CHUNK = 1024 * 1024
-"""Bytes read from one segment in one step. Must hold the largest record twice."""
+STEP = 4 * 1024 * 1024
+"""Bytes read in one step, from all workers' segments together. The more, the fewer rows of sums are written for each receipt,
+of which there is one for each client and model in a step; it takes about five times the memory."""
 
 _MAX_STEPS = 256  # of one run, so that a run ends even when workers write as fast as it reads
-_INCARNATION = 12  # leading characters of an id
+_REST = 1024 * 1024  # bytes of what should be zeros, looked at in one go
 
 _log = logging.getLogger("slmgate.ledger")
 
@@ -105,16 +106,18 @@ class Ingest:
 
     def _read(self, positions: dict[str, int]) -> _Step:
         step = _Step()
-        for segments in self._segments().values():
+        runs = self._segments()
+        most = max(STEP // max(1, len(runs)), 2 * journal.MAX_RECORD)
+        for segments in runs.values():
             for path in segments:
-                state = self._read_segment(path, positions.get(path.name, journal.HEADER_SIZE), step)
+                state = self._read_segment(path, positions.get(path.name, journal.HEADER_SIZE), most, step)
                 if state in ("waiting", "more"):
                     step.more = step.more or state == "more"
                     break  # the next one holds what came later
                 step.finished[path] = state
         return step
 
-    def _read_segment(self, path: Path, position: int, step: _Step) -> State:
+    def _read_segment(self, path: Path, position: int, most: int, step: _Step) -> State:
         try:
             segment = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -124,7 +127,7 @@ class Ingest:
             final = _is_final(segment)
             if not final and os.pread(segment, 4, position) in (b"", bytes(4)):
                 return "waiting"
-            data = os.pread(segment, CHUNK, position)
+            data = os.pread(segment, most, position)
             records, end = journal.read_payloads(data)
             if end:
                 self._take(path, records, step)
@@ -200,12 +203,12 @@ def _ends_cleanly(segment: int, data: bytes, position: int) -> bool:
     if any(data[:4]):
         return False
     position += journal.MAX_RECORD
-    rest = os.pread(segment, CHUNK, position)
+    rest = os.pread(segment, _REST, position)
     while rest:
         if rest != bytes(len(rest)):  # `any` would take the time of thousands of receipts
             return False
         position += len(rest)
-        rest = os.pread(segment, CHUNK, position)
+        rest = os.pread(segment, _REST, position)
     return True
 
 
