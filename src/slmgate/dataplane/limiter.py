@@ -187,29 +187,38 @@ class Limiter:
         self._sharing: dict[Share, Account] = {}  # the shares that hold something
         # for the charges in force
         self._charges: Charges | None = None
-        self._accounts: dict[tuple[str, str | None, str, str, str], Account] = {}
-        self._by_address: dict[tuple[str, str | None, str, str], bool] = {}
+        self._accounts: dict[tuple[str, str | None, str, str], Account | dict[str, Account]] = {}  # or by address
+        self._remembered = 0
 
     def __repr__(self) -> str:
-        return f"<Limiter {'open' if self._table else 'closed'}, {len(self._accounts)} accounts>"
+        return f"<Limiter {'open' if self._table else 'closed'}, {self._remembered} accounts>"
 
     def account(self, charges: Charges, principal: Principal, model: str, role: str, address: str) -> Account:
         """What requests of this principal for this model, admitted by this role, are counted against."""
-        if charges is not self._charges or len(self._accounts) >= MAX_ACCOUNTS or len(self._by_address) >= MAX_ACCOUNTS:
+        if charges is not self._charges or self._remembered >= MAX_ACCOUNTS:
             self._charges = charges
             self._accounts.clear()
-            self._by_address.clear()
+            self._remembered = 0
             for share in self._sharing:
                 share.retired = True  # others stand for the same limits now; what it has left goes back with the next tick
         who = (principal.id, principal.team, model, role)
-        by_address = self._by_address.get(who)
-        if by_address is None:
-            by_address = self._by_address[who] = charges.by_address(principal, model, role)
-        which = (*who, address if by_address else "")
-        found = self._accounts.get(which)
-        if found is None:
-            found = self._accounts[which] = Account(charges.tariff(principal, model, role, address))
-        return found
+        found = self._accounts.get(who)
+        if isinstance(found, dict):
+            return found.get(address) or self._new_account(charges, principal, model, role, address)
+        return found or self._new_account(charges, principal, model, role, address)
+
+    def _new_account(self, charges: Charges, principal: Principal, model: str, role: str, address: str) -> Account:
+        who = (principal.id, principal.team, model, role)
+        account = Account(charges.tariff(principal, model, role, address))
+        self._remembered += 1
+        by_address = self._accounts.get(who)
+        if by_address is None and charges.by_address(principal, model, role):
+            by_address = self._accounts[who] = {}
+        if isinstance(by_address, dict):
+            by_address[address] = account
+        else:
+            self._accounts[who] = account
+        return account
 
     def take(self, account: Account, prompt: int, longest: int | None, answers: int, second: float) -> Hold | Refusal:
         """Take what a request may come to: `prompt` tokens, and `answers` answers of `longest` tokens (None: it sets no bound;
