@@ -49,6 +49,8 @@ from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
 TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
+LIMITER_TICKS = 2
+"""How many the limiter has in one of those: what it holds of limits and does not need goes back within two of its own."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
 OUT_OF_MEMORY = 71
@@ -281,7 +283,10 @@ class Worker:
 
     async def _tick(self) -> None:
         while not self.stopping:
-            await asyncio.sleep(TICK)
+            for _ in range(LIMITER_TICKS):
+                await asyncio.sleep(TICK / LIMITER_TICKS)
+                with contextlib.suppress(MemoryError):
+                    self.limiter.tick(time.time())
             # What a tick without memory left undone, the next one does; none at all would look like frost, and cost everyone.
             with contextlib.suppress(MemoryError):
                 await self._each_tick()
@@ -300,7 +305,6 @@ class Worker:
                 exchange.note_progress()
         with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
             self.pay()
-        self.limiter.tick(wall)
         self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
