@@ -49,8 +49,6 @@ from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
 TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
-LIMITER_TICKS = 2
-"""How many the limiter has in one of those: what it holds of limits and does not need goes back within two of its own."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
 OUT_OF_MEMORY = 71
@@ -283,10 +281,7 @@ class Worker:
 
     async def _tick(self) -> None:
         while not self.stopping:
-            for _ in range(LIMITER_TICKS):
-                await asyncio.sleep(TICK / LIMITER_TICKS)
-                with contextlib.suppress(MemoryError):
-                    self.limiter.tick(time.time())
+            await asyncio.sleep(TICK)
             # What a tick without memory left undone, the next one does; none at all would look like frost, and cost everyone.
             with contextlib.suppress(MemoryError):
                 await self._each_tick()
@@ -305,6 +300,8 @@ class Worker:
                 exchange.note_progress()
         with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
             self.pay()
+        self.limiter.tick(wall)
+        self._loop.call_later(TICK / 2, self._half_tick)
         self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
@@ -315,6 +312,11 @@ class Worker:
         paused = not self._servers and not self.draining and self.snapshot.generation > 0
         if paused and len(self._connections) < self._most_connections() * 0.95:
             await self._accept()
+
+    def _half_tick(self) -> None:
+        """The limiter has twice as many ticks: what it holds of limits and does not need goes back within two of its own."""
+        with contextlib.suppress(MemoryError):
+            self.limiter.tick(time.monotonic() + self.wall_offset)
 
     def _each_second(self, now: float, wall: float) -> None:
         self.date = date_line(wall)
