@@ -8,7 +8,7 @@ from slmgate.policy.charges import ENGINE_HOLD, Charges, Tariff, amount_text, ne
 from slmgate.policy.limits import LimitSpec, Per, PlanSpec, Price, Unit
 from slmgate.policy.roles import RoleSpec, TeamSpec
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec, SnapshotSpec
-from slmgate.terms import Principal, Usage
+from slmgate.terms import Key, Principal, Usage
 
 
 def limit(name: str, unit: Unit = "requests", per: tuple[Per, ...] = ("principal",), **fields: object) -> LimitSpec:
@@ -45,6 +45,25 @@ def test_which_limits_apply() -> None:
     assert names(charges.tariff(BOB, "other", "plain", "")) == ["all"]
     assert names(charges.tariff(BOB, "tiny", "partner", "")) == ["all", "model", "role"]
     assert repr(charges.tariff(BOB, "other", "plain", "")) == "<Tariff all>"
+
+
+def test_limits_that_a_key_brings_along() -> None:
+    charges = Charges(SPEC)
+    own = Key(id="k3", name="own", limits=(limit("own"),))
+    assert names(charges.tariff(own, "other", "plain", "")) == ["all", "own"]
+    assert charges.tariff(own, "other", "plain", "").subjects == ("", "k3")
+    assert [spec.name for spec in charges.of_key(own)] == ["own"]
+    assert [spec.name for spec in charges.of_key(JANE)] == ["key"]
+    assert charges.of_key(BOB) == ()
+
+
+def test_keys_with_other_limits() -> None:
+    """Whoever kept a tariff sees by the other object that it may be old."""
+    bare = Charges(SnapshotSpec(generation=1))
+    assert (bare.any, bare.keys_as_of) == (False, 0)
+    other = bare.again(3)
+    assert (other.any, other.keys_as_of, other is bare) == (True, 3, False)
+    assert Charges(SnapshotSpec(generation=1), 3).any
 
 
 def test_nothing_to_count() -> None:

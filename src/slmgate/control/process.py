@@ -82,6 +82,7 @@ class Control:
         self.keyring.on_change.append(self._keys_changed)
         self.keyring.declared = lambda: self.publisher.config.keys
         self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
+        self.keyring.config = lambda: self.publisher.config
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = lambda config: self.identity.configure(config.auth)
         self.access_log = AccessLog(config.log.access)

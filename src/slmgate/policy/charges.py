@@ -8,6 +8,7 @@ a snapshot. It counts nothing and knows no table: `limiting.py` and `dataplane/t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limiting import Meter
 from slmgate.policy.limits import NANO, LimitSpec, Per, Price, Unit
 from slmgate.policy.roles import matches
-from slmgate.terms import Principal, Usage
+from slmgate.terms import Key, Principal, Usage
 
 if TYPE_CHECKING:
     from slmgate.policy.snapshot import SnapshotSpec
@@ -100,17 +101,26 @@ def _terms(unit: Unit, price: Price) -> tuple[int, int, int, int, int]:
 class Charges:
     """What a snapshot says of limits and prices."""
 
-    __slots__ = ("_all", "_keys", "_models", "_plans", "_roles", "_teams", "any")
+    __slots__ = ("_all", "_keys", "_models", "_plans", "_roles", "_teams", "any", "keys_as_of")
 
-    def __init__(self, spec: SnapshotSpec) -> None:
+    def __init__(self, spec: SnapshotSpec, keys_as_of: int = 0) -> None:
+        """`keys_as_of`: `KeyTable.limited` of the keys beside it."""
         self._all = spec.limits
         self._keys = dict(spec.key_limits)
         self._models = {model.name: model.limits for model in spec.models if model.limits}
         self._roles = {role.name: role.limits for role in spec.roles if role.limits}
         self._teams = {team.name: team for team in spec.teams if team.limits or team.plan is not None}
         self._plans = {plan.name: plan for plan in spec.plans}
-        self.any = bool(self._all or self._keys or self._models or self._roles or self._teams)
+        self.keys_as_of = keys_as_of
+        self.any = bool(self._all or self._keys or self._models or self._roles or self._teams or keys_as_of)
         """Whether there is anything to count or to charge."""
+
+    def again(self, keys_as_of: int) -> Charges:
+        """The same beside keys whose limits are others: whoever kept a tariff asks anew."""
+        other = copy(self)
+        other.keys_as_of = keys_as_of
+        other.any = True
+        return other
 
     def tariff(self, principal: Principal, model: str, role: str, address: str) -> Tariff:
         """`address` is the client's, as text; where no limit counts by it, the tariff is the same for all."""
@@ -120,7 +130,7 @@ class Charges:
             *self._models.get(model, ()),
             *(team.limits if team is not None else ()),
             *self._roles.get(role, ()),
-            *self.of_key(principal.id),
+            *self.of_key(principal),
         )
         plan = self._plans.get(team.plan) if team is not None and team.plan is not None else None
         counted = [(spec, _subject(spec.per, principal, model, role, address)) for spec in limits]
@@ -129,9 +139,10 @@ class Charges:
         price = next((price for pattern, price in plan.prices if matches(pattern, model)), FREE)
         return Tariff(counted, plan.name, plan.currency, price)
 
-    def of_key(self, id: str) -> tuple[LimitSpec, ...]:
-        """The limits of this one key."""
-        return self._keys.get(id, ())
+    def of_key(self, principal: Principal) -> tuple[LimitSpec, ...]:
+        """The limits of this one key, declared or stored."""
+        declared = self._keys.get(principal.id, ())
+        return (*declared, *principal.limits) if isinstance(principal, Key) and principal.limits else declared
 
     def by_address(self, principal: Principal, model: str, role: str) -> bool:
         """Whether a limit of theirs counts by the client's address."""

@@ -240,12 +240,13 @@ def create_key(context: Context, caller: Caller, data: JSONBody[views.NewKey]) -
         owner=data.owner,
         tags=data.tags,
         networks=data.networks,
+        limits=data.limits,
     )
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
 
 
 def edit_key(context: Context, caller: Caller, id: FromPath[str], data: JSONBody[views.KeyEdit]) -> views.KeyView:
-    """Change owner, team, roles, tags, networks or expiry of a key; what is left out stays."""
+    """Change owner, team, roles, tags, networks, limits or expiry of a key; what is left out stays."""
     changes = {name: value for name in EDITABLE if (value := getattr(data, name)) is not msgspec.UNSET}
     if "expires" in changes:
         changes["expires"] = parse_expiry(changes["expires"], utc_now())
