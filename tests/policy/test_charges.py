@@ -133,3 +133,34 @@ def test_the_figures_of_a_bill() -> None:
 )
 def test_amounts_for_people(unit: Unit, amount: int, text: str) -> None:
     assert amount_text(limit("x", unit, currency="EUR"), amount) == text
+
+
+def counts(charges: Charges, who: Principal, roles: tuple[str, ...], models: tuple[str, ...], address: str = "") -> set[str]:
+    found = list(charges.counts(who, roles, models, address))
+    assert len({(one.spec.identity, one.subject) for one in found}) == len(found)  # each once
+    return {f"{one.spec.name}|{one.subject}|{one.role}|{one.model}" for one in found}
+
+
+def test_every_count_that_somebody_comes_under() -> None:
+    charges = Charges(SPEC)
+    both = ("tiny", "other")
+    assert counts(charges, JANE, ("partner", "plain"), both) == {
+        "all|||", "model|tiny||tiny", "team|team acme||", "role|k1||", "key|k1||",
+    }  # fmt: skip
+    assert counts(charges, BOB, ("ip",), ("other",)) == {"all|||"}
+    assert counts(charges, BOB, ("ip",), ("other",), "::ffff:10.0.0.7") == {"all|||", "ip|10.0.0.7||"}
+    apart = Charges(
+        SnapshotSpec(generation=1, limits=(limit("a", per=("principal", "role", "model")), limit("b", per=("team",))))
+    )
+    assert counts(apart, BOB, ("r", "s"), both) == {
+        *(f"a|k2\0{role}\0{model}|{role}|{model}" for role in "rs" for model in both), "b|k2||",
+    }  # fmt: skip
+
+
+def test_counts_are_those_that_requests_are_counted_by() -> None:
+    charges = Charges(SPEC)
+    for who, role in ((JANE, "partner"), (BOB, "ip")):
+        for model in ("tiny", "other"):
+            tariff = charges.tariff(who, model, role, "10.0.0.7")
+            asked = {(meter.spec.name, subject) for meter, subject in zip(tariff.meters, tariff.subjects, strict=True)}
+            assert asked == {(one.spec.name, one.subject) for one in charges.counts(who, (role,), (model,), "10.0.0.7")}

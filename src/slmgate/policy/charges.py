@@ -7,10 +7,10 @@ a snapshot. It counts nothing and knows no table: `limiting.py` and `dataplane/t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limiting import Meter
@@ -98,6 +98,17 @@ def _terms(unit: Unit, price: Price) -> tuple[int, int, int, int, int]:
     return (0, 0, ENGINE_HOLD, 0, 1) if unit == "engine_time" else (0, 0, 1, 0, 0)
 
 
+class Count(NamedTuple):
+    """One count that a principal may come under: its limit, the text of whom it is counted for, and the role and the model that
+    it is counted for apart (empty: for all together).
+    """
+
+    spec: LimitSpec
+    subject: str
+    role: str = ""
+    model: str = ""
+
+
 class Charges:
     """What a snapshot says of limits and prices."""
 
@@ -138,6 +149,27 @@ class Charges:
             return Tariff(counted, "", "", FREE)
         price = next((price for pattern, price in plan.prices if matches(pattern, model)), FREE)
         return Tariff(counted, plan.name, plan.currency, price)
+
+    def counts(self, principal: Principal, roles: Sequence[str], models: Sequence[str], address: str = "") -> Iterator[Count]:
+        """Every count that requests of this principal for one of `models`, admitted by one of `roles`, come under, each once.
+
+        Those by address are left out where none is given.
+        """
+        team = self._teams.get(principal.team) if principal.team is not None else None
+        groups: list[tuple[Iterable[LimitSpec], Sequence[str], Sequence[str]]] = [
+            (self._all, roles, models),
+            *((self._models.get(model, ()), roles, (model,)) for model in models),
+            (team.limits if team is not None else (), roles, models),
+            *((self._roles.get(role, ()), (role,), models) for role in roles),
+            (self.of_key(principal), roles, models),
+        ]
+        for limits, some_roles, some_models in groups:
+            for spec in limits:
+                if "ip" in spec.per and not address:
+                    continue
+                for role in some_roles if "role" in spec.per else ("",):
+                    for model in some_models if "model" in spec.per else ("",):
+                        yield Count(spec, _subject(spec.per, principal, model, role, address), role, model)
 
     def of_key(self, principal: Principal) -> tuple[LimitSpec, ...]:
         """The limits of this one key, declared or stored."""

@@ -19,6 +19,7 @@ from slmgate.control.admin import views
 from slmgate.control.admin.context import GateStatus, InstanceStatus
 from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
 from slmgate.control.keyring import EDITABLE, KeyDeclared, KeyRevoked, NameTaken, SecretTaken, UnknownKey, utc_now
+from slmgate.control.looking import NobodyLooks
 from slmgate.control.trials.wish import BadTrial
 from slmgate.stores.base import (
     USAGE_GROUPS,
@@ -60,6 +61,7 @@ STATUS: Mapping[type[Exception], int] = {
     NameTaken: 409,
     SecretTaken: 409,
     LedgerUnavailable: 503,
+    NobodyLooks: 503,
 }
 """What handlers raise -> the HTTP status that says it."""
 
