@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane import table as module
-from slmgate.dataplane.table import Held, Spot, Table, TableFull
+from slmgate.dataplane.table import Held, Part, Spot, Table, TableFull
 from slmgate.policy.limiting import NEVER, SECOND, Meter
 from slmgate.policy.limits import LimitSpec
 from slmgate.policy.room import Short
@@ -457,6 +457,58 @@ def test_killed_while_it_settles(node: Node, now: Now, writes: int) -> None:
     assert seen == after or (seen == before and not completed)
     node.worker(1)
     assert used(other, *spots) == (plus(started, KEPT) if seen == before else after)
+
+
+def parts(spots: tuple[Spot, ...], charge: int, wish: int) -> list[Part]:
+    """Of every limit but the last, which counts what is under way, a share charges `charge` requests."""
+    last = len(spots) - 1
+    return [
+        Part(one, group, (int(group < last), 0, 0, 0), charge if group < last else 0, 0, wish, 0)
+        for group, one in enumerate(spots)
+    ]
+
+
+@pytest.mark.parametrize("writes", range(60))
+def test_killed_while_it_goes_on_with_a_share(node: Node, now: Now, writes: int) -> None:
+    """What its requests came to is charged once, and nothing is held for it any more."""
+    other, dying, spots = begun(node, now)
+    started = used(other, *spots)
+    share = dying.share(-1, parts(spots, 0, 2), [0, 0, 0, 0], NOON)
+    assert share.given == [2, 2, 2, 0]
+    dying.measures(share.number)[0] = 2
+    now.go_on(1)
+    before = used(other, *spots)
+    completed = True
+    with dies_at(dying, writes):
+        try:
+            dying.share(share.number, parts(spots, 2, 1), [0, 0, 0, 0], NOON)
+        except KilledError:
+            completed = False
+    after = plus(started, [3, 3, 3, 0])
+    after[2] = before[2] + 1  # of the bucket, some has drained
+    seen = used(other, *spots)
+    assert seen == after or (seen == before and not completed)
+    node.worker(1)
+    assert used(other, *spots) == [*plus(started[:2], [2, 2]), before[2], started[3]]
+
+
+def test_a_worker_that_dies_when_its_shares_day_is_over(node: Node, now: Now) -> None:
+    other, dying = node.worker(0), node.worker(1)
+    spots = (day(100), at_once(9))
+    share = dying.share(-1, parts(spots, 0, 2), [0, 0, 0, 0], NOON)
+    dying.measures(share.number)[0] = 2
+    assert used(other, spots[0]) == [2]
+    held(other, (day(100), 1), second=NOON + 86_400)
+    node.worker(1)
+    assert other.look([day(100)], NOON + 86_400) == [(1, 100)]
+
+
+def test_a_file_of_another_format_is_begun_anew(node: Node) -> None:
+    node.path.parent.mkdir(parents=True)
+    node.path.write_bytes(b"SLMLIMT1" * 100_000)
+    table = node.worker()
+    held(table, (minute(10), 4))
+    assert used(node.worker(1), minute(10)) == [4]
 
 
 def test_no_room_on_the_disk(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

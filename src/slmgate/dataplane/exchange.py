@@ -893,7 +893,8 @@ class Exchange:
         hold = self.hold
         if hold is not None:
             self.usage = self.usage or usage_of(self)
-            engine_us = int((time.monotonic() - self.handed_at) * 1e6) if self.handed_at else 0
-            self.worker.limiter.settle(hold, self.usage, engine_us, self.second(), forwarded=self.asked_at > 0)
+            worker, now = self.worker, time.monotonic()
+            engine_us = int((now - self.handed_at) * 1e6) if self.handed_at else 0
+            worker.limiter.settle(hold, self.usage, engine_us, now + worker.wall_offset, forwarded=self.asked_at > 0)
             self.hold = None
         self.worker.finished(receipt_of(self, self.ended, self.reason), self.slot, self.ended == "refused")

@@ -1,7 +1,8 @@
 """A request's limits: taken together before it goes on, settled when it is over, and told to its client.
 
 It stands between `policy/charges.py` (what a request is counted against) and `table.py` (what was used), and finds the words and
-headers for what came out. It knows no socket and no exchange's life; `exchange.py` calls it twice for each request.
+headers for what came out. Accounts that are busy have a share of their limits in hand (`share.py`); all others, and what a share
+cannot give, ask the table. It knows no socket and no exchange's life; `exchange.py` calls it twice for each request.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from slmgate.dataplane.table import MAX_LIMITS, Held, Spot, Table, TableFull
+from slmgate.dataplane.share import NOWHERE, Share
+from slmgate.dataplane.table import MAX_LIMITS, Held, Shared, Spot, Table, TableFull
 from slmgate.policy.charges import Charges, Tariff
 from slmgate.policy.limiting import CALENDAR, CONCURRENT, NEVER, SECOND, Meter
 from slmgate.policy.limits import Unit
@@ -20,6 +22,8 @@ from slmgate.terms import Principal, Refuse, Usage
 
 MAX_ACCOUNTS = 50_000
 """Of how many (principal, model, role, address) it is remembered what they are counted against."""
+BUSY = 16
+"""With so many requests between two ticks an account is given a share."""
 RETRY_SECONDS = 1.0
 """How long after a failure the table is opened anew."""
 _NOT_COUNTED = Refuse(
@@ -32,7 +36,7 @@ _TOKEN_UNITS: frozenset[Unit] = frozenset(("tokens", "prompt_tokens", "completio
 class Account:
     """A tariff with the places where it is counted, and what its headers have in common."""
 
-    __slots__ = ("_form", "_told", "_until", "spots", "tariff", "tokens", "windows")
+    __slots__ = ("_form", "_told", "_until", "asked", "share", "spots", "tariff", "tokens", "windows")
 
     def __init__(self, tariff: Tariff) -> None:
         self.tariff = tariff
@@ -48,6 +52,8 @@ class Account:
         # a calendar's period or a temporary raise ends.
         self._form: dict[tuple[int, ...], bytes] = {}
         self._until = 0.0
+        self.asked = 0  # how often the table was asked since the last tick, or since it gave no share
+        self.share: Share | None = None
 
     def told(self, held: Held, second: float) -> bytes:
         """The header lines about what is left, of an admitted request."""
@@ -57,7 +63,7 @@ class Account:
             self._form.clear()
             self._until = min((self._ends(index, second) for index in self.windows), default=NEVER)
         left, reset = held.left, held.reset
-        chosen = tuple(indices[0] if len(indices) == 1 else self._tightest(indices, left, second) for _, indices in self._told)
+        chosen = self._chosen(left, second)
         form = self._form.get(chosen)
         if form is None:
             form = self._form[chosen] = self._form_of(chosen, second)
@@ -68,6 +74,20 @@ class Account:
             figures += (max(0, left[index]), -(-reset[index] // SECOND))
         return form % tuple(figures)
 
+    def prepare_share(self, share: Share, shared: Shared, second: float) -> None:
+        """Until when a share that was filled holds, and the header lines of those who take of it; all but what remains."""
+        share.ends = min(self._ends(index, second) for index in range(len(self.spots)))
+        chosen = self._chosen(shared.left, second)
+        told = [*chosen, *self.windows]
+        resets = [-(-shared.reset[index] // SECOND) for index in told]
+        share.form = self._form_of(chosen, second, resets) if told else b""
+        units = share.units
+        share.figures = tuple((shared.left[index], units[index]) for index in told)
+
+    def _chosen(self, left: list[int], second: float) -> tuple[int, ...]:
+        """The limits for the fields of which there is one each: the tightest."""
+        return tuple(indices[0] if len(indices) == 1 else self._tightest(indices, left, second) for _, indices in self._told)
+
     def _tightest(self, indices: tuple[int, ...], left: list[int], second: float) -> int:
         return min(indices, key=lambda index: left[index] / (self.tariff.meters[index].amount_at(second) or 1))
 
@@ -77,15 +97,17 @@ class Account:
         raised = meter.spec.raised_until if meter.temporary and meter.spec.raised_until > second else NEVER
         return min(raised, meter.period_at(second)[1]) if meter.kind == CALENDAR else raised
 
-    def _form_of(self, chosen: tuple[int, ...], second: float) -> bytes:
+    def _form_of(self, chosen: tuple[int, ...], second: float, resets: Sequence[int] = ()) -> bytes:
+        """Places for what remains and the resets; with `resets`, those stand in it."""
         meters = self.tariff.meters
+        reset = iter([str(seconds) for seconds in resets] or ["%d"] * (len(chosen) + len(self.windows)))
         lines = [
             f"x-ratelimit-limit-{what}: {meters[index].amount_at(second)}\r\n"
-            f"x-ratelimit-remaining-{what}: %d\r\nx-ratelimit-reset-{what}: %ds\r\n"
+            f"x-ratelimit-remaining-{what}: %d\r\nx-ratelimit-reset-{what}: {next(reset)}s\r\n"
             for (what, _), index in zip(self._told, chosen, strict=True)
         ]
         policies = ", ".join(policy_item(meters[index], second) for index in self.windows).replace("%", "%%")
-        names = ", ".join(f'"{meters[index].spec.text}"'.replace("%", "%%") + ";r=%d;t=%d" for index in self.windows)
+        names = ", ".join(f'"{meters[index].spec.text}"'.replace("%", "%%") + f";r=%d;t={next(reset)}" for index in self.windows)
         return "".join((*lines, f"ratelimit-policy: {policies}\r\nratelimit: {names}\r\n")).encode()
 
     def short(self, short: Short, wait: int, second: float) -> bytes:
@@ -122,9 +144,27 @@ class Hold:
         self.account = account
         self.prompt = prompt
         self.number = number
+        """Of its hold in the table; -1: it has none of its own."""
         self.fields = fields
         self.completion = completion
         """The bound that each answer must be given, since more was not taken; None: the request's own stands."""
+
+
+class Given(Hold):
+    """What a live request was given out of its account's share."""
+
+    __slots__ = ("held", "noted", "noted_us", "share")
+
+    def __init__(self, account: Account, share: Share, completion: int | None, prompt: int, held: int) -> None:
+        self.account = account
+        self.prompt = prompt
+        self.number = -1
+        self.fields = share.told()
+        self.completion = completion
+        self.share = share
+        self.held = held
+        """Completion tokens that were taken for it."""
+        self.noted = self.noted_us = 0
 
 
 class Refusal(NamedTuple):
@@ -143,29 +183,42 @@ class Limiter:
         self._workers = workers
         self._table: Table | None = None
         self._failed = 0.0  # when opening the table failed last, monotonic
+        self._asking: list[Account] = []  # those that asked the table since the last tick
+        self._sharing: dict[Share, Account] = {}  # the shares that hold something
         # for the charges in force
         self._charges: Charges | None = None
-        self._accounts: dict[tuple[str, str | None, str, str, str], Account] = {}
-        self._by_address: dict[tuple[str, str | None, str, str], bool] = {}
+        self._accounts: dict[tuple[str, str | None, str, str], Account | dict[str, Account]] = {}  # or by address
+        self._remembered = 0
 
     def __repr__(self) -> str:
-        return f"<Limiter {'open' if self._table else 'closed'}, {len(self._accounts)} accounts>"
+        return f"<Limiter {'open' if self._table else 'closed'}, {self._remembered} accounts>"
 
     def account(self, charges: Charges, principal: Principal, model: str, role: str, address: str) -> Account:
         """What requests of this principal for this model, admitted by this role, are counted against."""
-        if charges is not self._charges or len(self._accounts) >= MAX_ACCOUNTS or len(self._by_address) >= MAX_ACCOUNTS:
+        if charges is not self._charges or self._remembered >= MAX_ACCOUNTS:
             self._charges = charges
             self._accounts.clear()
-            self._by_address.clear()
+            self._remembered = 0
+            for share in self._sharing:
+                share.retired = True  # others stand for the same limits now; what it has left goes back with the next tick
         who = (principal.id, principal.team, model, role)
-        by_address = self._by_address.get(who)
-        if by_address is None:
-            by_address = self._by_address[who] = charges.by_address(principal, model, role)
-        which = (*who, address if by_address else "")
-        found = self._accounts.get(which)
-        if found is None:
-            found = self._accounts[which] = Account(charges.tariff(principal, model, role, address))
-        return found
+        found = self._accounts.get(who)
+        if isinstance(found, dict):
+            return found.get(address) or self._new_account(charges, principal, model, role, address)
+        return found or self._new_account(charges, principal, model, role, address)
+
+    def _new_account(self, charges: Charges, principal: Principal, model: str, role: str, address: str) -> Account:
+        who = (principal.id, principal.team, model, role)
+        account = Account(charges.tariff(principal, model, role, address))
+        self._remembered += 1
+        by_address = self._accounts.get(who)
+        if by_address is None and charges.by_address(principal, model, role):
+            by_address = self._accounts[who] = {}
+        if isinstance(by_address, dict):
+            by_address[address] = account
+        else:
+            self._accounts[who] = account
+        return account
 
     def take(self, account: Account, prompt: int, longest: int | None, answers: int, second: float) -> Hold | Refusal:
         """Take what a request may come to: `prompt` tokens, and `answers` answers of `longest` tokens (None: it sets no bound;
@@ -179,6 +232,11 @@ class Limiter:
         tariff = account.tariff
         bound = first_bound(tariff, longest)
         each = longest if bound is None else bound
+        share = account.share
+        if share is not None:
+            completion = (each or 0) * answers
+            if share.take(prompt, completion, second) or self._refilled(account, share, (prompt, completion), second):
+                return Given(account, share, bound, prompt, completion)
         for attempt in range(TRIES):
             completion = (each or 0) * answers
             wants = tariff.wants(prompt, completion)
@@ -187,7 +245,9 @@ class Limiter:
             except TableFull:
                 break
             if isinstance(taken, Held):
-                return Hold(account, taken.number, account.told(taken, second), bound, prompt)
+                hold = Hold(account, taken.number, account.told(taken, second), bound, prompt)
+                self._asked(account, (prompt, completion), second)
+                return hold
             less = shorter(tariff, taken, Need(prompt, longest, answers), each)
             if less is None or attempt == TRIES - 1:
                 return _refusal(account, taken, wants[taken.which], second)
@@ -197,12 +257,19 @@ class Limiter:
     def note(self, hold: Hold, generated: int, engine_us: int) -> None:
         """What a live request has come to so far: it is charged even if this worker dies now."""
         tariff = hold.account.tariff
-        if hold.number >= 0 and tariff.grows:
+        if isinstance(hold, Given):
+            hold.share.note(hold, generated, engine_us)
+        elif hold.number >= 0 and tariff.grows:
             assert self._table is not None
             self._table.note(hold.number, tariff.kept(hold.prompt, generated, engine_us))
 
     def settle(self, hold: Hold, usage: Usage, engine_us: int, second: float, *, forwarded: bool) -> None:
         """The request is over; `second` is the wall clock's. One that never was `forwarded` is charged nothing at all."""
+        if isinstance(hold, Given):
+            share = hold.share
+            if share.settle(hold, usage.prompt_tokens, usage.completion_tokens, engine_us, forwarded=forwarded):
+                self._fill(hold.account, share, None, second)
+            return
         if hold.number < 0:
             return
         assert self._table is not None
@@ -219,6 +286,60 @@ class Limiter:
         """Called when a snapshot comes into force, and once a second: the holds of this slot's dead are settled soon."""
         if self._table is None and (charges.any or self._path.exists()):
             self._open()
+
+    def tick(self, second: float) -> None:
+        """Called a few times a second: charge what shares came to, and give back what they do not need; wall clock's `second`."""
+        for account in self._asking:
+            account.asked = 0
+        self._asking.clear()
+        for share, account in list(self._sharing.items()):
+            share.tick()
+            if share.served >= BUSY and not share.retired:
+                self._fill(account, share, share.need, second)
+            elif share.stirred or share.open:
+                self._fill(account, share, None, second)
+
+    def _refilled(self, account: Account, share: Share, need: tuple[int, int], second: float) -> bool:
+        """Fill a share that had not enough for a request, if it is in good use. Returns whether the request has taken of it."""
+        if share.served < BUSY or share.retired:
+            return False
+        share.run_out()
+        return self._fill(account, share, need, second) and share.take(*need, second)
+
+    def _asked(self, account: Account, need: tuple[int, int], second: float) -> None:
+        """The table was asked and had room: an account that asks often is given a share."""
+        if account.asked == 0:
+            self._asking.append(account)
+        account.asked += 1
+        if account.asked >= BUSY:
+            account.asked = 1
+            share = account.share
+            if share is None:
+                share = account.share = Share(account.tariff)
+            self._fill(account, share, need, second)
+
+    def _fill(self, account: Account, share: Share, need: tuple[int, int] | None, second: float) -> bool:
+        """Charge what a share came to, and fill it for more requests of such prompt and completion tokens (None: for none).
+
+        False: it has nothing to give.
+        """
+        table = self._table
+        assert table is not None
+        try:
+            shared = table.share(share.number, share.parts(account.spots, need), share.live_measures(), second)
+        except (TableFull, MemoryError):
+            share.ends = 0.0  # what it has stays with it until the next tick
+            return False
+        if shared.number >= 0:
+            self._sharing[share] = account
+            has_some = share.filled(shared, table.measures(shared.number))
+        else:
+            self._sharing.pop(share, None)
+            has_some = share.filled(shared, NOWHERE)
+        if has_some and need is not None:
+            share.need = need
+            account.prepare_share(share, shared, second)
+        return has_some
 
     def _open(self) -> Table | None:
         now = time.monotonic()

@@ -6,10 +6,13 @@ change. What it held for its requests stands in a list of its own, which its suc
 gate: quotas go on after a restart, and rolling windows go on as if the time between had not passed.
 It knows cells, amounts and meters, no request, key or message. Arithmetic is `policy/limiting.py`'s.
 
+A hold is one request's, or a share: what a worker took of some limits at once, to give it to many requests without coming here
+for each (`share.py`). What a share holds is apart from what was used, does not grow old, and is charged as it comes to be known.
+
 The file, in 8-byte words of this machine: a header, one page of notes for each worker, an index (hash of an identity -> cell),
 cells of 8 words, rings of `RING` words for those that count slices, and the workers' holds. Space is taken from the disk before
 it is used (`posix_fallocate`): a full disk shows as a refusal, never as a fault in the middle of a change.
-Length: one format and the five operations on it, which are only right together.
+Length: one format and the six operations on it, which are only right together.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -48,7 +52,7 @@ MAX_LIMITS = 17
 MAX_HOLDS = 10_240
 """How many requests of one worker may be under limits at once."""
 
-_MAGIC = int.from_bytes(b"SLMLIMT1", "little")
+_MAGIC = int.from_bytes(b"SLMLIMT2", "little")
 _WORD = 8
 _PAGE = 4096
 _STEP = 1 << 20
@@ -56,23 +60,29 @@ _STEP = 1 << 20
 
 # words of the header
 _FORMAT, _DIRTY, _CELLS, _RINGS, _BASE, _LATEST, _BOOT, _HAND = range(8)
-# Words of a cell. `HELD`: of a bucket, what live requests have reserved, which does not drain. `UNTIL`: the time after which
-# what it says means nothing any more.
+# Words of a cell. `HELD`: what shares hold, and of a bucket what live requests have reserved: it does not grow old. `UNTIL`: the
+# time after which what it says means nothing any more.
 _ID, _ID2, TOTAL, AT, REST, HELD, _KIND, _UNTIL = range(8)
 _CELL = 8
 _WAY = 0xFF
 _RING_SHIFT = 8  # `_KIND` has the way to count in its lowest byte, and the number of the cell's ring above
 # words of a hold, and of each limit in it: cell, its id, place, amount, what of it is kept if the worker dies, and what settling
-# has to know: the period, and a bucket's rate or the end of a calendar's period
-_LIVE, _COUNT = 0, 1
-_HOLD, _HOLD_HEAD, _HOLD_ROW = 128, 4, 7
+# has to know: the period (of a share's calendar: where it began), and a bucket's rate or the end of a calendar's period
+_LIVE, _COUNT, _SHARED = 0, 1, 2
+_HOLD, _HOLD_HEAD, _HOLD_ROW = 200, 8, 7
 _HOLD_KEPT = 4
 """Which word of a row."""
+# of a share: what its requests have come to, in requests, prompt tokens, completion tokens, and microseconds of an instance; and
+# behind its rows, for each limit, what it charges for one of each
+_CAME_TO, MEASURES = 4, 4
+_HOLD_RATES = _HOLD_HEAD + MAX_LIMITS * _HOLD_ROW
 # words of a worker's notes, and of each cell in them: cell, total, at, rest, held, place in the rings + 1, what stood there
-_NOTED, _NOTED_HOLD, _NOTED_LIVE = 0, 1, 2
+_NOTED, _NOTED_HOLD, _NOTED_LIVE, _NOTED_BEFORE = 0, 1, 2, 3
 _NOTES_HEAD, _NOTES_ROW = 4, 7
 _RESERVED = -1
-"""As a bucket's place in a hold: the amount is held, and charged when it is settled."""
+"""As a limit's place in a hold: the amount is held, and charged when it is settled."""
+_PART = 16
+"""The part of what is left of a limit that all workers' shares may hold together beside what their requests need."""
 _HOUR = 3600 * SECOND
 _MOST = 1 << 62
 """No more than this is ever charged: what an instance says it did has no bound, and a word has one."""
@@ -124,6 +134,33 @@ class Held(NamedTuple):
     reset: list[int]
 
 
+class Part(NamedTuple):
+    """One limit of a share: what is to be charged of it and kept for live requests, and how much more is wished.
+
+    `group`: limits of one group are given the same. With less than `least` the share would be of no use. `rates`: what is charged
+    for one of each measure.
+    """
+
+    spot: Spot
+    group: int
+    rates: tuple[int, int, int, int]
+    charge: int
+    keep: int
+    wish: int
+    least: int
+
+
+class Shared(NamedTuple):
+    """A share: the number of its hold (-1: it holds nothing), and of each limit what was given beside what was kept, how much is
+    left for others, and the microseconds until it is whole again.
+    """
+
+    number: int
+    given: list[int]
+    left: list[int]
+    reset: list[int]
+
+
 class Table:
     """One worker's hand on the table."""
 
@@ -136,6 +173,7 @@ class Table:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._slot = slot
         self._notes_at = _NOTES_AT + slot * _PAGE
+        self._workers = workers
         self._locked = workers > 1
         _lock(self._fd, _LOCK)
         try:
@@ -149,6 +187,8 @@ class Table:
             _lock(self._fd, _UNLOCK)
 
     def _open(self) -> None:
+        if os.pread(self._fd, _WORD, 0) != _MAGIC.to_bytes(_WORD, sys.byteorder):
+            os.ftruncate(self._fd, 0)  # new, or of another format: what it counted cannot be read
         if os.fstat(self._fd).st_size < _SIZE:
             os.ftruncate(self._fd, _SIZE)
             os.posix_fallocate(self._fd, 0, _CELLS_AT)
@@ -190,7 +230,7 @@ class Table:
         """Microseconds of the table's own clock, which only goes forward."""
         return _clock() // 1000 + self._base
 
-    # -- the four things that are done to limits
+    # -- the five things that are done to limits
 
     def take(self, spots: Sequence[Spot], wants: Sequence[int], kept: Sequence[int], second: float) -> Held | Short:
         """Take `wants[n]` of the limit at `spots[n]`, of all of them or of none; a `Short` names the first without room.
@@ -209,7 +249,7 @@ class Table:
             mapped, rings = self._map, self._rings
             count = len(spots)
             notes: list[int] = [count, number + 1, 0, 0]
-            rows: list[int] = [1, count, 0, 0]
+            rows: list[int] = [1, count, 0, 0, 0, 0, 0, 0]
             changes: list[tuple[int, int, int, int, int, int, int, int]] = []
             lefts: list[int] = []
             resets: list[int] = []
@@ -235,7 +275,7 @@ class Table:
                     before = rings[ringed - 1]
                     reset = period
                     used += want
-                    left = amount - used
+                    left = amount - used - after
                 elif way == CALENDAR:
                     began, more = meter.period_at(second)
                     if began > last:
@@ -245,7 +285,7 @@ class Table:
                     place = began
                     reset = max(SECOND, -int((second - more) * SECOND // 1))
                     used += want
-                    left = amount - used
+                    left = amount - used - after
                 elif way == BUCKET:
                     more = meter.rate
                     used, drain = drained(used, rest, now - last, more, period) if used else (0, 0)
@@ -260,12 +300,13 @@ class Table:
                     reset = bucket_wait(drain, more, period, used + after)
                 else:
                     used += want
-                    left = amount - used
+                    left = amount - used - after
                 if left < 0:
                     if want > amount:
                         wait = NEVER
                     elif way == SLIDING:
-                        wait = sliding_wait(rings, base, last, now, period, -left)
+                        # at the latest when what shares hold has left it, if that were charged now
+                        wait = min(sliding_wait(rings, base, last, now, period, -left), -(-period * RING // SLICES))
                     elif way == CALENDAR:
                         wait = reset
                     elif way == BUCKET:
@@ -320,6 +361,116 @@ class Table:
             area[at] = min(amount, _MOST)
             at += _HOLD_ROW
 
+    def measures(self, number: int) -> memoryview:
+        """What a share's requests have come to, to be counted up by their worker: it is charged even if the worker dies now.
+
+        Of those it has charged already, they are to be taken off again after each `share`.
+        """
+        begin = number * _HOLD + _CAME_TO
+        return self._area[begin : begin + MEASURES]
+
+    def share(self, before: int, parts: Sequence[Part], came_to: Sequence[int], second: float) -> Shared:
+        """Charge and go on with the share whose hold is `before`, or begin one (-1), and give it more if there is plenty.
+
+        What is kept stays held even where the limit has less. `came_to` are the measures of live requests. `second` is the wall
+        clock's. Raises TableFull: nothing is changed then.
+        """
+        if self._locked:
+            _lock(self._fd, _LOCK)
+        try:
+            header = self._header
+            if header[_DIRTY]:
+                self._undo()
+            header[_LATEST] = now = _clock() // 1000 + self._base
+            number = self._free_hold()
+            area, held_before = self._area, self._shared_before(before, len(parts))
+            notes: list[int] = [len(parts), number + 1, 0, before + 1]
+            rows: list[int] = [1, len(parts), 1, 0, *came_to]
+            rates: list[int] = []
+            changes: list[list[int]] = []
+            lefts: list[int] = []
+            resets: list[int] = []
+            given: dict[int, int] = {}
+            useful = True
+            for part, (cell_before, id_before, _, want_before, _, period_before, _) in zip(parts, held_before, strict=True):
+                spot, meter, charge = part.spot, part.spot.meter, part.charge
+                at = spot.at
+                found = _read_cell(self._map, _CELLS_AT + at * _WORD)
+                if found[0] != spot.id or found[1] != spot.id2:
+                    at = self._locate(spot, now)
+                    found = _read_cell(self._map, _CELLS_AT + at * _WORD)
+                _, _, total, last, rest, held, kind, _ = found
+                ours = at == cell_before and spot.id == id_before
+                used, began, drain = total, last, rest
+                after = held - want_before if ours else held
+                period, more, ringed, old, reset = meter.period, meter.rate, 0, 0, 0
+                if meter.kind == SLIDING:
+                    base = (kind >> _RING_SHIFT) * RING
+                    began = max(last, slice_at(now, period))
+                    if began > last:
+                        used -= outdated(self._rings, base, last, began)
+                    ringed = base + began % RING + 1
+                    old = self._rings[ringed - 1]
+                    reset = period
+                elif meter.kind == CALENDAR:
+                    began, more = meter.period_at(second)
+                    if began > last:
+                        used = 0
+                    elif began < last:
+                        began, more = meter.period_at(last)
+                    if ours and period_before < began:
+                        charge = 0  # it was taken of a period that is over
+                    period = began
+                    reset = max(SECOND, -int((second - more) * SECOND // 1))
+                elif meter.kind == BUCKET:
+                    used, drain = drained(used, rest, now - last, more, period) if used else (0, 0)
+                    began = now
+                charge = min(charge, _MOST - used)
+                used += charge
+                left = meter.amount_at(second) - used - after - part.keep
+                give = min(part.wish, max(0, left) // (_PART * self._workers))
+                useful = useful and give >= part.least
+                given[part.group] = min(give, given.get(part.group, give))
+                if meter.kind == BUCKET:
+                    reset = bucket_wait(drain, more, period, used + after + part.keep)
+                notes += (at, total, last, rest, held, ringed, old)
+                rows += (at, spot.id, _RESERVED, part.keep, 0, period, more)
+                rates += part.rates
+                changes.append([at, used, began, drain, after + part.keep, kind, now + reset, ringed, charge])
+                lefts.append(left)
+                resets.append(reset)
+            gives = [given[part.group] if useful else 0 for part in parts]
+            for index, give in enumerate(gives):
+                rows[_HOLD_HEAD + index * _HOLD_ROW + 3] += give
+                changes[index][4] += give
+                lefts[index] -= give
+            needed = any(gives) or any(came_to) or any(part.keep for part in parts)
+            rows[_LIVE] = int(needed)
+            # From here on nothing is decided. Notes first, then that there are notes, then the change.
+            _WORDS[len(notes)].pack_into(self._map, self._notes_at, *notes)
+            header[_DIRTY] = self._slot + 1
+            self._write(changes)
+            _WORDS[len(rates)].pack_into(area, (number * _HOLD + _HOLD_RATES) * _WORD, *rates)
+            _WORDS[len(rows)].pack_into(area, number * _HOLD * _WORD, *rows)
+            if before >= 0:
+                area[before * _HOLD + _LIVE] = 0
+            header[_DIRTY] = 0
+            if needed:
+                self._free.pop()
+            if before >= 0:
+                self._free.append(before)
+            return Shared(number if needed else -1, gives, lefts, resets)
+        finally:
+            if self._locked:
+                _lock(self._fd, _UNLOCK)
+
+    def _shared_before(self, number: int, count: int) -> Sequence[tuple[int, ...]]:
+        """The rows of a share's hold; of none, rows that stand for none."""
+        if number < 0:
+            return [(0,) * _HOLD_ROW] * count
+        words = _WORDS[count * _HOLD_ROW].unpack_from(self._area, (number * _HOLD + _HOLD_HEAD) * _WORD)
+        return [words[row : row + _HOLD_ROW] for row in range(0, len(words), _HOLD_ROW)]
+
     def look(self, spots: Sequence[Spot], second: float) -> list[tuple[int, int]]:
         """What is used of each limit, and its amount, without taking anything (a cell that does not exist is not made)."""
         if self._locked:
@@ -339,17 +490,17 @@ class Table:
         if found == 0:
             return 0
         at = found * _CELL
-        total, last = cells[at + TOTAL], cells[at + AT]
+        total, last, held = cells[at + TOTAL], cells[at + AT], cells[at + HELD]
         meter = spot.meter
         if meter.kind == SLIDING:
             current = slice_at(now, meter.period)
             base = (cells[at + _KIND] >> _RING_SHIFT) * RING
-            return total - outdated(self._rings, base, last, current) if current > last else total
-        if meter.kind == CALENDAR:
-            return 0 if meter.period_at(second)[0] > last else total
-        if meter.kind == BUCKET:
-            return drained(total, cells[at + REST], now - last, meter.rate, meter.period)[0] + cells[at + HELD]
-        return total
+            total -= outdated(self._rings, base, last, current) if current > last else 0
+        elif meter.kind == CALENDAR:
+            total = 0 if meter.period_at(second)[0] > last else total
+        elif meter.kind == BUCKET:
+            total = drained(total, cells[at + REST], now - last, meter.rate, meter.period)[0]
+        return total + held
 
     # -- inside the lock
 
@@ -366,12 +517,14 @@ class Table:
 
     def _settle(self, slot: int, area: memoryview, number: int, came_to: Sequence[int] | None, second: float) -> None:
         """Settle a hold; `came_to` None: as its worker's death leaves it."""
-        mapped, rings, header, cells = self._map, self._rings, self._header, self.cells
+        mapped, rings, header = self._map, self._rings, self._header
         now = _clock() // 1000 + self._base
         hold = number * _HOLD
         words = _WORDS[area[hold + _COUNT] * _HOLD_ROW].unpack_from(area, (hold + _HOLD_HEAD) * _WORD)
         notes: list[int] = [0, number + 1, 1, 0]
         changes: list[tuple[int, int, int, int, int, int, int, int, int]] = []
+        if came_to is None and area[hold + _SHARED]:
+            came_to = self._shared_came_to(area, hold)
         for row in range(0, len(words), _HOLD_ROW):
             at, id, place, want, kept, period, end = words[row : row + _HOLD_ROW]
             charge = kept if came_to is None else came_to[row // _HOLD_ROW]
@@ -383,9 +536,13 @@ class Table:
                 continue
             used, drain, after = total, rest, held
             way, ringed, before, began = kind & _WAY, 0, 0, last
+            reserved = place == _RESERVED
+            if reserved:
+                after -= want
+                more = charge
             if way == SLIDING:
                 base = (kind >> _RING_SHIFT) * RING
-                if more > 0:
+                if more > 0 or reserved:
                     began = place = max(last, slice_at(now, period))  # what was missed is owed from now on
                     if began > last:
                         used -= outdated(rings, base, last, began)
@@ -396,7 +553,9 @@ class Table:
                 more = min(more, _MOST - used)
                 used += more
             elif way == CALENDAR:
-                if place == last and second < end:
+                if reserved:
+                    used += more if period >= last else 0  # of a period that is over, it is no more
+                elif place == last and second < end:
                     used += more
                 elif more > 0:  # of a period that is over: owed in the next
                     used = more if place == last else used + more
@@ -406,9 +565,8 @@ class Table:
             elif way == BUCKET:
                 used, drain = drained(used, rest, now - last, end, period) if used else (0, 0)
                 began = now
-                if place == _RESERVED:
-                    used += charge
-                    after -= want
+                if reserved:
+                    used += more
                 else:  # what has drained since cannot be given back: others have taken the room
                     used -= max(0, -more - (now - place) * end // period)
             else:
@@ -418,14 +576,27 @@ class Table:
         notes[_NOTED] = len(changes)
         _WORDS[len(notes)].pack_into(mapped, _NOTES_AT + slot * _PAGE, *notes)
         header[_DIRTY] = slot + 1
+        self._write(changes)
+        area[hold + _LIVE] = 0
+        header[_DIRTY] = 0
+
+    def _write(self, changes: Sequence[Sequence[int]]) -> None:
+        cells, rings = self.cells, self._rings
         for at, used, began, drain, after, kind, until, ringed, more in changes:
             if ringed:
                 if began > cells[at + AT]:
                     self._expire(at, began)
                 rings[ringed - 1] += more
-            _write_cell(mapped, _CELLS_AT + (at + TOTAL) * _WORD, used, began, drain, after, kind, until)
-        area[hold + _LIVE] = 0
-        header[_DIRTY] = 0
+            _write_cell(self._map, _CELLS_AT + (at + TOTAL) * _WORD, used, began, drain, after, kind, until)
+
+    def _shared_came_to(self, area: memoryview, hold: int) -> list[int]:
+        """What a share is charged of each limit, by what its worker noted."""
+        measures = [min(max(0, one), _MOST) for one in area[hold + _CAME_TO : hold + _CAME_TO + MEASURES]]
+        rates = area[hold + _HOLD_RATES : hold + _HOLD_RATES + area[hold + _COUNT] * MEASURES]
+        return [
+            min(_MOST, sum(rate * one for rate, one in zip(rates[begin : begin + MEASURES], measures, strict=True)))
+            for begin in range(0, len(rates), MEASURES)
+        ]
 
     def _undo(self) -> None:
         """Put back what a worker that died in the middle of a change had begun to write."""
@@ -443,6 +614,8 @@ class Table:
             cells[at + TOTAL] = total
         if notes[_NOTED_HOLD]:
             self._holds_of(slot)[(notes[_NOTED_HOLD] - 1) * _HOLD + _LIVE] = notes[_NOTED_LIVE]
+        if notes[_NOTED_BEFORE]:
+            self._holds_of(slot)[(notes[_NOTED_BEFORE] - 1) * _HOLD + _LIVE] = 1
         header[_DIRTY] = 0
 
     def _settle_the_dead(self, slot: int) -> None:
@@ -549,7 +722,7 @@ class Table:
             cell = header[_HAND] = header[_HAND] % (header[_CELLS] - 1) + 1
             at = cell * _CELL
             kind = cells[at + _KIND]
-            in_use = cells[at + TOTAL] if kind & _WAY == CONCURRENT else cells[at + HELD]
+            in_use = cells[at + HELD] or (kind & _WAY == CONCURRENT and cells[at + TOTAL])
             if cells[at + _UNTIL] < now and not in_use and (kind >> _RING_SHIFT or not sliding):
                 self._index[self._find(cells[at], cells[at + 1])[1]] = _GONE
                 return cell

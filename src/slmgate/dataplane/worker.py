@@ -314,6 +314,7 @@ class Worker:
                 exchange.note_progress()
         with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
             self.pay()
+        self.limiter.tick(wall)
         self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:

@@ -32,7 +32,7 @@ _COUNTS_ANSWERS: frozenset[Unit] = frozenset(("tokens", "completion_tokens", "co
 class Tariff:
     """What the requests of one principal for one model under one role are counted against, and what they cost."""
 
-    __slots__ = ("_terms", "bounded", "grows", "meters", "plan", "price", "price_text", "prompts", "subjects", "units")
+    __slots__ = ("bounded", "grows", "meters", "plan", "price", "price_text", "prompts", "subjects", "terms", "units")
 
     def __init__(self, counted: Iterable[tuple[LimitSpec, str]], plan: str, currency: str, price: Price) -> None:
         """`counted`: each limit with the text of whom it is counted for."""
@@ -46,8 +46,11 @@ class Tariff:
         """Whether a request comes to more the longer it goes on."""
         self.plan = plan
         self.price = price
-        self._terms = [_terms(unit, price) for unit in self.units]
-        self.prompts = any(terms[0] for terms in self._terms)
+        self.terms = tuple(_terms(unit, price) for unit in self.units)
+        """For each limit: what a prompt token and a completion token count, what is held beside, what is charged beside, and
+        what a microsecond of an instance counts.
+        """
+        self.prompts = any(terms[0] for terms in self.terms)
         """Whether a prompt's length is among what is counted."""
         self.price_text = price_text(currency, price) if price is not FREE else ""
 
@@ -56,16 +59,16 @@ class Tariff:
 
     def wants(self, prompt: int, completion: int) -> list[int]:
         """What is to be taken of each limit for so many tokens, before they are generated."""
-        return [a * prompt + b * completion + held for a, b, held, _, _ in self._terms]
+        return [a * prompt + b * completion + held for a, b, held, _, _ in self.terms]
 
     def kept(self, prompt: int, generated: int = 0, engine_us: int = 0) -> list[int]:
         """What of it is charged in the end where the worker dies after it had come to so much as far as is known."""
-        return [a * prompt + b * generated + fixed + c * engine_us for a, b, _, fixed, c in self._terms]
+        return [a * prompt + b * generated + fixed + c * engine_us for a, b, _, fixed, c in self.terms]
 
     def came_to(self, usage: Usage, engine_us: int) -> list[int]:
         """What the request is charged, now that it is over."""
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        return [a * prompt + b * completion + fixed + c * engine_us for a, b, _, fixed, c in self._terms]
+        return [a * prompt + b * completion + fixed + c * engine_us for a, b, _, fixed, c in self.terms]
 
     def cost(self, usage: Usage) -> int:
         """Billionths of the plan's currency."""
