@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -38,10 +39,7 @@ _MOMENT = Moment()
 
 def read_limits(texts: Iterable[str]) -> tuple[LimitSpec, ...]:
     """Limits as operators write them. Raises BadKeyInput, in the words of a configuration's faults."""
-    given = tuple(texts)
-    if len(given) > MAX_LIMITS:
-        raise BadKeyInput(f"A key may have {MAX_LIMITS} limits at the most.")
-    return of_options([_read(text) for text in given])
+    return _specs(tuple(texts))
 
 
 def of_options(limits: Sequence[Limit]) -> tuple[LimitSpec, ...]:
@@ -85,6 +83,14 @@ def raised_text(limit: LimitSpec) -> str:
     return write(
         LimitWords(unit=limit.unit, amount=limit.raised, seconds=limit.seconds, calendar=limit.calendar, currency=limit.currency)
     )
+
+
+@lru_cache(maxsize=1024)
+def _specs(texts: tuple[str, ...]) -> tuple[LimitSpec, ...]:
+    """Kept, since of many keys most have the same."""
+    if len(texts) > MAX_LIMITS:
+        raise BadKeyInput(f"A key may have {MAX_LIMITS} limits at the most.")
+    return of_options([_read(text) for text in texts])
 
 
 def _read(text: str) -> Limit:
