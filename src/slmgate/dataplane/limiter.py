@@ -288,7 +288,7 @@ class Limiter:
             self._open()
 
     def tick(self, second: float) -> None:
-        """Called a few times a second: charge what shares came to, and give back what they do not need; wall clock's `second`."""
+        """Called eight times a second: charge what shares came to, and give back what they do not need; wall clock's `second`."""
         for account in self._asking:
             account.asked = 0
         self._asking.clear()
