@@ -32,6 +32,7 @@ from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
+from slmgate.dataplane.looking import looked
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.tally import Tally
@@ -41,7 +42,18 @@ from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
-from slmgate.link.messages import Confirm, Grounds, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Verified
+from slmgate.link.messages import (
+    Confirm,
+    Grounds,
+    Hello,
+    InstanceTally,
+    KeysChanged,
+    KeysWhole,
+    Look,
+    Message,
+    Publish,
+    Verified,
+)
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.keytable import KeyTable
@@ -214,6 +226,8 @@ class Worker:
             self._keys_changed(message.generation)
         elif isinstance(message, Verified):
             self.tokens.verified(message, time.time())
+        elif isinstance(message, Look):
+            self._link.send(looked(self.limiter, message, time.time()))
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
