@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from slmgate.dataplane.passing import Passing
+from slmgate.dataplane.worker import TICK
 from slmgate.dialects.openai import ChunkScanner
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, TEXTS
@@ -179,6 +180,51 @@ def test_what_passed_is_in_the_receipt_however_it_ends(open_road: OpenRoad, how:
     ended = {"client leaves": "client_left", "instance leaves": "upstream_error", "silence": "upstream_timeout"}[how]
     assert (receipt["ended"], receipt["completion_tokens"]) == (ended, 5)
     assert receipt["bytes_out"] >= 5 * len(EVENT)
+
+
+@pytest.mark.parametrize(("idle", "calm"), [(60.0, 1), (2.0 + TICK, 1), (1.5, 0)])
+def test_a_stream_with_time_left_is_looked_at_seldom(open_road: OpenRoad, idle: float, calm: int) -> None:
+    """In each fourth tick, until little of its time is left: a long time limit is noticed a second late at most."""
+    stage = open_road(model("a", idle_timeout=idle)).stage
+    client = stage.connect()
+    client.feed(TEXTS["stream"])
+    stage.loop.settle()
+    end = stage.loop.opened["a"][0]
+    end.feed(STREAMED)
+    end.feed(framed(EVENT))
+    stage.loop.settle()
+    assert len(stage.worker.calm) == calm
+    begun = stage.clock.passed
+    for _ in range(8):
+        stage.loop.turn(TICK)
+        end.feed(framed(EVENT))
+    heard = stage.clock.passed
+    while not stage.receipts:
+        stage.loop.turn(TICK)
+        assert stage.clock.passed < heard + idle + 1 + 3 * TICK
+    assert stage.clock.passed >= heard + idle - TICK > begun
+    (receipt,) = stage.receipts
+    assert (receipt["ended"], receipt["completion_tokens"]) == ("upstream_timeout", 9)
+    assert not stage.worker.calm
+
+
+@pytest.mark.parametrize("how", ["its end", "a client that stops reading", "a client that leaves"])
+def test_what_makes_a_stream_be_looked_at_again(open_road: OpenRoad, how: str) -> None:
+    stage = open_road(model("a", idle_timeout=60.0)).stage
+    client = stage.connect()
+    client.feed(TEXTS["stream"])
+    stage.loop.settle()
+    end = stage.loop.opened["a"][0]
+    end.feed(STREAMED)
+    end.feed(framed(EVENT))
+    assert stage.worker.calm
+    if how == "its end":
+        end.feed(framed(LAST))
+    elif how == "a client that stops reading":
+        client.protocol.pause_writing()
+    else:
+        client.lose()
+    assert not stage.worker.calm
 
 
 def test_a_fault_in_a_passing_stream(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -479,6 +479,8 @@ class Exchange:
         silent_at = heard + HEARD_WITHIN + self.model.idle_timeout if heard and self.model is not None else 0.0
         if silent_at > now:
             self.deadline = silent_at
+            if self.passing and self.hold is None:
+                self.worker.calm_until(self.client, silent_at)
         elif not self.client.paused_at:
             if self.ending:
                 self._complete(self.held)
@@ -641,6 +643,7 @@ class Exchange:
         self._add_up()
         self.heard = 0.0
         self.passing = False
+        self.worker.calm.discard(self.client)
         if not self.ending:
             self.ending = True
             self.held = data
@@ -744,7 +747,10 @@ class Exchange:
             out = self.pending_head + out
             self.pending_head = b""
             self.status = self.upstream_status
-            self.passing = self.chunked and self.scanner is not None
+            if self.chunked and self.scanner is not None:
+                self.passing = True
+                if self.hold is None:  # else it is looked at with each tick, for what it has come to
+                    self.worker.calm_until(self.client, self.deadline)
         return out
 
     def _read_usage(self) -> None:
@@ -873,6 +879,8 @@ class Exchange:
         if self.done:
             return
         self.done = True
+        if self.passing:
+            self.worker.calm.discard(self.client)
         self.status = status
         self.ended = ended
         self.reason = reason

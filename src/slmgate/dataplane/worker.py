@@ -61,6 +61,10 @@ from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
 TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
+CALM_TICKS = 4
+"""Of so many sweeps, streams that are `calm` are in one: how late a long time limit of theirs may be noticed."""
+CALM_SECONDS = 2.0
+"""A stream with less time left than this is not calm."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
 OUT_OF_MEMORY = 71
@@ -103,6 +107,8 @@ class Worker:
         self.tally = Tally()
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()
+        self.calm: set[ClientConnection] = set()  # those of streams under way of which nothing is due for a while
+        self._ticks = 0
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._contexts = _contexts(orders)  # by listener
@@ -176,8 +182,14 @@ class Worker:
 
     def left(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
+        self.calm.discard(connection)
         if self.draining and not self._connections and not self._drained.done():
             self._drained.set_result(None)
+
+    def calm_until(self, connection: ClientConnection, deadline: float) -> None:
+        """A stream is under way, of which nothing is due before `deadline`, unless it is taken out of `calm` again."""
+        if deadline >= self.now + CALM_SECONDS:
+            self.calm.add(connection)
 
     def ready(self) -> bool:
         """Every model has an instance, and work can be recorded."""
@@ -305,13 +317,18 @@ class Worker:
         wall = time.time()
         self.wall_offset = wall - now
         self._beats.beat(self.slot)
-        for connection in list(self._connections):
+        self._ticks += 1
+        # To look at a thousand streams costs as much as some of their chunks: no near cache holds them all.
+        whole = self._ticks % CALM_TICKS == 0
+        for connection in list(self._connections if whole else self._connections - self.calm):
             exchange = connection.exchange
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
             if exchange is not None and exchange.hold is not None:
                 exchange.note_progress()
+        if whole and self.calm:
+            self.calm = {one for one in self.calm if one.exchange is not None and one.exchange.deadline >= now + CALM_SECONDS}
         with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
             self.pay()
         self.limiter.tick(wall)
