@@ -41,7 +41,18 @@ from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
-from slmgate.link.messages import Confirm, Grounds, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Verified
+from slmgate.link.messages import (
+    Checked,
+    Confirm,
+    Grounds,
+    Hello,
+    InstanceTally,
+    KeysChanged,
+    KeysWhole,
+    Message,
+    Publish,
+    Verified,
+)
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.keytable import KeyTable
@@ -83,7 +94,7 @@ class Worker:
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
         self.counters = Counters()
-        self.pools = Pools(loop)
+        self.pools = Pools(loop, self.say)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
@@ -180,6 +191,13 @@ class Worker:
             with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
                 print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
 
+    def say(self, what: str) -> None:
+        """A line for the operator about what has become of an instance; as seldom as `complain`."""
+        if self._complaints_left > 0 and self._orders.complains:
+            self._complaints_left -= 1
+            with contextlib.suppress(OSError, ValueError):
+                print(f"slmgate: worker {self.slot}: {what}", file=sys.stderr, flush=True)
+
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the event loop."""
         self._loop.call_soon(act)
@@ -214,6 +232,8 @@ class Worker:
             self._keys_changed(message.generation)
         elif isinstance(message, Verified):
             self.tokens.verified(message, time.time())
+        elif isinstance(message, Checked):
+            self.pools.checked(message)
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -323,15 +343,26 @@ class Worker:
         if (part := self.keyed.to_sweep()) is not None:
             self._loop.run_in_executor(None, self.keyed.kept.sweep, part)
         self.pools.each_instance(lambda instance: instance.sweep(now))
+        self.pools.tick(now)
         self._link.send(self._figures(now))
 
     def _figures(self, now: float) -> TallyMessage:
         rows: list[InstanceTally] = []
 
         def row(instance: Instance) -> None:
-            pool = instance.model
+            pool, health = instance.model, instance.health
             rows.append(
-                InstanceTally(instance.spec.id, pool.spec.name, instance.busy, len(pool.waiting), instance.down_until <= now)
+                InstanceTally(
+                    instance.spec.id,
+                    pool.spec.name,
+                    instance.busy,
+                    len(pool.waiting),
+                    health.down_until <= now,
+                    health.state,
+                    health.why,
+                    max(0.0, health.down_until - now) if health.state == "ejected" else 0.0,
+                    health.failures,
+                )
             )
 
         self.pools.each_instance(row)
