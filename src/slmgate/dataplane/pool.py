@@ -180,11 +180,8 @@ class Instance:
         state, stands = health.state, (health.state, health.down_until, health.kind)
         if stands != self._stood:
             before, self._stood = self._stood[0], stands
-            if state != before:
-                if state in ("recovering", "healthy"):
-                    self.served = max(self.served, self.model.least_served(self))
-                if "unhealthy" not in (state, before):  # of what checks find, control speaks, once for all workers
-                    self.model.say(f"{self.spec.id} {_told(health, self._loop.time())}")
+            if state != before and "unhealthy" not in (state, before):  # of what checks find control speaks, once for all
+                self.model.say(f"{self.spec.id} {_told(health, self._loop.time())}")
             self.model.unweighed = True
         if self.model.unweighed and not self.model.telling:
             self.model.weigh()
@@ -263,10 +260,16 @@ class ModelPool:
         self.serve_next()
 
     def weigh(self) -> None:
-        """Work out, for choosing, what the instances' health comes to for all of them together."""
+        """Work out, for choosing, what the instances' health comes to for all of them together.
+
+        Who may be asked again starts where the others are, so that it is not flooded to catch up.
+        """
         now, spec = self._loop.time(), self.spec.health
         self.unweighed = False
+        least = min((one.served for one in self.instances if not one.down_until), default=0.0)
         for one, until in zip(self.instances, passed_over([one.health for one in self.instances], now, spec.panic), strict=True):
+            if one.down_until and not until:
+                one.served = max(one.served, least)
             one.down_until = until
             one.share = one.health.share(now, spec)
 
