@@ -158,6 +158,22 @@ def test_what_is_said_of_it() -> None:
     assert after("refused", "answer")[0].well()
 
 
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ((), "is well"),
+        (("unreachable",), "is passed over for 0.5 s: unreachable"),
+        (("out",), "is passed over until its checks succeed: GET /health answered 503"),
+        (("out", "31"), "is tried again"),
+        (TRIED, "is tried again"),
+        ((*TRIED, "answer"), "is back, and takes more work bit by bit"),
+    ],
+)
+def test_what_the_operator_is_told(events: tuple[str, ...], told: str) -> None:
+    health, now = after(*events)
+    assert health.told(now) == told
+
+
 def test_worse_than_was_thought() -> None:
     """Ejected for its answers, then not even there any more: that counts, the other way round it does not."""
     assert not after("refused", "refused", "refused")[0].gone()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
-from slmgate.link.messages import Checked, CheckedOut
+from slmgate.link.messages import Checked, CheckedOut, InstanceTally
 from slmgate.policy.balance import choose
 from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
@@ -168,6 +168,17 @@ class Instance:
         else:
             self.health.checked_well(now, self.model.spec.health)
 
+    def tally(self, now: float) -> InstanceTally:
+        """What control is told of it."""
+        health, again = self.health, 0.0
+        if health.state == "ejected":
+            again = max(0.0, health.down_until - now)
+        fit = health.down_until <= now
+        waiting = len(self.model.waiting)
+        return InstanceTally(
+            self.spec.id, self.model.spec.name, self.busy, waiting, fit, health.state, health.why, again, health.failures
+        )
+
     def _begin_watched(self) -> None:
         """It is being given a request. While it has less than its share, each counts for more."""
         self.health.begin(self._loop.time())
@@ -181,7 +192,7 @@ class Instance:
         if stands != self._stood:
             before, self._stood = self._stood[0], stands
             if state != before and "unhealthy" not in (state, before):  # of what checks find control speaks, once for all
-                self.model.say(f"{self.spec.id} {_told(health, self._loop.time())}")
+                self.model.say(f"{self.spec.id} {health.told(self._loop.time())}")
             self.model.unweighed = True
         if self.model.unweighed and not self.model.telling:
             self.model.weigh()
@@ -428,18 +439,6 @@ class ModelPool:
 
     def ready(self, now: float) -> bool:
         return any(instance.health.down_until <= now for instance in self.instances)
-
-
-def _told(health: Health, now: float) -> str:
-    """What became of an instance, for the operator."""
-    match health.state:
-        case "ejected" if health.down_until > now:
-            return f"is passed over for {health.down_until - now:g} s: {health.why}"
-        case "half_open" | "ejected":
-            return "is tried again"
-        case "recovering":
-            return "is back, and takes more work bit by bit"
-    return "is well"
 
 
 def _seconds(count: int) -> str:

@@ -33,7 +33,7 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.outbox import Outbox
-from slmgate.dataplane.pool import Instance, Pools
+from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, server_context
 from slmgate.dataplane.tokens import Tokens
@@ -348,24 +348,7 @@ class Worker:
 
     def _figures(self, now: float) -> TallyMessage:
         rows: list[InstanceTally] = []
-
-        def row(instance: Instance) -> None:
-            pool, health = instance.model, instance.health
-            rows.append(
-                InstanceTally(
-                    instance.spec.id,
-                    pool.spec.name,
-                    instance.busy,
-                    len(pool.waiting),
-                    health.down_until <= now,
-                    health.state,
-                    health.why,
-                    max(0.0, health.down_until - now) if health.state == "ejected" else 0.0,
-                    health.failures,
-                )
-            )
-
-        self.pools.each_instance(row)
+        self.pools.each_instance(lambda instance: rows.append(instance.tally(now)))
         tally = self.tally
         in_flight = sum(1 for connection in self._connections if connection.exchange is not None)
         return TallyMessage(

@@ -8,7 +8,6 @@ to. Neither knows a connection, a clock or an answer; what happened is told in t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -75,6 +74,13 @@ class Health:
 
     def __repr__(self) -> str:
         return f"<Health {self.state}{f': {self.why}' if self.why else ''}>"
+
+    def told(self, now: float) -> str:
+        """What has become of it, for the operator."""
+        if self.down_until > now and self.state != "half_open":
+            how_long = "until its checks succeed" if self.state == "unhealthy" else f"for {self.down_until - now:.1f} s"
+            return f"is passed over {how_long}: {self.why}"
+        return {"healthy": "is well", "recovering": "is back, and takes more work bit by bit"}.get(self.state, "is tried again")
 
     def well(self) -> bool:
         """Nothing is to be remembered of it: whoever has no time need not ask further."""
@@ -192,8 +198,13 @@ def outliers(times: Sequence[float | None], factor: float) -> list[int]:
     if len(known) < 3:
         return []
     slowest, index = max(known)
-    others = median(seconds for seconds, other in known if other != index)
+    others = _median(sorted(seconds for seconds, other in known if other != index))
     return [index] if slowest > factor * others and slowest - others > NOTICEABLE else []
+
+
+def _median(ordered: Sequence[float]) -> float:
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 class Checks:

@@ -3,6 +3,7 @@
 The records are the configuration itself, as the rest of slmgate uses it: frozen, typed, times in seconds, sizes in
 bytes, paths absolute once loaded. This module knows no YAML and no file; `docs/configuration.md`, the JSON Schema, the
 sample file and `slmgate config show` are made from it.
+Length: one table, in the order of the file; sections that can be read by themselves stand beside it (`*_options.py`).
 """
 
 from __future__ import annotations
