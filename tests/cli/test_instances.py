@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from slmgate.cli import instances
+from slmgate.control.admin.context import InstanceStatus
 from tests.tools.admin_gate import READY
 from tests.tools.command import run
 
@@ -19,6 +21,31 @@ def test_no_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ended = run("instances", "list")
     assert (ended.exit_code, "slmgate serve" in ended.stderr) == (3, True)
+
+
+def test_what_is_shown_of_one_that_is_out() -> None:
+    row = InstanceStatus(
+        id="m/a:1",
+        model="m",
+        healthy=False,
+        state="half_open",
+        why="it answered 503",
+        again=3.2,
+        failures=5,
+        check="GET /health answered 200",
+        since=datetime(2027, 1, 15, 8, 0, tzinfo=UTC),
+    )
+    assert instances._shown(msgspec.to_builtins(row)) == [
+        "m",
+        "m/a:1",
+        "half-open for 4 s",
+        0,
+        0,
+        5,
+        "GET /health answered 200",
+        "2027-01-15T08:00:00Z",
+        "it answered 503",
+    ]
 
 
 def test_a_gate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,5 +59,6 @@ def test_a_gate(monkeypatch: pytest.MonkeyPatch) -> None:
         yield Client()
 
     monkeypatch.setattr(instances, "session", session)
-    assert run("instances", "list").stdout.splitlines()[1].split() == ["smollm2", "http://10.0.0.5:8000", "healthy", "3", "1"]
+    shown = run("instances", "list").stdout.splitlines()[1].split()
+    assert shown == ["smollm2", "http://10.0.0.5:8000", "healthy", "3", "1", "0", "-"]
     assert json.loads(run("instances", "list", "--json").stdout)[0]["in_flight"] == 3

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 from slmgate.control.admin.context import InstanceStatus, ModelStatus
+from slmgate.control.checker import Checkup, Outcome, targets
 from slmgate.control.config import load_text
 from slmgate.control.picture import picture
 from slmgate.link.messages import InstanceTally, Tally
+from slmgate.policy.health import Checks, State
 
 CONFIG = load_text('models: {m: {instances: [{url: "http://a:1"}, {url: "http://b:2"}]}, n: {instances: [{url: "http://c:3"}]}}')
 
@@ -15,7 +20,7 @@ def tally(slot: int, *instances: InstanceTally) -> Tally:
 
 
 def test_before_any_worker_told() -> None:
-    models, instances = picture(CONFIG.unwrap(), ())
+    models, instances = picture(CONFIG.unwrap(), (), {})
     assert models == [ModelStatus(name="m", ready=True), ModelStatus(name="n", ready=True)]
     assert instances == [
         InstanceStatus(id="m/a:1", model="m"),
@@ -29,20 +34,54 @@ def test_workers_are_added_up() -> None:
         tally(0, InstanceTally(model="m", id="m/a:1", in_flight=2, waiting=1, healthy=True)),
         tally(1, InstanceTally(model="m", id="m/a:1", in_flight=3, waiting=0, healthy=False)),
     ]
-    models, instances = picture(CONFIG.unwrap(), told)
+    models, instances = picture(CONFIG.unwrap(), told, {})
     assert instances[0] == InstanceStatus(id="m/a:1", model="m", in_flight=5, waiting=1, healthy=False)
     assert models[0].ready, "b:2 still takes requests"
 
 
 def test_a_model_is_not_ready_when_a_worker_passes_over_all_its_instances() -> None:
     down = tally(0, InstanceTally(model="n", id="n/c:3", in_flight=0, waiting=0, healthy=False))
-    assert [model.ready for model in picture(CONFIG.unwrap(), [down])[0]] == [True, False]
+    assert [model.ready for model in picture(CONFIG.unwrap(), [down], {})[0]] == [True, False]
 
 
 def test_instances_that_left_the_configuration() -> None:
     gone = tally(0, InstanceTally(model="m", id="m/old:9", in_flight=1, waiting=0, healthy=True))
-    _, instances = picture(CONFIG.unwrap(), [gone])
+    _, instances = picture(CONFIG.unwrap(), [gone], {})
     assert instances[2] == InstanceStatus(id="m/old:9", model="m", in_flight=1)
     down = [InstanceTally(model="m", id=name, in_flight=0, waiting=0, healthy=False) for name in ("m/a:1", "m/b:2")]
-    models, _ = picture(CONFIG.unwrap(), [gone, tally(1, *down)])
+    models, _ = picture(CONFIG.unwrap(), [gone, tally(1, *down)], {})
     assert not models[0].ready, "what is left of an instance that was removed takes no new requests"
+
+
+def checkup(*outcomes: Outcome) -> Checkup:
+    checks = Checks()
+    for outcome in outcomes:
+        checks.heard(outcome.kind is None, 1, 1)
+    (target,) = targets(load_text('models: {m: {instances: [{url: "http://a:1"}]}}').unwrap()).values()
+    last = outcomes[-1] if outcomes else None
+    return Checkup(
+        "m/a:1", target, 0.0, checks, last, since=1_800_000_000.5 if last else 0.0, at=1_800_000_060.5 if last else 0.0
+    )
+
+
+def test_what_checks_have_found() -> None:
+    """Until they have found anything, nobody knows; of what they found, when it was found so first and last."""
+    _, instances = picture(CONFIG.unwrap(), (), {"m/a:1": checkup(), "n/c:3": checkup(Outcome("answered 200"))})
+    assert [row.state for row in instances] == ["checking", "healthy", "healthy"]
+    assert (instances[0].check, instances[0].checked, instances[0].since) == (None, None, None)
+    assert instances[2].check == "answered 200"
+    assert instances[2].since == datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
+    assert instances[2].checked == datetime(2027, 1, 15, 8, 1, tzinfo=UTC)
+
+
+def test_the_worst_that_any_worker_sees() -> None:
+    def seen(state: State, **more: Any) -> InstanceTally:
+        return InstanceTally("m/a:1", "m", 0, 0, state in ("healthy", "recovering"), state, **more)
+
+    told = [
+        tally(0, seen("recovering")),
+        tally(1, seen("ejected", why="it answered 503", again=4.0, failures=5)),
+        tally(2, seen("half_open", why="it cannot be reached", failures=7)),
+    ]
+    row = picture(CONFIG.unwrap(), told, {"m/a:1": checkup()})[1][0]
+    assert (row.state, row.why, row.again, row.failures, row.healthy) == ("ejected", "it answered 503", 4.0, 7, False)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from slmgate.dataplane.pool import FIRST_BACK_OFF, IDLE_SECONDS, LONGEST_BACK_OFF, Instance, ModelPool
+from slmgate.dataplane.pool import IDLE_SECONDS, Instance, ModelPool
+from slmgate.policy.health import FIRST_EJECTION, LONGEST_EJECTION
 from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec
 from slmgate.terms import Key
@@ -42,23 +43,29 @@ def serve(stage: Stage, host: str = "a") -> None:
     stage.loop.settle()
 
 
-def test_back_off_doubles_up_to_its_bound(road: Road) -> None:
-    road.stage.loop.doors["a"] = "refuses"
+def test_an_instance_that_cannot_be_reached_is_passed_over_for_longer_each_time(road: Road) -> None:
+    stage = road.stage
+    stage.loop.doors["a"] = "refuses"
     waits = []
     for _ in range(7):
-        road.stage.connect().feed(CHAT)
-        road.stage.loop.settle()
-        waits.append(first(road).down_until - road.stage.clock.passed)
-    assert waits == [FIRST_BACK_OFF, 1.0, 2.0, 4.0, 8.0, LONGEST_BACK_OFF, LONGEST_BACK_OFF]
-    assert not pool(road).ready(road.stage.clock.passed)
-    road.stage.loop.doors["a"] = "opens"
-    serve(road.stage)
-    assert first(road).down_until == 0.0
-    road.stage.loop.opened["a"][0].lose()
-    road.stage.loop.doors["a"] = "refuses"
-    road.stage.connect().feed(CHAT)
-    road.stage.loop.settle()
-    assert first(road).down_until - road.stage.clock.passed == FIRST_BACK_OFF
+        for _ in range(3):  # those that fail meanwhile are no news
+            stage.connect().feed(CHAT)
+            stage.loop.settle()
+        waits.append(first(road).health.down_until - stage.clock.passed)
+        assert not pool(road).ready(stage.clock.passed)
+        stage.loop.turn(waits[-1])
+    assert waits == [FIRST_EJECTION, 1.0, 2.0, 4.0, 8.0, LONGEST_EJECTION, LONGEST_EJECTION]
+    stage.loop.doors["a"] = "opens"
+    serve(stage)
+    assert first(road).health.state == "recovering"
+    stage.loop.turn(LONGEST_EJECTION + 2)
+    assert first(road).health.well()
+    stage.loop.turn(LONGEST_EJECTION)
+    stage.loop.opened["a"][0].lose()
+    stage.loop.doors["a"] = "refuses"
+    stage.connect().feed(CHAT)
+    stage.loop.settle()
+    assert first(road).health.down_until - stage.clock.passed == FIRST_EJECTION
 
 
 def test_who_comes_back_is_not_flooded_to_catch_up(open_road: OpenRoad) -> None:

@@ -20,6 +20,8 @@ from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, OUT_OF_MEMORY, TICK
 from slmgate.link.beats import READY, STARTING, Beats
 from slmgate.link.messages import (
+    Checked,
+    CheckedOut,
     Confirm,
     Hello,
     InstanceTally,
@@ -166,6 +168,24 @@ def test_beats_and_figures_each_second(open_road: OpenRoad) -> None:
     stage.loop.turn(2)
     assert len(sent) >= 3
     assert stage.worker.date != before
+
+
+def test_what_it_tells_of_an_instances_health(open_road: OpenRoad) -> None:
+    stage = open_road(model("a", "b", "c")).stage
+    sent: list[Message] = []
+    stage.worker._link.send = sent.append  # type: ignore[method-assign, assignment]  # control is listening
+    stage.worker._told(Checked(out=(CheckedOut("c", "refused", "GET /health answered 503"),)))
+    stage.worker.pools.models["m"].instances[0].failed("unreachable", "it cannot be reached", stage.clock.passed)
+    stage.loop.turn(0.25)
+    assert isinstance(sent[-1], Tally)
+    a, b, c = sent[-1].instances
+    assert a == InstanceTally("a", "m", 0, 0, False, "ejected", "it cannot be reached", 0.25, 1)
+    assert b == InstanceTally("b", "m", 0, 0, True)
+    assert c == InstanceTally("c", "m", 0, 0, False, "unhealthy", "GET /health answered 503")
+    stage.worker._told(Checked(well=("c",)))
+    stage.loop.turn(1)
+    assert isinstance(sent[-1], Tally)
+    assert [(one.healthy, one.state) for one in sent[-1].instances][2] == (True, "recovering")
 
 
 def test_the_wall_clock_may_step(road: Road) -> None:

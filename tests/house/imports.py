@@ -44,7 +44,7 @@ TABLE = {
     "policy": row("terms errors", "msgspec"),
     "dialects": row("terms errors", "msgspec"),
     "http1": row("terms errors", "msgspec"),
-    "link": row("terms errors policy.snapshot", "msgspec uvloop"),
+    "link": row("terms errors policy.snapshot policy.health", "msgspec uvloop"),
     "dataplane": row("terms errors policy dialects http1 link", "msgspec uvloop httptools tokenizers"),
     "stores": row("terms errors", "msgspec sqlalchemy alembic psycopg redis"),
     "control": row("terms errors policy dialects http1 stores link", "*"),

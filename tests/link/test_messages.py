@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from slmgate.link.messages import (
+    Checked,
+    CheckedOut,
     Confirm,
     Grounds,
     Hello,
@@ -47,6 +49,9 @@ MESSAGES = [
     Grounds(()),
     Grounds(("a", "b")),
     Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),
+    Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, False, "ejected", "it cannot be reached", 0.5, 3),)),
+    Checked(),
+    Checked(out=(CheckedOut("m/a", "silent", "no answer"),), well=("m/b", "m/c")),
 ]
 
 

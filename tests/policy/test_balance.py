@@ -23,6 +23,7 @@ class One:
     max_in_flight: int | None = None
     down_until: float = 0.0
     served: float = 0.0
+    share: float = 1.0
 
 
 STRATEGIES = ["least_busy", "round_robin", "weighted"]
@@ -61,6 +62,13 @@ def test_least_busy_counts_the_weight_and_then_what_was_served() -> None:
     assert choose("least_busy", [One(busy=2), One(busy=1)], 0.0) == 1
     assert choose("least_busy", [One(busy=2, weight=4), One(busy=1, weight=1)], 0.0) == 0
     assert choose("least_busy", [One(busy=1, served=5.0), One(busy=1, served=4.0)], 0.0) == 1
+
+
+def test_who_has_come_back_takes_its_part_of_the_work() -> None:
+    """Nothing in flight, it is like the others; with something, it waits until they have as much for their share."""
+    assert choose("least_busy", [One(busy=0, share=0.1), One(busy=1)], 0.0) == 0
+    assert choose("least_busy", [One(busy=1, share=0.1), One(busy=9)], 0.0) == 1
+    assert choose("least_busy", [One(busy=1, share=0.1), One(busy=11)], 0.0) == 0
 
 
 def times(strategy: str, *instances: One) -> list[int]:

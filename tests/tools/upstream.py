@@ -15,6 +15,7 @@ and the rest: `delay` seconds before the first byte; `status`; `tag` is repeated
 `events`, `rate` (events a second, 0 = at once), `pad` (bytes in each event), `usage` (in place of the true figures),
 `prompt` (prompt tokens), `after` (cut the stream after that many events) with `then` (`close`, `reset`, `stall`,
 `finish`, `garbage`, `keep`), `idle_close` (seconds after which the idle connection is closed without a word).
+The gate's own checks are answered with the status `check` of the default script (200), and are in no journal and no gauge.
 """
 
 from __future__ import annotations
@@ -146,7 +147,13 @@ class Connection(asyncio.Protocol):
                 head = await self.take(
                     await self.need(lambda: self.buffer.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in self.buffer else 0)
                 )
-                self.current = asked = Asked(self.number, head[:-4], time.monotonic())
+                asked = Asked(self.number, head[:-4], time.monotonic())
+                if asked.method == "GET" and asked.header("user-agent") == "slmgate":
+                    self.record["check"] = True
+                    self.mock.checks += 1
+                    self.transport.write(sized(self.mock.default.get("check", 200), b"{}"))
+                    continue
+                self.current = asked
                 self.mock.journal.append(asked)
                 self.mock.in_flight += 1
                 self.mock.peak = max(self.mock.peak, self.mock.in_flight)
@@ -276,6 +283,7 @@ class Mock:
         self.journal: list[Asked] = []
         self.connections: list[dict[str, Any]] = []
         self.default: dict[str, Any] = {}
+        self.checks = 0
         self.in_flight = 0
         self.peak = 0
 
@@ -292,6 +300,7 @@ class Mock:
             if order.get("clear"):
                 self.journal.clear()
         state: dict[str, Any] = {"in_flight": self.in_flight, "peak": self.peak, "connections": self.connections}
+        state["checks"] = self.checks
         if b" /gauges " not in line:
             state["journal"] = [asked.as_dict() for asked in self.journal]
         writer.write(sized(200, json.dumps(state).encode()))
@@ -356,7 +365,8 @@ class MockUpstream:
         return [asked for asked in self.ask()["journal"] if asked["method"] == "POST"]
 
     def connections(self) -> list[dict[str, Any]]:
-        return cast("list[dict[str, Any]]", self.gauges()["connections"])
+        """All but those of checks."""
+        return [each for each in self.gauges()["connections"] if "check" not in each]
 
     def bytes_received(self) -> int:
         return sum(int(each["bytes"]) for each in self.connections())

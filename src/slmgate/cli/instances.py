@@ -5,6 +5,9 @@ Only a running gate knows; the figures are those of its workers' last second.
 
 from __future__ import annotations
 
+from math import ceil
+from typing import Any
+
 import typer
 
 from slmgate.cli import show
@@ -21,7 +24,7 @@ def _group() -> None:
 
 @instances.command("list")
 def list_instances(config: ConfigOption = None, admin: AdminOption = None, as_json: JsonOption = False) -> None:
-    """Every instance: its model, whether it is used, requests in flight and waiting."""
+    """Every instance: its model, whether it is used and why not, requests in flight and waiting, its checks."""
     with session(config, admin) as client:
         status = client.get("/api/v1/status")
         if not status["running"]:
@@ -30,11 +33,25 @@ def list_instances(config: ConfigOption = None, admin: AdminOption = None, as_js
     if as_json:
         typer.echo(show.json_text(rows))
         return
-    shown = [
-        [row["model"], row["id"], "healthy" if row["healthy"] else "passed over", row["in_flight"], row["waiting"]]
-        for row in rows
+    heads = ("model", "instance", "state", "in flight", "waiting", "failures", "last check", "since", "why")
+    show.table(heads, [_shown(row) for row in rows], ("in flight", "waiting", "failures"))
+
+
+def _shown(row: dict[str, Any]) -> list[Any]:
+    state = row["state"].replace("_", "-")
+    if row["again"]:
+        state += f" for {ceil(row['again'])} s"
+    return [
+        row["model"],
+        row["id"],
+        state,
+        row["in_flight"],
+        row["waiting"],
+        row["failures"],
+        row["check"] or "-",
+        row["since"] or "",
+        row["why"],
     ]
-    show.table(("model", "instance", "state", "in flight", "waiting"), shown, ("in flight", "waiting"))
 
 
 def register(app: typer.Typer) -> None:

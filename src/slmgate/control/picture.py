@@ -5,15 +5,24 @@ Pure: the control process brings both. It knows no process and no API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import get_args
 
-from slmgate.control.admin.context import InstanceStatus, ModelStatus
+from msgspec.structs import replace
+
+from slmgate.control.admin.context import InstanceState, InstanceStatus, ModelStatus
+from slmgate.control.checker import Checkup
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
-from slmgate.link.messages import Tally
+from slmgate.link.messages import InstanceTally, Tally
+
+_WORST = get_args(InstanceState)
 
 
-def picture(config: Config, tallies: Iterable[Tally]) -> tuple[list[ModelStatus], list[InstanceStatus]]:
+def picture(
+    config: Config, tallies: Iterable[Tally], checkups: Mapping[str, Checkup]
+) -> tuple[list[ModelStatus], list[InstanceStatus]]:
     """Every configured model and instance, and instances that are gone from the configuration but still at work.
 
     Until a worker has told of an instance, nothing is known against it.
@@ -27,13 +36,41 @@ def picture(config: Config, tallies: Iterable[Tally]) -> tuple[list[ModelStatus]
     for tally in tallies:
         for row in tally.instances:
             known = instances.get((row.model, row.id)) or InstanceStatus(id=row.id, model=row.model)
-            instances[row.model, row.id] = InstanceStatus(
-                id=row.id,
-                model=row.model,
-                in_flight=known.in_flight + row.in_flight,
-                waiting=known.waiting + row.waiting,
-                healthy=known.healthy and row.healthy,
-            )
+            instances[row.model, row.id] = _with(known, row)
     usable = {at[0] for at in configured if instances[at].healthy}
     models = [ModelStatus(name=name, ready=name in usable) for name in config.models]
-    return models, sorted(instances.values(), key=lambda row: row.id)
+    return models, sorted((_checked(row, checkups.get(row.id)) for row in instances.values()), key=lambda row: row.id)
+
+
+def _with(known: InstanceStatus, row: InstanceTally) -> InstanceStatus:
+    """What is known of an instance, and how one more worker sees it."""
+    worse = _WORST.index(row.state) > _WORST.index(known.state)
+    return replace(
+        known,
+        in_flight=known.in_flight + row.in_flight,
+        waiting=known.waiting + row.waiting,
+        healthy=known.healthy and row.healthy,
+        state=row.state if worse else known.state,
+        why=row.why if worse else known.why,
+        again=max(known.again, row.again),
+        failures=max(known.failures, row.failures),
+    )
+
+
+def _checked(known: InstanceStatus, one: Checkup | None) -> InstanceStatus:
+    """The same with what its checks have found. Until they have found anything, an instance that looks well is not yet known."""
+    if one is None:
+        return known
+    undecided = one.checks.verdict == "checking"
+    return replace(
+        known,
+        state="checking" if undecided and known.state == "healthy" else known.state,
+        check=None if one.outcome is None else one.outcome.text,
+        checked=_moment(one.at),
+        since=_moment(one.since),
+    )
+
+
+def _moment(seconds: float) -> datetime | None:
+    """0: never."""
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds else None

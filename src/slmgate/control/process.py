@@ -29,6 +29,7 @@ from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
+from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.identity import Identity
@@ -86,7 +87,8 @@ class Control:
         self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
         self.keyring.config = lambda: self.publisher.config
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
-        self.publisher.on_publish = lambda config: self.identity.configure(config.auth)
+        self.checker = Checker(self.publisher.broadcast, log.info)
+        self.publisher.on_publish = self._configured
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
@@ -99,7 +101,7 @@ class Control:
 
     def status(self) -> GateStatus:
         """A picture of the gate as it is now, put together from the workers' tallies of the last second."""
-        models, instances = picture(self.publisher.config, self._tallies.values())
+        models, instances = picture(self.publisher.config, self._tallies.values(), self.checker.checkups())
         return GateStatus(
             generation=self.publisher.generation,
             draining=self._board.read(beats.DRAINING_ROW)[1] == beats.READY,
@@ -150,6 +152,11 @@ class Control:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    def _configured(self, config: Config) -> None:
+        """A configuration is in force."""
+        self.identity.configure(config.auth)
+        self.checker.configure(config)
+
     def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
         """Called in the thread that changed keys, which waits: who is told that a key changed may rely on it everywhere.
 
@@ -197,6 +204,7 @@ class Control:
         self._pids[peer.hello.slot] = peer.hello.pid
         self.publisher.joined(peer)
         self.looking.joined(peer)
+        peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
 
     def _left(self, peer: Peer) -> None:
@@ -271,8 +279,9 @@ class Control:
         self._beside(self._beat())
         self._beside(self._watch())
         self._beside(self.identity.run())
+        self._beside(self.checker.run())
         self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
-        self.identity.configure(self.publisher.config.auth)
+        self._configured(self.publisher.config)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")

@@ -485,6 +485,8 @@ class Exchange:
             if self.ending:
                 self._complete(self.held)
             elif self.upstream_status or self.connection is not None or self.instance is not None:
+                if self.instance is not None and self.connection is not None:
+                    self.instance.failed("silent", "no answer came in time", self.asked_at)
                 self._fail_upstream("upstream_timeout", "The model did not answer in time.")
             else:
                 self.no_room("No instance of the model came free in time.")
@@ -567,6 +569,10 @@ class Exchange:
         assert route is not None
         self.first_byte_at = now = time.monotonic()
         self.upstream_status = 200
+        instance = self.instance
+        if instance is not None and instance.watched:
+            instance.answered(self.asked_at)
+            instance.completed(self.asked_at)
         self.usage = route.dialect.usage(route.endpoint, body)
         self._give_back(connection)
         self.bytes_out = size = len(body)
@@ -596,6 +602,8 @@ class Exchange:
         if (status != 200 and self._is_unwanted(status)) or content_type.startswith(b"text/html"):
             self.unwanted = True
             return  # answer_ended or answer_data says it in the gate's words
+        if self.instance is not None and self.instance.watched:
+            self.instance.answered(self.asked_at)
         if not content_type or content_type.startswith(JSON):
             self.kept = []
         elif ask.stream and status == 200 and content_type.startswith(_STREAMS):
@@ -698,6 +706,9 @@ class Exchange:
         self._complete(data)
 
     def _complete(self, data: bytes) -> None:
+        instance = self.tried[-1]
+        if instance.watched:
+            instance.completed(self.asked_at)
         last = self._framed(data)
         if self.chunked:
             last += b"0\r\n\r\n"
@@ -722,6 +733,8 @@ class Exchange:
         instance = self.instance
         if instance is not None:
             self.worker.complain(f"{instance.spec.id}: {why}", self.request_id.decode())
+            if not self.ending:
+                instance.failed("broken", why, self.asked_at)
         self._give_back(None)
         if self.ending:
             self._complete(self.held)  # the dialect's own end had passed: the answer is whole
@@ -805,6 +818,8 @@ class Exchange:
             self.connection.retire()  # the rest of what it says is of no use
         if self.instance is not None:
             self.worker.complain(f"{self.instance.spec.id}: answered {status}", self.request_id.decode())
+            if status != 500:  # that speaks of the request as often as of the instance
+                self.instance.failed("refused", f"it answered {status}", self.asked_at)
         self._give_back(connection)
         if self._again(str(status)):
             return

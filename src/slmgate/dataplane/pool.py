@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import TYPE_CHECKING
 
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
+from slmgate.link.messages import Checked, CheckedOut, InstanceTally
 from slmgate.policy.balance import choose
+from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec
 from slmgate.terms import Refuse
@@ -23,8 +25,6 @@ from slmgate.terms import Refuse
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
 
-FIRST_BACK_OFF = 0.5
-LONGEST_BACK_OFF = 10.0
 IDLE_CONNECTIONS = 256
 """Idle connections kept per instance and worker; more are closed when they come back."""
 IDLE_SECONDS = 60.0
@@ -35,19 +35,24 @@ class Instance:
 
     __slots__ = (
         "_context",
-        "_failures",
         "_loop",
+        "_stood",
         "_tasks",
         "busy",
         "connect_timeout",
         "down_until",
         "fields",
+        "health",
         "idle",
         "max_in_flight",
         "model",
         "removed",
         "served",
+        "share",
         "spec",
+        "waited",
+        "waits",
+        "watched",
         "weight",
     )
 
@@ -65,8 +70,13 @@ class Instance:
         self.idle: deque[UpstreamConnection] = deque()  # newest right: the warmest is used first, the oldest ages out
         self.busy = 0  # exchanges that have it, connecting or connected
         self.served = 0.0
-        self.down_until = 0.0
-        self._failures = 0  # connect failures in a row
+        self.health = Health()
+        self._stood: tuple[State, float, Failure | None] = ("healthy", 0.0, None)  # its health when it was last looked at
+        self.watched = False  # there is something to be remembered of its health: only then is it told what goes well
+        self.down_until = 0.0  # passed over until then: by its health, unless too few of the model's instances are left
+        self.share = 1.0  # of the work that is its due: less for a while when it has come back
+        self.waits = 0  # answers since outliers were last looked for, and the seconds until they began
+        self.waited = 0.0
         self._tasks: set[asyncio.Task[None]] = set()  # a task nobody holds may be collected before it ends
         self.removed = False
 
@@ -86,7 +96,10 @@ class Instance:
     def begin(self, exchange: Exchange) -> None:
         """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
         self.busy += 1
-        self.served += 1
+        if self.watched:
+            self._begin_watched()
+        else:
+            self.served += 1
         exchange.instance = self
         exchange.tried += (self,)
         exchange.attempts += 1
@@ -105,35 +118,85 @@ class Instance:
         task.add_done_callback(self._tasks.discard)
 
     async def _open(self, exchange: Exchange) -> None:
+        began = self._loop.time()
         try:
             async with asyncio.timeout(self.connect_timeout):
                 _, connection = await self._loop.create_connection(
                     lambda: UpstreamConnection(self), self.spec.host, self.spec.port, ssl=self._context
                 )
         except (OSError, MemoryError) as failure:  # TimeoutError is an OSError
-            self.failed(self._loop.time())
+            self.failed("unreachable", "it cannot be reached", began)
             if exchange.wants(self):  # else it is over, and has given its place back already
                 self.busy -= 1
                 exchange.connect_failed(self, str(failure) or "the connection was not accepted in time")
             self.model.serve_next()
             return
-        self._failures = 0
-        self.succeeded()
+        if self.watched:
+            self.health.connected(began, self._loop.time(), self.model.spec.health)
+            self.learned()
         if exchange.wants(self):
             exchange.connected(connection)
         else:  # the client left meanwhile, and its place was given back: this is one for the connection alone
             self.busy += 1
             self.release(connection)
 
-    def failed(self, now: float) -> None:
-        """It could not be reached: pass it over for a while that doubles with each failure in a row."""
-        self._failures += 1
-        self.down_until = now + min(FIRST_BACK_OFF * 2 ** (self._failures - 1), LONGEST_BACK_OFF)
+    # -- its health; of who is not `watched` the road tells nothing that went well
 
-    def succeeded(self) -> None:
-        if self.down_until:
-            self.down_until = 0.0
-            self.served = max(self.served, self.model.least_served(self))
+    def failed(self, kind: Failure, why: str, asked_at: float) -> None:
+        """A request asked at `asked_at` failed here, for a reason that may be the instance's."""
+        self.health.failed(kind, why, asked_at, self._loop.time(), self.model.spec.health)
+        self.learned()
+
+    def answered(self, asked_at: float) -> None:
+        """A good answer has begun."""
+        now = self._loop.time()
+        self.waits += 1
+        self.waited += now - asked_at
+        self.health.answered(asked_at, now, self.model.spec.health)
+        self.learned()
+
+    def completed(self, asked_at: float) -> None:
+        """A good answer came to its end."""
+        self.health.completed(asked_at)
+        self.learned()
+
+    def checked(self, out: CheckedOut | None) -> None:
+        """What its checks say; None: that it is well."""
+        now = self._loop.time()
+        if out is not None:
+            self.health.checked_out(out.kind, out.why, now)
+        else:
+            self.health.checked_well(now, self.model.spec.health)
+
+    def tally(self, now: float) -> InstanceTally:
+        """What control is told of it."""
+        health, again = self.health, 0.0
+        if health.state == "ejected":
+            again = max(0.0, health.down_until - now)
+        fit = health.down_until <= now
+        waiting = len(self.model.waiting)
+        return InstanceTally(
+            self.spec.id, self.model.spec.name, self.busy, waiting, fit, health.state, health.why, again, health.failures
+        )
+
+    def _begin_watched(self) -> None:
+        """It is being given a request. While it has less than its share, each counts for more."""
+        self.health.begin(self._loop.time())
+        self.learned()
+        self.served += 1 / self.share
+
+    def learned(self) -> None:
+        """Something was learned of its health: what follows from it, for it and for those beside it?"""
+        health = self.health
+        state, stands = health.state, (health.state, health.down_until, health.kind)
+        if stands != self._stood:
+            before, self._stood = self._stood[0], stands
+            if state != before and "unhealthy" not in (state, before):  # of what checks find control speaks, once for all
+                self.model.say(f"{self.spec.id} {health.told(self._loop.time())}")
+            self.model.unweighed = True
+        if self.model.unweighed and not self.model.telling:
+            self.model.weigh()
+        self.watched = not health.well() or self.model.spec.health.outlier is not None
 
     def release(self, connection: UpstreamConnection | None) -> None:
         """An exchange is through with this instance. `connection` is given when it may be used again."""
@@ -167,10 +230,14 @@ class Instance:
 class ModelPool:
     """The instances of one model, and the exchanges that wait for one of them. Each worker has its own, and its own line."""
 
-    __slots__ = ("_loop", "_only", "_serving", "_stopped", "instances", "queue", "spec", "waiting")
+    __slots__ = ("_loop", "_only", "_serving", "_stopped", "instances", "queue", "say", "spec", "telling", "unweighed", "waiting")
 
-    def __init__(self, spec: ModelSpec, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, spec: ModelSpec, loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> None:
+        """`say` brings what is new of an instance before the operator."""
         self._loop = loop
+        self.say = say
+        self.unweighed = False  # what is known of the instances' health has yet to be put together
+        self.telling = False  # and there is more to come
         self.spec = spec
         self.instances: list[Instance] = []
         self.queue: FairQueue[Exchange] = FairQueue()
@@ -198,7 +265,59 @@ class ModelPool:
         for instance in known.values():
             instance.remove()
         self._only = self.instances[0] if len(self.instances) == 1 else None
+        for one in self.instances:
+            one.learned()
+        self.weigh()
         self.serve_next()
+
+    def weigh(self) -> None:
+        """Work out, for choosing, what the instances' health comes to for all of them together.
+
+        Who may be asked again starts where the others are, so that it is not flooded to catch up.
+        """
+        now, spec = self._loop.time(), self.spec.health
+        self.unweighed = False
+        least = min((one.served for one in self.instances if not one.down_until), default=0.0)
+        for one, until in zip(self.instances, passed_over([one.health for one in self.instances], now, spec.panic), strict=True):
+            if one.down_until and not until:
+                one.served = max(one.served, least)
+            one.down_until = until
+            one.share = one.health.share(now, spec)
+
+    def tell(self, told: Mapping[str, CheckedOut | None]) -> None:
+        """What the checks of some instances say, by their ids; None: that it is well."""
+        self.telling = True
+        for one in self.instances:
+            if one.spec.id in told:
+                one.checked(told[one.spec.id])
+                one.learned()
+        self._all_told()
+
+    def tick(self, now: float) -> None:
+        """Called once a second: what time makes of the instances' health, and who is too slow beside the others."""
+        spec = self.spec.health
+        self.telling = True
+        for one in self.instances:
+            if one.watched:
+                one.health.tick(now, spec)
+                one.learned()
+                self.unweighed = True  # their shares rise
+        if spec.outlier is not None and all(one.waits >= spec.samples for one in self.instances):
+            self._find_slow(spec.outlier, now)
+        self._all_told()
+
+    def _find_slow(self, factor: float, now: float) -> None:
+        for index in outliers([one.waited / one.waits for one in self.instances], factor):
+            self.instances[index].health.found_slow("its answers begin late beside those of the others", now)
+            self.instances[index].learned()
+        for one in self.instances:
+            one.waits, one.waited = 0, 0.0
+
+    def _all_told(self) -> None:
+        self.telling = False
+        if self.unweighed:
+            self.weigh()
+            self.serve_next()
 
     def least_served(self, besides: Instance) -> float:
         """The smallest count of the others: where a newcomer starts, so that it is not flooded to catch up."""
@@ -245,8 +364,18 @@ class ModelPool:
         return 1 if self.spec.queue_fairness != "tokens" or ask is None else tokens(ask)
 
     def _choose(self, exchange: Exchange) -> Instance | None:
-        index = choose(self.spec.balance, self.instances, self._loop.time(), exchange.tried)
-        return None if index is None else self.instances[index]
+        return self._usable(choose(self.spec.balance, self.instances, self._loop.time(), exchange.tried), exchange.tried)
+
+    def _usable(self, index: int | None, tried: tuple[Instance, ...] = ()) -> Instance | None:
+        """The chosen instance; but none that is passed over as long as there is another, for whose room can be waited."""
+        if index is None:
+            return None
+        chosen = self.instances[index]
+        if chosen.down_until:
+            now = self._loop.time()
+            if chosen.down_until > now and any(one.down_until <= now and one not in tried for one in self.instances):
+                return None
+        return chosen
 
     def serve_next(self) -> None:
         """Room may have come free: let those in line have it, in their order.
@@ -273,10 +402,10 @@ class ModelPool:
                 instance.begin(exchange)
                 return True
         now = self._loop.time()
-        index = choose(self.spec.balance, self.instances, now) if queue.fresh else None
-        if index is None:
+        free = self._usable(choose(self.spec.balance, self.instances, now)) if queue.fresh else None
+        if free is None:
             return False
-        self.instances[index].begin(queue.next(now))
+        free.begin(queue.next(now))
         return True
 
     def leave(self, exchange: Exchange) -> None:
@@ -309,7 +438,7 @@ class ModelPool:
         return Refuse("overloaded", f"{said} Try again in {_seconds(after)}.", retry_after=after)
 
     def ready(self, now: float) -> bool:
-        return any(instance.down_until <= now for instance in self.instances)
+        return any(instance.health.down_until <= now for instance in self.instances)
 
 
 def _seconds(count: int) -> str:
@@ -319,10 +448,13 @@ def _seconds(count: int) -> str:
 class Pools:
     """All models of this worker, by name."""
 
-    __slots__ = ("_loop", "models")
+    __slots__ = ("_loop", "_say", "_told", "models")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> None:
+        """`say` brings what is new of an instance before the operator."""
         self._loop = loop
+        self._say = say
+        self._told: dict[str, CheckedOut | None] = {}  # what checks have said before the first snapshot was here
         self.models: dict[str, ModelPool] = {}
 
     def update(self, specs: dict[str, ModelSpec]) -> None:
@@ -336,9 +468,26 @@ class Pools:
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:
-                self.models[name] = ModelPool(spec, self._loop)
+                self.models[name] = ModelPool(spec, self._loop, self._say)
             else:
                 pool.update(spec)
+        told, self._told = self._told, {}
+        if told:
+            for pool in self.models.values():
+                pool.tell(told)
+
+    def checked(self, message: Checked) -> None:
+        """Control's checks have come to this. What is said before the first snapshot is kept until then."""
+        told: dict[str, CheckedOut | None] = {**dict.fromkeys(message.well), **{one.id: one for one in message.out}}
+        for pool in self.models.values():
+            pool.tell(told)
+        if not self.models:
+            self._told.update(told)
+
+    def tick(self, now: float) -> None:
+        """Called once a second."""
+        for pool in self.models.values():
+            pool.tick(now)
 
     def each_instance(self, act: Callable[[Instance], None]) -> None:
         for pool in self.models.values():

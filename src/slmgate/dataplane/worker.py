@@ -34,7 +34,7 @@ from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
 from slmgate.dataplane.outbox import Outbox
-from slmgate.dataplane.pool import Instance, Pools
+from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, server_context
 from slmgate.dataplane.tokens import Tokens
@@ -43,6 +43,7 @@ from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
 from slmgate.link.messages import (
+    Checked,
     Confirm,
     Grounds,
     Hello,
@@ -99,7 +100,7 @@ class Worker:
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
         self.counters = Counters()
-        self.pools = Pools(loop)
+        self.pools = Pools(loop, self.say)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
@@ -204,6 +205,13 @@ class Worker:
             with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
                 print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
 
+    def say(self, what: str) -> None:
+        """A line for the operator about what has become of an instance; as seldom as `complain`."""
+        if self._complaints_left > 0 and self._orders.complains:
+            self._complaints_left -= 1
+            with contextlib.suppress(OSError, ValueError):
+                print(f"slmgate: worker {self.slot}: {what}", file=sys.stderr, flush=True)
+
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the event loop."""
         self._loop.call_soon(act)
@@ -240,6 +248,8 @@ class Worker:
             self.tokens.verified(message, time.time())
         elif isinstance(message, Look):
             self._link.send(looked(self.limiter, message, time.time()))
+        elif isinstance(message, Checked):
+            self.pools.checked(message)
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -360,18 +370,12 @@ class Worker:
         if (part := self.keyed.to_sweep()) is not None:
             self._loop.run_in_executor(None, self.keyed.kept.sweep, part)
         self.pools.each_instance(lambda instance: instance.sweep(now))
+        self.pools.tick(now)
         self._link.send(self._figures(now))
 
     def _figures(self, now: float) -> TallyMessage:
         rows: list[InstanceTally] = []
-
-        def row(instance: Instance) -> None:
-            pool = instance.model
-            rows.append(
-                InstanceTally(instance.spec.id, pool.spec.name, instance.busy, len(pool.waiting), instance.down_until <= now)
-            )
-
-        self.pools.each_instance(row)
+        self.pools.each_instance(lambda instance: rows.append(instance.tally(now)))
         tally = self.tally
         in_flight = sum(1 for connection in self._connections if connection.exchange is not None)
         return TallyMessage(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
+from slmgate.policy.health import Failure, State
 from slmgate.policy.snapshot import SnapshotSpec
 from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 
@@ -61,13 +62,21 @@ class Confirm(msgspec.Struct, frozen=True, tag="confirm"):
 
 
 class InstanceTally(msgspec.Struct, frozen=True):
-    """One instance as one worker sees it. `healthy` False: it is passed over until its back-off ends."""
+    """One instance as one worker sees it. `healthy` False: it is passed over.
+
+    `state` is the worker's own view of it, `why` what it is passed over for, `again` the seconds until it is tried (0: that is
+    for its checks to say, or now), `failures` how many requests failed there in a row.
+    """
 
     id: str
     model: str
     in_flight: int
     waiting: int
     healthy: bool
+    state: State = "healthy"
+    why: str = ""
+    again: float = 0.0
+    failures: int = 0
 
 
 class Tally(msgspec.Struct, frozen=True, tag="tally"):
@@ -80,6 +89,24 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     refused: int
     unjournaled: int
     instances: tuple[InstanceTally, ...] = ()
+
+
+class CheckedOut(msgspec.Struct, frozen=True):
+    """An instance (its id) whose checks fail: in which way, and why in words."""
+
+    id: str
+    kind: Failure
+    why: str
+
+
+class Checked(msgspec.Struct, frozen=True, tag="checked"):
+    """What control's checks have come to: these instances are out, and those (their ids) are well. Of others it says nothing.
+
+    A worker that joins is told of all that have been checked; later only what changes, and who is out once more now and then.
+    """
+
+    out: tuple[CheckedOut, ...] = ()
+    well: tuple[str, ...] = ()
 
 
 class Verify(msgspec.Struct, frozen=True, tag="verify"):
@@ -125,4 +152,4 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
     found: tuple[tuple[int, int], ...] | None
 
 
-Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally | Verify | Verified | Grounds | Look | Looked
+Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally | Verify | Verified | Grounds | Checked | Look | Looked

@@ -11,11 +11,15 @@ from typing import Protocol
 
 
 class Candidate(Protocol):
-    """What a strategy may know of an instance. `busy` counts requests in flight; `max_in_flight` None is no bound."""
+    """What a strategy may know of an instance. `busy` counts requests in flight; `max_in_flight` None is no bound.
+
+    `share` is less than 1 for one that has come back and takes its part of the work bit by bit.
+    """
 
     busy: int
     weight: int
     max_in_flight: int | None
+    share: float
     down_until: float
     served: float
 
@@ -36,7 +40,7 @@ def choose(strategy: str, candidates: Sequence[Candidate], now: float, tried: Co
             continue
         down = one.down_until if one.down_until > now else 0.0
         if strategy == "least_busy":
-            rank = (down, (one.busy + 1) / one.weight, one.served / one.weight)
+            rank = (down, (one.busy / one.share + 1) / one.weight, one.served / one.weight)
         elif strategy == "weighted":
             rank = (down, one.served / one.weight, 0.0)
         else:

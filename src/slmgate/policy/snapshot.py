@@ -15,6 +15,7 @@ import msgspec
 from slmgate.policy.access import Access
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.charges import Charges
+from slmgate.policy.health import HealthSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
@@ -67,6 +68,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[ParameterRule, ...] = ()
     limits: tuple[LimitSpec, ...] = ()
     tokenizer: TokenizerSpec | None = None
+    health: HealthSpec = HealthSpec()
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):

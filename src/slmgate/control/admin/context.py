@@ -7,7 +7,8 @@ knows HTTP.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -19,6 +20,9 @@ from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys
 from slmgate.stores.base import Store
 
+InstanceState = Literal["checking", "healthy", "recovering", "half_open", "ejected", "unhealthy"]
+"""From good to bad. `checking`: nothing is known of it yet. `unhealthy`: its checks fail. The others go by requests."""
+
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`ready`: at least one instance takes requests."""
@@ -28,13 +32,25 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance, over all workers. `healthy` False: at least one worker passes it over until its back-off ends."""
+    """One instance, over all workers. `healthy` False: at least one worker passes it over.
+
+    `state` is the worst that any worker sees, `why` what for, `again` the seconds until it is tried at the latest (0: its checks
+    decide, or now), `failures` the most requests in a row that failed there. `check` says how the last check went and `checked`
+    when, `since` since when checks say what they say now; None: it is not checked, or was not yet.
+    """
 
     id: str
     model: str
     in_flight: int = 0
     waiting: int = 0
     healthy: bool = True
+    state: InstanceState = "healthy"
+    why: str = ""
+    again: float = 0.0
+    failures: int = 0
+    check: str | None = None
+    checked: datetime | None = None
+    since: datetime | None = None
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance,
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.keyfields import DECLARED
 from slmgate.policy.certificates import CertificateSpec
+from slmgate.policy.health import HealthSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec
@@ -108,6 +109,12 @@ def _model(name: str, model: Model, limits: Limits) -> ModelSpec:
         parameters=_parameters(model.parameters),
         limits=limits.of(f"models.{name}"),
         tokenizer=None if model.tokenizer is None else TokenizerSpec(path=str(model.tokenizer)),
+        health=HealthSpec(
+            errors=model.health.errors,
+            slow_start=model.health.slow_start,
+            panic=model.health.panic / 100,
+            outlier=None if model.health.outlier == "off" else model.health.outlier,
+        ),
     )
 
 

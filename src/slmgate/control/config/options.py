@@ -3,6 +3,7 @@
 The records are the configuration itself, as the rest of slmgate uses it: frozen, typed, times in seconds, sizes in
 bytes, paths absolute once loaded. This module knows no YAML and no file; `docs/configuration.md`, the JSON Schema, the
 sample file and `slmgate config show` are made from it.
+Length: one table, in the order of the file; sections that can be read by themselves stand beside it (`*_options.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated, ClassVar, Literal
 from slmgate.control.config.addresses import Address, Listener, Origin, Url
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.auth_options import DAY, HOUR, MINUTE, NAME, NOTHING, Auth
+from slmgate.control.config.health_options import Health
 from slmgate.control.config.kinds import (
     Choice,
     Digest,
@@ -207,7 +209,7 @@ class Parameter(Section, frozen=True, kw_only=True):
 class Model(Section, frozen=True, kw_only=True):
     """A language model under the name that clients use."""
 
-    later: ClassVar[tuple[str, ...]] = ("health", "fallback")
+    later: ClassVar[tuple[str, ...]] = ("fallback",)
 
     instances: Annotated[tuple[Instance, ...], Option("Where the model runs: its instances, at least one.", at_least=1)]
     balance: Annotated[
@@ -220,6 +222,7 @@ class Model(Section, frozen=True, kw_only=True):
     retry: Annotated[Retry, Option("When a failed request is tried again.")] = Retry()
     timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
     queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
+    health: Annotated[Health, Option("Which instances are passed over.")] = Health()
     parameters: Annotated[
         dict[str, Parameter],
         Option("What requests for this model may set parameters to, whoever calls; see roles.NAME.parameters.", key=PARAMETER),

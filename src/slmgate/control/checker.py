@@ -1,0 +1,261 @@
+"""Checks of every instance, once for the whole gate: a plain GET of what its engine answers when it is ready, never an inference.
+
+A run of checks that fail takes an instance out on every worker, a run that succeeds brings it back. It knows no request; what
+workers make of its word is `policy/health.py`'s. Checks are spread over time and bounded in number, however many instances there
+are: of more than `PER_SECOND` a second, each is made less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+import time
+from collections.abc import Callable
+
+import httpx
+import msgspec
+
+from slmgate.control.config import Config
+from slmgate.control.config.compile import instance_id
+from slmgate.control.config.options import Engine
+from slmgate.link.messages import Checked, CheckedOut
+from slmgate.policy.health import VERDICT_SECONDS, Checks, Failure
+
+PER_SECOND = 100
+AT_ONCE = 64
+AGAIN_SECONDS = VERDICT_SECONDS / 3
+"""How often workers are told again who is out."""
+SOON = 5
+"""In doubt, and for a while after an instance has gone out, the next check comes so many times sooner."""
+SOON_FOR_SECONDS = 30.0
+_STEP = 0.05
+_IDLE = 1.0
+
+PATHS: dict[Engine, str] = {
+    "vllm": "/health",
+    "llamacpp": "/health",  # 503 while it loads its model
+    "ollama": "/api/version",
+    "sglang": "/health",
+    "tgi": "/info",  # its /health may generate a token
+    "openai": "/v1/models",
+}
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What is checked, and how. `strict`: only a status of 2xx is good, else any below 500."""
+
+    url: str
+    path: str
+    strict: bool
+    bearer: str | None
+    interval: float
+    timeout: float
+    healthy_after: int
+    unhealthy_after: int
+
+
+def targets(config: Config) -> dict[str, Target]:
+    """The instances that are to be checked, by their ids."""
+    return {
+        instance_id(name, instance): Target(
+            url=str(instance.url),
+            path=model.health.path or PATHS[instance.engine],
+            strict=model.health.path is not None,
+            bearer=None if instance.bearer is None else str(instance.bearer),
+            interval=model.health.interval,
+            timeout=model.health.timeout,
+            healthy_after=model.health.healthy_after,
+            unhealthy_after=model.health.unhealthy_after,
+        )
+        for name, model in config.models.items()
+        if not model.health.off
+        for instance in model.instances
+    }
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How one check went: in words, and in which way it failed (None: it did not)."""
+
+    text: str
+    kind: Failure | None = None
+
+
+class Checkup(msgspec.Struct):
+    """One instance's checks so far. `since` and `at` are seconds since the epoch: of the verdict, and of the last check."""
+
+    id: str
+    target: Target
+    due: float
+    checks: Checks = msgspec.field(default_factory=Checks)
+    outcome: Outcome | None = None
+    fault: Outcome | None = None  # the last one that was bad
+    since: float = 0.0
+    at: float = 0.0
+    out_at: float = 0.0  # when it went out, of the monotonic clock
+    under_way: bool = False
+
+
+class Checker:
+    """All checks of this gate. All calls are made on the event loop."""
+
+    def __init__(
+        self,
+        tell: Callable[[Checked], None],
+        say: Callable[[str], None],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`tell` reaches every worker, `say` the operator. `transport` stands for the network in tests."""
+        self._tell = tell
+        self._say = say
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._known: dict[str, Checkup] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Event()  # there is something to do before the next check is due
+        self._out: dict[str, CheckedOut] = {}  # of verdicts that workers have not been told
+        self._well: dict[str, None] = {}
+        self._told_at = 0.0
+        self._wakes_at = 0.0  # when it looks for checks that are due again, unless it is woken
+        self._next_step = 0.0  # no checks are begun before
+
+    def configure(self, config: Config) -> None:
+        """Check these instances from now on; what is known of them already stands."""
+        wanted = targets(config)
+        now = self._loop.time()
+        fresh = [id for id in wanted if id not in self._known]
+        spread = len(fresh) / PER_SECOND
+        for id in [id for id in self._known if id not in wanted]:
+            if self._known.pop(id).checks.verdict == "unhealthy":
+                self._settle(id, None)  # it may be there still, and is to be judged by its requests only
+        for id, target in wanted.items():
+            known = self._known.get(id)
+            if known is None:
+                due = now + min(spread, target.interval) * random.random()  # noqa: S311  # no secret: it spreads the work
+                self._known[id] = Checkup(id, target, due)
+            elif known.target != target:
+                known.target, known.due = target, now
+        self._turn.set()
+
+    def whole(self) -> Checked:
+        """What is known of all that have been checked, for a worker that joins."""
+        out = [one for one in map(_as_out, self._known.values()) if one is not None]
+        well = [one.id for one in self._known.values() if one.checks.verdict == "healthy"]
+        return Checked(tuple(out), tuple(well))
+
+    def checkups(self) -> dict[str, Checkup]:
+        """What is known of each instance that is checked."""
+        return self._known
+
+    # -- one check
+
+    def due(self, now: float) -> list[Checkup]:
+        """Whose turn it is, those who have waited longest first; no more than may be begun in one step."""
+        waiting = sorted((one for one in self._known.values() if one.due <= now and not one.under_way), key=lambda one: one.due)
+        return waiting[: min(max(1, round(PER_SECOND * _STEP)), AT_ONCE - len(self._tasks))]
+
+    def heard(self, one: Checkup, outcome: Outcome, now: float, wall: float) -> None:
+        """A check came to its end."""
+        target, checks, before = one.target, one.checks, one.checks.verdict
+        one.outcome, one.at, one.under_way = outcome, wall, False
+        if outcome.kind is not None:
+            one.fault = outcome
+        if self._known.get(one.id) is not one:
+            return  # it left the configuration meanwhile
+        if checks.heard(outcome.kind is None, target.healthy_after, target.unhealthy_after):
+            one.since = wall
+            if checks.verdict == "unhealthy":
+                one.out_at = now
+                self._say(f"{one.id} is out, no worker asks it: {outcome.text} ({checks.in_a_row} checks in a row)")
+            elif before == "unhealthy":
+                self._say(f"{one.id} is back: {outcome.text} ({checks.in_a_row} checks in a row)")
+            self._settle(one.id, one)
+        lately_out = checks.verdict == "unhealthy" and now - one.out_at < SOON_FOR_SECONDS
+        pause = target.interval / SOON if lately_out or checks.doubtful() else target.interval
+        one.due = now + pause * random.uniform(0.9, 1.0)  # noqa: S311  # no secret: it keeps them from falling into step
+        if one.due < self._wakes_at:
+            self._turn.set()
+
+    def _settle(self, id: str, one: Checkup | None) -> None:
+        """Workers are to be told; None: that there is no bad word for it any more."""
+        out = None if one is None else _as_out(one)
+        self._out.pop(id, None)
+        self._well.pop(id, None)
+        if out is not None:
+            self._out[id] = out
+        else:
+            self._well[id] = None
+        self._turn.set()
+
+    async def ask(self, client: httpx.AsyncClient, target: Target) -> Outcome:
+        """Make one check."""
+        what = f"GET {target.path}"
+        fields = {} if target.bearer is None else {"authorization": f"Bearer {target.bearer}"}
+        try:
+            async with (
+                asyncio.timeout(target.timeout),
+                client.stream("GET", target.url + target.path, headers=fields, timeout=target.timeout) as answer,
+            ):
+                status = answer.status_code
+        except (TimeoutError, httpx.TimeoutException):
+            return Outcome(f"{what}: no answer within {target.timeout:g} s", "silent")
+        except httpx.ConnectError:
+            return Outcome("it cannot be reached", "unreachable")
+        except httpx.HTTPError as error:
+            return Outcome(f"{what}: no valid answer ({type(error).__name__})", "broken")
+        good = 200 <= status < 300 if target.strict else status < 500
+        return Outcome(f"{what} answered {status}", None if good else "refused")
+
+    async def _check(self, client: httpx.AsyncClient, one: Checkup) -> None:
+        outcome = await self.ask(client, one.target)
+        self.heard(one, outcome, self._loop.time(), time.time())
+
+    # -- life
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        async with self._make_client() as client:
+            while True:
+                now = self._loop.time()
+                if now >= self._next_step:
+                    self._next_step = now + _STEP
+                    for one in self.due(now):
+                        one.under_way = True
+                        task = self._loop.create_task(self._check(client, one))
+                        self._tasks.add(task)
+                        task.add_done_callback(self._tasks.discard)
+                self.report(now)
+                self._turn.clear()
+                next_due = min((one.due for one in self._known.values() if not one.under_way), default=now + _IDLE)
+                self._wakes_at = min(max(next_due, self._next_step), now + _IDLE)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._wakes_at):
+                        await self._turn.wait()
+
+    def report(self, now: float) -> None:
+        """Tell the workers what is new to them, and now and then who is out."""
+        again = now - self._told_at >= AGAIN_SECONDS
+        if again:
+            self._out = {out.id: out for out in map(_as_out, self._known.values()) if out is not None}
+            self._told_at = now
+        if self._out or self._well:
+            self._tell(Checked(tuple(self._out.values()), tuple(self._well)))
+            self._out, self._well = {}, {}
+
+    def _make_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=self._transport,
+            verify=ssl.create_default_context() if self._transport is None else True,  # as workers do
+            follow_redirects=False,
+            trust_env=False,  # workers leave proxies of the environment aside too
+            headers={"accept-encoding": "identity", "user-agent": "slmgate"},
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
+        )
+
+
+def _as_out(one: Checkup) -> CheckedOut | None:
+    """What workers are told of an instance that is out; None: it is not."""
+    if one.checks.verdict != "unhealthy" or one.fault is None or one.fault.kind is None:
+        return None
+    return CheckedOut(one.id, one.fault.kind, one.fault.text)
