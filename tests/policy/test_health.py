@@ -182,7 +182,7 @@ def test_worse_than_was_thought() -> None:
     assert not after("gone", "out")[0].gone()
 
 
-HEALTHY, OUT, GONE = (), ("out",), ("gone",)
+HEALTHY, OUT, GONE, BUSY = (), ("out",), ("gone",), ("gone", "1", "old answer")
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,8 @@ HEALTHY, OUT, GONE = (), ("out",), ("gone",)
         ([OUT, OUT, HEALTHY], 0.5, [True, True, True]),
         ([OUT, GONE, HEALTHY], 0.5, [True, False, True]),  # where nobody answers, nothing is relieved
         ([GONE, GONE, HEALTHY], 0.5, [False, False, True]),
+        ([BUSY, GONE, HEALTHY], 0.5, [True, False, True]),  # too busy for checks, but not for requests
+        ([BUSY, HEALTHY, HEALTHY], 0.5, [False, True, True]),
         ([OUT, HEALTHY, HEALTHY], 0.0, [True, True, True]),
         ([OUT, OUT, HEALTHY], 1.0, [False, False, True]),
         ([OUT, GONE], 1.0, [True, True]),  # all are out: whatever is known of them is worth nothing

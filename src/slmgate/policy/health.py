@@ -60,7 +60,7 @@ class Health:
     that are lost together are one ejection, and who was ejected is not brought back by an answer from better times.
     """
 
-    __slots__ = ("_ejections", "_told_at", "down_until", "failures", "kind", "since", "state", "why")
+    __slots__ = ("_answered_at", "_ejections", "_told_at", "down_until", "failures", "kind", "since", "state", "why")
 
     def __init__(self) -> None:
         self.state: State = "healthy"
@@ -70,6 +70,7 @@ class Health:
         self.why = ""
         self.failures = 0  # in a row
         self._ejections = 0  # since it was well for long
+        self._answered_at = 0.0
         self._told_at = 0.0  # when its checks last had a bad word for it
 
     def __repr__(self) -> str:
@@ -87,8 +88,10 @@ class Health:
         return self.state == "healthy" and not self.failures
 
     def gone(self) -> bool:
-        """Nothing answers there."""
-        return self.kind is not None and FAILURES[self.kind].gone
+        """Nothing answers there; where checks say so and requests are answered all the same, it only has too much to do."""
+        if self.kind is None or not FAILURES[self.kind].gone:
+            return False
+        return self.state != "unhealthy" or self.kind != "silent" or self._answered_at <= self.since
 
     def _become(self, state: State, now: float, until: float = 0.0, kind: Failure | None = None, why: str = "") -> None:
         self.state, self.since, self.down_until, self.kind, self.why = state, now, until, kind, why
@@ -120,11 +123,12 @@ class Health:
 
     def connected(self, asked_at: float, now: float, spec: HealthSpec) -> None:
         """A connection came about: nothing more is wanted of one that was out for want of it."""
-        if self.kind == "unreachable":
-            self.answered(asked_at, now, spec)
+        if self.kind == "unreachable" and asked_at >= self.since and self.state in ("ejected", "half_open"):
+            self._come_back(now, spec)
 
     def answered(self, asked_at: float, now: float, spec: HealthSpec) -> None:
         """A good answer began."""
+        self._answered_at = now
         if asked_at >= self.since and self.state in ("ejected", "half_open"):
             self._come_back(now, spec)
 
