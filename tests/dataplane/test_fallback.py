@@ -104,6 +104,21 @@ def test_not_for_what_is_not_worth_another_try(open_road: OpenRoad) -> None:
     """)
 
 
+def test_silence_where_it_is_worth_another_try(open_road: OpenRoad) -> None:
+    pair(open_road, retry_on=("timeout",)).plays(rf"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> clock   120.25
+        << a       aborted
+        == intent  b
+        << b       {OTHER}
+        >> b       200 <used>
+        == 200     complete b 5+7
+        << client  200 {SERVED} | <used>
+    """)
+
+
 def test_never_after_the_first_byte(open_road: OpenRoad) -> None:
     pair(open_road).plays(r"""
         >> client  chat

@@ -512,7 +512,7 @@ class Exchange:
             if self.ending:
                 self._complete(self.held)
             elif self.upstream_status or self.connection is not None or self.instance is not None:
-                self._fail_upstream("upstream_timeout", "The model did not answer in time.")
+                self._silent()
             else:
                 self.no_room("No instance of the model came free in time.")
 
@@ -861,6 +861,16 @@ class Exchange:
             self.no_room("Its instances take no more work now.")
         else:
             self._fail_upstream("upstream_error", "The model failed to answer.")
+
+    def _silent(self) -> None:
+        """The instance let a time limit pass. As long as its answer has not begun, another one may be asked."""
+        if not self.upstream_status:
+            if self.connection is not None:
+                self.connection.retire()
+            self._give_back(None)
+            if self._again("timeout"):
+                return
+        self._fail_upstream("upstream_timeout", "The model did not answer in time.")
 
     def _fail_upstream(self, code: str, message: str, out: bytes = b"") -> None:
         """The instance failed for good. Before the first byte this is an answer, after it a broken stream."""

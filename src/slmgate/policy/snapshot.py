@@ -50,7 +50,8 @@ class TokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One model and how to reach it. Times are seconds; `total_timeout` 0: there is none.
 
-    `retry_on` holds HTTP statuses as text and `connect`: no connection, or one that ended before any answer began.
+    `retry_on` holds HTTP statuses as text, `connect` (no connection, or one that ended before any answer began) and `timeout`
+    (no answer began in time).
     """
 
     name: str

@@ -19,9 +19,9 @@ class Retry(Section, frozen=True, kw_only=True):
     on: Annotated[
         tuple[str, ...],
         Option(
-            "What is worth another try: `connect` (no connection could be made, or it ended before any answer began) and "
-            "any of these HTTP statuses of an instance.",
-            Choice(values=("connect", "429", "500", "502", "503", "504")),
+            "What is worth another try: `connect` (no connection could be made, or it ended before any answer began), `timeout` "
+            "(nothing of an answer came within timeouts.first_byte) and any of these HTTP statuses of an instance.",
+            Choice(values=("connect", "timeout", "429", "500", "502", "503", "504")),
         ),
     ] = ("connect", "502", "503")
     budget: Annotated[
