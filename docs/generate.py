@@ -128,7 +128,7 @@ def _headers_table() -> str:
         f"| client to instance | {names(REQUEST_FIELDS_PASSED)} | `host`, `content-type`, `content-length`, "
         "`accept-encoding` (`identity`), `x-request-id`, `authorization` (the instance's own `bearer`, if it has one) |\n"
         f"| instance to client | {names(ANSWER_FIELDS_PASSED)} | `date`, `content-length` or `transfer-encoding`, `connection`, "
-        "`x-request-id`, `server-timing`, `idempotent-replayed` |"
+        "`x-request-id`, `server-timing`, `idempotent-replayed`, `x-slmgate-model` |"
     )
 
 

@@ -173,9 +173,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     since the request's first byte was read (`first_byte_us` None: no byte came). `prompt_tokens` and
     `completion_tokens` are the engine's own figures unless `estimated`. `roles` are the principal's, its team's among them, with
     commas between; `rule` is the role that admitted or the rule that refused; `parameters` is what `dialects/parameters.noted`
-    kept of the request. `plan` is the team's; `price` is what it asked at that time, as the currency and billionths of it for
-    each prompt and each completion token (`EUR 100 300`), empty where nothing was asked; `cost` is what that comes to, in
-    billionths.
+    kept of the request, with the model that it asked for where `model`, which served, is another. `plan` is the team's; `price`
+    is what it asked at that time, as the currency and billionths of it for each prompt and each completion token
+    (`EUR 100 300`), empty where nothing was asked; `cost` is what that comes to, in billionths.
     """
 
     id: str

@@ -673,6 +673,34 @@ def test_no_first_byte(open_road: OpenRoad) -> None:
     """)
 
 
+def test_no_first_byte_and_another_instance(open_road: OpenRoad) -> None:
+    """Where the operator says that silence is worth another try; the next silence ends it, as there is nobody left."""
+    road = open_road(model("a", "b", first_byte_timeout=5.0, attempts=3, retry_on=("timeout",)))
+    road.plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> clock   5.25
+        << a       aborted
+        << b       <chat>
+        >> clock   4.5
+        >> b       200 {}
+        == 200     complete b 4+1~
+        << client  200 | {}
+        >> client  chat
+        == intent  a
+        << a2      <chat>
+        >> clock   5.25
+        << a2      aborted
+        << b       <chat>
+        >> clock   5.25
+        << b       aborted
+        == 504     upstream_timeout b !upstream_timeout 4+0~
+        << client  504 !upstream_timeout
+    """)
+    assert [one["attempts"] for one in road.stage.receipts] == [2, 2]
+
+
 def test_silence_within_an_answer(open_road: OpenRoad) -> None:
     open_road(model("a", idle_timeout=5.0)).plays(r"""
         >> client  chat

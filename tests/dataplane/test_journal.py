@@ -136,6 +136,16 @@ def test_the_slot_given_back_last_is_taken_first(directory: Path) -> None:
     journal.close()
 
 
+def test_an_intent_that_is_forgotten_needs_no_receipt(directory: Path) -> None:
+    journal = Journal(directory, NAME, SIZE)
+    room = journal.room
+    slot = journal.intent(intent("a"))
+    journal.forget(slot)
+    assert (under_way(directory), journal.open_intents, journal.room) == (set(), 0, room)
+    journal.close()
+    journal.forget(slot)
+
+
 @pytest.mark.parametrize("opened", [0, 1, SLOTS - 1, SLOTS, SLOTS + 1, 2 * SLOTS, 3 * SLOTS + 1])
 def test_the_table_grows(directory: Path, opened: int) -> None:
     journal = Journal(directory, NAME, 4 * SLOTS * MAX_RECORD)

@@ -14,6 +14,7 @@ import pytest
 
 from slmgate.dataplane.pool import IDLE_SECONDS, Instance, ModelPool
 from slmgate.policy.health import FIRST_EJECTION, LONGEST_EJECTION
+from slmgate.policy.retries import FLOOR, HALF
 from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec
 from slmgate.terms import Key
@@ -439,3 +440,52 @@ def test_with_room_the_queue_is_not_touched(open_road: OpenRoad, monkeypatch: py
     serve(road.stage)
     road.stage.connect().feed(CHAT)
     serve(road.stage)
+
+
+# --- the budget of retries
+
+
+def dying(road: Road, count: int, every: float = 0.0) -> int:
+    """So many requests, all refused by whichever instance gets them; how many tries that came to."""
+    stage, before = road.stage, len(road.stage.receipts)
+    for _ in range(count):
+        client = stage.connect()
+        client.feed(CHAT)
+        stage.loop.settle()
+        while asked := [one for ends in stage.loop.opened.values() for one in ends if one.protocol.exchange is not None]:  # type: ignore[attr-defined]  # they are instances' connections
+            asked[0].feed(reply(b"{}", 503))
+            stage.loop.settle()
+        client.lose()
+        stage.loop.turn(every)
+    return sum(receipt["attempts"] for receipt in stage.receipts[before:])
+
+
+def test_a_dying_pool_is_not_stormed(open_road: OpenRoad) -> None:
+    """Each request would be tried three times; of 200 only a fifth is tried once more, and a few are allowed to the quiet."""
+    road = open_road(model("a", "b", "c", attempts=3))
+    assert dying(road, 5) == 15
+    assert dying(road, 195) == 195 + 30
+    assert {receipt["status"] for receipt in road.stage.receipts} == {503}
+
+
+def test_after_a_while_there_is_room_for_retries_again(open_road: OpenRoad) -> None:
+    road = open_road(model("a", "b"))
+    assert dying(road, 20) == 20 + FLOOR
+    assert dying(road, 20) == 20
+    road.stage.loop.turn(2 * HALF)
+    assert dying(road, 20) == 20 + FLOOR
+
+
+@pytest.mark.parametrize(("share", "tries"), [(0.0, 30), (0.5, 45), (1.0, 60), (9.0, 60)])
+def test_the_budget_is_the_models_and_changes_by_a_reload(open_road: OpenRoad, share: float, tries: int) -> None:
+    road = open_road(model("a", "b", retry_budget=0.2))
+    road.stage.publish(model("a", "b", retry_budget=share))
+    assert dying(road, 30) == tries
+
+
+def test_an_only_instance_spends_nothing(open_road: OpenRoad) -> None:
+    """There is nobody else to ask: what was not tried again is not counted."""
+    road = open_road(model("a"))
+    assert dying(road, 30) == 30
+    road.stage.publish(model("a", "b"))
+    assert dying(road, FLOOR) == 2 * FLOOR

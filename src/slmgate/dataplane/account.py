@@ -139,9 +139,10 @@ def intent_of(exchange: Exchange) -> bytes:
 
 
 def noted_of(exchange: Exchange) -> bytes:
-    """What the request set of the parameters that a receipt keeps."""
+    """What the request set of the parameters that a receipt keeps; with the model, where another served."""
     ask, route = exchange.asked, exchange.route
-    return noted(route.dialect.name, ask).encode() if ask is not None and route is not None else b""
+    found = noted(route.dialect.name, ask).encode() if ask is not None and route is not None else b""
+    return (f"model={exchange.wanted}".encode() + b" " + found).rstrip() if exchange.wanted else found
 
 
 def _rule(exchange: Exchange) -> str:

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from slmgate.dataplane.account import intent_of, receipt_of, usage_of, what_of
+from slmgate.dataplane.deadlines import FIELD as TIMEOUT
+from slmgate.dataplane.deadlines import NOT_A_TIME, bounded, seconds_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
+from slmgate.dataplane.fallback import fall_back
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
 from slmgate.dataplane.tokens import NO_VERDICT
@@ -43,6 +46,8 @@ from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
     from slmgate.dataplane.account import What
     from slmgate.dataplane.client import ClientConnection
     from slmgate.dataplane.limiter import Hold
@@ -87,6 +92,7 @@ def begin_again(client: ClientConnection, worker: Worker, repeat: Repeat) -> Exc
     request_id = id if wished is None else sane_request_id(wished) or id
     exchange = Exchange(client, worker, repeat.head, id, request_id, time.monotonic())
     exchange.repeat = repeat
+    exchange.patience = repeat.patience
     exchange.route = repeat.route
     exchange.principal = repeat.principal
     exchange.until = repeat.until
@@ -99,6 +105,7 @@ class Exchange:
 
     __slots__ = (
         "admit",
+        "alarm",
         "ask",
         "asked",
         "asked_at",
@@ -128,8 +135,10 @@ class Exchange:
         "limit_fields",
         "model",
         "next_owed",
+        "others",
         "outgoing",
         "passing",
+        "patience",
         "pending_head",
         "pool",
         "principal",
@@ -151,6 +160,7 @@ class Exchange:
         "unwanted",
         "upstream_status",
         "usage",
+        "wanted",
         "what",
         "worker",
     )
@@ -195,7 +205,9 @@ class Exchange:
         self.pool: ModelPool | None = None
         self.instance: Instance | None = None
         self.connection: UpstreamConnection | None = None
-        self.tried: tuple[Instance, ...] = ()
+        self.tried: tuple[Instance, ...] = ()  # of the model's instances
+        self.others: tuple[str, ...] | None = None  # the fallback models not looked at yet; None: nobody asked for them
+        self.wanted = ""  # the model that was asked for, where `model` is another
         self.attempts = 0
         self.body = b""
         self.outgoing = b""  # the same, with what the verdict sets
@@ -217,6 +229,9 @@ class Exchange:
         self.first_byte_at = 0.0
         self.status = 0  # what the client was told; 0 while it was told nothing
         self.bytes_out = 0
+        # how long all of it may take
+        self.patience = 0.0  # by its client, in seconds; 0: that sets no bound
+        self.alarm: TimerHandle | None = None
         # watched by the sweep
         self.deadline = NEVER
         self.heard = 0.0  # when the instance's last bytes came, to a tick; 0: none that moves the deadline
@@ -280,6 +295,12 @@ class Exchange:
             self.refuse(NO_ROLE)
         elif b"content-encoding" in self.head.fields:
             self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
+        elif TIMEOUT in self.head.fields:
+            seconds = seconds_of(self.head.fields[TIMEOUT])
+            if seconds is None:
+                self.refuse(NOT_A_TIME)
+            else:
+                self.patience = seconds
 
     def _known_as(self, row: tuple[Principal, float]) -> Refuse | None:
         """The caller is known, by the snapshot in force; unless it calls from where it may not."""
@@ -358,18 +379,25 @@ class Exchange:
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
             self.refuse(NO_RECORD)
             return
-        charges = worker.snapshot.charges
-        if charges.any and not self._take(charges):
+        if (self.patience or model.total_timeout) and not bounded(self):
             return
-        self.pool = pool = worker.pools.models[model.name]
+        pool = worker.pools.models[model.name]
+        if model.fallback and not pool.ready(self.started) and fall_back(self):
+            return
+        charges = worker.snapshot.charges
+        if charges.any and (refusal := self.take(charges)) is not None:
+            self.refuse(refusal.refuse, refusal.fields)
+            return
+        self.pool = pool
+        pool.requests += 1
         self.deadline = self.started + model.queue_timeout
         if not pool.begin(self):
             self.no_room(f"All of the {model.queue_waiting} places in line are taken.")
         elif self.connection is None:
             self.queued_at = time.monotonic()
 
-    def _take(self, charges: Charges) -> bool:
-        """Take what the request may come to of all its limits. False: there is no room, and it was refused."""
+    def take(self, charges: Charges) -> Refusal | None:
+        """Take what the request may come to of all its limits. If there is no room, why."""
         route, ask, principal, admit, model, worker = self.route, self.ask, self.principal, self.admit, self.model, self.worker
         assert route is not None and ask is not None and principal is not None and admit is not None and model is not None
         account = worker.limiter.account(charges, principal, model.name, admit.role, self.client.address)
@@ -384,14 +412,13 @@ class Exchange:
             self.asked = structs.replace(self.asked, prompt_estimate=counted)
         taken = worker.limiter.take(account, ask.prompt_estimate, length, several, self.second())
         if isinstance(taken, Refusal):
-            self.refuse(taken.refuse, taken.fields)
-            return False
+            return taken
         self.hold = taken
         self.tariff = account.tariff
         self.limit_fields = taken.fields
         if taken.completion is not None:
             self.ask, self.outgoing = bound(route, ask, self.outgoing, taken.completion)
-        return True
+        return None
 
     def prompt_tokens(self) -> int:
         """The prompt's tokens by the model's own tokenizer, where it has one here that can count them; else the estimate."""
@@ -487,9 +514,23 @@ class Exchange:
             elif self.upstream_status or self.connection is not None or self.instance is not None:
                 if self.instance is not None and self.connection is not None:
                     self.instance.failed("silent", "no answer came in time", self.asked_at)
-                self._fail_upstream("upstream_timeout", "The model did not answer in time.")
+                self._silent()
             else:
                 self.no_room("No instance of the model came free in time.")
+
+    def out_of_time(self, refuse: Refuse) -> None:
+        """The time that all of it may take is over, wherever it is; `refuse` says so."""
+        if self.done:
+            return
+        if self.ending:
+            self._complete(self.held)
+        elif self.status:
+            self.refused = refuse
+            self._break("upstream_timeout", FAULTS[refuse.code], refuse.message)
+        else:
+            self.pending_head = b""
+            self.chunked = False
+            self.refuse(refuse)
 
     # -- from the pool's side
 
@@ -527,7 +568,8 @@ class Exchange:
                     self.what = what_of(self)
                     self.slot = journal.intent(intent_of(self))
             self.deadline = now + self.model.first_byte_timeout
-            body = route.dialect.patch(route.endpoint, ask, self.outgoing, instance.spec.upstream_model)
+            name = instance.spec.upstream_model or (self.model.name if self.wanted else None)
+            body = route.dialect.patch(route.endpoint, ask, self.outgoing, name)
             repeat = self.repeat
             if repeat is not None and repeat.instance_fields is instance.fields:
                 head = repeat.upstream_head
@@ -552,7 +594,9 @@ class Exchange:
 
     def no_room(self, why: str) -> None:
         assert self.pool is not None
-        self.refuse(self.pool.no_room(self, why))
+        refuse = self.pool.no_room(self, why)
+        if not fall_back(self):
+            self.refuse(refuse)
 
     # -- from the instance's side
 
@@ -726,6 +770,7 @@ class Exchange:
             return
         self.connection = None
         self.attempts += 1
+        self.instance.model.tried_again()
         self.instance.renew(self)
 
     def upstream_failed(self, why: str, began: bool) -> None:
@@ -782,17 +827,20 @@ class Exchange:
         return self.route.dialect if self.route is not None else error_dialect(self.head.path)
 
     def _again(self, on: str) -> bool:
-        """Try another instance, if policy allows and nothing was sent to the client. False: no more."""
+        """Try another instance, or another model, if policy allows. Nothing was sent to the client. False: no more."""
         model, pool = self.model, self.pool
         assert model is not None and pool is not None
-        if len(self.tried) >= model.attempts or on not in model.retry_on or self.worker.stopping:
+        if on not in model.retry_on or self.worker.stopping:
             return False
         self.instance = None
         self.upstream_status = 0
         self.unwanted = False
         self.heard = 0.0
-        self.deadline = max(self.deadline, time.monotonic() + model.connect_timeout)
-        return pool.begin(self)
+        if len(self.tried) < model.attempts and pool.may_retry(self):
+            self.deadline = max(self.deadline, time.monotonic() + model.connect_timeout)
+            if pool.begin(self):
+                return True
+        return fall_back(self)
 
     def _give_back(self, connection: UpstreamConnection | None) -> None:
         if self.scanner is not None:
@@ -828,6 +876,16 @@ class Exchange:
             self.no_room("Its instances take no more work now.")
         else:
             self._fail_upstream("upstream_error", "The model failed to answer.")
+
+    def _silent(self) -> None:
+        """The instance let a time limit pass. As long as its answer has not begun, another one may be asked."""
+        if not self.upstream_status:
+            if self.connection is not None:
+                self.connection.retire()
+            self._give_back(None)
+            if self._again("timeout"):
+                return
+        self._fail_upstream("upstream_timeout", "The model did not answer in time.")
 
     def _fail_upstream(self, code: str, message: str, out: bytes = b"") -> None:
         """The instance failed for good. Before the first byte this is an answer, after it a broken stream."""
@@ -899,6 +957,9 @@ class Exchange:
         self.status = status
         self.ended = ended
         self.reason = reason
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
         try:
             if self.instance is not None:
                 if self.connection is not None:

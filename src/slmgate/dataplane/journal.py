@@ -234,6 +234,15 @@ class Journal:
             self._count()
         return True
 
+    def forget(self, slot: int) -> None:
+        """Give back the slot of an intent without a receipt: what it told of is not being done any more."""
+        table = self._intents
+        if table is not None:
+            _pack_frame(table.map, slot, 0, 0)
+            table.free[table.left] = slot
+            table.left += 1
+            self._count()
+
     def _go_on(self, whole: int) -> _Segment:
         """The segment for a record that takes so many bytes, with warm pages. Raises OSError when there is no room.
 

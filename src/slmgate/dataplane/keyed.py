@@ -14,7 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from slmgate.dataplane.deadlines import bounded
 from slmgate.dataplane.exchange import KEPT_ANSWER, Exchange
+from slmgate.dataplane.fallback import field_of
 from slmgate.dataplane.kept import OTHER, PARTS, Answer, Claim, Kept, name_of
 from slmgate.dialects.multipart import boundary_of
 from slmgate.policy.access import Admit
@@ -204,6 +206,8 @@ class KeyedExchange(Exchange):
             if not self.waits:
                 self.waits = True
                 self.deadline = self.started + WAIT_SECONDS
+                if self.patience and not bounded(self):
+                    return
             worker.keyed.wait(self)
 
     def _tell_again(self, answer: Answer) -> None:
@@ -295,6 +299,7 @@ class KeyedExchange(Exchange):
             return
         lines = head.passed.decode("latin-1").split("\r\n")
         fields = "".join(f"{line}\r\n" for line in lines if line and not line.startswith("content-type:"))
+        fields += field_of(self).decode("latin-1")
         content_type = head.content_type.decode("latin-1") or "application/octet-stream"
         claim.keep(Answer(head.status, content_type, fields, time.time(), self._size, b"".join(self._pieces)))
 

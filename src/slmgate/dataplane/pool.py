@@ -19,6 +19,7 @@ from slmgate.link.messages import Checked, CheckedOut, InstanceTally
 from slmgate.policy.balance import choose
 from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
+from slmgate.policy.retries import Budget
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec
 from slmgate.terms import Refuse
 
@@ -230,7 +231,21 @@ class Instance:
 class ModelPool:
     """The instances of one model, and the exchanges that wait for one of them. Each worker has its own, and its own line."""
 
-    __slots__ = ("_loop", "_only", "_serving", "_stopped", "instances", "queue", "say", "spec", "telling", "unweighed", "waiting")
+    __slots__ = (
+        "_budget",
+        "_loop",
+        "_only",
+        "_serving",
+        "_stopped",
+        "instances",
+        "queue",
+        "requests",
+        "say",
+        "spec",
+        "telling",
+        "unweighed",
+        "waiting",
+    )
 
     def __init__(self, spec: ModelSpec, loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> None:
         """`say` brings what is new of an instance before the operator."""
@@ -245,6 +260,8 @@ class ModelPool:
         self._serving = False  # somebody in line is being given an instance
         self._stopped = False  # nobody is any more
         self._only: Instance | None = None  # the one instance of a model that has but one
+        self.requests = 0  # that came to it so far
+        self._budget = Budget(spec.retry_budget)
         self.update(spec)
 
     def __repr__(self) -> str:
@@ -253,6 +270,7 @@ class ModelPool:
     def update(self, spec: ModelSpec) -> None:
         """Take a new snapshot's instances: known ones (same id) go on with their connections and counts."""
         self.spec = spec
+        self._budget.share = spec.retry_budget
         known = {instance.spec.id: instance for instance in self.instances}
         self.instances = []
         for wanted in spec.instances:
@@ -351,6 +369,23 @@ class ModelPool:
                 return False
             last.no_room(f"All of the {self.spec.queue_waiting} places in line are taken, and nobody has more of them than you.")
         return True
+
+    def may_retry(self, exchange: Exchange) -> bool:
+        """Whether the exchange, which has failed, may try another instance; if so, it counts as a retry."""
+        if len(exchange.tried) >= len(self.instances):
+            return False
+        live = sum(instance.busy for instance in self.instances) + len(self.waiting)
+        return self._budget.take(self.requests, live, self._loop.time())
+
+    def tried_again(self) -> None:
+        """An exchange is tried again at its own instance, as its connection was being closed: that counts, and is not refused."""
+        self._budget.spend()
+
+    def sweep(self, now: float) -> None:
+        """Called each second: what is idle for long is closed, what was long ago does not count for retries any more."""
+        self._budget.look(self.requests, now)
+        for instance in self.instances:
+            instance.sweep(now)
 
     def _flow(self, exchange: Exchange) -> tuple[str, int, int]:
         """The line it stands in, the class of that and its weight: by what was decided, never by the client's own words."""

@@ -2,6 +2,7 @@
 
 It is started by the supervisor with inherited sockets and knows control only through the link: it serves on while control
 is away, and waits for its first snapshot before it accepts anyone. It holds no rule about a single request.
+Length: what the connections of one process share, and its one life; what could stand alone does.
 """
 
 from __future__ import annotations
@@ -216,6 +217,10 @@ class Worker:
         """Call `act` in the next turn of the event loop."""
         self._loop.call_soon(act)
 
+    def later(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call `act` after so many seconds, unless what is returned is cancelled before."""
+        return self._loop.call_later(seconds, act)
+
     def report_fault(self) -> None:
         """The traceback of an exception that is being handled, for the operator; never a client's bytes."""
         if self._complaints_left > 0:
@@ -369,7 +374,8 @@ class Worker:
             self._loop.run_in_executor(None, self.journal.syncer())
         if (part := self.keyed.to_sweep()) is not None:
             self._loop.run_in_executor(None, self.keyed.kept.sweep, part)
-        self.pools.each_instance(lambda instance: instance.sweep(now))
+        for pool in self.pools.models.values():
+            pool.sweep(now)
         self.pools.tick(now)
         self._link.send(self._figures(now))
 

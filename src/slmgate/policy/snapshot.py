@@ -49,9 +49,10 @@ class TokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One model and how to reach it. Times are seconds.
+    """One model and how to reach it. Times are seconds; `total_timeout` 0: there is none.
 
-    `retry_on` holds HTTP statuses as text and `connect`: no connection, or one that ended before any answer began.
+    `retry_on` holds HTTP statuses as text, `connect` (no connection, or one that ended before any answer began) and `timeout`
+    (no answer began in time).
     """
 
     name: str
@@ -59,12 +60,15 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     balance: str = "least_busy"
     attempts: int = 2
     retry_on: tuple[str, ...] = ("connect", "502", "503")
+    retry_budget: float = 0.2
     connect_timeout: float = 2.0
     first_byte_timeout: float = 120.0
     idle_timeout: float = 60.0
+    total_timeout: float = 0.0
     queue_waiting: int = 500
     queue_timeout: float = 30.0
     queue_fairness: str = "tokens"
+    fallback: tuple[str, ...] = ()
     parameters: tuple[ParameterRule, ...] = ()
     limits: tuple[LimitSpec, ...] = ()
     tokenizer: TokenizerSpec | None = None

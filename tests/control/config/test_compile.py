@@ -24,9 +24,11 @@ models:
     balance: weighted
     instances:
       - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: canary}
-    retry: {attempts: 1, on: [connect, 429]}
-    timeouts: {connect: 1s, first_byte: 2s, idle: 3s}
+    retry: {attempts: 1, on: [connect, 429], budget: 7%%}
+    timeouts: {connect: 1s, first_byte: 2s, idle: 3s, total: 6s}
     queue: {waiting: 4, timeout: 5s}
+    fallback: [n]
+  n: {instances: [{url: "http://h:1"}]}
 guard:
   {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s,
    body_timeout: 11s, keep_alive: 12s, send_timeout: 13s}
@@ -64,12 +66,16 @@ def test_every_value_arrives() -> None:
         balance="weighted",
         attempts=1,
         retry_on=("connect", "429"),
+        retry_budget=0.07,
         connect_timeout=1,
         first_byte_timeout=2,
         idle_timeout=3,
+        total_timeout=6,
         queue_waiting=4,
         queue_timeout=5,
+        fallback=("n",),
     )
+    other = ModelSpec(name="n", instances=(InstanceSpec(id="n/h:1", host="h", port=1),))
     gate = GateSpec(
         max_body=6000,
         max_header=7000,
@@ -81,7 +87,7 @@ def test_every_value_arrives() -> None:
         send_timeout=13,
         drain_timeout=14,
     )
-    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model,), roles=(RoleSpec(name="partner"),))
+    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model, other), roles=(RoleSpec(name="partner"),))
 
 
 def test_a_snapshot_travels() -> None:

@@ -25,6 +25,7 @@ from slmgate.control.config.kinds import (
     Network,
     Number,
     Password,
+    Percent,
     Plain,
     Secret,
     Size,
@@ -43,7 +44,7 @@ TIME = Duration(low=0, high=86_400_000, words=("never",))
 NAME = Text(pattern="[a-z]+", described="small letters")
 COLOUR = Choice(values=("red", "blue", "502"), later=("green",))
 EVERY: list[Kind] = [COUNT, SIZE, TIME, NAME, COLOUR, Password(), Location(), Switch(), Digest(), Moment()]
-EVERY += [Network(), Week(), Plain(), Number()]
+EVERY += [Network(), Week(), Plain(), Number(), Percent(high=900)]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,9 @@ EVERY += [Network(), Week(), Plain(), Number()]
         (SIZE, "8MiB", 8 * 1024**2),
         (SIZE, "1GiB", 1024**3),
         (SIZE, "1_000", 1000),
+        (Percent(high=900), "0%", 0.0),
+        (Percent(high=900), "20%", 0.2),
+        (Percent(high=900), "900%", 9.0),
         (TIME, "0s", 0.0),
         (TIME, "1ms", 0.001),
         (TIME, "30s", 30.0),

@@ -57,6 +57,24 @@ def test_what_is_not_in_the_configuration(config: Config) -> None:
     assert "no roles" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("model", "parameters", "notes"),
+    [
+        ("smollm2", {}, ["If no instance of smollm2 can serve it, qwen does, admitted by roles.shared.", "third does not"]),
+        ("smollm2", {"max_tokens": [65]}, []),
+        ("qwen", {}, []),
+        ("unknown", {}, []),
+    ],
+)
+def test_who_stands_in(model: str, parameters: dict[str, list[Scalar]], notes: list[str]) -> None:
+    others = ', qwen: {instances: [{url: "http://h:2"}]}, third: {instances: [{url: "http://h:3"}]}}'
+    text = TEXT.replace("]}}\n", "], fallback: [qwen, third]}" + others + "\n", 1)
+    text = text.replace('models: ["*"]', 'models: ["*"], deny_models: [third]')
+    config = load_text(text).unwrap()
+    found = told(config, key(config), Trial(model=model, parameters=parameters))
+    assert [note[: len(start)] for note, start in zip(found.notes, notes, strict=True)] == notes
+
+
 def test_a_key_that_has_ended(config: Config) -> None:
     ended = msgspec.structs.replace(key(config), expires=5.0)
     found = told(config, ended, Trial(model="smollm2", at=6.0))

@@ -34,6 +34,7 @@ def check(config: Config, reader: Reader) -> None:
         _instances(name, model, gate, reader)
         _parameters(model, model.parameters, reader)
         _tokenizer(model, reader)
+        _fallback(name, model, list(config.models), reader)
     _tls(config, reader)
     _keys(config, reader)
     _auth(config, reader)
@@ -81,6 +82,15 @@ def _tokenizer(model: Model, reader: Reader) -> None:
     place = _place(reader, model, "tokenizer")
     if model.tokenizer is not None and place is not None and (fault := tokenizer_fault(model.tokenizer)) is not None:
         _blame(reader, place, fault.problem, fault.hint)
+
+
+def _fallback(name: str, model: Model, models: list[str], reader: Reader) -> None:
+    """Fallbacks are other models, and are there. A circle is none: those of a fallback are not followed."""
+    strange = [other for other in model.fallback if other not in models]
+    _known(model, "fallback", strange, "model", [other for other in models if other != name], reader)
+    place = _place(reader, model, "fallback")
+    if place is not None and name in model.fallback:
+        reader.blame(place, place.node.span, f"{quote(name)} cannot stand in for itself", "name other models")
 
 
 def _replaced(admin: Admin, config: Config, reader: Reader) -> bool:

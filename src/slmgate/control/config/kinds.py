@@ -264,6 +264,30 @@ class Size(Whole, frozen=True, kw_only=True):
         return min(exact, key=len) if exact else value
 
 
+class Percent(Kind, frozen=True, kw_only=True):
+    """A share in whole per cent from 0 to `high`; as a number once read, 0.2 for 20%."""
+
+    label: ClassVar[str] = "share"
+    high: int
+
+    def read(self, text: str) -> float:
+        found = re.fullmatch(r"([0-9]{1,6})%", text)
+        if found is None:
+            raise BadValueError("is not a share", "write it in whole per cent, like 20%")
+        if int(found[1]) > self.high:
+            raise BadValueError("is more than this option takes", f"from 0% to {self.high}%")
+        return int(found[1]) / 100
+
+    def form(self, value: float) -> str:
+        return f"{round(value * 100)}%"
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^[0-9]{1,6}%$"}
+
+    def own_values(self) -> str:
+        return f"a share, 0% to {self.high}%"
+
+
 class Duration(Kind, frozen=True, kw_only=True):
     """A length of time, in seconds once read; `low` and `high` are milliseconds."""
 

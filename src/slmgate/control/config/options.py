@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 
 from slmgate.control.config.addresses import Address, Listener, Origin, Url
 from slmgate.control.config.admin_options import Admin
-from slmgate.control.config.auth_options import DAY, HOUR, MINUTE, NAME, NOTHING, Auth
+from slmgate.control.config.auth_options import DAY, HOUR, NAME, NOTHING, Auth
 from slmgate.control.config.health_options import Health
 from slmgate.control.config.kinds import (
     Choice,
@@ -36,6 +36,7 @@ from slmgate.control.config.kinds import (
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.plan_options import Plan
+from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.dialects import ENDPOINTS
@@ -133,30 +134,6 @@ class Instance(Section, frozen=True, kw_only=True):
     ] = None
 
 
-class Retry(Section, frozen=True, kw_only=True):
-    """Trying another time, only before the first byte of an answer has gone to the client."""
-
-    attempts: Annotated[int, Option("How often a request is tried at most, the first time included.", Whole(low=1, high=10))] = 2
-    on: Annotated[
-        tuple[str, ...],
-        Option(
-            "What is worth another try: `connect` (no connection could be made, or it ended before any answer began) and "
-            "any of these HTTP statuses of an instance.",
-            Choice(values=("connect", "429", "500", "502", "503", "504")),
-        ),
-    ] = ("connect", "502", "503")
-
-
-class Timeouts(Section, frozen=True, kw_only=True):
-    """How long the gate waits for an instance."""
-
-    connect: Annotated[float, Option("For the connection to be made.", Duration(low=10, high=5 * MINUTE))] = 2.0
-    first_byte: Annotated[float, Option("From the request's last byte to the answer's first.", Duration(low=10, high=DAY))] = (
-        120.0
-    )
-    idle: Annotated[float, Option("Between two pieces of an answer.", Duration(low=10, high=DAY))] = 60.0
-
-
 class Queue(Section, frozen=True, kw_only=True):
     """Requests that wait while every instance of the model is at its `max_in_flight`."""
 
@@ -209,8 +186,6 @@ class Parameter(Section, frozen=True, kw_only=True):
 class Model(Section, frozen=True, kw_only=True):
     """A language model under the name that clients use."""
 
-    later: ClassVar[tuple[str, ...]] = ("fallback",)
-
     instances: Annotated[tuple[Instance, ...], Option("Where the model runs: its instances, at least one.", at_least=1)]
     balance: Annotated[
         Balance,
@@ -223,6 +198,14 @@ class Model(Section, frozen=True, kw_only=True):
     timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
     queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
     health: Annotated[Health, Option("Which instances are passed over.")] = Health()
+    fallback: Annotated[
+        tuple[str, ...],
+        Option(
+            "Models that serve a request when no instance of this one can, in this order; only where the caller may use them "
+            "itself. Theirs are not followed.",
+            MODEL_NAME,
+        ),
+    ] = ()
     parameters: Annotated[
         dict[str, Parameter],
         Option("What requests for this model may set parameters to, whoever calls; see roles.NAME.parameters.", key=PARAMETER),

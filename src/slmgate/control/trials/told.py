@@ -19,6 +19,7 @@ from slmgate.policy.explain import Step as Step
 from slmgate.policy.explain import Walk, explain, identity
 from slmgate.policy.roles import INTERNAL, Scalar
 from slmgate.policy.room import Counted as Counted
+from slmgate.policy.snapshot import Snapshot
 from slmgate.terms import Key, Principal, Receipt
 
 LIMITED = frozenset(("rate_limit_exceeded", "quota_exceeded"))
@@ -105,8 +106,26 @@ def told(config: Config, principal: Principal, trial: Trial) -> Told:
         identity=steps,
         first=explained.first,
         roles=tuple(_role(walk, "its own" if walk.role in own else f"of team {principal.team}") for walk in explained.walks),
-        notes=(*_notes(config, principal), *(f"No limit of this request is called {name!r}." for name in verdict.strange)),
+        notes=(
+            *_notes(config, principal),
+            *(_stands_in(snapshot, principal, trial, name) for name in _fallbacks(config, trial, verdict)),
+            *(f"No limit of this request is called {name!r}." for name in verdict.strange),
+        ),
     )
+
+
+def _fallbacks(config: Config, trial: Trial, verdict: Verdict) -> tuple[str, ...]:
+    """The models that may stand in for the one that is asked for."""
+    model = config.models.get(trial.model)
+    return model.fallback if model is not None and verdict.admitted else ()
+
+
+def _stands_in(snapshot: Snapshot, principal: Principal, trial: Trial, name: str) -> str:
+    """Whether another model may serve this request where its own cannot."""
+    other = judge(snapshot, principal, msgspec.structs.replace(trial, model=name))
+    if other.admitted:
+        return f"If no instance of {trial.model} can serve it, {name} does, admitted by {other.rule}."
+    return f"{name} does not stand in for {trial.model}: this request would be refused there with {other.code} by {other.rule}."
 
 
 def _role(walk: Walk, of: str) -> RoleTold:

@@ -1,0 +1,118 @@
+"""Another model in place of one that cannot serve, with its own permission, rules and limits, as if it had been asked for.
+
+An exchange whose client was sent nothing yet comes here when its model has no instance for it, and goes on in the line of the
+first model in `fallback` that may and can take it. Those of a fallback are not followed, so that there is no going in circles.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from slmgate.dialects.parameters import settle
+from slmgate.policy.decide import decide
+from slmgate.terms import Refuse, Usage
+
+if TYPE_CHECKING:
+    from slmgate.dataplane.exchange import Exchange
+
+FIELD = b"x-slmgate-model"
+"""The field of an answer that tells which model served in place of the one that was asked for."""
+_NOTHING = Usage()
+_MOVED = (
+    "admit",
+    "ask",
+    "asked",
+    "asked_at",
+    "deadline",
+    "handed_at",
+    "limit_fields",
+    "model",
+    "outgoing",
+    "pool",
+    "queued_at",
+    "tariff",
+    "tried",
+    "unwanted",
+    "upstream_status",
+    "wanted",
+    "what",
+)
+
+
+def fall_back(exchange: Exchange) -> bool:
+    """Give the exchange to the next model that may serve it. False: there is none, and its own fault is to be told."""
+    if exchange.others is None:
+        assert exchange.model is not None
+        exchange.others = exchange.model.fallback
+    if not exchange.others or exchange.worker.stopping:
+        return False
+    before = [getattr(exchange, name) for name in _MOVED]
+    while exchange.others:
+        name, exchange.others = exchange.others[0], exchange.others[1:]
+        if _given(exchange, name):
+            return True
+        for field, value in zip(_MOVED, before, strict=True):
+            setattr(exchange, field, value)
+    return False
+
+
+def field_of(exchange: Exchange) -> bytes:
+    """The header line of an answer that says which model served; empty where it is the one that was asked for."""
+    if not exchange.wanted or exchange.model is None:
+        return b""
+    return b"%b: %b\r\n" % (FIELD, exchange.model.name.encode())
+
+
+def _given(exchange: Exchange, name: str) -> bool:
+    """Give the exchange to this model, if it may and can serve it."""
+    worker, asked, route, principal = exchange.worker, exchange.asked, exchange.route, exchange.principal
+    assert asked is not None and route is not None and principal is not None and exchange.model is not None
+    snapshot, now = worker.snapshot, time.monotonic()
+    pool = worker.pools.models.get(name)
+    if pool is None or name not in snapshot.models or not pool.ready(now):
+        return False
+    exchange.ask = exchange.asked = ask = structs.replace(asked, model=name)
+    verdict = decide(snapshot.access(principal), ask, route.access, exchange)
+    if isinstance(verdict, Refuse):
+        return False
+    exchange.admit = verdict
+    exchange.ask, exchange.outgoing = settle(route, ask, exchange.body, verdict.settings)
+    _leave(exchange)
+    exchange.wanted = exchange.wanted or exchange.model.name
+    exchange.model = model = verdict.model
+    if snapshot.charges.any and exchange.take(snapshot.charges) is not None:
+        return False
+    exchange.limit_fields = field_of(exchange) + exchange.limit_fields
+    exchange.pool = pool
+    exchange.tried = ()
+    exchange.upstream_status = 0
+    exchange.unwanted = False
+    exchange.heard = 0.0
+    exchange.deadline = now + model.queue_timeout
+    exchange.queued_at = 0.0
+    pool.requests += 1
+    if not pool.begin(exchange):
+        _leave(exchange)
+        return False
+    if exchange.connection is None and not exchange.done:
+        exchange.queued_at = now
+    return True
+
+
+def _leave(exchange: Exchange) -> None:
+    """Nothing of the model before is held any more, and nothing is charged for it: whoever serves in the end is paid."""
+    worker, hold = exchange.worker, exchange.hold
+    if exchange.pool is not None:
+        exchange.pool.leave(exchange)
+    if hold is not None:
+        worker.limiter.settle(hold, _NOTHING, 0, exchange.second(), forwarded=False)
+    exchange.hold = exchange.tariff = None
+    exchange.limit_fields = b""
+    if exchange.slot:  # the intent names the model before; another is journaled when the next one is asked
+        worker.journal.forget(exchange.slot)
+        exchange.slot = 0
+    exchange.what = None
+    exchange.handed_at = exchange.asked_at = 0.0
