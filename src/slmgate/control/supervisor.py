@@ -27,8 +27,16 @@ from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.control.orders import ConfigSource, ControlOrders
-from slmgate.control.state_dir import ANSWERS_DIR, JOURNAL_DIR, LIMITS_FILE, LOCK_FILE, note_admin_address
-from slmgate.link import beats
+from slmgate.control.state_dir import (
+    ANSWERS_DIR,
+    JOURNAL_DIR,
+    LIMITS_FILE,
+    LOCK_FILE,
+    SALT_KEY,
+    make_salt_key,
+    note_admin_address,
+)
+from slmgate.link import beats, loads
 from slmgate.link.orders import TlsOrders, WorkerOrders
 
 CONTROL_TIMEOUT = 10.0
@@ -99,6 +107,7 @@ class Supervisor:
         self._stopping = False
         self._board_fd = beats.create()
         self._board = beats.Beats(self._board_fd)
+        self._loads_fd = loads.create(self._workers) if self._workers > 1 else -1
         self._lifeline, self._held = os.pipe()  # children see the end of file when this process is gone
         self._link_path = self._state_dir / "link"
         self._link_dir: str | None = None
@@ -149,6 +158,12 @@ class Supervisor:
             except OSError as error:
                 raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
 
+    def _make_salt_key(self) -> None:
+        try:
+            make_salt_key(self._state_dir)
+        except OSError as error:
+            raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
+
     def _probe_port(self, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """The address to bind. With SO_REUSEPORT two gates could share a port unnoticed, so it is first bound without."""
         if not host:  # every address: both families in one socket, where the machine has IPv6
@@ -195,16 +210,19 @@ class Supervisor:
 
     def _worker(self, slot: int) -> _Child:
         config = self._config
-        fds = [one.fileno() for one in self._sockets[slot]]
+        listeners = [one.fileno() for one in self._sockets[slot]]
+        fds = [*listeners, self._loads_fd] if self._loads_fd >= 0 else listeners
         orders = WorkerOrders(
             slot=slot,
-            listeners=tuple(fds),
+            listeners=tuple(listeners),
             beats=self._board_fd,
             lifeline=self._lifeline,
             link=str(self._link_path),
             journal=str(self._state_dir / JOURNAL_DIR),
             limits=str(self._state_dir / LIMITS_FILE),
             answers=str(self._state_dir / ANSWERS_DIR),
+            loads=self._loads_fd,
+            salt_key=str(self._state_dir / SALT_KEY),
             workers=len(self._sockets),
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
@@ -212,7 +230,12 @@ class Supervisor:
             complains=config.log.level != "error",
             tls=tuple(_tls(listen.tls) for listen in config.listen),
         )
-        return _Child(f"worker {slot}", slot, config.worker_timeout, lambda: self._spawn("slmgate.dataplane.worker", orders, fds))
+        return _Child(
+            f"worker {slot}",
+            slot,
+            config.worker_timeout,
+            lambda: self._spawn("slmgate.dataplane.worker", orders, fds),
+        )
 
     # -- life
 
@@ -222,6 +245,7 @@ class Supervisor:
             self._lock()
             self._listen()
             self._note_address()
+            self._make_salt_key()
             return self._serve()
         finally:
             if self._link_dir is not None:
@@ -293,6 +317,8 @@ class Supervisor:
                     child.run(now)
             elif child.process.poll() is not None:
                 code = child.died(now)
+                if child.row < self._workers and self._loads_fd >= 0:
+                    loads.strike(self._loads_fd, child.row)  # the others need not wait for its successor to do it
                 _say(f"{child.name} ended with code {code}; starting another")
                 if now >= child.start_after:
                     self._board.mark(child.row, beats.STARTING)
