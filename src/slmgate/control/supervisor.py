@@ -294,7 +294,7 @@ class Supervisor:
             self._wait(0.02)
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
-                    code = child.died(now)
+                    code = self._ended(child, now)
                     if code >= 0 and self._board.read(child.row)[1] != beats.READY:
                         _say(f"{child.name} ended with code {code} while starting; see the messages above")
                         return False
@@ -316,9 +316,7 @@ class Supervisor:
                     self._board.mark(child.row, beats.STARTING)
                     child.run(now)
             elif child.process.poll() is not None:
-                code = child.died(now)
-                if child.row < self._workers and self._loads_fd >= 0:
-                    loads.strike(self._loads_fd, child.row)  # the others need not wait for its successor to do it
+                code = self._ended(child, now)
                 _say(f"{child.name} ended with code {code}; starting another")
                 if now >= child.start_after:
                     self._board.mark(child.row, beats.STARTING)
@@ -327,6 +325,12 @@ class Supervisor:
             elif now - before < 4 * CHECK_SECONDS and self._is_silent(child, now):
                 _say(f"{child.name} has been silent for too long; replacing it")
                 child.signal(signal.SIGKILL)
+
+    def _ended(self, child: _Child, now: float) -> int:
+        """Take note of a child's end. Returns its exit code."""
+        if child.row < self._workers and self._loads_fd >= 0:
+            loads.strike(self._loads_fd, child.row)  # the others need not wait for its successor to do it
+        return child.died(now)
 
     def _is_silent(self, child: _Child, now: float) -> bool:
         beat, state = self._board.read(child.row)

@@ -113,7 +113,11 @@ class Instance:
 
     def begin(self, exchange: Exchange) -> None:
         """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
-        self._has(self.busy + 1)
+        self.busy = busy = self.busy + 1
+        cells = self.cells
+        if cells is not None:  # `_has`, written out: here and in `release` every request comes by
+            self.model.in_flight += 1
+            cells[self.column] = MARK + busy
         self.served += 1
         exchange.instance = self
         exchange.tried += (self,)
@@ -178,7 +182,11 @@ class Instance:
 
     def release(self, connection: UpstreamConnection | None) -> None:
         """An exchange is through with this instance. `connection` is given when it may be used again."""
-        self._has(self.busy - 1)
+        self.busy = busy = self.busy - 1
+        cells = self.cells
+        if cells is not None:
+            self.model.in_flight -= 1
+            cells[self.column] = MARK + busy
         if connection is not None:
             if self.removed or len(self.idle) >= IDLE_CONNECTIONS:
                 connection.retire()
