@@ -47,3 +47,12 @@ def test_what_is_remembered_is_bounded(key: str, monkeypatch: pytest.MonkeyPatch
     before = [mine.of(Principal(id=f"k{number}", name="a")) for number in range(5)]
     assert len(mine._kept) <= 2
     assert before == [mine.of(Principal(id=f"k{number}", name="a")) for number in range(5)]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n"])
+def test_without_the_file_nobody_can_guess_them(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "gone"
+    if content is not None:
+        path.write_bytes(content)
+    assert Salts(str(path)).of(ACME) != Salts(str(path)).of(ACME)
+    assert ("cannot be read" in Salts(str(path)).problem) is (content is None)

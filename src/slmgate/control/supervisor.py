@@ -60,13 +60,21 @@ class CannotServe(Exception):
 
 
 class _Child:
-    """One child: how it is started, and its current run."""
+    """One child: how it is started, what is done when it has ended, and its current run."""
 
-    def __init__(self, name: str, row: int, silence: float, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        row: int,
+        silence: float,
+        start: Callable[[], subprocess.Popen[bytes]],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
         self.row = row
         self.silence = silence
         self._start = start
+        self._ended = ended
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd = -1
         self.started = 0.0
@@ -82,6 +90,7 @@ class _Child:
         """Take note of its end, and of when to start it again. Returns its exit code."""
         assert self.process is not None
         code = self.process.wait()
+        self._ended()
         os.close(self.pidfd)
         self.process, self.pidfd = None, -1
         self._pause = min(max(self._pause * 2, 0.05), LONGEST_PAUSE) if now - self.started < SHORTEST_LIFE else 0.0
@@ -230,11 +239,13 @@ class Supervisor:
             complains=config.log.level != "error",
             tls=tuple(_tls(listen.tls) for listen in config.listen),
         )
+
+        def ended() -> None:
+            if self._loads_fd >= 0:
+                loads.strike(self._loads_fd, slot)  # the others need not wait for its successor to do it
+
         return _Child(
-            f"worker {slot}",
-            slot,
-            config.worker_timeout,
-            lambda: self._spawn("slmgate.dataplane.worker", orders, fds),
+            f"worker {slot}", slot, config.worker_timeout, lambda: self._spawn("slmgate.dataplane.worker", orders, fds), ended
         )
 
     # -- life
@@ -294,7 +305,7 @@ class Supervisor:
             self._wait(0.02)
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
-                    code = self._ended(child, now)
+                    code = child.died(now)
                     if code >= 0 and self._board.read(child.row)[1] != beats.READY:
                         _say(f"{child.name} ended with code {code} while starting; see the messages above")
                         return False
@@ -316,7 +327,7 @@ class Supervisor:
                     self._board.mark(child.row, beats.STARTING)
                     child.run(now)
             elif child.process.poll() is not None:
-                code = self._ended(child, now)
+                code = child.died(now)
                 _say(f"{child.name} ended with code {code}; starting another")
                 if now >= child.start_after:
                     self._board.mark(child.row, beats.STARTING)
@@ -325,12 +336,6 @@ class Supervisor:
             elif now - before < 4 * CHECK_SECONDS and self._is_silent(child, now):
                 _say(f"{child.name} has been silent for too long; replacing it")
                 child.signal(signal.SIGKILL)
-
-    def _ended(self, child: _Child, now: float) -> int:
-        """Take note of a child's end. Returns its exit code."""
-        if child.row < self._workers and self._loads_fd >= 0:
-            loads.strike(self._loads_fd, child.row)  # the others need not wait for its successor to do it
-        return child.died(now)
 
     def _is_silent(self, child: _Child, now: float) -> bool:
         beat, state = self._board.read(child.row)

@@ -18,12 +18,19 @@ MAX_KEPT = 10_000
 
 
 class Salts:
-    """The salts under the key in the file `path`; "": under one that ends with this process."""
+    """The salts under the key in the file `path`. "", or where it cannot be read: under one that ends with this process."""
 
-    __slots__ = ("_kept", "_key")
+    __slots__ = ("_kept", "_key", "problem")
 
     def __init__(self, path: str) -> None:
-        self._key = blake2b(Path(path).read_bytes().strip() if path else secrets.token_bytes(32)).digest()
+        self.problem = ""
+        """What the operator should know of the file."""
+        key = b""
+        try:
+            key = Path(path).read_bytes().strip() if path else b""
+        except OSError as error:  # tenants stay apart all the same, and find less of what they have asked before
+            self.problem = f"{path} cannot be read ({error.strerror}): engines' caches are salted anew"
+        self._key = blake2b(key or secrets.token_bytes(32)).digest()
         self._kept: dict[tuple[str | None, str], str] = {}
 
     def of(self, principal: Principal) -> str:

@@ -89,6 +89,9 @@ class Worker:
         self.counters = Counters()
         self.pools = Pools(loop, Loads(orders.loads, orders.slot, orders.workers) if orders.loads >= 0 else None)
         self.salts = Salts(orders.salt_key)
+        if self.salts.problem:
+            with contextlib.suppress(OSError, ValueError):
+                print(f"slmgate: {self.salts.problem}", file=sys.stderr, flush=True)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
