@@ -32,6 +32,7 @@ from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
+from slmgate.dataplane.looking import looked
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Instance, Pools
 from slmgate.dataplane.salts import Salts
@@ -43,7 +44,18 @@ from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
 from slmgate.link.loads import Loads
-from slmgate.link.messages import Confirm, Grounds, Hello, InstanceTally, KeysChanged, KeysWhole, Message, Publish, Verified
+from slmgate.link.messages import (
+    Confirm,
+    Grounds,
+    Hello,
+    InstanceTally,
+    KeysChanged,
+    KeysWhole,
+    Look,
+    Message,
+    Publish,
+    Verified,
+)
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.keytable import KeyTable
@@ -51,8 +63,10 @@ from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
 TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
-LIMITER_TICKS = 2
-"""How many the limiter has in one of those: what it holds of limits and does not need goes back within two of its own."""
+CALM_TICKS = 4
+"""Of so many sweeps, streams that are `calm` are in one: how late a long time limit of theirs may be noticed."""
+CALM_SECONDS = 2.0
+"""A stream with less time left than this is not calm."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
 OUT_OF_MEMORY = 71
@@ -99,6 +113,8 @@ class Worker:
         self.tally = Tally()
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()
+        self.calm: set[ClientConnection] = set()  # those of streams under way of which nothing is due for a while
+        self._ticks = 0
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._contexts = _contexts(orders)  # by listener
@@ -172,8 +188,14 @@ class Worker:
 
     def left(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
+        self.calm.discard(connection)
         if self.draining and not self._connections and not self._drained.done():
             self._drained.set_result(None)
+
+    def calm_until(self, connection: ClientConnection, deadline: float) -> None:
+        """A stream is under way, of which nothing is due before `deadline`, unless it is taken out of `calm` again."""
+        if deadline >= self.now + CALM_SECONDS:
+            self.calm.add(connection)
 
     def ready(self) -> bool:
         """Every model has an instance, and work can be recorded."""
@@ -222,6 +244,8 @@ class Worker:
             self._keys_changed(message.generation)
         elif isinstance(message, Verified):
             self.tokens.verified(message, time.time())
+        elif isinstance(message, Look):
+            self._link.send(looked(self.limiter, message, time.time()))
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -289,10 +313,7 @@ class Worker:
 
     async def _tick(self) -> None:
         while not self.stopping:
-            for _ in range(LIMITER_TICKS):
-                await asyncio.sleep(TICK / LIMITER_TICKS)
-                with contextlib.suppress(MemoryError):
-                    self.limiter.tick(time.time())
+            await asyncio.sleep(TICK)
             # What a tick without memory left undone, the next one does; none at all would look like frost, and cost everyone.
             with contextlib.suppress(MemoryError):
                 await self._each_tick()
@@ -302,15 +323,22 @@ class Worker:
         wall = time.time()
         self.wall_offset = wall - now
         self._beats.beat(self.slot)
-        for connection in list(self._connections):
+        self._ticks += 1
+        # To look at a thousand streams costs as much as some of their chunks: no near cache holds them all.
+        whole = self._ticks % CALM_TICKS == 0
+        for connection in list(self._connections if whole else self._connections - self.calm):
             exchange = connection.exchange
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
             if exchange is not None and exchange.hold is not None:
                 exchange.note_progress()
+        if whole and self.calm:
+            self.calm = {one for one in self.calm if one.exchange is not None and one.exchange.deadline >= now + CALM_SECONDS}
         with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
             self.pay()
+        self.limiter.tick(wall)
+        self._loop.call_later(TICK / 2, self._half_tick)
         self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
@@ -321,6 +349,11 @@ class Worker:
         paused = not self._servers and not self.draining and self.snapshot.generation > 0
         if paused and len(self._connections) < self._most_connections() * 0.95:
             await self._accept()
+
+    def _half_tick(self) -> None:
+        """The limiter has twice as many ticks: what it holds of limits and does not need goes back within two of its own."""
+        with contextlib.suppress(MemoryError):
+            self.limiter.tick(time.monotonic() + self.wall_offset)
 
     def _each_second(self, now: float, wall: float) -> None:
         self.date = date_line(wall)
