@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from random import getrandbits
 
 import httptools
 import msgspec
@@ -27,11 +28,14 @@ from slmgate.dialects.parameters import values
 from slmgate.http1 import answers, heads
 from slmgate.http1.repeats import seen_head
 from slmgate.policy.access import Admit
+from slmgate.policy.balance import SCANNED, Chooser, InTurn, LeastBusy, PeakEwma
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.networks import number_of
+from slmgate.policy.prefix import Prefix, affinity_of
 from slmgate.policy.queue import FairQueue
+from slmgate.policy.ring import Ring
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
 from slmgate.policy.snapshot import AuthSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
 from slmgate.stores.sql import open_store
@@ -43,6 +47,7 @@ WAITING = 500
 """How many stand in line, of fifty principals."""
 KEYS = 100_000
 """How many are in the table beside the one that asks."""
+PROMPT = "Answer as the handbook of the house says. " * 190
 encode = msgspec.json.Encoder().encode
 _NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 Step = Callable[[], object]
@@ -227,7 +232,52 @@ def steps(directory: Path) -> dict[str, Step]:
         "policy.queue: one goes, one comes": take_a_turn,
         "policy.queue: one comes, no place": find_no_place,
         "journal: intent and receipt": write_both,
+        "policy.prefix.affinity_of (8 kB)": lambda: affinity_of([PROMPT]),
+        **{f"policy.balance: {name}": step for name, step in choices().items()},
     }
+
+
+class Chosen:
+    """An instance as strategies see it."""
+
+    __slots__ = ("busy", "down_until", "learned_at", "max_in_flight", "name", "others", "served", "slowness", "weight")
+
+    def __init__(self, number: int) -> None:
+        self.name = f"m/10.0.{number // 256}.{number % 256}:8000"
+        self.busy, self.others, self.weight = number % 3, number % 2, 1
+        self.max_in_flight: int | None = 16
+        self.down_until = self.served = self.learned_at = 0.0
+        self.slowness = 0.1 + number % 5
+
+
+def choices() -> dict[str, Step]:
+    """Every strategy over few, many and very many instances."""
+    makes: dict[str, Callable[[list[Chosen]], Chooser[Chosen]]] = {
+        "in turn": lambda instances: InTurn(instances, weighted=True),
+        "least_busy": LeastBusy,
+        "peak_ewma": PeakEwma,
+        "consistent_hash": Ring,
+        "prefix": Prefix,
+    }
+    return {
+        f"{name} of {count}": _choice(make([Chosen(number) for number in range(count)]))
+        for name, make in makes.items()
+        for count in (4, 100, 1000)
+    }
+
+
+def _choice(chooser: Chooser[Chosen]) -> Step:
+    """What the pool does to choose, and the count of what was served."""
+    many, affinity = len(chooser.candidates) > SCANNED, affinity_of([PROMPT])
+    in_flight = sum(one.busy + one.others for one in chooser.candidates)
+    chooser.took(affinity, chooser.candidates[0])
+
+    def choose() -> None:
+        one = chooser.choose(1.0, (), getrandbits(64) if many else 0, in_flight, affinity)
+        assert one is not None
+        one.served += 1
+
+    return choose
 
 
 class _Facts:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import fcntl
 from pathlib import Path
 
-from slmgate.control.state_dir import ADMIN_ADDRESS, LOCK_FILE, is_served, note_admin_address, noted_admin_address
+from slmgate.control.state_dir import (
+    ADMIN_ADDRESS,
+    LOCK_FILE,
+    SALT_KEY,
+    is_served,
+    make_salt_key,
+    note_admin_address,
+    noted_admin_address,
+)
 
 
 def test_served_while_the_lock_is_held(tmp_path: Path) -> None:
@@ -26,3 +34,16 @@ def test_the_note_of_an_address(tmp_path: Path) -> None:
         assert noted_admin_address(tmp_path) == address
     assert [path.name for path in tmp_path.iterdir()] == [ADMIN_ADDRESS]
     assert (tmp_path / ADMIN_ADDRESS).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_key_of_the_salts_is_made_once(tmp_path: Path) -> None:
+    make_salt_key(tmp_path)
+    made = (tmp_path / SALT_KEY).read_bytes()
+    assert len(made.strip()) == 48
+    assert (tmp_path / SALT_KEY).stat().st_mode & 0o777 == 0o600
+    make_salt_key(tmp_path)
+    assert (tmp_path / SALT_KEY).read_bytes() == made
+    (tmp_path / SALT_KEY).write_bytes(b"")  # cut short by a crash
+    make_salt_key(tmp_path)
+    assert (tmp_path / SALT_KEY).read_bytes() not in (b"", made)
+    assert [path.name for path in tmp_path.iterdir()] == [SALT_KEY]

@@ -55,6 +55,20 @@ def child(started: list[FakeProcess] | None = None) -> Any:
     return _Child("worker 0", 0, 2.0, start)
 
 
+def test_a_childs_end_is_told() -> None:
+    told: list[int] = []
+
+    def start() -> Any:
+        return FakeProcess()
+
+    one = _Child("worker 0", 0, 2.0, start, lambda: told.append(1))
+    one.run(0.0)
+    fake: Any = one.process
+    fake.code = -9
+    one.died(1.0)
+    assert told == [1]
+
+
 def test_a_child_that_dies_young_is_started_after_a_pause_that_doubles() -> None:
     one, now, pauses = child(), 0.0, []
     for _ in range(7):

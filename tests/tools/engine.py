@@ -17,7 +17,7 @@ from tests.tools.gate import eventually, free_port, get
 from tests.tools.parent import die_with_parent
 
 
-def serve(port: int) -> None:
+def serve(port: int, slots: int = 2, context: int = 4096, kept_mib: int | None = None) -> None:
     # Here and not above: the handle must be importable where the wheels are not.
     import xllamacpp
 
@@ -26,7 +26,9 @@ def serve(port: int) -> None:
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.hostnames, params.port = ["127.0.0.1"], port
-    params.n_ctx, params.n_parallel, params.warmup = 4096, 2, False
+    params.n_ctx, params.n_parallel, params.warmup = context, slots, False
+    if kept_mib is not None:
+        params.cache_ram_mib = kept_mib
     # One thread: on a busy machine two wait for each other, spinning, and are many times slower.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -38,9 +40,11 @@ def serve(port: int) -> None:
 class Engine:
     """A handle on the running engine; ready when made."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: int) -> None:
+        """`settings` are those of `serve`."""
         self.port = free_port()
-        command = [sys.executable, "-m", "tests.tools.engine", str(self.port)]
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        command = [sys.executable, "-m", "tests.tools.engine", str(self.port), *options]
         root = Path(__file__).resolve().parents[2]
         self.process = subprocess.Popen(
             command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
@@ -68,4 +72,8 @@ class Engine:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="llama.cpp with SmolLM2 on loopback.")
     parser.add_argument("port", type=int)
-    serve(parser.parse_args().port)
+    parser.add_argument("--slots", type=int, default=2, help="conversations whose state is kept")
+    parser.add_argument("--context", type=int, default=4096, help="tokens of all slots together")
+    parser.add_argument("--kept-mib", type=int, help="memory for the state of conversations that have lost their slot")
+    given = parser.parse_args()
+    serve(given.port, given.slots, given.context, given.kept_mib)

@@ -168,8 +168,9 @@ class Link(asyncio.Protocol):
 class Loader:
     """A set of clients. `journal` holds every request ever started."""
 
-    def __init__(self, port: int, secret: str, seed: int) -> None:
+    def __init__(self, port: int, secret: str, seed: int, model: str = "tiny") -> None:
         print(f"loader seed {seed}")
+        self.model = model
         self.port, self.secret = port, secret
         self.chance = random.Random(seed)
         self.prefix = f"load-{seed}-{self.chance.getrandbits(24):06x}"
@@ -190,7 +191,7 @@ class Loader:
         outcome = Outcome(name, stream, due or time.monotonic())
         self.journal.append(outcome)
         fields: dict[str, Any] = {
-            "model": "tiny",
+            "model": self.model,
             "messages": [{"role": "user", "content": "hi"}],
             "script": {"tag": name, **script},
         }

@@ -192,6 +192,7 @@ class Stage:
         assert self.worker.tally.requests == len(ids) + self.worker.tally.unjournaled
         pools = self.worker.pools.models.values()
         assert [one for pool in pools for one in pool.instances if one.busy] == [], "an instance is still held"
+        assert [pool for pool in pools if len(pool.instances) > 1 and pool.in_flight] == [], "the count of all went wrong"
         assert [one for pool in pools for one in pool.waiting] == [], "an exchange still waits"
         assert self.worker.journal.open_intents == 0
         room = self.worker.journal.room

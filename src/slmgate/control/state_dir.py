@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from pathlib import Path
 
 LEDGER_FILE = "ledger.sqlite3"
@@ -15,6 +16,8 @@ LOCK_FILE = "serve.lock"
 JOURNAL_DIR = "journal"
 LIMITS_FILE = "limits.table"
 ANSWERS_DIR = "answers"
+SALT_KEY = "salt.key"
+"""What the salts of engines' caches are made with; nodes that share instances may share it."""
 ADMIN_ADDRESS = "admin.address"
 """Where the admin side of a gate without configuration file listens: commands have nothing else to know it from."""
 LAST_GOOD = "last-good.yaml"
@@ -34,6 +37,17 @@ def is_served(state_dir: Path) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def make_salt_key(state_dir: Path) -> None:
+    """Make the key of the salts, unless it is there. Raises OSError."""
+    path = state_dir / SALT_KEY
+    if path.exists() and path.stat().st_size:
+        return
+    fresh = path.with_name(f".{SALT_KEY}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(f"{secrets.token_hex(24)}\n")
+    fresh.replace(path)
 
 
 def note_admin_address(state_dir: Path, address: str) -> None:

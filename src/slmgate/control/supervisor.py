@@ -27,8 +27,16 @@ from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.control.orders import ConfigSource, ControlOrders
-from slmgate.control.state_dir import ANSWERS_DIR, JOURNAL_DIR, LIMITS_FILE, LOCK_FILE, note_admin_address
-from slmgate.link import beats
+from slmgate.control.state_dir import (
+    ANSWERS_DIR,
+    JOURNAL_DIR,
+    LIMITS_FILE,
+    LOCK_FILE,
+    SALT_KEY,
+    make_salt_key,
+    note_admin_address,
+)
+from slmgate.link import beats, loads
 from slmgate.link.orders import TlsOrders, WorkerOrders
 
 CONTROL_TIMEOUT = 10.0
@@ -52,13 +60,21 @@ class CannotServe(Exception):
 
 
 class _Child:
-    """One child: how it is started, and its current run."""
+    """One child: how it is started, what is done when it has ended, and its current run."""
 
-    def __init__(self, name: str, row: int, silence: float, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        row: int,
+        silence: float,
+        start: Callable[[], subprocess.Popen[bytes]],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
         self.row = row
         self.silence = silence
         self._start = start
+        self._ended = ended
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd = -1
         self.started = 0.0
@@ -74,6 +90,7 @@ class _Child:
         """Take note of its end, and of when to start it again. Returns its exit code."""
         assert self.process is not None
         code = self.process.wait()
+        self._ended()
         os.close(self.pidfd)
         self.process, self.pidfd = None, -1
         self._pause = min(max(self._pause * 2, 0.05), LONGEST_PAUSE) if now - self.started < SHORTEST_LIFE else 0.0
@@ -99,6 +116,7 @@ class Supervisor:
         self._stopping = False
         self._board_fd = beats.create()
         self._board = beats.Beats(self._board_fd)
+        self._loads_fd = loads.create(self._workers) if self._workers > 1 else -1
         self._lifeline, self._held = os.pipe()  # children see the end of file when this process is gone
         self._link_path = self._state_dir / "link"
         self._link_dir: str | None = None
@@ -149,6 +167,12 @@ class Supervisor:
             except OSError as error:
                 raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
 
+    def _make_salt_key(self) -> None:
+        try:
+            make_salt_key(self._state_dir)
+        except OSError as error:
+            raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
+
     def _probe_port(self, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
         """The address to bind. With SO_REUSEPORT two gates could share a port unnoticed, so it is first bound without."""
         if not host:  # every address: both families in one socket, where the machine has IPv6
@@ -195,16 +219,19 @@ class Supervisor:
 
     def _worker(self, slot: int) -> _Child:
         config = self._config
-        fds = [one.fileno() for one in self._sockets[slot]]
+        listeners = [one.fileno() for one in self._sockets[slot]]
+        fds = [*listeners, self._loads_fd] if self._loads_fd >= 0 else listeners
         orders = WorkerOrders(
             slot=slot,
-            listeners=tuple(fds),
+            listeners=tuple(listeners),
             beats=self._board_fd,
             lifeline=self._lifeline,
             link=str(self._link_path),
             journal=str(self._state_dir / JOURNAL_DIR),
             limits=str(self._state_dir / LIMITS_FILE),
             answers=str(self._state_dir / ANSWERS_DIR),
+            loads=self._loads_fd,
+            salt_key=str(self._state_dir / SALT_KEY),
             workers=len(self._sockets),
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
@@ -212,7 +239,14 @@ class Supervisor:
             complains=config.log.level != "error",
             tls=tuple(_tls(listen.tls) for listen in config.listen),
         )
-        return _Child(f"worker {slot}", slot, config.worker_timeout, lambda: self._spawn("slmgate.dataplane.worker", orders, fds))
+
+        def ended() -> None:
+            if self._loads_fd >= 0:
+                loads.strike(self._loads_fd, slot)  # the others need not wait for its successor to do it
+
+        return _Child(
+            f"worker {slot}", slot, config.worker_timeout, lambda: self._spawn("slmgate.dataplane.worker", orders, fds), ended
+        )
 
     # -- life
 
@@ -222,6 +256,7 @@ class Supervisor:
             self._lock()
             self._listen()
             self._note_address()
+            self._make_salt_key()
             return self._serve()
         finally:
             if self._link_dir is not None:

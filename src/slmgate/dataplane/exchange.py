@@ -25,6 +25,7 @@ from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
 from slmgate.dialects.parameters import answers, bound, longest, settle, values
 from slmgate.dialects.prompts import prompt_of
+from slmgate.dialects.salt import salted
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
 from slmgate.http1.framing import CHUNKED
@@ -38,6 +39,7 @@ from slmgate.http1.heads import (
     upstream_request,
 )
 from slmgate.policy.access import GENERATING, NO_ROLE, Access, Admit, no_such_model
+from slmgate.policy.balance import Affinity, first_byte_of
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
@@ -105,6 +107,7 @@ class Exchange:
 
     __slots__ = (
         "admit",
+        "affinity",
         "alarm",
         "ask",
         "asked",
@@ -203,6 +206,7 @@ class Exchange:
         self.limit_fields = b""
         # the way to an instance
         self.pool: ModelPool | None = None
+        self.affinity: Affinity | None = None  # what ties it to an instance, once that was asked for
         self.instance: Instance | None = None
         self.connection: UpstreamConnection | None = None
         self.tried: tuple[Instance, ...] = ()  # of the model's instances
@@ -514,6 +518,7 @@ class Exchange:
             elif self.upstream_status or self.connection is not None or self.instance is not None:
                 if self.instance is not None and self.connection is not None:
                     self.instance.failed("silent", "no answer came in time", self.asked_at)
+                    self._learn(now)
                 self._silent()
             else:
                 self.no_room("No instance of the model came free in time.")
@@ -570,6 +575,8 @@ class Exchange:
             self.deadline = now + self.model.first_byte_timeout
             name = instance.spec.upstream_model or (self.model.name if self.wanted else None)
             body = route.dialect.patch(route.endpoint, ask, self.outgoing, name)
+            if instance.salted and self.principal is not None:
+                body = salted(route, ask, body, worker.salts.of(self.principal))
             repeat = self.repeat
             if repeat is not None and repeat.instance_fields is instance.fields:
                 head = repeat.upstream_head
@@ -618,6 +625,7 @@ class Exchange:
             instance.answered(self.asked_at)
             instance.completed(self.asked_at)
         self.usage = route.dialect.usage(route.endpoint, body)
+        self._learn(now)
         self._give_back(connection)
         self.bytes_out = size = len(body)
         handed = self.handed_at
@@ -652,6 +660,7 @@ class Exchange:
             self.kept = []
         elif ask.stream and status == 200 and content_type.startswith(_STREAMS):
             self.scanner = route.dialect.scanner(route.endpoint, ask)
+            self._learn(now)
         if status == 204 or status == 304:
             framing_line = b""  # neither has a body, and 204 no length (RFC 9110 section 8.6)
         elif framing >= 0 and self.scanner is None:
@@ -727,8 +736,13 @@ class Exchange:
         if self.unwanted:
             self._fail_status(connection)
             return
-        self._give_back(connection)
         scanner = self.scanner
+        if scanner is None and self.kept is not None:
+            self._keep(data)
+            self._read_usage()
+        if scanner is None and self.upstream_status == 200:
+            self._learn(time.monotonic())
+        self._give_back(connection)
         if scanner is not None:
             if self.ending:
                 data = self.held
@@ -740,13 +754,10 @@ class Exchange:
                     self._fail_upstream("upstream_error", "The model's answer broke off.", data)
                     return
                 data += rest
-        elif self.kept is not None:
-            self._keep(data)
-            self._read_usage()
+        elif self.kept is not None and self.framing < CHUNKED and self.usage is None and self.upstream_status < 400:
             # Of an answer that ends with its connection only its JSON shows whether it is whole.
-            if self.framing < CHUNKED and self.usage is None and self.upstream_status < 400:
-                self._fail_upstream("upstream_error", "The model's answer broke off.", data)
-                return
+            self._fail_upstream("upstream_error", "The model's answer broke off.", data)
+            return
         self._complete(data)
 
     def _complete(self, data: bytes) -> None:
@@ -787,6 +798,14 @@ class Exchange:
             self._fail_upstream("upstream_error", "The model's answer broke off." if began else "The model did not answer.")
 
     # -- inner steps
+
+    def _learn(self, now: float) -> None:
+        """How long the instance let this request wait, for strategies that go by it."""
+        instance = self.instance
+        if instance is not None and instance.learns:
+            usage = self.usage
+            took = now - self.asked_at
+            instance.learn(took if usage is None else first_byte_of(took, usage.completion_tokens), now)
 
     def _keep(self, data: bytes) -> None:
         """Keep an unstreamed answer's bytes for reading its usage, up to a bound."""

@@ -2,6 +2,7 @@
 
 A freed connection goes straight to the exchange that `policy/queue.py` says is next. This module keeps the numbers that
 `policy/balance.py` chooses by. It does not know what a request says, nor what becomes of the answer.
+Length: an instance and the pool that it is in change each other's numbers at every step, and are read together.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
-from math import ceil
+from math import ceil, inf
+from random import getrandbits
 from typing import TYPE_CHECKING
 
+from slmgate.dataplane.balancing import affinity_of, chooser_of, shares_loads
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
+from slmgate.link.loads import MARK, Loads
 from slmgate.link.messages import Checked, CheckedOut, InstanceTally
-from slmgate.policy.balance import choose
+from slmgate.policy.balance import SCANNED, Chooser, learned
 from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
 from slmgate.policy.retries import Budget
@@ -29,6 +33,12 @@ if TYPE_CHECKING:
 IDLE_CONNECTIONS = 256
 """Idle connections kept per instance and worker; more are closed when they come back."""
 IDLE_SECONDS = 60.0
+LOOK_SECONDS = 0.01
+"""How old the view of the other workers' requests may be, at least. It is renewed only when somebody is to have an instance."""
+LOOK_SECONDS_EACH = 5e-6
+"""And how much more for each instance and worker, so that looking takes a small part of the time."""
+ONE_CELL = memoryview(bytearray(4)).cast("I")
+"""Written to by instances whose requests no other worker wants to know of."""
 
 
 class Instance:
@@ -40,16 +50,24 @@ class Instance:
         "_stood",
         "_tasks",
         "busy",
+        "cells",
+        "column",
         "connect_timeout",
         "down_until",
         "fields",
         "health",
         "idle",
+        "learned_at",
+        "learns",
         "max_in_flight",
         "model",
+        "name",
+        "others",
         "removed",
+        "salted",
         "served",
         "share",
+        "slowness",
         "spec",
         "waited",
         "waits",
@@ -60,17 +78,22 @@ class Instance:
     def __init__(self, model: ModelPool, spec: InstanceSpec, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.model = model
+        self.name = spec.id
         # of the snapshot in force
         self.spec = spec
         self.weight = spec.weight
         self.max_in_flight = spec.max_in_flight
         self.connect_timeout = 2.0
+        self.learns = False  # whether its model's strategy asks for how slow it is
+        self.salted = False  # whether its engine is told whose cache a request may use
         self.fields = b""
         self._context: ssl.SSLContext | None = None
         # of this worker's life with the instance
         self.idle: deque[UpstreamConnection] = deque()  # newest right: the warmest is used first, the oldest ages out
         self.busy = 0  # exchanges that have it, connecting or connected
         self.served = 0.0
+        self.slowness = 0.0  # see `policy/balance.py`
+        self.learned_at = 0.0
         self.health = Health()
         self._stood: tuple[State, float, Failure | None] = ("healthy", 0.0, None)  # its health when it was last looked at
         self.watched = False  # there is something to be remembered of its health: only then is it told what goes well
@@ -80,23 +103,33 @@ class Instance:
         self.waited = 0.0
         self._tasks: set[asyncio.Task[None]] = set()  # a task nobody holds may be collected before it ends
         self.removed = False
+        # of the node: what other workers have in flight here, and where they are told of this one's; None: nothing is chosen
+        self.others = 0
+        self.cells: memoryview | None = None
+        self.column = -1
 
     def __repr__(self) -> str:
         return f"<Instance {self.spec.id}: {self.busy} busy, {len(self.idle)} idle{', removed' if self.removed else ''}>"
 
-    def update(self, spec: InstanceSpec, connect_timeout: float) -> None:
+    def update(self, spec: InstanceSpec, model: ModelSpec) -> None:
         """Take the settings of a new snapshot. Connections opened before go on; what they send is made afresh."""
         self.spec = spec
         self.weight = spec.weight
         self.max_in_flight = spec.max_in_flight
-        self.connect_timeout = connect_timeout
+        self.connect_timeout = model.connect_timeout
+        self.learns = model.balance == "peak_ewma"
+        self.salted = model.cache_salt == "tenant" and spec.engine == "vllm"
         self.fields = instance_fields(spec.host, spec.port, spec.tls, spec.bearer)
         if spec.tls and self._context is None:
             self._context = ssl.create_default_context()
 
     def begin(self, exchange: Exchange) -> None:
         """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
-        self.busy += 1
+        self.busy = busy = self.busy + 1
+        cells = self.cells
+        if cells is not None:  # `_has`, written out: here and in `release` every request comes by
+            self.model.in_flight += 1
+            cells[self.column] = MARK + busy
         if self.watched:
             self._begin_watched()
         else:
@@ -128,7 +161,7 @@ class Instance:
         except (OSError, MemoryError) as failure:  # TimeoutError is an OSError
             self.failed("unreachable", "it cannot be reached", began)
             if exchange.wants(self):  # else it is over, and has given its place back already
-                self.busy -= 1
+                self._has(self.busy - 1)
                 exchange.connect_failed(self, str(failure) or "the connection was not accepted in time")
             self.model.serve_next()
             return
@@ -138,8 +171,21 @@ class Instance:
         if exchange.wants(self):
             exchange.connected(connection)
         else:  # the client left meanwhile, and its place was given back: this is one for the connection alone
-            self.busy += 1
+            self._has(self.busy + 1)
             self.release(connection)
+
+    def _has(self, busy: int) -> None:
+        """So many are in flight here now."""
+        cells = self.cells
+        if cells is not None:
+            self.model.in_flight += busy - self.busy
+            cells[self.column] = MARK + busy
+        self.busy = busy
+
+    def learn(self, seconds: float, now: float) -> None:
+        """An answer took so long."""
+        self.slowness = learned(self.slowness, self.learned_at, seconds, now)
+        self.learned_at = now
 
     # -- its health; of who is not `watched` the road tells nothing that went well
 
@@ -201,7 +247,11 @@ class Instance:
 
     def release(self, connection: UpstreamConnection | None) -> None:
         """An exchange is through with this instance. `connection` is given when it may be used again."""
-        self.busy -= 1
+        self.busy = busy = self.busy - 1
+        cells = self.cells
+        if cells is not None:
+            self.model.in_flight -= 1
+            cells[self.column] = MARK + busy
         if connection is not None:
             if self.removed or len(self.idle) >= IDLE_CONNECTIONS:
                 connection.retire()
@@ -224,8 +274,15 @@ class Instance:
     def remove(self) -> None:
         """No longer configured: close what is idle; what is busy ends with its exchange."""
         self.removed = True
+        self.unlist()
         while self.idle:
             self.idle.pop().retire()
+
+    def unlist(self) -> None:
+        """Other workers need not know of it any more."""
+        if self.cells is not None and self.column > 0:
+            self.cells[self.column] = 0
+        self.cells, self.column, self.others = None, -1, 0
 
 
 class ModelPool:
@@ -233,10 +290,16 @@ class ModelPool:
 
     __slots__ = (
         "_budget",
+        "_chooser",
+        "_loads",
+        "_look_at",
         "_loop",
+        "_many",
         "_only",
         "_serving",
         "_stopped",
+        "in_flight",
+        "in_flight_elsewhere",
         "instances",
         "queue",
         "requests",
@@ -247,14 +310,22 @@ class ModelPool:
         "waiting",
     )
 
-    def __init__(self, spec: ModelSpec, loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, spec: ModelSpec, loop: asyncio.AbstractEventLoop, say: Callable[[str], None], loads: Loads | None = None
+    ) -> None:
         """`say` brings what is new of an instance before the operator."""
         self._loop = loop
         self.say = say
         self.unweighed = False  # what is known of the instances' health has yet to be put together
         self.telling = False  # and there is more to come
+        self._loads = loads  # None: there are no other workers
         self.spec = spec
         self.instances: list[Instance] = []
+        self._chooser: Chooser[Instance] = chooser_of(spec, (), None)  # made anew for each snapshot
+        self._many = False  # more than are all looked at
+        self._look_at = inf  # when the other workers' requests are to be looked at again; infinite: nobody asks for them
+        self.in_flight = 0  # at all instances together, where there are several
+        self.in_flight_elsewhere = 0  # the same of other workers
         self.queue: FairQueue[Exchange] = FairQueue()
         self.waiting = self.queue.places  # to be looked at only: the road asks nothing else while there is room
         self._serving = False  # somebody in line is being given an instance
@@ -278,15 +349,47 @@ class ModelPool:
             if instance is None:
                 instance = Instance(self, wanted, self._loop)
                 instance.served = self.least_served(instance)
-            instance.update(wanted, spec.connect_timeout)
+            instance.update(wanted, spec)
             self.instances.append(instance)
         for instance in known.values():
             instance.remove()
         self._only = self.instances[0] if len(self.instances) == 1 else None
+        self._chooser = chooser_of(spec, self.instances, self._chooser)
+        self._many = len(self.instances) > SCANNED
+        self._list()
         for one in self.instances:
             one.learned()
         self.weigh()
         self.serve_next()
+
+    def _list(self) -> None:
+        """Let the other workers know of what is in flight, and look at theirs, where that decides anything."""
+        loads = self._loads if self._only is None and shares_loads(self.spec.balance) else None
+        unlisted = [one for one in self.instances if one.column < 1]
+        columns = loads.claim([one.name for one in unlisted]) if loads is not None and unlisted else {}
+        for instance in self.instances:
+            if self._only is not None:
+                instance.unlist()
+            elif loads is None:
+                instance.unlist()
+                instance.cells, instance.column = ONE_CELL, 0
+            elif instance.column < 1:
+                instance.column = columns.get(instance.name, 0)
+                instance.cells = loads.cells if instance.column else ONE_CELL
+                instance.cells[instance.column] = MARK + instance.busy
+        self.in_flight = sum(one.busy for one in self.instances)
+        self.in_flight_elsewhere = 0
+        self._look_at = 0.0 if loads is not None else inf
+
+    def _look(self, now: float) -> None:
+        """See what the other workers have in flight."""
+        loads = self._loads
+        assert loads is not None
+        listed = [one for one in self.instances if one.column > 0]
+        for instance, others in zip(listed, loads.others([one.column for one in listed]), strict=True):
+            instance.others = others
+        self.in_flight_elsewhere = sum([one.others for one in listed])
+        self._look_at = now + LOOK_SECONDS + LOOK_SECONDS_EACH * len(listed) * loads.workers
 
     def weigh(self) -> None:
         """Work out, for choosing, what the instances' health comes to for all of them together.
@@ -301,6 +404,7 @@ class ModelPool:
                 one.served = max(one.served, least)
             one.down_until = until
             one.share = one.health.share(now, spec)
+        self._chooser.changed()
 
     def tell(self, told: Mapping[str, CheckedOut | None]) -> None:
         """What the checks of some instances say, by their ids; None: that it is well."""
@@ -398,19 +502,30 @@ class ModelPool:
         ask = exchange.ask
         return 1 if self.spec.queue_fairness != "tokens" or ask is None else tokens(ask)
 
-    def _choose(self, exchange: Exchange) -> Instance | None:
-        return self._usable(choose(self.spec.balance, self.instances, self._loop.time(), exchange.tried), exchange.tried)
+    def _choose(self, exchange: Exchange | None) -> Instance | None:
+        """An instance for the exchange; None: for whoever it may be."""
+        now, chooser = self._loop.time(), self._chooser
+        if now >= self._look_at:
+            self._look(now)
+        number = getrandbits(64) if self._many else 0
+        if exchange is None:
+            return self._usable(chooser.choose(now, (), number), now)
+        if not chooser.by:
+            return self._usable(chooser.choose(now, exchange.tried, number), now, exchange.tried)
+        affinity = exchange.affinity
+        if affinity is None:
+            affinity = exchange.affinity = affinity_of(exchange, self.spec)
+        found = chooser.choose(now, exchange.tried, number, self.in_flight + self.in_flight_elsewhere, affinity)
+        instance = self._usable(found, now, exchange.tried)
+        if instance is not None:
+            chooser.took(affinity, instance)
+        return instance
 
-    def _usable(self, index: int | None, tried: tuple[Instance, ...] = ()) -> Instance | None:
+    def _usable(self, chosen: Instance | None, now: float, tried: tuple[Instance, ...] = ()) -> Instance | None:
         """The chosen instance; but none that is passed over as long as there is another, for whose room can be waited."""
-        if index is None:
-            return None
-        chosen = self.instances[index]
-        if chosen.down_until:
-            now = self._loop.time()
-            if chosen.down_until > now and any(one.down_until <= now and one not in tried for one in self.instances):
-                return None
-        return chosen
+        if chosen is None or chosen.down_until <= now:
+            return chosen
+        return None if any(one.down_until <= now and one not in tried for one in self.instances) else chosen
 
     def serve_next(self) -> None:
         """Room may have come free: let those in line have it, in their order.
@@ -436,11 +551,13 @@ class ModelPool:
                 queue.next_again(exchange, self._loop.time())
                 instance.begin(exchange)
                 return True
-        now = self._loop.time()
-        free = self._usable(choose(self.spec.balance, self.instances, now)) if queue.fresh else None
-        if free is None:
+        instance = self._choose(None) if queue.fresh else None
+        if instance is None:
             return False
-        free.begin(queue.next(now))
+        exchange = queue.next(self._loop.time())
+        if self._chooser.by:  # now it is known whose turn it is, and which of those that have room is best for it
+            instance = self._choose(exchange) or instance
+        instance.begin(exchange)
         return True
 
     def leave(self, exchange: Exchange) -> None:
@@ -483,12 +600,13 @@ def _seconds(count: int) -> str:
 class Pools:
     """All models of this worker, by name."""
 
-    __slots__ = ("_loop", "_say", "_told", "models")
+    __slots__ = ("_loads", "_loop", "_say", "_told", "models")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, say: Callable[[str], None], loads: Loads | None = None) -> None:
         """`say` brings what is new of an instance before the operator."""
         self._loop = loop
         self._say = say
+        self._loads = loads
         self._told: dict[str, CheckedOut | None] = {}  # what checks have said before the first snapshot was here
         self.models: dict[str, ModelPool] = {}
 
@@ -503,7 +621,7 @@ class Pools:
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:
-                self.models[name] = ModelPool(spec, self._loop, self._say)
+                self.models[name] = ModelPool(spec, self._loop, self._say, self._loads)
             else:
                 pool.update(spec)
         told, self._told = self._told, {}

@@ -36,6 +36,7 @@ from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
+from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, server_context
 from slmgate.dataplane.tokens import Tokens
@@ -43,6 +44,7 @@ from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
+from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Checked,
     Confirm,
@@ -101,7 +103,11 @@ class Worker:
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
         self.counters = Counters()
-        self.pools = Pools(loop, self.say)
+        self.pools = Pools(loop, self.say, Loads(orders.loads, orders.slot, orders.workers) if orders.loads >= 0 else None)
+        self.salts = Salts(orders.salt_key)
+        if self.salts.problem:
+            with contextlib.suppress(OSError, ValueError):
+                print(f"slmgate: {self.salts.problem}", file=sys.stderr, flush=True)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)

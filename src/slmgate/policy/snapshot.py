@@ -58,6 +58,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     instances: tuple[InstanceSpec, ...]
     balance: str = "least_busy"
+    balance_by: str = "principal"
+    cache_salt: str = "tenant"
     attempts: int = 2
     retry_on: tuple[str, ...] = ("connect", "502", "503")
     retry_budget: float = 0.2

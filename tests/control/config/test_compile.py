@@ -22,6 +22,8 @@ FULL = """\
 models:
   m:
     balance: weighted
+    balance_by: header x-session
+    cache_salt: none
     instances:
       - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: canary}
     retry: {attempts: 1, on: [connect, 429], budget: 7%%}
@@ -64,6 +66,8 @@ def test_every_value_arrives() -> None:
         name="m",
         instances=(instance,),
         balance="weighted",
+        balance_by="header x-session",
+        cache_salt="none",
         attempts=1,
         retry_on=("connect", "429"),
         retry_budget=0.07,

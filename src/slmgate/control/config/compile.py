@@ -98,6 +98,8 @@ def _model(name: str, model: Model, limits: Limits) -> ModelSpec:
         name=name,
         instances=tuple(_instance(name, instance) for instance in model.instances),
         balance=model.balance,
+        balance_by=model.balance_by,
+        cache_salt=model.cache_salt,
         attempts=model.retry.attempts,
         retry_on=model.retry.on,
         retry_budget=model.retry.budget,

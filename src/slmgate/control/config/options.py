@@ -43,7 +43,8 @@ from slmgate.dialects import ENDPOINTS
 from slmgate.policy.roles import Hours, Scalar
 
 Engine = Literal["openai", "vllm", "llamacpp", "ollama", "sglang", "tgi"]
-Balance = Literal["least_busy", "round_robin", "weighted"]
+Balance = Literal["least_busy", "round_robin", "weighted", "peak_ewma", "consistent_hash", "prefix"]
+BALANCES = ("least_busy", "round_robin", "weighted", "peak_ewma", "consistent_hash", "prefix")
 Fairness = Literal["tokens", "requests", "none"]
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -106,7 +107,7 @@ class Instance(Section, frozen=True, kw_only=True):
     ] = "openai"
     weight: Annotated[
         int,
-        Option("Share of the work beside the other instances, for `balance: weighted`.", Whole(low=1, high=1000)),
+        Option("Share of the work beside the other instances, for every `balance` but `round_robin`.", Whole(low=1, high=1000)),
     ] = 1
     max_in_flight: Annotated[
         int | None,
@@ -190,10 +191,31 @@ class Model(Section, frozen=True, kw_only=True):
     balance: Annotated[
         Balance,
         Option(
-            "How an instance is chosen: the one with the fewest requests, in turn, or in turn by `weight`.",
-            Choice(values=("least_busy", "round_robin", "weighted"), later=("peak_ewma", "consistent_hash", "prefix")),
+            "How an instance is chosen: the one with the fewest requests in flight, in turn, in turn by `weight`, the one that "
+            "answers soonest, by the key `balance_by`, or where the beginning of the prompt was read before; docs/operations.md.",
+            Choice(values=BALANCES),
         ),
     ] = "least_busy"
+    balance_by: Annotated[
+        str,
+        Option(
+            "What `balance: consistent_hash` goes by: who calls, from which address, or what stands in a header of the request "
+            "(who calls, where it is missing).",
+            Text(
+                pattern=r"principal|address|header [A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}",
+                described="principal, address, or header and its name",
+            ),
+            example="header x-session-id",
+        ),
+    ] = "principal"
+    cache_salt: Annotated[
+        Literal["tenant", "none"],
+        Option(
+            "What instances of the engine vllm are told as `cache_salt`, with which they keep what they have read apart: one for "
+            "each team (who has none, alone), and never what a client wrote; or `none`.",
+            Choice(values=("tenant", "none")),
+        ),
+    ] = "tenant"
     retry: Annotated[Retry, Option("When a failed request is tried again.")] = Retry()
     timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
     queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
