@@ -26,7 +26,6 @@ from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import values
 from slmgate.http1 import answers, heads
 from slmgate.http1.repeats import seen_head
-from slmgate.link.journal import RECEIPT
 from slmgate.policy.access import Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.identify import identify
@@ -168,7 +167,7 @@ def steps(directory: Path) -> dict[str, Step]:
     assert not isinstance(read, Refuse)
     framing, date = b"content-length: 321\r\n", b"date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
     journal = Journal(directory / "journal", "a" * 12, 64 * 1024 * 1024)
-    intent, receipt = encode(an_intent(1)), RECEIPT + encode(a_receipt(1))
+    intent, receipt = encode(an_intent(1)), encode(a_receipt(1))
     start = heads.upstream_head(line, prefix, read, answers.JSON)
     request = wire.request(9000, body)
 
@@ -296,7 +295,7 @@ def ingest(directory: Path) -> float:
     where = directory / "segments"
     journal = Journal(where, "c" * 12, 16 * 1024 * 1024)
     for number in range(RECEIPTS):
-        journal.receipt(RECEIPT + encode(a_receipt(number)))
+        journal.receipt(encode(a_receipt(number)))
     store = open_store(directory / "ledger.sqlite")
     log = AccessLog(directory / "access.log")
     reader = Ingest(store, where, log.write)

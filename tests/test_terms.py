@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from slmgate.terms import Ask, Intent, Key, Receipt, Refuse, Usage
+from slmgate.terms import Ask, Intent, Key, LimitSpec, Receipt, Refuse, Usage
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 RECEIPT = Receipt(
@@ -37,8 +37,20 @@ INTENT = Intent(
     dialect="openai",
     endpoint="chat",
 )
+LIMIT = LimitSpec(
+    name="key.limits[0]",
+    text="9 tokens/month",
+    identity="i",
+    unit="tokens",
+    amount=9,
+    calendar="month",
+    per=("principal", "ip"),
+    raised=10,
+    raised_until=1.5e9,
+)
 RECORDS = [
-    Key(id="k1", name="acme-bot", digests=((b"\0" * 32, None), (b"\xff" * 32, 1.5e9))),
+    Key(id="k1", name="acme-bot", digests=((b"\0" * 32, None), (b"\xff" * 32, 1.5e9)), limits=(LIMIT,)),
+    LIMIT,
     Refuse("invalid_api_key", "This key is not known."),
     Ask("smollm2", stream=True, fields={"model": "smollm2"}),
     Usage(7, 24),

@@ -42,16 +42,55 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     networks: tuple[str, ...] = ()
 
 
+Unit = Literal["requests", "tokens", "prompt_tokens", "completion_tokens", "cost", "engine_time", "concurrent"]
+"""`cost` is in billionths of the currency, `engine_time` in microseconds of an instance's work, the others are counted."""
+
+Calendar = Literal["day", "week", "month"]
+
+Per = Literal["principal", "team", "role", "model", "ip"]
+"""Whose use is counted together. Several of them make one count for each combination; none: one count for all."""
+
+
+class LimitSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One limit. `name` is where it stands (`roles.partner.limits[0]`), `text` how it is told to people.
+
+    Exactly one of `seconds` (a rolling window), `calendar` and neither (`concurrent`). A rolling window without `burst` lets
+    through at most `amount` in any window of its length; with it, a bucket of `burst` units that fills at `amount` a window.
+    `identity` is what the state is known by: it names no amount, so that what was used stays used when an amount changes.
+    A calendar's day, week (from `first_day`, 0 is Monday) and month begin at midnight in `zone`.
+    """
+
+    name: str
+    text: str
+    identity: str
+    unit: Unit
+    amount: int
+    seconds: int = 0
+    calendar: Calendar | None = None
+    burst: int | None = None
+    zone: str = "UTC"
+    first_day: int = 0
+    per: tuple[Per, ...] = ("principal",)
+    clamp: bool = False
+    """Whether a request for more tokens than are left gets what is left, and is not refused."""
+    currency: str = ""
+    raised: int | None = None
+    """The amount until the second `raised_until` since the epoch."""
+    raised_until: float = 0.0
+
+
 class Key(Principal, frozen=True, kw_only=True, gc=False):
     """One API key as the road needs it: whose it is and until when. The secret itself is nowhere.
 
     `expires` is seconds since the epoch, or None for never. `digests` are the SHA-256 digests (32 bytes)
     of the secrets that open it, each with the second it stops working: two while a rotation overlaps.
+    `limits` are its own, beside those that come from roles, teams and models; a declared key's stand in the snapshot.
     """
 
     disabled: bool = False
     expires: float | None = None
     digests: tuple[tuple[bytes, float | None], ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
 
 
 class Bearer(Principal, frozen=True, kw_only=True):
@@ -126,7 +165,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     price: str = ""
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one finished request; also, encoded as JSON, its line in the access log.
 
     `id` is the gate's own and unique; `request_id` is what the client saw in `x-request-id` (its own, when sane,
@@ -142,6 +181,19 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     id: str
     request_id: str
     time: datetime
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    queue_us: int = 0
+    first_byte_us: int | None = None
+    total_us: int = 0
+    attempts: int = 0
+    address: str = ""
+    worker: int = 0
+    parameters: str = ""
+    cost: int = 0
+    # what is told above is each receipt's own, what follows is shared by many: the ledger keeps the two apart
     method: str
     path: str
     status: int
@@ -163,16 +215,3 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     estimated: bool = False
     plan: str = ""
     price: str = ""
-    # what is told above is shared by many receipts, what follows is each one's own: the ledger keeps the two apart
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    queue_us: int = 0
-    first_byte_us: int | None = None
-    total_us: int = 0
-    attempts: int = 0
-    address: str = ""
-    worker: int = 0
-    parameters: str = ""
-    cost: int = 0

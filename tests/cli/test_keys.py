@@ -58,6 +58,23 @@ def test_an_edit() -> None:
     assert json.loads(run("keys", "edit", "bot", "--tag", "u", "--json").stdout)["tags"] == ["u"]
 
 
+RAISED = "{limit: 4 concurrent, raised: {to: 8 concurrent, until: 2030-01-01T00:00:00Z}}"
+
+
+def test_limits() -> None:
+    made = run("keys", "create", "--name", "bot", "--limit", "60/minute", "--limit", RAISED, "--json")
+    assert json.loads(made.stdout)["key"]["limits"] == ["60 requests/minute", RAISED]
+    assert f"limits   60 requests/minute; {RAISED}" in run("keys", "show", "bot").stdout
+    assert json.loads(run("keys", "list", "--json").stdout)["keys"][0]["limits"] == ["60 requests/minute", RAISED]
+    assert "limits   60 requests/minute; {" in run("keys", "edit", "bot", "--owner", "jane").stdout
+    assert "limits   2M tokens/month\n" in run("keys", "edit", "bot", "--limit", "2M tokens/month").stdout
+    assert "limits   -" in run("keys", "edit", "bot", "--clear", "limits").stdout
+    for command in (("create", "--name", "x"), ("edit", "bot")):
+        refused = run("keys", *command, "--limit", "60 per minute")
+        assert (refused.exit_code, "write 60 requests/minute" in refused.stderr) == (2, True)
+    assert len(json.loads(run("keys", "list", "--json").stdout)["keys"]) == 1
+
+
 def test_lists() -> None:
     for number in range(3):
         run("keys", "create", "--name", f"bot-{number}", "--owner", f"o{number % 2}", "--tag", f"t{number}")
@@ -89,7 +106,8 @@ def test_a_list_of_several_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("form", [(), ("--csv",)])
 def test_out_and_in_again(form: tuple[str, ...], tmp_path: Path) -> None:
-    secret = run("keys", "create", "--name", "=bot", "--role", "a", "--role", "b").stdout.strip()
+    limits = ("--limit", "60/minute", "--limit", RAISED)
+    secret = run("keys", "create", "--name", "=bot", "--role", "a", "--role", "b", *limits).stdout.strip()
     run("keys", "create", "--name", "gone")
     run("keys", "revoke", "gone")
     file = tmp_path / "keys"

@@ -89,6 +89,16 @@ def test_stored_keys_keep_the_roles_that_they_have(home: Path) -> None:
     assert "1  late: chat smollm2: ok -> permission_denied by roles" in ended.stdout
 
 
+def test_limits_of_stored_keys_count_on(home: Path) -> None:
+    assert run("keys", "create", "--name", "late", "--role", "a", "--limit", "1 requests/hour").exit_code == 0
+    id = json.loads(run("keys", "list", "--json").stdout)["keys"][0]["id"]
+    store = open_store(home / "slmgate-data" / "ledger.sqlite3")
+    store.write(Batch(receipts=[make_receipt(f"late{n}", key=id, principal="late", roles="a") for n in range(3)]))
+    store.close()
+    ended = run("replay", *SINCE, "-c", "slmgate.yaml")
+    assert "2  late: chat smollm2: ok -> rate_limit_exceeded by key.limits[0]" in ended.stdout
+
+
 def test_where_the_receipts_are(home: Path) -> None:
     ended = run("replay", "--since", "2027-01-01", "-c", "new.yaml")
     assert (ended.exit_code, "no receipts in this time" in ended.stderr) == (0, True)

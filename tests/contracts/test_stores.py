@@ -24,7 +24,7 @@ from slmgate.stores.base import (
     Store,
     UsageRow,
 )
-from slmgate.terms import Key
+from slmgate.terms import Key, LimitSpec
 from tests.tools.journal_writer import NOON, make_receipt
 from tests.tools.stored import all_keys, all_receipts
 
@@ -220,8 +220,16 @@ def test_keys(store: Store) -> None:
     assert all_keys(store)[0] == second
 
 
+LIMITS = (
+    LimitSpec(
+        name="key.limits[0]", text="1G EUR/month", identity="i", unit="cost", amount=10**18, calendar="month", zone="Asia/Tokyo",
+        first_day=6, per=("principal", "ip"), clamp=True, currency="EUR", raised=10**18 + 1, raised_until=1e9 + 0.25,
+    ),
+    LimitSpec(name="key.limits[1]", text="4 concurrent", identity="j", unit="concurrent", amount=4),
+)  # fmt: skip
 FULL = a_key(
-    owner="jane", team="acme", roles=("a", "b"), tags=("env:prod",), networks=("10.0.0.0/8", "::1/128"), disabled=True,
+    owner="jane", team="acme", roles=("a", "b"), tags=("env:prod",), networks=("10.0.0.0/8", "::1/128"), limits=LIMITS,
+    disabled=True,
     expires=NOON + DAY, secrets=(KeySecret(b"1" * 32, NOON), KeySecret(b"2" * 32, NOON + DAY, NOON)),
 )  # fmt: skip
 
@@ -232,10 +240,28 @@ def test_a_key_comes_back_as_it_was(store: Store) -> None:
     assert store.key("none") is None
     assert list(store.live_keys()) == [
         Key(
-            id="k1", name="bot", team="acme", roles=("a", "b"), networks=("10.0.0.0/8", "::1/128"), disabled=True,
+            id="k1", name="bot", team="acme", roles=("a", "b"), networks=("10.0.0.0/8", "::1/128"), limits=LIMITS, disabled=True,
             expires=(NOON + DAY).timestamp(), digests=((b"1" * 32, None), (b"2" * 32, NOON.timestamp())),
         )
     ]  # fmt: skip
+
+
+def test_limits_of_keys(store: Store) -> None:
+    """They come and go with a key's record, and keys without any are as they were."""
+    secrets = [(KeySecret(b"%032d" % number, NOON),) for number in range(3)]
+    store.save_keys(
+        [
+            a_key("k0", "n0", secrets=secrets[0], limits=LIMITS),
+            a_key("k1", "n1", secrets=secrets[1]),
+            a_key("k2", "n2", secrets=secrets[2], limits=LIMITS),
+        ],
+        change(),
+    )
+    assert [key.limits for key in store.live_keys()] == [LIMITS, (), LIMITS]
+    store.save_keys([a_key("k2", "n2", secrets=secrets[2], limits=LIMITS[1:])], change())
+    store.save_keys([a_key("k0", "n0", secrets=secrets[0])], change())
+    assert [key.limits for key in store.live_keys()] == [(), (), LIMITS[1:]]
+    assert [record.limits for record in all_keys(store)] == [(), (), LIMITS[1:]]
 
 
 def test_a_name_means_the_live_key_or_the_newest(store: Store) -> None:

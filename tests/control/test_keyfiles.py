@@ -54,6 +54,7 @@ def refused(keyring: Keyring, *rows: KeyRow) -> list[str]:
 
 FULL = KeyRow(
     name="bot", id="k1", owner="jane", team="acme", roles=("a", "b"), tags=("t",), networks=("10.0.0.0/8",),
+    limits=("60 requests/minute", "{limit: 5 concurrent, raised: {to: 9 concurrent, until: 2030-01-01T00:00:00Z}}"),
     created="2026-01-01", expires="2027-01-01", disabled=True, hash=HASH, line=2,
 )  # fmt: skip
 
@@ -70,11 +71,11 @@ def test_lines_of_json() -> None:
 
 def test_csv() -> None:
     text = (
-        "name, id,owner,team,roles,tags,networks,created,expires,disabled,hash\r\n"
-        f"bot,k1,jane,acme,a b,t,10.0.0.0/8,2026-01-01,2027-01-01,TRUE,{HASH}\r\n"
+        "name, id,owner,team,roles,tags,networks,limits,created,expires,disabled,hash\r\n"
+        f'bot,k1,jane,acme,a b,t,10.0.0.0/8,"{"; ".join(FULL.limits)} ;",2026-01-01,2027-01-01,TRUE,{HASH}\r\n'
         "\r\n"
-        '"two\nlines",,,,,,,,,,\r\n'
-        "'=x,,,,,,,,,false,\r\n"
+        '"two\nlines",,,,,,,,,,,\r\n'
+        "'=x,,,,,,,,,,false,\r\n"
     )
     rows = read_rows(text)
     assert rows == [FULL, KeyRow(name="two\nlines", line=5), KeyRow(name="=x", line=6)]
@@ -125,6 +126,7 @@ def test_every_field_arrives(keyring: Keyring) -> None:
     (record,) = stored(keyring)
     assert (record.id, record.name, record.owner, record.team) == ("k1", "bot", "jane", "acme")
     assert (record.roles, record.tags, record.networks) == (("a", "b"), ("t",), ("10.0.0.0/8",))
+    assert [limit.text for limit in record.limits] == ["60 requests/minute", "5 concurrent"]
     assert (record.created, record.expires, record.disabled) == (
         datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC), True,
     )  # fmt: skip
@@ -143,13 +145,13 @@ def test_what_is_wrong_is_told_by_line(keyring: Keyring) -> None:
         KeyRow(name="a", hash=HASH),
         KeyRow(name="a", id="x y", hash=HASH),
         KeyRow(name="", owner="b\n", hash="sk-secret"),
-        KeyRow(name="c", roles=("no role",), tags=("a b",), networks=("10.0.0.1/8",)),
+        KeyRow(name="c", roles=("no role",), tags=("a b",), networks=("10.0.0.1/8",), limits=("5/foo", "x")),
         KeyRow(name="d", expires="soon", created="once"),
         KeyRow(name="e", hash=f"{HASH[:-2]}ff {HASH[:-2]}ff@then", line=99),
     ]
     told = refused(keyring, *rows)
     assert [line.partition(":")[0] for line in told] == [
-        *["line 2"] * 3, *["line 3"] * 3, *["line 4"] * 3, *["line 5"] * 2, *["line 99"] * 2
+        *["line 2"] * 3, *["line 3"] * 3, *["line 4"] * 4, *["line 5"] * 2, *["line 99"] * 2
     ]  # fmt: skip
     assert "line 2: the name stands on line 1 already" in told
     assert "line 2: the hash stands on line 1 already" in told

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slmgate.control.config import load_text
 from slmgate.control.config.options import DeclaredKey
 from slmgate.control.keyfields import BadKeyInput
 from slmgate.control.keyring import (
@@ -188,15 +189,18 @@ def test_refusals(keyring: Keyring) -> None:
 
 def test_everything_that_a_key_can_have(keyring: Keyring, store: SqlStore) -> None:
     record, _ = keyring.create(
-        "bot", "acme", ("a", "b", "a"), NOON + HOUR, owner="jane", tags=("env:prod",), networks=("10.0.0.0/8", "::1")
-    )
+        "bot", "acme", ("a", "b", "a"), NOON + HOUR, owner="jane", tags=("env:prod",), networks=("10.0.0.0/8", "::1"),
+        limits=("60/minute", "{limit: 4 concurrent, raised: {to: 8 concurrent, until: 2030-01-01}}"),
+    )  # fmt: skip
     assert keyring.show("bot") == record
     assert (record.owner, record.team, record.roles, record.tags) == ("jane", "acme", ("a", "b"), ("env:prod",))
     assert record.networks == ("10.0.0.0/8", "::1/128")
     (key,) = on_the_road(keyring)
-    assert (key.roles, key.networks, key.team) == (record.roles, record.networks, "acme")
+    assert (key.roles, key.networks, key.team, key.limits) == (record.roles, record.networks, "acme", record.limits)
+    assert [limit.text for limit in key.limits] == ["60 requests/minute", "4 concurrent"]
     assert store.audit(1)[0].detail == {
         "name": "bot", "owner": "jane", "team": "acme", "roles": "a, b", "tags": "env:prod", "networks": "10.0.0.0/8, ::1/128",
+        "limits": "60 requests/minute, {limit: 4 concurrent, raised: {to: 8 concurrent, until: 2030-01-01T00:00:00Z}}",
         "expires": (NOON + HOUR).isoformat(),
     }  # fmt: skip
 
@@ -217,6 +221,32 @@ def test_edit(keyring: Keyring, store: SqlStore) -> None:
     assert keyring.edit("bot", {"expires": None, "tags": (), "networks": ["192.0.2.1"]}).networks == ("192.0.2.1/32",)
 
 
+def test_limits_stay_with_a_key_that_is_rotated(keyring: Keyring) -> None:
+    record, _ = keyring.create("bot", limits=["2/minute"])
+    assert keyring.rotate("bot")[0].limits == keyring.show("bot").limits == record.limits
+    edited = keyring.edit("bot", {"limits": ["5/minute", "4 concurrent"]})
+    assert [limit.text for limit in edited.limits] == ["5 requests/minute", "4 concurrent"]
+    assert edited.limits[0].identity == record.limits[0].identity  # what was used stays used
+    assert on_the_road(keyring)[0].limits == edited.limits
+    assert keyring.edit("bot", {"limits": []}).limits == ()
+
+
+def test_limits_of_money_are_those_of_the_team(keyring: Keyring) -> None:
+    config = load_text(
+        "models: {tiny: {instances: [{url: 'http://10.0.0.1:8000'}]}}\nteams: {a: {plan: e}, b: {plan: d}}\n"
+        "plans: {e: {currency: EUR, prices: {tiny: {prompt: 1/1M}}}, d: {currency: USD, prices: {tiny: {prompt: 1/1M}}}}"
+    ).unwrap()
+    keyring.create("before", limits=["1 GBP/day"])
+    keyring.config = lambda: config
+    keyring.create("bot", "a", limits=["1 EUR/day"])
+    with pytest.raises(BadKeyInput, match="counts in USD"):
+        keyring.create("other", "b", limits=["1 EUR/day"])
+    with pytest.raises(BadKeyInput, match="counts in USD"):
+        keyring.edit("bot", {"team": "b"})
+    assert keyring.edit("bot", {"team": "b", "limits": ["1 USD/day"]}).team == "b"
+    assert keyring.edit("before", {"owner": "jane"}).owner == "jane"  # another field: what is there already is not in the way
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -225,6 +255,7 @@ def test_edit(keyring: Keyring, store: SqlStore) -> None:
         ({"roles": ["no role"]}, "role"),
         ({"tags": ["a b"]}, "tag"),
         ({"networks": ["10.0.0.1/8"]}, "prefix"),
+        ({"limits": ["60 foo/minute"]}, "unknown unit"),
         ({"expires": NOON}, "past"),
     ],
 )

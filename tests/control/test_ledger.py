@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slmgate.control.ledger import Ingest, newest_uses
+from slmgate.control.ledger import Ingest
 from slmgate.link import journal
-from slmgate.stores.base import KeyUse, LedgerUnavailable
+from slmgate.stores.base import Batch, KeyUse, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Intent, Receipt
 from tests.tools.journal_writer import NOON, Segment, Table, encoded, framed, make_intent, make_receipt
@@ -79,7 +79,7 @@ def test_what_callers_invent_is_bounded(
     store: SqlStore, directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Paths that do not exist are one word, unknown models so many a day; the access log has them as they came."""
-    monkeypatch.setattr("slmgate.control.ledger.MAX_UNKNOWN", 2)
+    monkeypatch.setattr("slmgate.control.reading.MAX_UNKNOWN", 2)
     written: list[bytes] = []
     ingest = Ingest(store, directory, written.append)
     nowhere: dict[str, Any] = {"status": 404, "verdict": "refuse", "reason": "not_found", "ended": "refused", "endpoint": ""}
@@ -94,7 +94,6 @@ def test_what_callers_invent_is_bounded(
         make_receipt(name(10), model="x2"),
         make_receipt(name(11), model="x2", **unknown | {"time": NOON + 86_400 * SECOND}),
     ]
-    assert repr(ingest._names) == "<InventedNames 0 models>"
     with Segment(directory, A) as segment:
         segment.write(*rows)
         ingest.run_once()
@@ -103,7 +102,6 @@ def test_what_callers_invent_is_bounded(
     assert [one.path for one in kept] == ["(unknown)", "(unknown)", chat, "", *[chat] * 7]
     assert [one.model for one in kept[4:]] == ["x0", "x1", "(unknown)", "(unknown)", "x0", "x2", "x2"]
     assert b'"/nowhere/1"' in written[0] and b'"x3"' in written[0]
-    assert repr(ingest._names) == "<InventedNames 1 models>"
 
 
 def test_a_new_ingest_goes_on_where_the_old_one_was(store: SqlStore, directory: Path) -> None:
@@ -130,20 +128,29 @@ def test_a_live_segment_stays_a_sealed_one_goes(store: SqlStore, directory: Path
     assert ids(store) == [name(1), name(2)]
 
 
-def test_intents_in_segments_are_of_a_former_build(
-    store: SqlStore, directory: Path, ingest: Ingest, caplog: pytest.LogCaptureFixture
-) -> None:
-    with Segment(directory, A) as segment, caplog.at_level(logging.ERROR, "slmgate.ledger"):
-        segment.write_raw(framed(journal.FORMER_INTENT + encoded(make_intent(name(1)))))
-        segment.write(make_receipt(name(1)))
-        segment.write_raw(framed(journal.FORMER_INTENT + encoded(make_intent(name(2)))))
-    assert ingest.run_once() == 1
-    assert "of a former build" in caplog.text
-    assert (ids(store), os.listdir(directory)) == ([name(1)], [])
+def test_a_step_is_bounded_however_many_workers_write(store: SqlStore, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slmgate.control.ledger.STEP", 8 * journal.MAX_RECORD)
+    sizes: list[int] = []
+    write = store.write
+
+    def watched(batch: Batch) -> None:
+        sizes.append(len(batch.receipts))
+        write(batch)
+
+    monkeypatch.setattr(store, "write", watched)
+    size = len(framed(encoded(make_receipt(name(1)))))
+    with Segment(directory, A) as one, Segment(directory, B) as other:
+        for number in range(80):
+            one.write(make_receipt(name(number)))
+            other.write(make_receipt(name(number, B)))
+        assert Ingest(store, directory).run_once() == 160
+    assert sizes[0] == sizes[1] == 2 * (4 * journal.MAX_RECORD // size)
+    assert sum(sizes) == 160
+    assert sorted(ids(store)) == sorted(name(number, run) for run in (A, B) for number in range(80))
 
 
-def test_more_than_one_chunk(store: SqlStore, directory: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slmgate.control.ledger.CHUNK", 2 * journal.MAX_RECORD)
+def test_more_than_one_step(store: SqlStore, directory: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slmgate.control.ledger.STEP", 1)
     with Segment(directory, A) as segment:
         for number in range(100):
             segment.write(make_receipt(name(number)))
@@ -170,7 +177,7 @@ def test_the_access_log_gets_the_payloads(store: SqlStore, directory: Path) -> N
         table.take(make_intent(name(2)))
         segment.write(make_receipt(name(1)), make_receipt(name(3)))
         ingest.run_once()
-        assert written == [b"%s\n%s\n" % tuple(encoded(make_receipt(name(number)))[1:] for number in (1, 3))]
+        assert written == [b"%s\n%s\n" % tuple(encoded(make_receipt(name(number))) for number in (1, 3))]
     ingest.run_once()
     lines = b"".join(written).splitlines()
     assert [msgspec.json.decode(line)["ended"] for line in lines] == ["complete", "complete", "unknown"]
@@ -187,15 +194,6 @@ def test_when_keys_were_used_last_comes_with_the_receipts(store: SqlStore, direc
         assert store.key_use("k1") == KeyUse(NOON + 2 * SECOND, "10.0.0.2")
 
 
-def test_only_keys_are_noted() -> None:
-    receipts = [
-        make_receipt(name(number), key=key, time=NOON - number * SECOND, address=str(number))
-        for number, key in enumerate(["k1", "declared:bot", "https://idp.example#jane", "cert:CN=x", None, "k1"])
-    ]
-    assert newest_uses(receipts) == {"k1": KeyUse(NOON, "0"), "declared:bot": KeyUse(NOON - SECOND, "1")}
-    assert newest_uses([]) == {}
-
-
 def test_an_absurd_figure_is_bent_and_counted(store: SqlStore, directory: Path, ingest: Ingest) -> None:
     with Segment(directory, A) as segment:
         segment.write(make_receipt(name(1), completion_tokens=10**30), make_receipt(name(2), path="/\0"))
@@ -207,7 +205,7 @@ def test_an_absurd_figure_is_bent_and_counted(store: SqlStore, directory: Path, 
 
 @pytest.mark.parametrize(
     "payload",
-    [b"R{", b'R{"id":1}', b"Z{}", b"R\xff", b"R" + b"[" * 3000],
+    [b"{", b'{"id":1}', b"Z{}", b"\xff", b"[" * 3000],
 )
 def test_a_record_that_does_not_decode_is_kept_aside(
     payload: bytes, store: SqlStore, directory: Path, ingest: Ingest, caplog: pytest.LogCaptureFixture
@@ -226,7 +224,7 @@ def test_a_record_that_does_not_decode_is_kept_aside(
 
 def test_a_receipt_over_several_lines_counts_as_one(store: SqlStore, directory: Path, ingest: Ingest) -> None:
     """Receipts are decoded as lines, all of a step at once; one that is none must not put the others in doubt."""
-    spread = b"R" + msgspec.json.format(encoded(make_receipt(name(2)))[1:], indent=1)
+    spread = msgspec.json.format(encoded(make_receipt(name(2))), indent=1)
     with Segment(directory, A) as segment:
         segment.write(make_receipt(name(1)))
         segment.write_raw(framed(spread))
@@ -235,7 +233,7 @@ def test_a_receipt_over_several_lines_counts_as_one(store: SqlStore, directory: 
     assert ids(store) == [name(1), name(2), name(3)]
 
 
-@pytest.mark.parametrize("payload", [b"R", b"R\n", b"R" + b"\n".join(2 * [encoded(make_receipt(name(9)))[1:]])])
+@pytest.mark.parametrize("payload", [b" ", b"\n", b"\n".join(2 * [encoded(make_receipt(name(9)))])])
 def test_a_payload_of_no_receipt_or_two_is_kept_aside(payload: bytes, store: SqlStore, directory: Path, ingest: Ingest) -> None:
     with Segment(directory, A) as segment:
         segment.write(make_receipt(name(1)))
@@ -254,7 +252,7 @@ def test_a_damaged_segment_is_kept_and_never_read_again(
     with Segment(directory, A) as segment:
         segment.write(make_receipt(name(1)), make_receipt(name(2)))
         if damage == "checksum":
-            segment.write_raw(framed(b"R{}").replace(b"{}", b"{]"))
+            segment.write_raw(framed(b"{}").replace(b"{}", b"{]"))
             segment.write(make_receipt(name(3)))
         elif damage == "length":
             segment.write_raw(journal.FRAME.pack(2**31, 0))

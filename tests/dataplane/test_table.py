@@ -503,6 +503,14 @@ def test_a_worker_that_dies_when_its_shares_day_is_over(node: Node, now: Now) ->
     assert other.look([day(100)], NOON + 86_400) == [(1, 100)]
 
 
+def test_a_file_of_another_format_is_begun_anew(node: Node) -> None:
+    node.path.parent.mkdir(parents=True)
+    node.path.write_bytes(b"SLMLIMT1" * 100_000)
+    table = node.worker()
+    held(table, (minute(10), 4))
+    assert used(node.worker(1), minute(10)) == [4]
+
+
 def test_no_room_on_the_disk(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     table = node.worker()
     held(table, (minute(10), 1))

@@ -27,13 +27,15 @@ from slmgate.link.messages import (
     InstanceTally,
     KeysChanged,
     KeysWhole,
+    Look,
+    Looked,
     Message,
     Publish,
     Tally,
 )
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.snapshot import GateSpec, SnapshotSpec
-from slmgate.terms import Key
+from slmgate.terms import Key, LimitSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import Clock, FakeLoop
 from tests.tools.road import Road
@@ -271,6 +273,22 @@ def test_keys_that_change_make_another_snapshot(road: Road) -> None:
     worker._told(Publish(SnapshotSpec(generation=10, models=(model(),)), (some("declared:x"),), ("new",)))
     assert worker.keys.ids() == ["declared:x"]
     assert sent == [Confirm(0, 9), Confirm(0, 10)]
+
+
+def test_limits_of_keys_are_in_force_with_the_change_that_brings_them(road: Road) -> None:
+    worker = road.stage.worker
+    sent: list[Message] = []
+    worker._link.send = sent.append  # type: ignore[method-assign, assignment]  # control is listening
+    before = worker.snapshot.charges
+    worker._told(KeysChanged(9, (some("new"),)))
+    assert worker.snapshot.charges is before
+    limit = LimitSpec(name="key.limits[0]", text="1 concurrent", identity="i", unit="concurrent", amount=1)
+    worker._told(KeysChanged(10, (some("new", limits=(limit,)),)))
+    assert worker.snapshot.charges is not before
+    assert worker.snapshot.charges.any
+    del sent[:]
+    worker._told(Look(5, (limit,), ((0, "new"),)))
+    assert sent == [Looked(5, ((0, 1),))]
 
 
 def test_all_keys_again_while_it_serves(road: Road) -> None:

@@ -41,6 +41,17 @@ def test_chunks_are_returned_themselves() -> None:
     assert scanner.finished
 
 
+def test_usual_lines_need_not_be_fed() -> None:
+    scanner = Letters()
+    assert [scanner.usual(chunk) for chunk in (b"t\n", b"t\nt\n", b"", b"t", b"end!\n")] == [1, 2, -1, -1, -1]
+    assert (scanner.tokens_seen, scanner.at_rest) == (0, True), "it was asked, and told nothing"
+    for half in (b"half", b"!" * (MAX_KEPT + 1)):
+        scanner.feed(half)
+        assert not scanner.at_rest
+        scanner.feed(b"\n")
+        assert scanner.at_rest
+
+
 def test_mid_event() -> None:
     scanner = Letters()
     assert not scanner.mid_event

@@ -60,6 +60,23 @@ def test_a_plain_chunk_is_returned_itself() -> None:
         assert scanner.tokens_seen == 4
 
 
+def test_usual_chunks_need_not_be_fed() -> None:
+    scanner = Letters()
+    usual = [scanner.usual(chunk) for chunk in (b"data: #\n\n", b"data: #\r\n\r\ndata: #\r\n\r\n", b": note\n\n")]
+    assert usual == [1, 2, 0]
+    assert [scanner.usual(chunk) for chunk in (b"", b"data: #", b"data: #\n", b"data: !\n\n")] == [-1] * 4
+    assert (scanner.tokens_seen, scanner.at_rest) == (0, True), "it was asked, and told nothing"
+
+
+@pytest.mark.parametrize("open_", [b"d", b"data: #\n", b"data: #\n\ndata", b"data: #\r\r", b"x" * (MAX_HELD + 1)])
+def test_at_rest_between_events_only(open_: bytes) -> None:
+    scanner = Letters()
+    scanner.feed(open_)
+    assert not scanner.at_rest
+    scanner.feed(b"#\n\n")
+    assert scanner.at_rest
+
+
 def test_a_passing_scanner_never_holds_back() -> None:
     scanner = Letters()
     for chunk in (b"", b"data: ", b"drop!\n", b"\n", b"data: x\n\ndat"):

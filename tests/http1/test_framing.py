@@ -11,7 +11,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slmgate.http1.framing import CHUNKED, FREE_OVERHEAD, MAX_CHUNK_LINE, MAX_TRAILERS, ChunkedReader, request_framing
+from slmgate.http1.framing import (
+    CHUNK_LINES,
+    CHUNKED,
+    FREE_OVERHEAD,
+    MAX_CHUNK_LINE,
+    MAX_TRAILERS,
+    USUAL,
+    ChunkedReader,
+    request_framing,
+)
 from slmgate.terms import Refuse
 from tests.tools.feeds import cut
 
@@ -290,12 +299,16 @@ def test_tiny_chunks_have_an_end() -> None:
 ONE = b"5\r\nhello\r\n"
 
 
-@pytest.mark.parametrize("size", [1, 15, 16, 255, 256, 4095])
+def only_chunk(data: bytes) -> bytes | None:
+    """The chunk that `data` is by its line."""
+    line = CHUNK_LINES[len(data)] if len(data) < USUAL else b"longer than any"
+    return data[len(line) : -2] if data.startswith(line) and data.endswith(b"\r\n") else None
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 255, 256, USUAL - 8])
 def test_the_one_chunk_that_a_piece_is(size: int) -> None:
-    reader = ChunkedReader()
-    assert reader.only_chunk(b"%x\r\n%b\r\n" % (size, b"x" * size)) == b"x" * size
-    assert reader.feed(b"0\r\n\r\n") == ([], b""), "the reader is where it was"
-    assert reader.done
+    assert only_chunk(b"%x\r\n%b\r\n" % (size, b"x" * size)) == b"x" * size
+    assert len(CHUNK_LINES) == USUAL
 
 
 @pytest.mark.parametrize(
@@ -325,18 +338,22 @@ def test_the_one_chunk_that_a_piece_is(size: int) -> None:
 )
 def test_what_is_not_one_chunk(data: bytes) -> None:
     """Or is one that is seldom seen: all that is `feed`'s to read."""
-    assert ChunkedReader().only_chunk(data) is None
+    assert only_chunk(data) is None
 
 
-@pytest.mark.parametrize("before", [b"3", b"3\r\n", b"3\r\nab", b"3\r\nabc", b"3\r\nabc\r", b"0\r\n", b"0\r\n\r\n"])
-def test_not_in_the_middle_of_another(before: bytes) -> None:
+@pytest.mark.parametrize("before", [b"3", b"3\r\n", b"3\r\nab", b"3\r\nabc", b"3\r\nabc\r", b"0\r\n", b"0\r\n\r\n", b"x\r\n"])
+def test_at_rest_between_chunks_only(before: bytes) -> None:
     reader = ChunkedReader()
+    assert reader.at_rest
     reader.feed(before)
-    assert reader.only_chunk(ONE) is None
+    assert not reader.at_rest or reader.fault is not None
+    between = ChunkedReader()
+    between.feed(ONE)
+    assert between.at_rest
 
 
 @given(st.binary(max_size=30))
 def test_one_chunk_is_read_as_feed_reads_it(data: bytes) -> None:
-    chunk = ChunkedReader().only_chunk(data)
+    chunk = only_chunk(data)
     if chunk is not None:
         assert ChunkedReader().feed(data) == ([chunk], b"")

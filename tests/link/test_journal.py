@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmgate.link import journal
-from slmgate.link.journal import HEADER_SIZE, RECEIPT, SLOT, padded, read_intents, read_payloads
+from slmgate.link.journal import HEADER_SIZE, SLOT, padded, read_intents, read_payloads
 
 
 def record(payload: bytes) -> bytes:
@@ -67,9 +67,9 @@ def test_padding(length: int, takes: int) -> None:
 
 
 def test_payloads_and_where_they_end() -> None:
-    data = segment(b"I{}", RECEIPT + b"1234567")
-    assert read_payloads(data, 64) == ([b"I{}", b"R1234567"], 96)
-    assert read_payloads(data, 80) == ([b"R1234567"], 96)
+    data = segment(b"{}", b"12345678")
+    assert read_payloads(data, 64) == ([b"{}", b"12345678"], 96)
+    assert read_payloads(data, 80) == ([b"12345678"], 96)
     assert read_payloads(data, 96) == ([], 96)
 
 

@@ -17,6 +17,8 @@ from slmgate.link.messages import (
     InstanceTally,
     KeysChanged,
     KeysWhole,
+    Look,
+    Looked,
     Message,
     Publish,
     Tally,
@@ -24,9 +26,10 @@ from slmgate.link.messages import (
     Verify,
 )
 from slmgate.policy.snapshot import SnapshotSpec
-from slmgate.terms import Bearer, Key, Refuse
+from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 
 KEY = Key(id="k1", name="bot", team="acme", roles=("a",), networks=("10.0.0.0/8",), digests=((b"d" * 32, 5.0),))
+LIMIT = LimitSpec(name="limits[0]", text="1 concurrent", identity="i", unit="concurrent", amount=1, per=())
 MESSAGES = [
     Hello(0, 1, "0123456789ab"),
     Hello(3, 99, "0123456789ab", 7),
@@ -39,6 +42,10 @@ MESSAGES = [
     Verify(1, "token"),
     Verified(1, Bearer(id="https://i#bot", name="bot", kind="token", team="a", roles=("r",), grounds="g"), 5.0),
     Verified(1, refuse=Refuse("invalid_api_key", "No.", rule="auth")),
+    KeysChanged(8, (Key(id="k2", name="own", limits=(LIMIT,)),)),
+    Look(7, (LIMIT,), ((0, "k1"), (0, ""))),
+    Looked(7, ((0, 1), (2**62, 10**18))),
+    Looked(7, None),
     Grounds(()),
     Grounds(("a", "b")),
     Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),

@@ -8,7 +8,7 @@ from slmgate.policy.charges import ENGINE_HOLD, Charges, Tariff, amount_text, ne
 from slmgate.policy.limits import LimitSpec, Per, PlanSpec, Price, Unit
 from slmgate.policy.roles import RoleSpec, TeamSpec
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec, SnapshotSpec
-from slmgate.terms import Principal, Usage
+from slmgate.terms import Key, Principal, Usage
 
 
 def limit(name: str, unit: Unit = "requests", per: tuple[Per, ...] = ("principal",), **fields: object) -> LimitSpec:
@@ -45,6 +45,25 @@ def test_which_limits_apply() -> None:
     assert names(charges.tariff(BOB, "other", "plain", "")) == ["all"]
     assert names(charges.tariff(BOB, "tiny", "partner", "")) == ["all", "model", "role"]
     assert repr(charges.tariff(BOB, "other", "plain", "")) == "<Tariff all>"
+
+
+def test_limits_that_a_key_brings_along() -> None:
+    charges = Charges(SPEC)
+    own = Key(id="k3", name="own", limits=(limit("own"),))
+    assert names(charges.tariff(own, "other", "plain", "")) == ["all", "own"]
+    assert charges.tariff(own, "other", "plain", "").subjects == ("", "k3")
+    assert [spec.name for spec in charges.of_key(own)] == ["own"]
+    assert [spec.name for spec in charges.of_key(JANE)] == ["key"]
+    assert charges.of_key(BOB) == ()
+
+
+def test_keys_with_other_limits() -> None:
+    """Whoever kept a tariff sees by the other object that it may be old."""
+    bare = Charges(SnapshotSpec(generation=1))
+    assert (bare.any, bare.keys_as_of) == (False, 0)
+    other = bare.again(3)
+    assert (other.any, other.keys_as_of, other is bare) == (True, 3, False)
+    assert Charges(SnapshotSpec(generation=1), 3).any
 
 
 def test_nothing_to_count() -> None:
@@ -114,3 +133,34 @@ def test_the_figures_of_a_bill() -> None:
 )
 def test_amounts_for_people(unit: Unit, amount: int, text: str) -> None:
     assert amount_text(limit("x", unit, currency="EUR"), amount) == text
+
+
+def counts(charges: Charges, who: Principal, roles: tuple[str, ...], models: tuple[str, ...], address: str = "") -> set[str]:
+    found = list(charges.counts(who, roles, models, address))
+    assert len({(one.spec.identity, one.subject) for one in found}) == len(found)  # each once
+    return {f"{one.spec.name}|{one.subject}|{one.role}|{one.model}" for one in found}
+
+
+def test_every_count_that_somebody_comes_under() -> None:
+    charges = Charges(SPEC)
+    both = ("tiny", "other")
+    assert counts(charges, JANE, ("partner", "plain"), both) == {
+        "all|||", "model|tiny||tiny", "team|team acme||", "role|k1||", "key|k1||",
+    }  # fmt: skip
+    assert counts(charges, BOB, ("ip",), ("other",)) == {"all|||"}
+    assert counts(charges, BOB, ("ip",), ("other",), "::ffff:10.0.0.7") == {"all|||", "ip|10.0.0.7||"}
+    apart = Charges(
+        SnapshotSpec(generation=1, limits=(limit("a", per=("principal", "role", "model")), limit("b", per=("team",))))
+    )
+    assert counts(apart, BOB, ("r", "s"), both) == {
+        *(f"a|k2\0{role}\0{model}|{role}|{model}" for role in "rs" for model in both), "b|k2||",
+    }  # fmt: skip
+
+
+def test_counts_are_those_that_requests_are_counted_by() -> None:
+    charges = Charges(SPEC)
+    for who, role in ((JANE, "partner"), (BOB, "ip")):
+        for model in ("tiny", "other"):
+            tariff = charges.tariff(who, model, role, "10.0.0.7")
+            asked = {(meter.spec.name, subject) for meter, subject in zip(tariff.meters, tariff.subjects, strict=True)}
+            assert asked == {(one.spec.name, one.subject) for one in charges.counts(who, (role,), (model,), "10.0.0.7")}

@@ -56,6 +56,28 @@ def test_a_row_is_all_that_the_road_needs() -> None:
     assert table.by_digest[A] == Key(id="k", name="k", team="t", roles=("r",), networks=("10.0.0.0/8",))
 
 
+def test_limits_and_whether_they_have_changed() -> None:
+    one, other = ([{"name": "n", "text": t, "identity": "i", "unit": "requests", "amount": 1}] for t in ("a", "b"))
+    table = KeyTable([key("k", A), key("j", B)])
+    assert table.limited == 0
+    table.put([key("k", A, limits=one), key("j", B)])
+    assert table.limited == 1
+    table.put([key("k", C, (A, 5.0), limits=one)])  # rotated: they are what they were
+    assert table.limited == 1
+    assert table.by_digest[A].limits is table.by_digest[C].limits
+    assert table.keys(["k"]) == (key("k", C, (A, 5.0), limits=one),)
+    table.put([key("j", B, limits=one)])
+    assert table.by_digest[B].limits is table.by_digest[A].limits  # keys with the same limits share them
+    assert table.limited == 2
+    table.put([key("j", B, limits=other)])
+    table.put([key("j", B)])
+    assert table.limited == 4
+    table.drop(["j"])
+    assert table.limited == 4
+    table.drop(["k", "gone"])
+    assert table.limited == 5
+
+
 def test_what_is_sent_on_makes_the_same_table() -> None:
     table = KeyTable([key("one", A), key("two", B, (C, 5.0), expires=9.0), key("off", b"g" * 32, disabled=True)])
     other = KeyTable(table.keys(table.ids()))

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from slmgate.policy.charges import Tariff
+from slmgate.policy.limiting import Meter
 from slmgate.policy.limits import NANO, LimitSpec, Price
-from slmgate.policy.room import COMPLETION, Need, Weighed, first_bound, weigh
+from slmgate.policy.room import COMPLETION, Need, Weighed, first_bound, weigh, whole_in
 from slmgate.terms import Refuse
 
 NOON = 1_800_000_000.0
@@ -109,3 +110,20 @@ def test_clamp_gives_what_is_left_of_the_tightest() -> None:
     assert weighed(*specs, used=(0, 0)).bound is None
     assert weighed(specs[0], used=(0,), need=Need(1, 100, 3)).bound == 83
     assert refused(weighed(limit("tokens", 200), specs[0], used=(120, 0))).rule == "limits.tokens"
+
+
+@pytest.mark.parametrize(
+    ("spec", "used", "seconds"),
+    [
+        (limit(), 0, None),
+        (limit(), 1, 60.0),
+        (limit(), 9, 60.0),
+        (limit(calendar="day"), 1, 16 * 3600.0),
+        (limit(calendar="day"), 0, None),
+        (limit(amount=2, burst=8), 3, 90.0),
+        (limit(amount=0, burst=8), 3, None),
+        (limit("concurrent"), 2, None),
+    ],
+)
+def test_when_a_limit_is_whole_again(spec: LimitSpec, used: int, seconds: float | None) -> None:
+    assert whole_in(Meter(spec), used, NOON) == seconds

@@ -11,7 +11,7 @@ import pytest
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.roles import INTERNAL, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import MAX_ACCESSES, GateSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
-from slmgate.terms import Bearer, Key, Refuse
+from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 
 SPEC = SnapshotSpec(
     generation=7,
@@ -69,6 +69,20 @@ def test_a_change_of_keys_makes_another_of_the_same() -> None:
     assert (snapshot.generation, other.generation) == (7, 8)
     assert other.models is snapshot.models
     assert other.keys is snapshot.keys
+
+
+def test_charges_are_asked_anew_only_where_limits_of_keys_have_changed() -> None:
+    limit = LimitSpec(name="key.limits[0]", text="1 requests/minute", identity="x", unit="requests", amount=1, seconds=60)
+    snapshot = Snapshot(SPEC, KeyTable([ONE]))
+    assert not snapshot.charges.any
+    snapshot.keys.put([Key(id="2", name="two", digests=((b"b" * 32, None),))])
+    assert snapshot.again(8).charges is snapshot.charges
+    snapshot.keys.put([Key(id="2", name="two", digests=((b"b" * 32, None),), limits=(limit,))])
+    other = snapshot.again(9)
+    assert other.charges is not snapshot.charges
+    assert other.charges.any
+    assert other.again(10).charges is other.charges
+    assert Snapshot(SPEC, snapshot.keys).charges.any
 
 
 def test_tokens_are_the_one_table_of_the_process() -> None:

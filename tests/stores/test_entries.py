@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from slmgate.stores import entries, schema, sql
 from slmgate.stores.base import Batch, LedgerUnavailable, ReceiptFilter
 from slmgate.stores.entries import ROWS, EntryWriter, storable
+from slmgate.stores.parted import FACET_FIELDS, OWN_FIELDS
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.journal_writer import NOON, make_receipt
 from tests.tools.stored import all_receipts
@@ -117,12 +118,9 @@ def test_bent_values_share_what_they_were_bent_to(store: SqlStore) -> None:
     assert count(store, schema.facets) == 2
 
 
-def test_the_columns_are_where_rows_are_cut() -> None:
-    fields = schema.RECEIPT_FIELDS
-    assert fields[:3] == ("id", "request_id", "time")
-    assert fields[entries._SHARED] == tuple(entries._FACET[1:])
-    assert fields[entries._OWN] == tuple(entries._ENTRY[4:])
-    assert entries._SHARED.start == 3
+def test_the_columns_are_in_the_order_of_the_parts() -> None:
+    assert tuple(entries._ENTRY) == (*OWN_FIELDS[:3], "facet", *OWN_FIELDS[3:])
+    assert tuple(entries._FACET) == ("digest", *FACET_FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,16 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from slmgate.stores import schema
 from slmgate.stores.base import KeyRecord, KeySecret
 from slmgate.stores.keys import KeyRows, SavedKeys
+from slmgate.terms import LimitSpec
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+LIMIT = LimitSpec(name="key.limits[0]", text="4 concurrent", identity="i", unit="concurrent", amount=4)
 
 
 def test_rows_have_the_order_of_their_tables() -> None:
     record = KeyRecord(
         id="k1", name="bot", created=NOON, owner="jane", team="acme", roles=("a",), tags=("t",), networks=("::1/128",),
+        limits=(LIMIT,),
         disabled=True, expires=NOON, revoked=NOON, secrets=(KeySecret(b"d" * 32, NOON, NOON + timedelta(seconds=1)),),
     )  # fmt: skip
     rows = SavedKeys([record])
@@ -26,6 +29,7 @@ def test_rows_have_the_order_of_their_tables() -> None:
     assert dict(zip(schema.keys.columns.keys(), rows.keys[0], strict=True)) == {
         "id": "k1", "name": "bot", "team": "acme", "roles": '["a"]', "disabled": True, "created": us, "expires": us,
         "revoked": us, "owner": "jane", "tags": '["t"]', "networks": '["::1/128"]',
+        "limits": '[{"name":"key.limits[0]","text":"4 concurrent","identity":"i","unit":"concurrent","amount":4}]',
     }  # fmt: skip
     assert dict(zip(schema.key_secrets.columns.keys(), rows.secrets[0], strict=True)) == {
         "digest": b"d" * 32, "key_id": "k1", "created": us, "until": us + 1_000_000,

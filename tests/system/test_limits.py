@@ -245,6 +245,7 @@ def test_token_quota_is_what_the_receipts_say(launch: Launch, upstream: MockUpst
         pass
     check_headers(crowd.journal)
     assert passed(crowd.journal) == len(crowd.journal)
+    time.sleep(1)  # within which no worker holds anything any more that no live request needs
     spent = left_of(gate, "tokens", 100_000_000)
     receipts = gate.receipts(each.id for each in crowd.journal)
     assert spent == sum(row["prompt_tokens"] + row["completion_tokens"] for row in receipts.values())

@@ -19,6 +19,7 @@ from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatu
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.control.passwords import Passwords
 from slmgate.stores.base import Store
@@ -51,9 +52,16 @@ class AdminGate:
         self.now = READY
         self.faults: Sequence[object] = ()
         self.config: Config | None = None
+        self.used: dict[tuple[str, str], int] = {}
+        """What is used, by a limit's words and for whom it is counted."""
+        self.asked: list[Place] = []
 
     def status(self) -> GateStatus:
         return self.now
+
+    async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
+        self.asked += places
+        return [(self.used.get((spec.text, whose), 0), spec.amount) for spec, whose in places]
 
     async def reload(self) -> Sequence[object]:
         return self.faults

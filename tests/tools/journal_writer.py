@@ -43,7 +43,7 @@ def framed(payload: bytes) -> bytes:
 
 
 def encoded(record: Intent | Receipt) -> bytes:
-    return (b"" if isinstance(record, Intent) else journal.RECEIPT) + msgspec.json.encode(record)
+    return msgspec.json.encode(record)
 
 
 class Segment:

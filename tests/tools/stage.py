@@ -29,8 +29,8 @@ from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotS
 from slmgate.terms import Key
 from tests.tools.fakes import Clock, FakeLoop, FakeTransport
 
-INTENT = b"I"
-"""The kind of an intent among the records."""
+INTENT, RECEIPT = b"I", b"R"
+"""The kinds of records."""
 SECRET = b"sk-slm-unit-0123456789abcdef"
 KEY = Key(id="k1", name="acme-bot", team="acme", digests=((sha256(SECRET).digest(), None),))
 
@@ -169,12 +169,12 @@ class Stage:
         for path in sorted(self.journal.glob("*.seg")):
             begin = self._read.get(path.name, journal.HEADER_SIZE)
             payloads, self._read[path.name] = journal.read_payloads(path.read_bytes(), begin)
-            self.unread += [(payload[:1], json.loads(payload[1:])) for payload in payloads]
+            self.unread += [(RECEIPT, json.loads(payload)) for payload in payloads]
 
     @property
     def receipts(self) -> list[dict[str, Any]]:
         self.read_journal()
-        return [fields for kind, fields in self.records if kind == journal.RECEIPT]
+        return [fields for kind, fields in self.records if kind == RECEIPT]
 
     def check(self) -> None:
         """Everybody leaves. Each request has one receipt, each intent among them, and nothing is held."""

@@ -30,6 +30,7 @@ FILES = {
     "replay": "replay",
     "keys": "keys",
     "admin": "admin",
+    "limits": "limits",
     "usage": "usage",
     "statement": "statement",
     "logs": "logs",

@@ -18,6 +18,7 @@ from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOptio
 from slmgate.cli.ends import NO, USAGE, CommandFailed, exits
 from slmgate.cli.place import DEFAULT_FILE, find
 from slmgate.control.config import Config, load
+from slmgate.control.keylimits import read_limits
 from slmgate.control.trials.asked import declared_key
 from slmgate.control.trials.told import Past, Told, past, principal_of, told
 from slmgate.control.trials.wish import BadTrial, Wish, parse_parameters, parse_used
@@ -210,6 +211,7 @@ def key_of(view: dict[str, Any]) -> Key:
         team=view["team"],
         roles=tuple(view["roles"]),
         networks=tuple(view["networks"]),
+        limits=read_limits(view["limits"]),
         disabled=view["state"] == "disabled",
         expires=None if expires is None else datetime.fromisoformat(expires).timestamp(),
     )

@@ -32,6 +32,7 @@ class Clearable(StrEnum):
     roles = "roles"
     tags = "tags"
     networks = "networks"
+    limits = "limits"
     expires = "expires"
 
 
@@ -47,6 +48,10 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", help="A word to find it
 Networks = Annotated[
     list[str] | None, typer.Option("--network", help="From where it may be used, such as 10.0.0.0/8; several times.")
 ]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="WORDS", help="How much it may use, such as '60 requests/minute'; several times."),
+]
 
 
 @keys.command("create")
@@ -57,13 +62,15 @@ def create(
     role: Roles = None,
     tag: Tags = None,
     network: Networks = None,
+    limit: Limits = None,
     expires: Annotated[str, typer.Option("--expires", help="A day (2027-01-01), a duration (30d), or never.")] = "never",
     config: ConfigOption = None,
     admin: AdminOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Issue a key. Its secret is printed once and kept nowhere."""
-    body = {"name": name, "owner": owner, "team": team, "roles": role or [], "tags": tag or [], "networks": network or []}
+    lists = {"roles": role or [], "tags": tag or [], "networks": network or [], "limits": limit or []}
+    body = {"name": name, "owner": owner, "team": team, **lists}
     with session(config, admin) as client:
         issued = client.post("/api/v1/keys", {**body, "expires": expires})
     _print_issued(issued, as_json)
@@ -77,6 +84,7 @@ def edit(
     role: Roles = None,
     tag: Tags = None,
     network: Networks = None,
+    limit: Limits = None,
     expires: Annotated[str | None, typer.Option("--expires", help="A day (2027-01-01), a duration (30d), or never.")] = None,
     clear: Annotated[
         list[Clearable] | None, typer.Option("--clear", help="Take this field away from it; may be given several times.")
@@ -85,15 +93,16 @@ def edit(
     admin: AdminOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a key: what is not given stays as it is, and roles, tags or networks that are given replace all that it had."""
-    given = {"owner": owner, "team": team, "roles": role, "tags": tag, "networks": network, "expires": expires}
+    """Change a key: what is not given stays as it is; roles, tags, networks or limits that are given replace all that it had."""
+    lists = {"roles": role, "tags": tag, "networks": network, "limits": limit}
+    given = {"owner": owner, "team": team, **lists, "expires": expires}
     body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with session(config, admin) as client:
         for field in clear or []:
             if field.value in body:
                 raise CommandFailed(USAGE, f"--clear {field.value} and a value for it were both given; which is it?")
-        empty: dict[str, Any] = {"owner": None, "team": None, "roles": [], "tags": [], "networks": [], "expires": "never"}
-        body |= {field.value: empty[field.value] for field in clear or []}
+        empty: dict[str, Any] = {"owner": None, "team": None, "expires": "never"}
+        body |= {field.value: empty.get(field.value, []) for field in clear or []}
         if not body:
             raise CommandFailed(USAGE, "nothing to change was given; see `slmgate keys edit --help`")
         _print_key(client.post(f"/api/v1/keys/{_find(client, key)['id']}", body), as_json)
@@ -296,6 +305,7 @@ def _print_key(key: dict[str, Any], as_json: bool) -> None:
         "roles": ", ".join(key["roles"]) or "-",
         "tags": ", ".join(key["tags"]) or "-",
         "networks": ", ".join(key["networks"]) or "anywhere",
+        "limits": "; ".join(key["limits"]) or "-",
         "state": key["state"],
         "created": key["created"] or "declared in the configuration",
         "expires": key["expires"] or "never",

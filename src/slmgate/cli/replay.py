@@ -99,7 +99,7 @@ def stored_keys(client: AdminClient) -> dict[str, Principal]:
         page: dict[str, Any] = client.get("/api/v1/keys", {"limit": _PAGE, "after": after})
         for view in page["keys"]:
             key = key_of(view)
-            found[key.id] = Principal(id=key.id, name=key.name, team=key.team, roles=key.roles, networks=key.networks)
+            found[key.id] = msgspec.structs.replace(key, disabled=False, expires=None)
         after = page["next"]
         if after is None:
             return found

@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from slmgate.control.keyfields import BadKeyInput, check_name, parse_digest, parse_expiry, parse_time
+from slmgate.control.keylimits import limit_text
 from slmgate.control.keyring import Keyring, new_id, new_secret
 from slmgate.stores.base import KeyRecord, KeySecret
+from slmgate.terms import LimitSpec
 
 MOST_KEYS = 200_000
 """Keys in one import. More go in several."""
@@ -41,7 +43,8 @@ class KeyRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
     """One key in a file. Only `name` is needed.
 
     `hash` is `sha256:` and 64 hex digits, or several with spaces between, each with `@` and a time if it ends then; without it
-    the key gets a new secret. `expires` is as `keys create` takes it. `id` keeps the id that a key had. `line` is for faults.
+    the key gets a new secret. `expires` and `limits` are as `keys create` takes them; in CSV, `;` stands between limits. `id`
+    keeps the id that a key had. `line` is for faults.
     """
 
     name: str
@@ -51,6 +54,7 @@ class KeyRow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
     roles: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     created: str | None = None
     expires: str | None = None
     disabled: bool = False
@@ -68,6 +72,7 @@ class NewSecret(msgspec.Struct, frozen=True):
 
 COLUMNS = tuple(name for name in KeyRow.__struct_fields__ if name != "line")
 _LISTS = ("roles", "tags", "networks")
+_BETWEEN_LIMITS = "; "
 _read_row = msgspec.json.Decoder(KeyRow).decode
 
 
@@ -113,7 +118,9 @@ class _Reader:
         self._keyring = keyring
         self._now = keyring.now()
         self._first: dict[tuple[str, str | bytes], int] = {}  # names, ids and digests, and the lines that they stand on
-        self._lists: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}  # checked: most keys share theirs
+        # checked: most keys share theirs
+        self._lists: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        self._limits: dict[tuple[tuple[str, ...], str | None], tuple[LimitSpec, ...]] = {}
         self._line = 0
         self.faults: list[str] = []
 
@@ -139,6 +146,7 @@ class _Reader:
             roles=self._list("roles", row.roles),
             tags=self._list("tags", row.tags),
             networks=self._list("networks", row.networks),
+            limits=self._limits_of(row) if row.limits else (),
             disabled=row.disabled,
             expires=expires,
             secrets=self._secrets(row.hash or "", created),
@@ -159,6 +167,13 @@ class _Reader:
         known = self._lists.get((name, values))
         if known is None:
             known = self._lists[name, values] = self._try((), self._keyring.check_list, name, values)
+        return known
+
+    def _limits_of(self, row: KeyRow) -> tuple[LimitSpec, ...]:
+        which = row.limits, row.team or None
+        known = self._limits.get(which)
+        if known is None:
+            known = self._limits[which] = self._try((), self._keyring.check_limits, *which)
         return known
 
     def _once(self, what: str, value: str | bytes) -> None:
@@ -237,6 +252,8 @@ def _of_cells(cells: dict[str, str], line: int) -> dict[str, Any]:
             cell = cell[1:]
         if name in _LISTS:
             row[name] = tuple(cell.split())
+        elif name == "limits":
+            row[name] = tuple(text for one in cell.split(";") if (text := one.strip()))
         elif name == "disabled" and cell.lower() in ("true", "false", ""):
             row[name] = cell.lower() == "true"
         elif cell or name == "name":
@@ -254,6 +271,7 @@ def exported(record: KeyRecord) -> KeyRow:
         roles=record.roles,
         tags=record.tags,
         networks=record.networks,
+        limits=tuple(map(limit_text, record.limits)),
         created=record.created.isoformat(),
         expires=None if record.expires is None else record.expires.isoformat(),
         disabled=record.disabled,
@@ -270,6 +288,10 @@ def cells(row: dict[str, Any]) -> list[str]:
     """An exported row, as the API gives it, as the cells of CSV, in the order of `COLUMNS`."""
     values = [row.get(name) for name in COLUMNS]
     return [
-        " ".join(value) if isinstance(value, list | tuple) else str(value).lower() if isinstance(value, bool) else value or ""
-        for value in values
+        (_BETWEEN_LIMITS if name == "limits" else " ").join(value)
+        if isinstance(value, list | tuple)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else value or ""
+        for name, value in zip(COLUMNS, values, strict=True)
     ]

@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from slmgate.control.keyfields import DECLARED, BadKeyInput, check_name, check_networks, check_roles, check_tags
+from slmgate.control.keylimits import check_currencies, limit_text, read_limits
 from slmgate.stores.base import AuditRecord, KeyFilter, KeyRecord, KeySecret, KeyState, KeyStore
 from slmgate.stores.base import NameTaken as NameTaken
 from slmgate.stores.base import SecretTaken as SecretTaken
-from slmgate.terms import Key
+from slmgate.terms import Key, LimitSpec
 
 if TYPE_CHECKING:
-    from slmgate.control.config.options import DeclaredKey
+    from slmgate.control.config.options import Config, DeclaredKey
 
 PREFIX = "sk-slm-"
 MAX_OVERLAP = timedelta(days=366)
-EDITABLE = ("owner", "team", "roles", "tags", "networks", "expires")
+EDITABLE = ("owner", "team", "roles", "tags", "networks", "limits", "expires")
 """What `edit` can change."""
 
 
@@ -60,6 +61,7 @@ class Keyring:
         # What the configuration in force says, which is not known here: set by whoever reads it.
         self.declared: Callable[[], Sequence[DeclaredKey]] = tuple
         self.roles: Callable[[], Collection[str] | None] = lambda: None
+        self.config: Callable[[], Config | None] = lambda: None
 
     def create(
         self,
@@ -72,15 +74,16 @@ class Keyring:
         owner: str | None = None,
         tags: Iterable[str] = (),
         networks: Iterable[str] = (),
+        limits: Iterable[str] = (),
     ) -> tuple[KeyRecord, str]:
-        """Issue a key; returns it and its secret, which exists nowhere else.
+        """Issue a key; returns it and its secret, which exists nowhere else. `limits` as `keylimits.py` reads them.
 
         Raises BadKeyInput, NameTaken, KeyDeclared (the name is a declared key's), LedgerUnavailable.
         """
         now = self._clock()
-        fields = self._checked(
-            {"owner": owner, "team": team, "roles": roles, "tags": tags, "networks": networks, "expires": expires}, now
-        )
+        lists = {"roles": roles, "tags": tags, "networks": networks, "limits": limits}
+        fields = self._checked({"owner": owner, "team": team, **lists, "expires": expires}, now)
+        check_currencies(fields["limits"], team, self.config())
         check_name(name, "name")
         self._check_not_declared(name)
         id = new_id()
@@ -117,6 +120,8 @@ class Keyring:
             record = self._live(key)
             fields = self._checked(changes, self._clock())
             changed = msgspec.structs.replace(record, **fields)
+            if "limits" in fields or "team" in fields:
+                check_currencies(changed.limits, changed.team, self.config())
             if changed != record:
                 self._save(changed, actor, "key.edit", {what: _text(value) for what, value in fields.items()})
         return changed
@@ -231,6 +236,8 @@ class Keyring:
                 found[name] = value
                 if value is not None and cast(datetime, value) <= now:
                     raise BadKeyInput("The expiry is in the past; give a date to come, a duration such as 30d, or never.")
+            elif name == "limits":
+                found[name] = read_limits(cast(Iterable[str], value))
             else:
                 found[name] = self.check_list(name, cast(Iterable[str], value))
         return found
@@ -240,6 +247,12 @@ class Keyring:
         if name == "roles":
             return check_roles(values, self.roles())
         return check_tags(values) if name == "tags" else check_networks(values)
+
+    def check_limits(self, texts: Iterable[str], team: str | None) -> tuple[LimitSpec, ...]:
+        """Limits as a key of this team can have them. Raises BadKeyInput."""
+        found = read_limits(texts)
+        check_currencies(found, team, self.config())
+        return found
 
     def _audit(self, actor: str, action: str, target: str, detail: dict[str, str]) -> AuditRecord:
         return AuditRecord(time=self._clock(), actor=actor, action=action, target=target, detail=detail)
@@ -262,6 +275,7 @@ def as_term(record: KeyRecord) -> Key:
         team=record.team,
         roles=record.roles,
         networks=record.networks,
+        limits=record.limits,
         disabled=record.disabled,
         expires=None if record.expires is None else record.expires.timestamp(),
         digests=tuple((old.digest, None if old.until is None else old.until.timestamp()) for old in record.secrets),
@@ -274,7 +288,9 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, datetime):
         return value.isoformat()
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ", ".join(limit_text(one) if isinstance(one, LimitSpec) else one for one in value)
+    return str(value)
 
 
 def new_id() -> str:

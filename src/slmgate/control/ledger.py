@@ -18,30 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from slmgate.control.keyfields import DECLARED
+from slmgate.control.reading import OtherForm, Reader, newest_uses
 from slmgate.control.settling import UNREADABLE, Settling, is_free, keep_unreadable
-from slmgate.dialects import PATHS
 from slmgate.link import journal
-from slmgate.stores.base import Batch, KeyUse, LedgerStore
-from slmgate.terms import Receipt
+from slmgate.stores.base import Batch, LedgerStore
+from slmgate.stores.parted import Parted
 
-CHUNK = 1024 * 1024
-"""Bytes read from one segment in one step. Must hold the largest record twice."""
-
-UNKNOWN = "(unknown)"
-"""In the ledger, a path that the gate does not have. Which it was is in the access log."""
-MAX_UNKNOWN = 1000
-"""Names of models that nobody has, which the ledger learns a day. All further ones are `UNKNOWN`."""
+STEP = 4 * 1024 * 1024
+"""Bytes read in one step, from all workers' segments together. The more, the fewer rows of sums are written for each receipt,
+of which there is one for each client and model in a step; it takes about five times the memory."""
 
 _MAX_STEPS = 256  # of one run, so that a run ends even when workers write as fast as it reads
-_INCARNATION = 12  # leading characters of an id
+_REST = 1024 * 1024  # bytes of what should be zeros, looked at in one go
 
 _log = logging.getLogger("slmgate.ledger")
-_read_receipt = msgspec.json.Decoder(Receipt).decode
-_read_receipts = msgspec.json.Decoder(Receipt).decode_lines
-_FORMER_INTENT, _RECEIPT = journal.FORMER_INTENT[0], journal.RECEIPT[0]
 
 
 State = Literal["waiting", "more", "done", "corrupt"]
@@ -53,8 +43,8 @@ class _Step:
     """What one step has read and not yet written."""
 
     def __init__(self) -> None:
-        self.receipts: list[Receipt] = []
-        self.lines = b""  # the receipts as they were journaled, a line each: what goes into the access log
+        self.receipts = Parted()
+        self.lines: list[bytes] = []  # the receipts as they were journaled, a line each: what goes into the access log
         self.positions: dict[str, int] = {}
         self.more = False  # there is surely something for another step
         self.finished: dict[Path, State] = {}
@@ -74,7 +64,7 @@ class Ingest:
         self._settling = Settling(store, journal_dir, access_log)
         # Mirrors the store, so that a step asks it nothing; read again after any failure.
         self._positions: dict[str, int] | None = None
-        self._names = InventedNames()
+        self._reader = Reader()
 
     def __repr__(self) -> str:
         return f"<Ingest {'not read yet' if self._positions is None else f'{len(self._positions)} segments'}>"
@@ -116,16 +106,18 @@ class Ingest:
 
     def _read(self, positions: dict[str, int]) -> _Step:
         step = _Step()
-        for segments in self._segments().values():
+        runs = self._segments()
+        most = max(STEP // max(1, len(runs)), 2 * journal.MAX_RECORD)
+        for segments in runs.values():
             for path in segments:
-                state = self._read_segment(path, positions.get(path.name, journal.HEADER_SIZE), step)
+                state = self._read_segment(path, positions.get(path.name, journal.HEADER_SIZE), most, step)
                 if state in ("waiting", "more"):
                     step.more = step.more or state == "more"
                     break  # the next one holds what came later
                 step.finished[path] = state
         return step
 
-    def _read_segment(self, path: Path, position: int, step: _Step) -> State:
+    def _read_segment(self, path: Path, position: int, most: int, step: _Step) -> State:
         try:
             segment = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -135,10 +127,10 @@ class Ingest:
             final = _is_final(segment)
             if not final and os.pread(segment, 4, position) in (b"", bytes(4)):
                 return "waiting"
-            data = os.pread(segment, CHUNK, position)
-            payloads, end = journal.read_payloads(data)
+            data = os.pread(segment, most, position)
+            records, end = journal.read_payloads(data)
             if end:
-                _sort(path, payloads, step)
+                self._take(path, records, step)
                 step.positions[path.name] = position + end
                 # What was written while we read is left for the next run: many small steps would cost more than they bring.
                 return "more" if final or end + journal.MAX_RECORD > len(data) else "waiting"
@@ -148,10 +140,29 @@ class Ingest:
         finally:
             os.close(segment)
 
+    def _take(self, path: Path, records: list[bytes], step: _Step) -> None:
+        """Read these records of one segment into the step. What is done for all of them is done by the batch."""
+        try:
+            step.receipts.add(self._reader.read(records))
+        except OtherForm:  # one of them is damaged, or no line, or of another build: which one?
+            records = self._one_by_one(path, records, step)
+        if records:
+            step.lines.append(b"\n".join([*records, b""]))
+
+    def _one_by_one(self, path: Path, records: list[bytes], step: _Step) -> list[bytes]:
+        """Those of these records that can be understood; the others go aside."""
+        good: list[bytes] = []
+        for record in records:
+            try:
+                step.receipts.add(self._reader.read_one(record))
+                good.append(record)
+            except UNREADABLE as error:
+                step.unreadable.append((path, record, str(error)))
+        return good
+
     # Writing
 
     def _commit(self, step: _Step, positions: dict[str, int]) -> None:
-        self._names.bound(step.receipts)
         # A position is dropped only once its segment is seen to be gone: until then it is what keeps it from being read twice.
         forgotten = [name for name in positions if name not in step.positions and not (self._dir / name).exists()]
         batch = Batch(
@@ -168,97 +179,11 @@ class Ingest:
         for found in step.unreadable:
             keep_unreadable(*found)
         if step.lines and self._access_log is not None:
-            self._access_log(step.lines)
+            self._access_log(b"".join(step.lines))
         if step.finished:
             self._store.make_durable()
             for path, state in step.finished.items():
                 _remove(path, state, positions.get(path.name, journal.HEADER_SIZE))
-
-
-class InventedNames:
-    """Bounds what callers can add to the ledger by asking for what is not there.
-
-    Receipts share their path, model and so on in rows that stay for good, as do the sums of each. So a path of no row is one
-    word, and of models that are refused as unknown there are so many a day at most. The access log has all as they came.
-    """
-
-    def __init__(self) -> None:
-        self._day = 0
-        self._models: set[str] = set()
-
-    def __repr__(self) -> str:
-        return f"<InventedNames {len(self._models)} models>"
-
-    def bound(self, receipts: list[Receipt]) -> None:
-        """Replace those that would add too many."""
-        for index, receipt in enumerate(receipts):
-            if receipt.endpoint == "":
-                if receipt.path and receipt.path not in PATHS:
-                    receipts[index] = msgspec.structs.replace(receipt, path=UNKNOWN)
-            elif receipt.reason == "model_not_found" and not self._is_known(receipt):
-                receipts[index] = msgspec.structs.replace(receipt, model=UNKNOWN)
-
-    def _is_known(self, receipt: Receipt) -> bool:
-        """Whether it is one of the first unknown ones of the day."""
-        day = receipt.time.toordinal()
-        if day != self._day:
-            self._day = day
-            self._models.clear()
-        if len(self._models) < MAX_UNKNOWN:
-            self._models.add(receipt.model)
-        return receipt.model in self._models
-
-
-def newest_uses(receipts: list[Receipt]) -> dict[str, KeyUse]:
-    """When and from where keys were used last, by their ids. Other principals (see `terms.Principal`) are left out.
-
-    A request counts as a use when its key was known, also if it was refused for another reason.
-    """
-    newest: dict[str, Receipt] = {}
-    for receipt in receipts:
-        key = receipt.key
-        if key is not None:
-            known = newest.get(key)
-            if known is None or known.time < receipt.time:
-                newest[key] = receipt
-    return {
-        key: KeyUse(receipt.time, receipt.address)
-        for key, receipt in newest.items()
-        if ":" not in key or key.startswith(DECLARED)
-    }
-
-
-def _sort(path: Path, payloads: list[bytes], step: _Step) -> None:
-    """Put each payload where it belongs in the step. What is done for all of them is done by the batch."""
-    receipts = [payload for payload in payloads if payload[0] == _RECEIPT]
-    if len(receipts) < len(payloads):
-        others = [payload for payload in payloads if payload[0] not in (_FORMER_INTENT, _RECEIPT)]
-        step.unreadable += [(path, payload, "it is no receipt") for payload in others]
-        if len(receipts) + len(others) < len(payloads):
-            _log.error("%s is of a former build: requests that it did not finish have no receipt.", path)
-    lines = b"\n".join([payload[1:] for payload in receipts])
-    try:
-        decoded = _read_receipts(lines)
-    except UNREADABLE:
-        decoded = []
-    if len(decoded) != len(receipts):  # one of them is damaged, or no line: which one?
-        receipts, decoded = _one_by_one(path, receipts, step)
-        lines = b"\n".join([payload[1:] for payload in receipts])
-    step.receipts += decoded
-    step.lines += lines and lines + b"\n"
-
-
-def _one_by_one(path: Path, payloads: list[bytes], step: _Step) -> tuple[list[bytes], list[Receipt]]:
-    """The receipts among these that can be understood, as they were and decoded; the others go aside."""
-    good: list[bytes] = []
-    decoded: list[Receipt] = []
-    for payload in payloads:
-        try:
-            decoded.append(_read_receipt(payload[1:]))
-            good.append(payload)
-        except UNREADABLE as error:
-            step.unreadable.append((path, payload, str(error)))
-    return good, decoded
 
 
 def _is_final(segment: int) -> bool:
@@ -278,12 +203,12 @@ def _ends_cleanly(segment: int, data: bytes, position: int) -> bool:
     if any(data[:4]):
         return False
     position += journal.MAX_RECORD
-    rest = os.pread(segment, CHUNK, position)
+    rest = os.pread(segment, _REST, position)
     while rest:
         if rest != bytes(len(rest)):  # `any` would take the time of thousands of receipts
             return False
         position += len(rest)
-        rest = os.pread(segment, CHUNK, position)
+        rest = os.pread(segment, _REST, position)
     return True
 
 

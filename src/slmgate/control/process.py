@@ -35,6 +35,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
+from slmgate.control.looking import Looking, Place
 from slmgate.control.notices import Notices
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
@@ -44,7 +45,7 @@ from slmgate.control.retention import Retention
 from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Confirm, Grounds, Message, Tally, Verify
+from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -78,11 +79,13 @@ class Control:
         self.keyring = Keyring(self.store)
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
+        self.looking = Looking()
         self._background: set[asyncio.Task[Any]] = set()
         self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside)
         self.keyring.on_change.append(self._keys_changed)
         self.keyring.declared = lambda: self.publisher.config.keys
         self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
+        self.keyring.config = lambda: self.publisher.config
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.checker = Checker(self.publisher.broadcast, log.info)
         self.publisher.on_publish = self._configured
@@ -124,6 +127,9 @@ class Control:
     @property
     def admin(self) -> Admin:
         return self.publisher.config.admin
+
+    async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
+        return await self.looking.ask(places)
 
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why."""
@@ -186,6 +192,8 @@ class Control:
             self.publisher.confirmed(peer, message.generation)
         elif isinstance(message, Tally):
             self._tallies[message.slot] = message
+        elif isinstance(message, Looked):
+            self.looking.told(message)
         elif isinstance(message, Verify):
             self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
 
@@ -196,6 +204,7 @@ class Control:
         self._pids[peer.hello.slot] = peer.hello.pid
         self.publisher.joined(peer)
         peer.send(pack(self.checker.whole()))
+        self.looking.joined(peer)
         peer.send(pack(Grounds(self.identity.grounds())))
 
     def _left(self, peer: Peer) -> None:
@@ -203,6 +212,7 @@ class Control:
             self._pids.pop(peer.hello.slot, None)
             self._tallies.pop(peer.hello.slot, None)
         self.publisher.left(peer)
+        self.looking.left(peer)
 
     def _ingest_forever(self) -> None:
         """The thread that carries journals into the ledger; the last round comes after the workers have ended.

@@ -15,7 +15,6 @@ import msgspec
 
 from slmgate.dialects import error_dialect
 from slmgate.dialects.parameters import noted
-from slmgate.link.journal import RECEIPT
 from slmgate.terms import Ended, Receipt, Usage
 
 if TYPE_CHECKING:
@@ -27,9 +26,10 @@ _NOTHING = Usage()
 _encode = msgspec.json.Encoder().encode
 # Ids and times need no escapes.
 _INTENT = b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,%b'
-_RECEIPT = RECEIPT + (
-    b'{"id":"%b","request_id":"%b","time":"%b",%b,"prompt_tokens":%d,"completion_tokens":%d,"bytes_in":%d,"bytes_out":%d,'
-    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d}'
+# What receipts share stands in one piece behind their own figures: so control need not decode it each time.
+_RECEIPT = (
+    b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,"completion_tokens":%d,"bytes_in":%d,"bytes_out":%d,'
+    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d,%b}'
 )
 _SHARED = b'%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,"estimated":%b,%b'
 
@@ -153,10 +153,10 @@ def _rule(exchange: Exchange) -> str:
 
 
 def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
-    """The record (a kind and a `terms.Receipt`) of a finished exchange."""
+    """The record (a `terms.Receipt`) of a finished exchange."""
     what, tried = exchange.what, exchange.tried
     if what is None or what.instance is not tried[-1]:
-        return RECEIPT + _encode(plain_receipt(exchange, ended, reason))
+        return _encode(plain_receipt(exchange, ended, reason))
     usage, started = exchange.usage or usage_of(exchange), exchange.started
     if ended == "complete" and exchange.status == 200 and not reason and not usage.estimated and exchange.refused is None:
         shared = what.usual
@@ -177,7 +177,6 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         exchange.id,
         exchange.request_id,
         exchange.began,
-        shared,
         usage.prompt_tokens,
         usage.completion_tokens,
         len(exchange.body),
@@ -189,6 +188,7 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         what.place,
         noted_of(exchange),
         0 if exchange.tariff is None else exchange.tariff.cost(usage),
+        shared,
     )
 
 
@@ -199,45 +199,51 @@ def _queue_us(exchange: Exchange) -> int:
     return int((time.monotonic() - exchange.queued_at) * 1e6) if exchange.queued_at else 0
 
 
+def _began(exchange: Exchange) -> datetime:
+    if exchange.began:
+        return datetime.fromisoformat(exchange.began.decode())
+    return datetime.fromtimestamp(exchange.started + exchange.worker.wall_offset, UTC)
+
+
 def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
     """The receipt of any exchange, also of one that ended before it asked an instance."""
     usage = usage_of(exchange)
     principal, ask, route, model = exchange.principal, exchange.ask, exchange.route, exchange.model
-    started, tried, head, began, tariff = exchange.started, exchange.tried, exchange.head, exchange.began, exchange.tariff
+    started, tried, head, tariff = exchange.started, exchange.tried, exchange.head, exchange.tariff
     return Receipt(
-        exchange.id.decode(),
-        exchange.request_id.decode(),
-        datetime.fromisoformat(began.decode()) if began else datetime.fromtimestamp(started + exchange.worker.wall_offset, UTC),
-        head.method,
+        id=exchange.id.decode(),
+        request_id=exchange.request_id.decode(),
+        time=_began(exchange),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        bytes_in=len(exchange.body),
+        bytes_out=exchange.bytes_out,
+        queue_us=_queue_us(exchange),
+        first_byte_us=int((exchange.first_byte_at - started) * 1e6) if exchange.first_byte_at else None,
+        total_us=int((time.monotonic() - started) * 1e6),
+        attempts=exchange.attempts,
+        address=exchange.client.address,
+        worker=exchange.worker.slot,
+        parameters=noted_of(exchange).decode(),
+        cost=0 if tariff is None else tariff.cost(usage),
+        method=head.method,
         # a path in no row is the client's own text: bounded
-        route.path if route is not None else head.path[:SHOWN_PATH],
-        exchange.status,
-        "refuse" if ended == "refused" else "none" if model is None and ended != "complete" else "admit",
-        reason,
-        ended,
-        principal.name if principal is not None else "",
-        principal.id if principal is not None else None,
-        principal.team if principal is not None else None,
-        exchange.roles(),
-        _rule(exchange),
-        route.dialect.name if route is not None else error_dialect(head.path).name,
-        route.endpoint if route is not None else "",
-        model.name if model is not None else ask.model if ask is not None else "",
-        tried[-1].spec.id if tried else "",
-        ask.stream if ask is not None else False,
-        usage.estimated,
-        "" if tariff is None else tariff.plan,
-        "" if tariff is None else tariff.price_text,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        len(exchange.body),
-        exchange.bytes_out,
-        _queue_us(exchange),
-        int((exchange.first_byte_at - started) * 1e6) if exchange.first_byte_at else None,
-        int((time.monotonic() - started) * 1e6),
-        exchange.attempts,
-        exchange.client.address,
-        exchange.worker.slot,
-        noted_of(exchange).decode(),
-        0 if tariff is None else tariff.cost(usage),
+        path=route.path if route is not None else head.path[:SHOWN_PATH],
+        status=exchange.status,
+        verdict="refuse" if ended == "refused" else "none" if model is None and ended != "complete" else "admit",
+        reason=reason,
+        ended=ended,
+        principal=principal.name if principal is not None else "",
+        key=principal.id if principal is not None else None,
+        team=principal.team if principal is not None else None,
+        roles=exchange.roles(),
+        rule=_rule(exchange),
+        dialect=route.dialect.name if route is not None else error_dialect(head.path).name,
+        endpoint=route.endpoint if route is not None else "",
+        model=model.name if model is not None else ask.model if ask is not None else "",
+        instance=tried[-1].spec.id if tried else "",
+        stream=ask.stream if ask is not None else False,
+        estimated=usage.estimated,
+        plan="" if tariff is None else tariff.plan,
+        price="" if tariff is None else tariff.price_text,
     )

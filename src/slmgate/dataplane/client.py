@@ -188,6 +188,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused_at = time.monotonic()
+        self._worker.calm.discard(self)
         if self.exchange is not None:
             self.exchange.pause()
 

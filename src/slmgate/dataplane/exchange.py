@@ -209,7 +209,7 @@ class Exchange:
         self.chunked = False
         self.pending_head = b""  # built, not yet written: it goes out with the first bytes of the body
         self.scanner: Scanner | None = None
-        self.passing: Scanner | None = None  # the same, while the client is being sent its stream in chunks
+        self.passing = False  # the client is being sent its stream in chunks: usual ones go past here
         self.kept: list[bytes] | None = None  # an unstreamed JSON answer so far, for its usage
         self.usage: Usage | None = None
         self.ending = False
@@ -413,6 +413,7 @@ class Exchange:
         """Called now and then while an instance is at work: what that has come to is charged whatever becomes of this worker."""
         hold = self.hold
         if hold is not None and self.asked_at and not self.done:
+            self._add_up()
             generated = self.scanner.tokens_seen if self.scanner is not None else 0
             self.worker.limiter.note(hold, generated, int((time.monotonic() - self.handed_at) * 1e6))
 
@@ -473,10 +474,13 @@ class Exchange:
 
         Pieces of an answer only leave their time behind: what that means for the deadline is worked out here, seldom.
         """
+        self._add_up()
         heard, self.heard = self.heard, 0.0
         silent_at = heard + HEARD_WITHIN + self.model.idle_timeout if heard and self.model is not None else 0.0
         if silent_at > now:
             self.deadline = silent_at
+            if self.passing and self.hold is None:
+                self.worker.calm_until(self.client, silent_at)
         elif not self.client.paused_at:
             if self.ending:
                 self._complete(self.held)
@@ -623,17 +627,20 @@ class Exchange:
         waited = self._waited(now)
         self.pending_head = answer_head(status, head.passed, worker.date, self.request_id, waited, framing_line)
 
-    def answer_chunk(self, data: bytes, raw: bytes) -> None:
-        """More of a chunked body, not its end. `raw` is the same as it came, as one chunk: it goes on so if nothing changes."""
-        passing = self.passing
-        if passing is None or not passing.usual(data):
-            self.answer_data(data)
-            return
-        worker, transport = self.worker, self.client.transport
-        assert transport is not None
-        self.heard = worker.now
-        self.bytes_out += len(data)
-        worker.outbox.put(transport, raw)
+    def let_pass(self, connection: UpstreamConnection) -> None:
+        """No chunk is under way: if no event is either, the connection sends the stream's usual chunks on by itself."""
+        scanner, transport, worker = self.scanner, self.client.transport, self.worker
+        if self.passing and not self.done and scanner is not None and scanner.at_rest and transport is not None:
+            worker.outbox.flush()  # what was written before goes first
+            connection.let_pass(scanner.usual, transport, worker)
+
+    def _add_up(self) -> None:
+        """Take over what the connection has let pass since the last time."""
+        if self.connection is not None and self.scanner is not None:
+            heard, size, tokens = self.connection.passed()
+            self.heard = max(self.heard, heard)
+            self.bytes_out += size
+            self.scanner.tokens_seen += tokens
 
     def _hold(self, data: bytes) -> None:
         """The dialect's own end of a stream has passed.
@@ -641,8 +648,10 @@ class Exchange:
         The client's last bytes wait for the answer's formal end, a moment, so that the receipt comes first. What an instance
         says after its own end is nobody's.
         """
+        self._add_up()
         self.heard = 0.0
-        self.passing = None
+        self.passing = False
+        self.worker.calm.discard(self.client)
         if not self.ending:
             self.ending = True
             self.held = data
@@ -721,7 +730,6 @@ class Exchange:
 
     def upstream_failed(self, why: str, began: bool) -> None:
         """The connection died or broke the protocol. `began`: the answer's head had been read."""
-        self.connection = None
         instance = self.instance
         if instance is not None:
             self.worker.complain(f"{instance.spec.id}: {why}", self.request_id.decode())
@@ -752,8 +760,10 @@ class Exchange:
             out = self.pending_head + out
             self.pending_head = b""
             self.status = self.upstream_status
-            if self.chunked:
-                self.passing = self.scanner
+            if self.chunked and self.scanner is not None:
+                self.passing = True
+                if self.hold is None:  # else it is looked at with each tick, for what it has come to
+                    self.worker.calm_until(self.client, self.deadline)
         return out
 
     def _read_usage(self) -> None:
@@ -785,6 +795,8 @@ class Exchange:
         return pool.begin(self)
 
     def _give_back(self, connection: UpstreamConnection | None) -> None:
+        if self.scanner is not None:
+            self._add_up()
         instance, self.instance = self.instance, None
         self.connection = None
         if instance is not None:
@@ -882,6 +894,8 @@ class Exchange:
         if self.done:
             return
         self.done = True
+        if self.passing:
+            self.worker.calm.discard(self.client)
         self.status = status
         self.ended = ended
         self.reason = reason

@@ -206,7 +206,7 @@ class Journal:
         return at
 
     def receipt(self, receipt: bytes, slot: int = 0) -> bool:
-        """Record a finished request (`link.journal.RECEIPT` and its JSON), and give back the `slot` of its intent (0: none).
+        """Record a finished request (JSON of a `terms.Receipt`), and give back the `slot` of its intent (0: none).
 
         False, nothing written: no room, which only a request without an intent can meet.
         """

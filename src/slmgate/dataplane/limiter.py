@@ -277,13 +277,18 @@ class Limiter:
         came_to = tariff.came_to(usage, engine_us) if forwarded else [0] * len(tariff.units)
         self._table.settle(hold.number, came_to, second)
 
+    def look(self, spots: Sequence[Spot], second: float) -> list[tuple[int, int]] | None:
+        """What is used of each limit, and what may be at most; None: the table cannot be had. `second` is the wall clock's."""
+        table = self._table if self._table is not None else self._open()
+        return None if table is None else table.look(spots, second)
+
     def prepare(self, charges: Charges) -> None:
         """Called when a snapshot comes into force, and once a second: the holds of this slot's dead are settled soon."""
         if self._table is None and (charges.any or self._path.exists()):
             self._open()
 
     def tick(self, second: float) -> None:
-        """Called a few times a second: charge what shares came to, and give back what they do not need; wall clock's `second`."""
+        """Called eight times a second: charge what shares came to, and give back what they do not need; wall clock's `second`."""
         for account in self._asking:
             account.asked = 0
         self._asking.clear()

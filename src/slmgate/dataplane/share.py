@@ -1,7 +1,7 @@
 """A share: what a worker took of all limits of an account at once, out of which it gives to many requests by itself.
 
 It is only had while there is plenty of everything (`Table.share` says how much), so that nothing is ever given that was not taken
-before, and the last of a limit is always asked for in the table, request by request. Four times a second what its requests came
+before, and the last of a limit is always asked for in the table, request by request. Eight times a second what its requests came
 to is charged, and what it does not need goes back. What they have come to meanwhile stands in the table's file, in measures that
 are charged if the worker dies. It knows no socket, and of the table one share's measures.
 """

@@ -20,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -186,6 +187,8 @@ class Table:
             _lock(self._fd, _UNLOCK)
 
     def _open(self) -> None:
+        if os.pread(self._fd, _WORD, 0) != _MAGIC.to_bytes(_WORD, sys.byteorder):
+            os.ftruncate(self._fd, 0)  # new, or of another format: what it counted cannot be read
         if os.fstat(self._fd).st_size < _SIZE:
             os.ftruncate(self._fd, _SIZE)
             os.posix_fallocate(self._fd, 0, _CELLS_AT)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from slmgate.dataplane.passing import Passing
 from slmgate.http1.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader
 from slmgate.http1.heads import ANSWER_FIELDS_PASSED, AnswerHead, FieldNames, answer_fields
 from slmgate.http1.repeats import SeenHead, seen_head
@@ -29,7 +30,7 @@ _NAMES = FieldNames(ANSWER_FIELDS_PASSED)
 _VERSION = b"HTTP/1."
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Passing):
     """States, told by fields: idle (`exchange` None), asked (no head yet), answering, over (`transport` closing)."""
 
     __slots__ = (
@@ -55,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     def __init__(self, instance: Instance) -> None:
+        super().__init__()
         # connection
         self.instance = instance
         self.transport: asyncio.Transport | None = None
@@ -104,6 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
     def retire(self) -> None:
         """Close for good, at once; the instance sees that its work is not wanted."""
         self.exchange = None
+        self.stop_passing()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.abort()
 
@@ -121,7 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self.closing = transport.is_closing
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
             self.instance.lost(self)  # it speaks without having been asked
@@ -129,11 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         try:
             if self._chunks is not None:
-                chunk = self._chunks.only_chunk(data)  # the common piece of a stream
-                if chunk is not None:
-                    exchange.answer_chunk(chunk, data)
-                else:
-                    self._read_chunks(exchange, data)
+                self._read_chunks(exchange, data)
             elif self._head is not None:
                 self._read_body(exchange, data)
             elif self._asked_at_flush == exchange.worker.outbox.flushed:
@@ -153,11 +152,19 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.worker.report_fault()
             exchange.gate_failed()
 
+    def failed(self) -> None:
+        exchange = self.exchange
+        self.retire()
+        if exchange is not None:
+            exchange.worker.report_fault()
+            exchange.gate_failed()
+
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
+        self.stop_passing()
         if exchange is None:
             self.instance.lost(self)
         elif self._asked > 1 and self._head_bytes == 0:
@@ -270,6 +277,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_chunks(self, exchange: Exchange, data: bytes) -> None:
         chunks = self._chunks
         assert chunks is not None
+        self.stop_passing()
         pieces, rest = chunks.feed(data)
         out = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if chunks.done:
@@ -279,6 +287,8 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.answer_data(out)  # what comes before a fault is good
         if chunks.fault is not None:
             self._fail("the answer is not valid HTTP")
+        elif chunks.at_rest:
+            exchange.let_pass(self)
 
     def _end(self, exchange: Exchange, out: bytes, stray: bytes) -> None:
         """The answer's end. Bytes behind it are nobody's: they cost the connection."""

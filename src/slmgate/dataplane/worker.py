@@ -32,10 +32,11 @@ from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
+from slmgate.dataplane.looking import looked
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.tally import Tally
-from slmgate.dataplane.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, server_context
+from slmgate.dataplane.tls import accepting, contexts
 from slmgate.dataplane.tokens import Tokens
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
@@ -49,6 +50,7 @@ from slmgate.link.messages import (
     InstanceTally,
     KeysChanged,
     KeysWhole,
+    Look,
     Message,
     Publish,
     Verified,
@@ -60,6 +62,10 @@ from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
 TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""
+CALM_TICKS = 4
+"""Of so many sweeps, streams that are `calm` are in one: how late a long time limit of theirs may be noticed."""
+CALM_SECONDS = 2.0
+"""A stream with less time left than this is not calm."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
 OUT_OF_MEMORY = 71
@@ -102,9 +108,11 @@ class Worker:
         self.tally = Tally()
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()
+        self.calm: set[ClientConnection] = set()  # those of streams under way of which nothing is due for a while
+        self._ticks = 0
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
-        self._contexts = _contexts(orders)  # by listener
+        self._contexts = contexts(orders)  # by listener
         self._servers: list[asyncio.Server] = []
         self._room_for = 0  # connections that the file descriptors allow
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
@@ -175,8 +183,14 @@ class Worker:
 
     def left(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
+        self.calm.discard(connection)
         if self.draining and not self._connections and not self._drained.done():
             self._drained.set_result(None)
+
+    def calm_until(self, connection: ClientConnection, deadline: float) -> None:
+        """A stream is under way, of which nothing is due before `deadline`, unless it is taken out of `calm` again."""
+        if deadline >= self.now + CALM_SECONDS:
+            self.calm.add(connection)
 
     def ready(self) -> bool:
         """Every model has an instance, and work can be recorded."""
@@ -234,6 +248,8 @@ class Worker:
             self.tokens.verified(message, time.time())
         elif isinstance(message, Checked):
             self.pools.checked(message)
+        elif isinstance(message, Look):
+            self._link.send(looked(self.limiter, message, time.time()))
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -277,7 +293,7 @@ class Worker:
             return
         for one, context in zip(self._sockets, self._contexts, strict=True):
             server = await self._loop.create_server(
-                lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **_tls_arguments(context)
+                lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **accepting(context)
             )
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
@@ -311,16 +327,22 @@ class Worker:
         wall = time.time()
         self.wall_offset = wall - now
         self._beats.beat(self.slot)
-        for connection in list(self._connections):
+        self._ticks += 1
+        # To look at a thousand streams costs as much as some of their chunks: no near cache holds them all.
+        whole = self._ticks % CALM_TICKS == 0
+        for connection in list(self._connections if whole else self._connections - self.calm):
             exchange = connection.exchange
             # told apart here, since nearly all have time left: a call for each would be a good part of a quiet worker's work
             if now >= connection.deadline or connection.paused_at or (exchange is not None and now >= exchange.deadline):
                 connection.sweep(now)
             if exchange is not None and exchange.hold is not None:
                 exchange.note_progress()
+        if whole and self.calm:
+            self.calm = {one for one in self.calm if one.exchange is not None and one.exchange.deadline >= now + CALM_SECONDS}
         with contextlib.suppress(OSError):  # a journal without room: it is asked for once a second
             self.pay()
         self.limiter.tick(wall)
+        self._loop.call_later(TICK / 2, self._half_tick)
         self.keyed.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
@@ -331,6 +353,11 @@ class Worker:
         paused = not self._servers and not self.draining and self.snapshot.generation > 0
         if paused and len(self._connections) < self._most_connections() * 0.95:
             await self._accept()
+
+    def _half_tick(self) -> None:
+        """The limiter has twice as many ticks: what it holds of limits and does not need goes back within two of its own."""
+        with contextlib.suppress(MemoryError):
+            self.limiter.tick(time.monotonic() + self.wall_offset)
 
     def _each_second(self, now: float, wall: float) -> None:
         self.date = date_line(wall)
@@ -420,29 +447,12 @@ class Worker:
         with contextlib.suppress(OSError):
             while True:
                 let_in.append(listener.accept()[0])
-        arguments = _tls_arguments(context)
+        arguments = accepting(context)
         # All at once: with TLS each waits for its client. Who fails the handshake loses its own connection only.
         await asyncio.gather(
             *(self._loop.connect_accepted_socket(lambda: ClientConnection(self), one, **arguments) for one in let_in),
             return_exceptions=True,
         )
-
-
-def _contexts(orders: WorkerOrders) -> list[ssl.SSLContext | None]:
-    """What each listener speaks: a TLS context, or None for plain HTTP."""
-    try:
-        return [None if tls is None else server_context(tls) for tls in orders.tls or (None,) * len(orders.listeners)]
-    except OSError as error:
-        raise SystemExit(
-            f"slmgate: the TLS files of a listener cannot be used any more: {error}; `slmgate check` says why"
-        ) from None
-
-
-def _tls_arguments(context: ssl.SSLContext | None) -> dict[str, Any]:
-    """Of the loop's methods that accept connections."""
-    if context is None:
-        return {}
-    return {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
 
 
 def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

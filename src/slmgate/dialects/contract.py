@@ -22,7 +22,10 @@ class Scanner(Protocol):
     usage: Usage | None
     """The engine's own figures once it has said them, else None; `estimated` where it said only a part of them."""
     tokens_seen: int
-    """Completion tokens counted by the gate so far: one for each event that carries generated text."""
+    """Completion tokens counted by the gate so far: one for each event that carries generated text.
+
+    Who lets bytes pass by the word of `usual` adds what that counted.
+    """
     finished: bool
     """The dialect's own end of stream has passed (`[DONE]`, `message_stop`, `"done":true` ...)."""
 
@@ -31,8 +34,16 @@ class Scanner(Protocol):
         """Whether the client has been sent the beginning of an event without its end: `Dialect.stream_error` asks."""
         ...
 
-    def usual(self, chunk: bytes) -> bool:
-        """Take the next bytes of the body if nothing in them is to be looked at: they go on as they are. False: `feed` them."""
+    @property
+    def at_rest(self) -> bool:
+        """No event is unfinished: the next bytes begin a new one, and `usual` may be asked about them."""
+        ...
+
+    def usual(self, chunk: bytes) -> int:
+        """The tokens in the next bytes of the body, if those may pass as they are and need not be fed; -1: `feed` them.
+
+        Whole events in which nothing is to be looked at. It depends on these bytes alone, and changes nothing.
+        """
         ...
 
     def feed(self, chunk: bytes) -> bytes:

@@ -43,16 +43,19 @@ class NdjsonScanner:
         """Whether the client has been sent the beginning of a line without its end."""
         return self._lost or len(self._buffer) > 0
 
-    def usual(self, chunk: bytes) -> bool:
-        """Take whole lines with nothing special in them."""
-        if self._buffer or self._lost or not chunk.endswith(b"\n") or self.special(chunk):
-            return False
-        self.tokens_seen += self.count(chunk)
-        return True
+    @property
+    def at_rest(self) -> bool:
+        """No line is unfinished."""
+        return not self._buffer and not self._lost
+
+    def usual(self, chunk: bytes) -> int:
+        """The tokens in whole lines with nothing special in them; -1 where it is anything else."""
+        return self.count(chunk) if chunk.endswith(b"\n") and not self.special(chunk) else -1
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body and return them."""
-        if self.usual(chunk):
+        if self.at_rest and (tokens := self.usual(chunk)) >= 0:
+            self.tokens_seen += tokens
             return chunk
         *ended, rest = chunk.split(b"\n")
         for part in ended:

@@ -25,7 +25,7 @@ from slmgate.dialects.body import (
     unreadable,
 )
 from slmgate.dialects.figures import MAX_COUNT, decoded, openai_answer_usage, openai_usage
-from slmgate.dialects.sse import SseScanner, event_data
+from slmgate.dialects.sse import ENDS, SseScanner, event_data
 from slmgate.errors import Fault
 from slmgate.terms import Ask, Refuse, Usage
 
@@ -78,33 +78,44 @@ _EVENT = msgspec.json.Decoder(_Event)
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
+def _special(data: bytes) -> bool:
+    """See `SseScanner.special`, of a stream of chunks."""
+    if data.find(b"[DONE]") >= 0:
+        return True
+    # Some engines write `"usage":null` into every chunk: that is not worth a look.
+    return data.find(b'"usage"') >= 0 and data.count(b'"usage"') != data.count(b'"usage":null')
+
+
+def _count(data: bytes) -> int:
+    """See `SseScanner.count`, of a stream of chunks."""
+    if written := data.count(b'content":"'):  # `content` and `reasoning_content`
+        return written - data.count(b'content":""')
+    for name, empty in _TEXTS:
+        if written := data.count(name):
+            return written - data.count(empty)
+    return 0
+
+
 class ChunkScanner(SseScanner):
     """Reads a stream of chunks (chat, completions, and audio as some engines stream it): it ends with `[DONE]`."""
 
     __slots__ = ()
 
-    def usual(self, chunk: bytes) -> bool:
+    @staticmethod
+    def usual(chunk: bytes) -> int:
         # The base's way, written out for the chunk of which there are most: calls would double its cost. `find`, because
-        # `in` tries its left side as a number first, which takes as long again.
-        if self._open or chunk.find(b'"usage"') >= 0 or chunk.find(b"[DONE]") >= 0 or not chunk.endswith(b"\n\n"):
-            return super().usual(chunk)
-        written = chunk.count(b'content":"')
-        self.tokens_seen += written - chunk.count(b'content":""') if written else self.count(chunk)
-        return True
+        # `in` tries its left side as a number first, which takes as long again. Static: so the scanner itself, one of
+        # thousands that fit no near cache, is left alone.
+        if chunk.find(b'"usage"') < 0 and chunk.find(b"[DONE]") < 0 and chunk.endswith(b"\n\n"):
+            written = chunk.count(b'content":"')
+            return written - chunk.count(b'content":""') if written else _count(chunk)
+        return _count(chunk) if chunk.endswith(ENDS) and not _special(chunk) else -1
 
     def special(self, data: bytes) -> bool:
-        if data.find(b"[DONE]") >= 0:
-            return True
-        # Some engines write `"usage":null` into every chunk: that is not worth a look.
-        return data.find(b'"usage"') >= 0 and data.count(b'"usage"') != data.count(b'"usage":null')
+        return _special(data)
 
     def count(self, data: bytes) -> int:
-        if written := data.count(b'content":"'):  # `content` and `reasoning_content`
-            return written - data.count(b'content":""')
-        for name, empty in _TEXTS:
-            if written := data.count(name):
-                return written - data.count(empty)
-        return 0
+        return _count(data)
 
     def look(self, event: bytes) -> bytes:
         data = event_data(event)

@@ -16,7 +16,8 @@ MAX_HELD = 256 * 1024
 
 _HEAD = 1024  # bytes of an event longer than MAX_HELD: enough to see how it begins
 _OVERLAP = 3  # bytes of an event's end, at most four long, that may have come before the chunk that completes it
-_ENDS = (b"\n\n", b"\r\n\r\n")
+ENDS = (b"\n\n", b"\r\n\r\n")
+"""What a chunk of whole events ends with, in nearly all streams."""
 _EOL = (b"\n", b"\r")
 _CR = 0x0D
 
@@ -76,16 +77,19 @@ class SseScanner:
         """Whether the client has been sent the beginning of an event without its end."""
         return self._head is not None or (not self._strip and len(self._buffer) > 0)
 
-    def usual(self, chunk: bytes) -> bool:
-        """Take whole events with nothing special in them."""
-        if self._open or not chunk.endswith(_ENDS) or self.special(chunk):
-            return False
-        self.tokens_seen += self.count(chunk)
-        return True
+    @property
+    def at_rest(self) -> bool:
+        """No event is unfinished, nor its last line end in doubt."""
+        return not self._open
+
+    def usual(self, chunk: bytes) -> int:
+        """The tokens in whole events with nothing special in them; -1 where it is anything else."""
+        return self.count(chunk) if chunk.endswith(ENDS) and not self.special(chunk) else -1
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body, return what to send on: `chunk` itself, where nothing is held or stripped."""
-        if self.usual(chunk):
+        if not self._open and (tokens := self.usual(chunk)) >= 0:
+            self.tokens_seen += tokens
             return chunk
         strip = self._strip
         out = self._split(chunk)

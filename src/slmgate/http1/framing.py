@@ -51,21 +51,25 @@ def request_framing(fields: Mapping[bytes, bytes], minor: int) -> int | Refuse:
     return CHUNKED
 
 
-USUAL = 4095
-"""Bytes of the largest chunk that `ChunkedReader.only_chunk` knows at a glance."""
+USUAL = 4096
+"""Of pieces shorter than this, size line and all, it is known at a glance whether they are one chunk."""
 
 
 def _lines() -> list[bytes]:
-    """The size line of a chunk by the length of the whole, of which each has one at the most; else what no chunk begins with."""
     lines: list[bytes] = []
-    for size in range(1, USUAL + 1):
+    for size in range(1, USUAL):
         line = b"%x\r\n" % size
         lines += [b"\0"] * (len(line) + size + 2 - len(lines))
         lines.append(line)
-    return lines
+    return lines[:USUAL]
 
 
-_LINES = _lines()
+CHUNK_LINES = _lines()
+"""The size line of a chunk by the length of the whole, of which each has one at the most; else what no chunk begins with.
+
+A piece that is shorter than `USUAL`, begins with its line and ends with CR LF is one chunk, from its first byte to its last. That
+is a short way beside `ChunkedReader.feed`, while the reader is `at_rest`: what is taken so, it must not be given.
+"""
 # The states of a reader: what comes next.
 SIZE: Final = "size"
 DATA: Final = "data"
@@ -97,16 +101,10 @@ class ChunkedReader:
     def __repr__(self) -> str:
         return f"<ChunkedReader {'done' if self.done else self.fault or self._state}>"
 
-    def only_chunk(self, data: bytes) -> bytes | None:
-        """The bytes of the one chunk that `data` is from its first byte to its last, None where it is anything else.
-
-        A short way beside `feed`, for the common piece of a stream: what it takes, `feed` must not be given.
-        """
-        size = len(data)
-        if size >= len(_LINES) or self._state is not SIZE or self._pending:
-            return None
-        line = _LINES[size]
-        return data[len(line) : -2] if data.startswith(line) and data.endswith(b"\r\n") else None
+    @property
+    def at_rest(self) -> bool:
+        """No chunk is unfinished, nor a line: the next bytes begin a new one, and `CHUNK_LINES` may be asked."""
+        return self._state is SIZE and not self._pending
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """The pieces of body in `data`, and the bytes after the body's end (only when `done`).

@@ -17,7 +17,7 @@ it may write there; the kernel drops it when the worker dies. There are two kind
     offset 0   8 bytes   magic
     offset 8   u64       sealed: 0 while its worker may still write to it, 1 after
     offset 16  48 bytes  zero
-    offset 64  records; the first byte of a payload is `RECEIPT`, the rest is the JSON of one
+    offset 64  records, each with a receipt: the JSON of it, in one line
 
 *Intents* of requests that are under way stand in a table, one for each worker run, named `<incarnation>.intents`:
 
@@ -40,9 +40,6 @@ HEADER_SIZE = 64
 SEALED_OFFSET = 8
 FRAME = Struct("=II")
 WORD = Struct("=Q")
-RECEIPT = b"R"
-FORMER_INTENT = b"I"
-"""What intents began with when they stood in segments, before any release."""
 MAX_RECORD = 4096
 """Bytes of one record with its frame and padding, at the most. Writers bound their texts to keep it."""
 SLOT = MAX_RECORD + 64

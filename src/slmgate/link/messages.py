@@ -14,7 +14,7 @@ import msgspec
 
 from slmgate.policy.health import Failure, State
 from slmgate.policy.snapshot import SnapshotSpec
-from slmgate.terms import Bearer, Key, Refuse
+from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -134,4 +134,22 @@ class Grounds(msgspec.Struct, frozen=True, tag="grounds"):
     valid: tuple[str, ...]
 
 
-Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally | Verify | Verified | Grounds | Checked
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """What is used of these limits? Each of `places` names one of `specs`, by its number, and for whom it is counted.
+
+    `number` is control's own, and comes back in the answer.
+    """
+
+    number: int
+    specs: tuple[LimitSpec, ...]
+    places: tuple[tuple[int, str], ...]
+
+
+class Looked(msgspec.Struct, frozen=True, tag="looked"):
+    """For each place what is used, and what may be at most now. None: the table cannot be read."""
+
+    number: int
+    found: tuple[tuple[int, int], ...] | None
+
+
+Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally | Verify | Verified | Grounds | Checked | Look | Looked

@@ -7,15 +7,16 @@ a snapshot. It counts nothing and knows no table: `limiting.py` and `dataplane/t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limiting import Meter
 from slmgate.policy.limits import NANO, LimitSpec, Per, Price, Unit
 from slmgate.policy.roles import matches
-from slmgate.terms import Principal, Usage
+from slmgate.terms import Key, Principal, Usage
 
 if TYPE_CHECKING:
     from slmgate.policy.snapshot import SnapshotSpec
@@ -100,20 +101,40 @@ def _terms(unit: Unit, price: Price) -> tuple[int, int, int, int, int]:
     return (0, 0, ENGINE_HOLD, 0, 1) if unit == "engine_time" else (0, 0, 1, 0, 0)
 
 
+class Count(NamedTuple):
+    """One count that a principal may come under: its limit, the text of whom it is counted for, and the role and the model that
+    it is counted for apart (empty: for all together).
+    """
+
+    spec: LimitSpec
+    subject: str
+    role: str = ""
+    model: str = ""
+
+
 class Charges:
     """What a snapshot says of limits and prices."""
 
-    __slots__ = ("_all", "_keys", "_models", "_plans", "_roles", "_teams", "any")
+    __slots__ = ("_all", "_keys", "_models", "_plans", "_roles", "_teams", "any", "keys_as_of")
 
-    def __init__(self, spec: SnapshotSpec) -> None:
+    def __init__(self, spec: SnapshotSpec, keys_as_of: int = 0) -> None:
+        """`keys_as_of`: `KeyTable.limited` of the keys beside it."""
         self._all = spec.limits
         self._keys = dict(spec.key_limits)
         self._models = {model.name: model.limits for model in spec.models if model.limits}
         self._roles = {role.name: role.limits for role in spec.roles if role.limits}
         self._teams = {team.name: team for team in spec.teams if team.limits or team.plan is not None}
         self._plans = {plan.name: plan for plan in spec.plans}
-        self.any = bool(self._all or self._keys or self._models or self._roles or self._teams)
+        self.keys_as_of = keys_as_of
+        self.any = bool(self._all or self._keys or self._models or self._roles or self._teams or keys_as_of)
         """Whether there is anything to count or to charge."""
+
+    def again(self, keys_as_of: int) -> Charges:
+        """The same beside keys whose limits are others: whoever kept a tariff asks anew."""
+        other = copy(self)
+        other.keys_as_of = keys_as_of
+        other.any = True
+        return other
 
     def tariff(self, principal: Principal, model: str, role: str, address: str) -> Tariff:
         """`address` is the client's, as text; where no limit counts by it, the tariff is the same for all."""
@@ -123,7 +144,7 @@ class Charges:
             *self._models.get(model, ()),
             *(team.limits if team is not None else ()),
             *self._roles.get(role, ()),
-            *self.of_key(principal.id),
+            *self.of_key(principal),
         )
         plan = self._plans.get(team.plan) if team is not None and team.plan is not None else None
         counted = [(spec, _subject(spec.per, principal, model, role, address)) for spec in limits]
@@ -132,9 +153,31 @@ class Charges:
         price = next((price for pattern, price in plan.prices if matches(pattern, model)), FREE)
         return Tariff(counted, plan.name, plan.currency, price)
 
-    def of_key(self, id: str) -> tuple[LimitSpec, ...]:
-        """The limits of this one key."""
-        return self._keys.get(id, ())
+    def counts(self, principal: Principal, roles: Sequence[str], models: Sequence[str], address: str = "") -> Iterator[Count]:
+        """Every count that requests of this principal for one of `models`, admitted by one of `roles`, come under, each once.
+
+        Those by address are left out where none is given.
+        """
+        team = self._teams.get(principal.team) if principal.team is not None else None
+        groups: list[tuple[Iterable[LimitSpec], Sequence[str], Sequence[str]]] = [
+            (self._all, roles, models),
+            *((self._models.get(model, ()), roles, (model,)) for model in models),
+            (team.limits if team is not None else (), roles, models),
+            *((self._roles.get(role, ()), (role,), models) for role in roles),
+            (self.of_key(principal), roles, models),
+        ]
+        for limits, some_roles, some_models in groups:
+            for spec in limits:
+                if "ip" in spec.per and not address:
+                    continue
+                for role in some_roles if "role" in spec.per else ("",):
+                    for model in some_models if "model" in spec.per else ("",):
+                        yield Count(spec, _subject(spec.per, principal, model, role, address), role, model)
+
+    def of_key(self, principal: Principal) -> tuple[LimitSpec, ...]:
+        """The limits of this one key, declared or stored."""
+        declared = self._keys.get(principal.id, ())
+        return (*declared, *principal.limits) if isinstance(principal, Key) and principal.limits else declared
 
     def by_address(self, principal: Principal, model: str, role: str) -> bool:
         """Whether a limit of theirs counts by the client's address."""

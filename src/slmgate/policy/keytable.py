@@ -11,12 +11,12 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from slmgate.terms import Key
+from slmgate.terms import Key, LimitSpec
 
-_Shared = TypeVar("_Shared", str, tuple[str, ...])
+_Shared = TypeVar("_Shared", str, tuple[str, ...], tuple[LimitSpec, ...])
 
 _MOST_SHARED = 10_000
-"""Lists of roles or networks that are remembered so that keys share them; with more there is little to share."""
+"""Lists of roles, networks or limits that are remembered so that keys share them; with more there is little to share."""
 
 
 class KeyTable:
@@ -26,7 +26,7 @@ class KeyTable:
     A disabled key stopped at the beginning of time: it is refused like one that expired, and its digests stay its own.
     """
 
-    __slots__ = ("_digests", "_missing", "_shared", "by_digest", "whole")
+    __slots__ = ("_digests", "_missing", "_shared", "by_digest", "limited", "whole")
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         """A table of these keys, whole if there are any; else it is to be filled first: `begin`, `put`, `end`."""
@@ -36,9 +36,11 @@ class KeyTable:
         # between `begin` and `end`: what was here and has not come again
         self._missing: dict[str, bytes | tuple[bytes, ...]] | None = None
         # equal lists become one: what is decoded comes as many copies as there are keys
-        self._shared: dict[tuple[str, ...] | str, tuple[str, ...] | str] = {}
+        self._shared: dict[object, object] = {}
         self.whole = False
         """Whether all keys have come once: before, who is not in here may still be somebody."""
+        self.limited = 0
+        """Another number whenever the limits of a key have become others; 0: no key ever had any."""
         for key in keys:
             self._put(key)
             self.whole = True
@@ -73,7 +75,10 @@ class KeyTable:
     def drop(self, ids: Iterable[str]) -> None:
         """These keys are gone, if they were here."""
         for id in ids:
-            self._forget(id, self._digests.pop(id, ()))
+            digests = self._digests.pop(id, ())
+            if digests and self.by_digest[_several(digests)[0]].limits:
+                self.limited += 1
+            self._forget(id, digests)
 
     def owner(self, digest: bytes) -> str | None:
         """The id of the key whose secret has this digest."""
@@ -95,6 +100,8 @@ class KeyTable:
         id, rows = key.id, key.digests
         digests = rows[0][0] if len(rows) == 1 else tuple([digest for digest, _ in rows])
         before = self._digests.get(id)
+        if key.limits != (() if before is None else self.by_digest[_several(before)[0]].limits):
+            self.limited += 1
         if before is not None and before != digests:
             kept = _several(digests)
             self._forget(id, tuple([digest for digest in _several(before) if digest not in kept]))
@@ -129,6 +136,7 @@ class KeyTable:
             networks=self._one(key.networks),
             disabled=key.disabled,
             expires=ends,
+            limits=self._one(key.limits) if key.limits else (),
         )
 
     def _one(self, value: _Shared) -> _Shared:

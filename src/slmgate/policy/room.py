@@ -103,6 +103,21 @@ def whole_window(meter: Meter) -> int:
     return meter.spec.seconds or 86_400
 
 
+def whole_in(meter: Meter, used: int, second: float) -> float | None:
+    """Seconds until a limit of which so much is used is whole again at the latest, if nothing more is used of it.
+
+    None: nothing is used, or nobody can say.
+    """
+    if used <= 0 or meter.kind == CONCURRENT:
+        return None
+    if meter.kind == CALENDAR:
+        return meter.period_at(second)[1] - second
+    if meter.kind == BUCKET:
+        wait = bucket_wait(0, meter.rate, meter.period, used)
+        return None if wait >= NEVER else wait / SECOND
+    return float(meter.spec.seconds)
+
+
 def weigh(tariff: Tariff, used: Sequence[int], need: Need, second: float) -> Weighed:
     """The verdict of the limits where `used[n]` is used of the n-th; `second` is the wall clock's.
 

@@ -99,7 +99,7 @@ class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
 class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`.
 
-    `limits` hold for everyone, beside those of roles, teams and models; `key_limits` are those of single keys, by their ids.
+    `limits` hold for everyone, beside those of roles, teams and models; `key_limits` are those of declared keys, by their ids.
     """
 
     generation: int
@@ -147,11 +147,11 @@ class Snapshot:
         self.anonymous = spec.auth.anonymous
         self.tokens = {} if tokens is None else tokens
         self.generation = spec.generation
-        self.charges = Charges(spec)
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
         self.keys = KeyTable() if keys is None else keys
+        self.charges = Charges(spec, self.keys.limited)
         self._roles: dict[str, RoleSpec] = {role.name: role for role in spec.roles}
         self._teams: dict[str, TeamSpec] = {team.name: team for team in spec.teams}
         # (team, own roles) -> what they come to; made when first asked for
@@ -161,6 +161,8 @@ class Snapshot:
         """The same of another generation, by which it is known that keys have changed: whoever kept an answer asks anew."""
         other = copy(self)
         other.generation = generation
+        if self.charges.keys_as_of != self.keys.limited:
+            other.charges = self.charges.again(self.keys.limited)
         return other
 
     def access(self, principal: Principal) -> Access:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
-from slmgate.terms import Key, Receipt
+from slmgate.stores.parted import Parted
+from slmgate.terms import Key, LimitSpec, Receipt
 
 if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
@@ -59,7 +60,8 @@ class KeyUse(msgspec.Struct, frozen=True):
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One key as it is stored. Revoked keys stay, without secrets, so that old receipts keep their name.
 
-    `networks` are CIDR; empty: the key may be used from anywhere. `used` is written by the ingest, never by `save_keys`.
+    `networks` are CIDR; empty: the key may be used from anywhere. `limits` are its own. `used` is written by the ingest, never by
+    `save_keys`.
     """
 
     id: str
@@ -70,6 +72,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
     disabled: bool = False
     expires: datetime | None = None
     revoked: datetime | None = None
@@ -113,7 +116,7 @@ class Batch(msgspec.Struct, kw_only=True):
     of keys with their newest use among the receipts; an older one than is known changes nothing.
     """
 
-    receipts: list[Receipt] = []
+    receipts: list[Receipt] | Parted = []
     positions: dict[str, int] = {}
     forgotten: list[str] = []
     used: dict[str, KeyUse] = {}

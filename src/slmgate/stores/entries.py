@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from slmgate.stores import schema
-from slmgate.stores.schema import EPOCH, MICROSECOND, RECEIPT_FIELDS
+from slmgate.stores.parted import Facet, Parted
+from slmgate.stores.schema import EPOCH, MICROSECOND
 from slmgate.stores.statements import positional, repeated
 
 ROWS = 100
@@ -30,24 +31,13 @@ _BIGGEST = 2**63 - 1
 _ENTRY = [column.name for column in schema.entries.columns if column.name != "seq"]
 _FACET = [column.name for column in schema.facets.columns if column.name != "id"]
 
-_ID = RECEIPT_FIELDS.index("id")
-
 
 class Repeats(Exception):
     """Some of the receipts are in the ledger already, or twice among these: nothing may be kept of what was written."""
 
 
-Facet = tuple[Any, ...]
-"""What a receipt shares with others: the values of the columns of `facets` behind `digest`."""
-
-
-# Where in a receipt's values the columns of the two tables stand. Slices, because they take a third of an itemgetter's time.
-_SHARED = slice(RECEIPT_FIELDS.index(_FACET[1]), RECEIPT_FIELDS.index(_FACET[-1]) + 1)
-_OWN = slice(_SHARED.stop, len(RECEIPT_FIELDS))
-
-
 class EntryWriter:
-    """Writes receipts, each as the tuple of its fields. From several threads at once only with a connection each."""
+    """Writes receipts in their two parts. From several threads at once only with a connection each."""
 
     def __init__(self, engine: Engine, insert: Any) -> None:
         """`insert` is the dialect's own function for an insert that knows conflicts."""
@@ -60,19 +50,20 @@ class EntryWriter:
     def __repr__(self) -> str:
         return f"<EntryWriter {len(self._known)} facets known>"
 
-    def sift(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    def sift(self, connection: Connection, receipts: Parted) -> Parted:
         """Those whose id is not there yet, and each only once: the first."""
-        first = {receipt[_ID]: receipt for receipt in reversed(receipts)}
+        ids = [own[0] for own in receipts.own]
+        first = {id: place for place, id in reversed(list(enumerate(ids)))}
         for id in known(connection, list(first)):
             del first[id]
-        return list(first.values())[::-1]
+        return receipts.only(first.get(id) == place for place, id in enumerate(ids))
 
-    def write(self, connection: Connection, receipts: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], dict[Facet, int]]:
+    def write(self, connection: Connection, receipts: Parted) -> tuple[list[tuple[Any, ...]], dict[Facet, int]]:
         """Insert receipts; returns the rows of `entries`, and the facets met for the first time, for `remember`.
 
         Raises Repeats: which are new is what `sift` finds out.
         """
-        shared = [receipt[_SHARED] for receipt in receipts]
+        shared = receipts.facets
         facets: list[int | None] = list(map(self._known.get, shared))
         learned: dict[Facet, int] = {}
         if None in facets:
@@ -80,10 +71,10 @@ class EntryWriter:
                 connection, self._add_facet, {one for one, known in zip(shared, facets, strict=True) if known is None}
             )
             facets = [learned[one] if known is None else known for one, known in zip(shared, facets, strict=True)]
-        times = map(floordiv, map(sub, [receipt[2] for receipt in receipts], repeat(EPOCH)), repeat(MICROSECOND))
+        times = map(floordiv, map(sub, [own[2] for own in receipts.own], repeat(EPOCH)), repeat(MICROSECOND))
         rows = [
-            (receipt[0], "" if receipt[1] == receipt[0] else receipt[1], time, facet, *receipt[_OWN])
-            for receipt, time, facet in zip(receipts, times, facets, strict=True)
+            (own[0], "" if own[1] == own[0] else own[1], time, facet) + own[3:]  # noqa: RUF005  # in two thirds of the time
+            for own, time, facet in zip(receipts.own, times, facets, strict=True)
         ]
         written, whole = 0, len(rows) - len(rows) % ROWS
         for start in range(0, whole, ROWS):

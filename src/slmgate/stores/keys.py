@@ -22,7 +22,7 @@ from slmgate.stores import schema
 from slmgate.stores.base import KeyFilter, KeyRecord, KeySecret, KeyUse, NameTaken, SecretTaken
 from slmgate.stores.schema import from_us, to_us
 from slmgate.stores.statements import positional, repeated
-from slmgate.terms import Key
+from slmgate.terms import Key, LimitSpec
 
 _ASKED = 500  # values in one question; databases bound a statement's parameters
 _ROWS = 100  # uses in one statement
@@ -34,13 +34,15 @@ _ALL = sa.select(schema.keys, _uses.time.label("used_time"), _uses.address.label
     schema.key_uses, _uses.key == _keys.id
 )
 _LIVE = """
-SELECT k.id, k.name, k.team, CAST(k.roles AS TEXT), CAST(k.networks AS TEXT), k.disabled, k.expires, s.digest, s.until
+SELECT k.id, k.name, k.team, CAST(k.roles AS TEXT), CAST(k.networks AS TEXT), CAST(k.limits AS TEXT), k.disabled, k.expires,
+s.digest, s.until
 FROM keys AS k JOIN key_secrets AS s ON s.key_id = k.id WHERE k.revoked IS NULL ORDER BY k.created, k.id, s.created
 """
 _FORGET_SECRETS = sa.delete(schema.key_secrets).where(_secrets.key_id == sa.bindparam("whose"))
 
 
 _read_texts = msgspec.json.Decoder(tuple[str, ...]).decode
+_read_limits = msgspec.json.Decoder(tuple[LimitSpec, ...]).decode
 
 
 class SavedKeys:
@@ -61,6 +63,7 @@ class SavedKeys:
                 record.owner,
                 write(record.tags).decode(),
                 write(record.networks).decode(),
+                write(record.limits).decode(),
             )
             for record in records
         ]
@@ -107,7 +110,7 @@ class KeyRows:
         """A row for each secret; those of one key follow each other. The shortest way, since a start waits for it."""
         last: Key | None = None
         rows = connection.execution_options(yield_per=_STREAMED).exec_driver_sql(_LIVE)
-        for id, name, team, roles, networks, disabled, expires, digest, until in rows:
+        for id, name, team, roles, networks, limits, disabled, expires, digest, until in rows:
             opened = (bytes(digest), None if until is None else until / 1e6)
             if last is not None:
                 if last.id == id:
@@ -120,6 +123,7 @@ class KeyRows:
                 team=team,
                 roles=_texts(roles),
                 networks=_texts(networks),
+                limits=_limits(limits),
                 disabled=bool(disabled),
                 expires=None if expires is None else expires / 1e6,
                 digests=(opened,),
@@ -217,6 +221,7 @@ def _record(row: Row[Any], secrets: tuple[KeySecret, ...], used: KeyUse | None) 
         roles=tuple(row.roles),
         tags=tuple(row.tags),
         networks=tuple(row.networks),
+        limits=msgspec.convert(row.limits, tuple[LimitSpec, ...]),
         disabled=row.disabled,
         expires=_optional_time(row.expires),
         revoked=_optional_time(row.revoked),
@@ -229,6 +234,12 @@ def _record(row: Row[Any], secrets: tuple[KeySecret, ...], used: KeyUse | None) 
 def _texts(json: str) -> tuple[str, ...]:
     """A list in JSON, of which there are far fewer than keys."""
     return _read_texts(json)
+
+
+@lru_cache(maxsize=1024)
+def _limits(json: str) -> tuple[LimitSpec, ...]:
+    """The same for limits, so that keys with equal ones share them."""
+    return _read_limits(json)
 
 
 def _slices(values: list[Any]) -> Iterable[list[Any]]:

@@ -146,6 +146,7 @@ keys = sa.Table(
     sa.Column("owner", sa.Text),
     sa.Column("tags", sa.JSON, nullable=False),
     sa.Column("networks", sa.JSON, nullable=False),
+    sa.Column("limits", sa.JSON, nullable=False),
 )
 sa.Index("keys_created", keys.c.created, keys.c.id)  # the order in which they are listed
 sa.Index(

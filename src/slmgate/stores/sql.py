@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -38,6 +37,7 @@ from slmgate.stores.base import (
 )
 from slmgate.stores.entries import EntryWriter, Repeats, known, storable
 from slmgate.stores.keys import KeyRows, SavedKeys
+from slmgate.stores.parted import Parted, parted
 from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_billing import SqlBilling
@@ -112,24 +112,24 @@ class SqlStore:
     # The ledger
 
     def write(self, batch: Batch) -> None:
-        receipts = list(map(msgspec.structs.astuple, batch.receipts))
+        receipts = batch.receipts if isinstance(batch.receipts, Parted) else parted(batch.receipts)
         try:
             try:
                 self._write(batch, receipts)
             except (DataError, OverflowError):
                 # A value that this database cannot hold, which an instance or a client made up. The receipt still counts.
-                self._write(batch, [storable(receipt) for receipt in receipts])
+                self._write(batch, Parted(list(map(storable, receipts.own)), list(map(storable, receipts.facets))))
         except BaseException:  # whatever it was: what is remembered of the database may not be so any more
             self._entries.forget()
             raise
 
-    def _write(self, batch: Batch, receipts: list[tuple[Any, ...]]) -> None:
+    def _write(self, batch: Batch, receipts: Parted) -> None:
         try:
             self._transact(batch, receipts, sift=False)
         except Repeats:  # so rare that it may be found out by trying
             self._transact(batch, receipts, sift=True)
 
-    def _transact(self, batch: Batch, receipts: list[tuple[Any, ...]], sift: bool) -> None:
+    def _transact(self, batch: Batch, receipts: Parted, sift: bool) -> None:
         with self._writing() as connection:
             if sift:
                 receipts = self._entries.sift(connection, receipts)

@@ -48,6 +48,9 @@ def test_would_be_requests(client: TestClient[Litestar], gate: AdminGate) -> Non
     assert verdict(client, **{"as": "late", "address": "10.1.1.1"}) == (200, "ok")
     assert verdict(client, **{"as": "late", "address": "9.9.9.9"}) == (200, "permission_denied")
     assert verdict(client, team="acme") == (200, "ok")
+    gate.keyring.edit("late", {"limits": ["2 requests/minute"]})
+    wish = {"as": "late", "address": "10.1.1.1", "used": {"2 requests/minute": 2}}
+    assert verdict(client, **wish) == (200, "rate_limit_exceeded")
     gate.keyring.disable("late")
     assert verdict(client, **{"as": "late", "address": "10.1.1.1"}) == (200, "invalid_api_key")
     gate.keyring.revoke("late")

@@ -13,6 +13,8 @@ from litestar.testing import TestClient
 
 from slmgate.control.admin.context import ModelStatus
 from slmgate.control.admin.routes import MAX_BODY
+from slmgate.control.config.limit_options import Limit
+from slmgate.control.config.limit_words import parse
 from slmgate.control.config.options import DeclaredKey
 from slmgate.stores.base import Batch, KeyFilter, KeyUse
 from tests.tools.admin_gate import READY, AdminGate, asking
@@ -77,6 +79,7 @@ def test_a_keys_life(gate: AdminGate, client: TestClient[Litestar]) -> None:
 
 def test_everything_that_a_key_can_have(gate: AdminGate, client: TestClient[Litestar]) -> None:
     body = {"name": "bot", "owner": "jane", "roles": ["a"], "tags": ["t"], "networks": ["10.0.0.0/8"]}
+    body["limits"] = ["60 requests/minute", "{limit: 4 concurrent, per: [model]}"]
     made = client.post("/api/v1/keys", json=body).json()["key"]
     assert {name: made[name] for name in body} == body
     assert (made["used"], made["declared"]) == (None, False)
@@ -96,6 +99,10 @@ def test_an_edit(client: TestClient[Litestar]) -> None:
     )
     assert client.get("/api/v1/keys/bot").json() == edited
     assert client.post("/api/v1/keys/bot", json={"tags": [], "expires": "2030-01-01"}).json()["tags"] == []
+    assert client.post("/api/v1/keys/bot", json={"limits": ["9/minute"]}).json()["limits"] == ["9 requests/minute"]
+    assert client.post("/api/v1/keys/bot", json={"limits": ["9 per minute"]}).json()["detail"] == (
+        "'9 per minute' is not spelled as a limit is (write 9 requests/minute)"
+    )
     for body in ({"nme": "x"}, {"roles": "a"}, {"roles": None}, {"tags": ["a b"]}, {"expires": "2020-01-01"}, {"team": ""}):
         assert client.post("/api/v1/keys/bot", json=body).status_code == 400, body
     assert client.post("/api/v1/keys/none", json={}).status_code == 404
@@ -146,11 +153,14 @@ def test_declared_keys_beside_stored_ones(query: str, names: list[str], gate: Ad
 
 
 def test_a_declared_key(gate: AdminGate, client: TestClient[Litestar]) -> None:
-    gate.keyring.declared = lambda: [DeclaredKey(name="here", hash=b"h" * 32, expires=NOON)]
+    gate.keyring.declared = lambda: [
+        DeclaredKey(name="here", hash=b"h" * 32, expires=NOON, limits=(Limit(limit=parse("60/minute"), on_excess="clamp"),))
+    ]
     gate.store.write(Batch(used={"declared:here": KeyUse(NOON, "192.0.2.1")}))
     key = client.get("/api/v1/keys/here").json()
     assert (key["id"], key["declared"], key["created"], key["secrets"]) == ("declared:here", True, None, [])
     assert (key["used"]["address"], key["state"]) == ("192.0.2.1", "expired")
+    assert key["limits"] == ["{limit: 60 requests/minute, on_excess: clamp}"]
     assert client.get("/api/v1/keys").json()["keys"] == [key]
     for change in ("", "/rotate", "/disable", "/enable", "/revoke"):
         answer = client.post(f"/api/v1/keys/here{change}", json={} if not change else None)

@@ -54,6 +54,7 @@ def test_it_answers_as_the_api_does(api: LocalApi, tmp_path: Path) -> None:
         ("POST", "/api/v1/keys", {"name": "old"}, 409),
         ("POST", "/api/v1/keys/gone/enable", {}, 409),
         ("GET", "/readyz", None, 409),
+        ("GET", "/api/v1/limits", None, 409),
         ("POST", "/api/v1/reload", {}, 409),
     ],
 )

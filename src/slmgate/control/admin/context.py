@@ -16,6 +16,7 @@ from slmgate.control.accounts import Accounts
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys
 from slmgate.stores.base import Store
 
@@ -114,6 +115,10 @@ class AdminContext(Protocol):
         ...
 
     def status(self) -> GateStatus: ...
+
+    async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
+        """What is used of each of these limits, and what may be at most now. Raises NobodyLooks."""
+        ...
 
     async def reload(self) -> Sequence[object]:
         """Read the configuration afresh; returns the faults (as `str` shows them) for which the old one stays, if any."""

@@ -19,6 +19,7 @@ from slmgate.control.admin import views
 from slmgate.control.admin.context import GateStatus, InstanceStatus
 from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
 from slmgate.control.keyring import EDITABLE, KeyDeclared, KeyRevoked, NameTaken, SecretTaken, UnknownKey, utc_now
+from slmgate.control.looking import NobodyLooks
 from slmgate.control.trials.wish import BadTrial
 from slmgate.stores.base import (
     USAGE_GROUPS,
@@ -60,6 +61,7 @@ STATUS: Mapping[type[Exception], int] = {
     NameTaken: 409,
     SecretTaken: 409,
     LedgerUnavailable: 503,
+    NobodyLooks: 503,
 }
 """What handlers raise -> the HTTP status that says it."""
 
@@ -240,12 +242,13 @@ def create_key(context: Context, caller: Caller, data: JSONBody[views.NewKey]) -
         owner=data.owner,
         tags=data.tags,
         networks=data.networks,
+        limits=data.limits,
     )
     return views.IssuedKey(key=views.key_view(context.keyring, record), secret=secret)
 
 
 def edit_key(context: Context, caller: Caller, id: FromPath[str], data: JSONBody[views.KeyEdit]) -> views.KeyView:
-    """Change owner, team, roles, tags, networks or expiry of a key; what is left out stays."""
+    """Change owner, team, roles, tags, networks, limits or expiry of a key; what is left out stays."""
     changes = {name: value for name in EDITABLE if (value := getattr(data, name)) is not msgspec.UNSET}
     if "expires" in changes:
         changes["expires"] = parse_expiry(changes["expires"], utc_now())

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import billing, explaining, handlers, operating, views
+from slmgate.control.admin import billing, explaining, handlers, operating, standing, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.looking import NobodyLooks, Place
 from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.state_dir import LEDGER_FILE
 from slmgate.stores.base import LedgerUnavailable, NotOffered, SchemaTooNew
@@ -47,6 +48,7 @@ _OF_A_GATE = (
     explaining.explain,
     explaining.explain_request,
     billing.statement_page,
+    standing.limits,
 )
 
 
@@ -72,6 +74,9 @@ class LocalContext:
 
     def status(self) -> GateStatus:
         return GateStatus(running=False)
+
+    async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
+        raise NobodyLooks("No gate runs here, so that no limit is in use.")
 
     async def reload(self) -> Sequence[object]:
         return ("No gate runs; `slmgate serve` reads the configuration when it starts.",)

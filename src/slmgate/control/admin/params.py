@@ -20,6 +20,7 @@ Caller = NamedDependency[SkipValidation[Operator]]
 Moment = Annotated[str | None, QueryParameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at the most.")]
 Cursor = Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1, description="A place in the list, as an answer gave it.")]
+Share = Annotated[float, QueryParameter(ge=0, le=1000, description="The least part of it that is used: 0.8 for 80 %.")]
 Status = Annotated[int | None, QueryParameter(ge=0, le=999, description="An HTTP status.")]
 
 NAMES: dict[str, Any] = {
@@ -32,5 +33,6 @@ NAMES: dict[str, Any] = {
     "Limit": Limit,
     "Moment": Moment,
     "Response": Response,
+    "Share": Share,
     "Status": Status,
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slmgate.control.admin import billing, explaining, handlers, operating
+from slmgate.control.admin import billing, explaining, handlers, operating, standing
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -52,6 +52,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
+    Route("GET", "/api/v1/limits", Permission.VIEWER, standing.limits),
     Route("POST", "/api/v1/explain", Permission.VIEWER, explaining.explain),
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),

@@ -14,6 +14,7 @@ import msgspec
 
 from slmgate.control.keyfields import DECLARED
 from slmgate.control.keyfiles import KeyRow, NewSecret
+from slmgate.control.keylimits import limit_text, of_options
 from slmgate.control.keyring import Keyring
 from slmgate.policy.limits import NANO
 from slmgate.stores.base import AuditRecord, KeyRecord, KeyState, KeyUse, UsageRow
@@ -43,6 +44,8 @@ class KeyView(msgspec.Struct, frozen=True, kw_only=True):
     roles: Sequence[str]
     tags: Sequence[str]
     networks: Sequence[str]
+    limits: Sequence[str]
+    """Its own, as they are written; not those of its roles and its team."""
     state: KeyState
     created: datetime | None
     expires: datetime | None
@@ -61,7 +64,11 @@ class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a key is made from. `expires` is `never`, a duration (30d), a day or a time; days and bare times are UTC."""
+    """What a key is made from. `expires` is `never`, a duration (30d), a day or a time; days and bare times are UTC.
+
+    Each of `limits` is in words (60 requests/minute), or with its options as the configuration has them, in braces:
+    {limit: 60 requests/minute, raised: {to: 600 requests/minute, until: 2030-01-01}}.
+    """
 
     name: str
     owner: str | None = None
@@ -69,6 +76,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     roles: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
     expires: str = "never"
 
 
@@ -80,6 +88,7 @@ class KeyEdit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     roles: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     networks: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    limits: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     expires: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -192,6 +201,7 @@ def key_view(keyring: Keyring, record: KeyRecord) -> KeyView:
         roles=record.roles,
         tags=record.tags,
         networks=record.networks,
+        limits=list(map(limit_text, record.limits)),
         state=keyring.state_of(record),
         created=record.created,
         expires=record.expires,
@@ -211,6 +221,7 @@ def declared_view(key: DeclaredKey, now: datetime, used: KeyUse | None) -> KeyVi
         roles=key.roles,
         tags=key.tags,
         networks=key.networks,
+        limits=list(map(limit_text, of_options(key.limits))),
         state="disabled" if key.disabled else "expired" if ended else "active",
         created=None,
         expires=key.expires,

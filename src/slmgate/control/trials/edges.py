@@ -72,10 +72,10 @@ def find_edges(config: Config, now: float) -> Edges:
     for name, said, principal in _principals(config, tuple(declared_keys(config).values()), list(config.roles)):
         which = principal.team, principal.roles, principal.networks
         timed = isinstance(principal, Key) and principal.expires is not None
-        if which in seen and not timed and not snapshot.charges.of_key(principal.id):
+        if which in seen and not timed and not snapshot.charges.of_key(principal):
             continue
         known = which in seen
-        own_limits = bool(snapshot.charges.of_key(principal.id))
+        own_limits = bool(snapshot.charges.of_key(principal))
         seen.add(which)
         users[name] = said
         roles = snapshot.access(principal).roles

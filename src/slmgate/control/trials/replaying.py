@@ -134,7 +134,8 @@ class Judge:
         self._principals: dict[tuple[str | None, str | None, str], Principal | None] = {}
         self._facts = _Facts()
         charges = self._snapshot.charges
-        self.pace = Pace(charges) if charges.any else None
+        limited = charges.any or any(charges.of_key(one) for one in stored.values())
+        self.pace = Pace(charges) if limited else None
         roles = config.roles.values()
         self.bounds_context = any(role.max_context is not None for role in roles)
         self._bounds_body = any(role.max_body is not None for role in roles)

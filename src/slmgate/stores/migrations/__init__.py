@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest revision."""
 
 
