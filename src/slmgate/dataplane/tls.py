@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Any
 
-from slmgate.link.orders import TlsOrders
+from slmgate.link.orders import TlsOrders, WorkerOrders
 from slmgate.policy.certificates import Certificate
 
 HANDSHAKE_SECONDS = 5.0
@@ -69,3 +70,20 @@ def _pairs(value: object) -> tuple[tuple[str, str], ...]:
 def _add(names: dict[str, tuple[str, ...]], field: str | None, value: str) -> None:
     if field is not None:
         names[field] = (*names.get(field, ()), value)
+
+
+def contexts(orders: WorkerOrders) -> list[ssl.SSLContext | None]:
+    """What each listener speaks: a TLS context, or None for plain HTTP."""
+    try:
+        return [None if tls is None else server_context(tls) for tls in orders.tls or (None,) * len(orders.listeners)]
+    except OSError as error:
+        raise SystemExit(
+            f"slmgate: the TLS files of a listener cannot be used any more: {error}; `slmgate check` says why"
+        ) from None
+
+
+def accepting(context: ssl.SSLContext | None) -> dict[str, Any]:
+    """Of the loop's methods that accept connections."""
+    if context is None:
+        return {}
+    return {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}

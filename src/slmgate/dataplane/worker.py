@@ -38,7 +38,7 @@ from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.tally import Tally
-from slmgate.dataplane.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, server_context
+from slmgate.dataplane.tls import accepting, contexts
 from slmgate.dataplane.tokens import Tokens
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
@@ -119,7 +119,7 @@ class Worker:
         self._ticks = 0
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
-        self._contexts = _contexts(orders)  # by listener
+        self._contexts = contexts(orders)  # by listener
         self._servers: list[asyncio.Server] = []
         self._room_for = 0  # connections that the file descriptors allow
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
@@ -304,7 +304,7 @@ class Worker:
             return
         for one, context in zip(self._sockets, self._contexts, strict=True):
             server = await self._loop.create_server(
-                lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **_tls_arguments(context)
+                lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **accepting(context)
             )
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
@@ -459,29 +459,12 @@ class Worker:
         with contextlib.suppress(OSError):
             while True:
                 let_in.append(listener.accept()[0])
-        arguments = _tls_arguments(context)
+        arguments = accepting(context)
         # All at once: with TLS each waits for its client. Who fails the handshake loses its own connection only.
         await asyncio.gather(
             *(self._loop.connect_accepted_socket(lambda: ClientConnection(self), one, **arguments) for one in let_in),
             return_exceptions=True,
         )
-
-
-def _contexts(orders: WorkerOrders) -> list[ssl.SSLContext | None]:
-    """What each listener speaks: a TLS context, or None for plain HTTP."""
-    try:
-        return [None if tls is None else server_context(tls) for tls in orders.tls or (None,) * len(orders.listeners)]
-    except OSError as error:
-        raise SystemExit(
-            f"slmgate: the TLS files of a listener cannot be used any more: {error}; `slmgate check` says why"
-        ) from None
-
-
-def _tls_arguments(context: ssl.SSLContext | None) -> dict[str, Any]:
-    """Of the loop's methods that accept connections."""
-    if context is None:
-        return {}
-    return {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
 
 
 def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
