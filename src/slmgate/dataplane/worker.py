@@ -2,6 +2,7 @@
 
 It is started by the supervisor with inherited sockets and knows control only through the link: it serves on while control
 is away, and waits for its first snapshot before it accepts anyone. It holds no rule about a single request.
+Length: one life in one place, and the list of what all connections of a worker share.
 """
 
 from __future__ import annotations
