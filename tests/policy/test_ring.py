@@ -111,3 +111,20 @@ def test_nobody_has_more_than_its_share(weights: list[int], keys: list[int], end
         assert one.busy <= ceil(SLACK * len(under_way) * one.weight / sum(weights))
         if at < len(ends) and ends[at]:
             under_way.pop(0).busy -= 1
+
+
+def test_nobody() -> None:
+    assert Ring[One]([]).choose(0.0, affinity=KEYS[0]) is None
+
+
+def test_where_all_have_their_share_or_are_down_the_least_busy_is_asked() -> None:
+    instances = some(2)
+    instances[0].down_until, instances[1].busy = 9.0, 7
+    assert Ring(instances).choose(0.0, in_flight=0, affinity=KEYS[0]) is instances[1]
+    assert Ring(instances).least(0.0, (), 0) is instances[1]
+
+
+@pytest.mark.parametrize(("in_flight", "share"), [(0, 1), (2, 1), (3, 2), (7, 3), (15, 5)])
+def test_a_share(in_flight: int, share: int) -> None:
+    instances = some(4)
+    assert Ring(instances).share(instances[0], in_flight) == share
