@@ -142,7 +142,8 @@ def noted_of(exchange: Exchange) -> bytes:
     """What the request set of the parameters that a receipt keeps; with the model, where another served."""
     ask, route = exchange.asked, exchange.route
     found = noted(route.dialect.name, ask).encode() if ask is not None and route is not None else b""
-    return (f"model={exchange.wanted}".encode() + b" " + found).rstrip() if exchange.wanted else found
+    detour = exchange.detour
+    return found if detour is None or not detour.wanted else b" ".join(filter(None, (f"model={detour.wanted}".encode(), found)))
 
 
 def _rule(exchange: Exchange) -> str:

@@ -1,6 +1,6 @@
 """How long a whole request may take: by its model's `timeouts.total`, or less where its client says so in `x-request-timeout`.
 
-A request that has such a bound has a timer of its own; all others pay for a look at two fields. What is done when the time is
+A request that has such a bound has a timer of its own; all others pay for two looks. What is done when the time is
 over is `exchange.py`'s affair.
 """
 
@@ -33,13 +33,18 @@ def seconds_of(value: bytes) -> float | None:
     return seconds if 0 < seconds <= LONGEST else None
 
 
+def _patience(exchange: Exchange) -> float:
+    """The seconds that its client gives it; 0: as many as it takes."""
+    return seconds_of(exchange.head.fields.get(FIELD, b"")) or 0.0
+
+
 def bounded(exchange: Exchange) -> bool:
     """Have the exchange end when its time is over. False: it is over already, and so is the exchange."""
     if exchange.alarm is not None:
         exchange.alarm.cancel()
     model = exchange.model
     total = model.total_timeout if model is not None else 0.0
-    seconds = min(exchange.patience or LONGEST, total or LONGEST)
+    seconds = min(_patience(exchange) or LONGEST, total or LONGEST)
     left = exchange.started + seconds - time.monotonic()
     if left > 0:
         exchange.alarm = exchange.worker.later(left, lambda: _ring(exchange))
@@ -60,7 +65,7 @@ def _ring(exchange: Exchange) -> None:
 
 def _told(exchange: Exchange) -> Refuse:
     """The fault in words: whose bound it was, and how long."""
-    model, patience = exchange.model, exchange.patience
+    model, patience = exchange.model, _patience(exchange)
     total = model.total_timeout if model is not None else 0.0
     if patience and not 0 < total < patience:
         return Refuse(

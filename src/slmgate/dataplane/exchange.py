@@ -17,7 +17,7 @@ from slmgate.dataplane.account import intent_of, receipt_of, usage_of, what_of
 from slmgate.dataplane.deadlines import FIELD as TIMEOUT
 from slmgate.dataplane.deadlines import NOT_A_TIME, bounded, seconds_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
-from slmgate.dataplane.fallback import fall_back
+from slmgate.dataplane.fallback import fall_back, name_of
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
 from slmgate.dataplane.tokens import NO_VERDICT
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from slmgate.dataplane.account import What
     from slmgate.dataplane.client import ClientConnection
+    from slmgate.dataplane.fallback import Detour
     from slmgate.dataplane.limiter import Hold
     from slmgate.dataplane.pool import Instance, ModelPool
     from slmgate.dataplane.repeat import Repeat
@@ -94,7 +95,6 @@ def begin_again(client: ClientConnection, worker: Worker, repeat: Repeat) -> Exc
     request_id = id if wished is None else sane_request_id(wished) or id
     exchange = Exchange(client, worker, repeat.head, id, request_id, time.monotonic())
     exchange.repeat = repeat
-    exchange.patience = repeat.patience
     exchange.route = repeat.route
     exchange.principal = repeat.principal
     exchange.until = repeat.until
@@ -121,6 +121,7 @@ class Exchange:
         "client",
         "connection",
         "deadline",
+        "detour",
         "done",
         "ended",
         "ending",
@@ -138,10 +139,8 @@ class Exchange:
         "limit_fields",
         "model",
         "next_owed",
-        "others",
         "outgoing",
         "passing",
-        "patience",
         "pending_head",
         "pool",
         "principal",
@@ -163,7 +162,6 @@ class Exchange:
         "unwanted",
         "upstream_status",
         "usage",
-        "wanted",
         "what",
         "worker",
     )
@@ -210,8 +208,7 @@ class Exchange:
         self.instance: Instance | None = None
         self.connection: UpstreamConnection | None = None
         self.tried: tuple[Instance, ...] = ()  # of the model's instances
-        self.others: tuple[str, ...] | None = None  # the fallback models not looked at yet; None: nobody asked for them
-        self.wanted = ""  # the model that was asked for, where `model` is another
+        self.detour: Detour | None = None  # to other models than the one that was asked for
         self.attempts = 0
         self.body = b""
         self.outgoing = b""  # the same, with what the verdict sets
@@ -233,9 +230,7 @@ class Exchange:
         self.first_byte_at = 0.0
         self.status = 0  # what the client was told; 0 while it was told nothing
         self.bytes_out = 0
-        # how long all of it may take
-        self.patience = 0.0  # by its client, in seconds; 0: that sets no bound
-        self.alarm: TimerHandle | None = None
+        self.alarm: TimerHandle | None = None  # for the end of the time that all of it may take, where that is bounded
         # watched by the sweep
         self.deadline = NEVER
         self.heard = 0.0  # when the instance's last bytes came, to a tick; 0: none that moves the deadline
@@ -299,12 +294,8 @@ class Exchange:
             self.refuse(NO_ROLE)
         elif b"content-encoding" in self.head.fields:
             self.refuse(Refuse("unsupported_media_type", "A compressed body is not accepted: send it without Content-Encoding."))
-        elif TIMEOUT in self.head.fields:
-            seconds = seconds_of(self.head.fields[TIMEOUT])
-            if seconds is None:
-                self.refuse(NOT_A_TIME)
-            else:
-                self.patience = seconds
+        elif TIMEOUT in self.head.fields and seconds_of(self.head.fields[TIMEOUT]) is None:
+            self.refuse(NOT_A_TIME)
 
     def _known_as(self, row: tuple[Principal, float]) -> Refuse | None:
         """The caller is known, by the snapshot in force; unless it calls from where it may not."""
@@ -383,7 +374,7 @@ class Exchange:
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
             self.refuse(NO_RECORD)
             return
-        if (self.patience or model.total_timeout) and not bounded(self):
+        if (model.total_timeout or TIMEOUT in self.head.fields) and not bounded(self):
             return
         pool = worker.pools.models[model.name]
         if model.fallback and not pool.ready(self.started) and fall_back(self):
@@ -573,7 +564,7 @@ class Exchange:
                     self.what = what_of(self)
                     self.slot = journal.intent(intent_of(self))
             self.deadline = now + self.model.first_byte_timeout
-            name = instance.spec.upstream_model or (self.model.name if self.wanted else None)
+            name = instance.spec.upstream_model or (None if self.detour is None else name_of(self))
             body = route.dialect.patch(route.endpoint, ask, self.outgoing, name)
             if instance.salted and self.principal is not None:
                 body = salted(route, ask, body, worker.salts.of(self.principal))

@@ -37,23 +37,36 @@ _MOVED = (
     "tried",
     "unwanted",
     "upstream_status",
-    "wanted",
     "what",
 )
 
 
+class Detour:
+    """The way of one exchange to other models. `others` are those not looked at yet, `wanted` the one asked for, once left."""
+
+    __slots__ = ("others", "wanted")
+
+    def __init__(self, others: tuple[str, ...]) -> None:
+        self.others = others
+        self.wanted = ""
+
+
 def fall_back(exchange: Exchange) -> bool:
     """Give the exchange to the next model that may serve it. False: there is none, and its own fault is to be told."""
-    if exchange.others is None:
+    detour = exchange.detour
+    if detour is None:
         assert exchange.model is not None
-        exchange.others = exchange.model.fallback
-    if not exchange.others or exchange.worker.stopping:
+        if not exchange.model.fallback:
+            return False
+        detour = exchange.detour = Detour(exchange.model.fallback)
+    if not detour.others or exchange.worker.stopping:
         return False
-    before = [getattr(exchange, name) for name in _MOVED]
-    while exchange.others:
-        name, exchange.others = exchange.others[0], exchange.others[1:]
-        if _given(exchange, name):
+    before, wanted = [getattr(exchange, name) for name in _MOVED], detour.wanted
+    while detour.others:
+        name, detour.others = detour.others[0], detour.others[1:]
+        if _given(exchange, detour, name):
             return True
+        detour.wanted = wanted
         for field, value in zip(_MOVED, before, strict=True):
             setattr(exchange, field, value)
     return False
@@ -61,12 +74,17 @@ def fall_back(exchange: Exchange) -> bool:
 
 def field_of(exchange: Exchange) -> bytes:
     """The header line of an answer that says which model served; empty where it is the one that was asked for."""
-    if not exchange.wanted or exchange.model is None:
-        return b""
-    return b"%b: %b\r\n" % (FIELD, exchange.model.name.encode())
+    name = name_of(exchange)
+    return b"" if name is None else b"%b: %b\r\n" % (FIELD, name.encode())
 
 
-def _given(exchange: Exchange, name: str) -> bool:
+def name_of(exchange: Exchange) -> str | None:
+    """The model that serves in place of the one that was asked for, if one does."""
+    detour, model = exchange.detour, exchange.model
+    return None if detour is None or not detour.wanted or model is None else model.name
+
+
+def _given(exchange: Exchange, detour: Detour, name: str) -> bool:
     """Give the exchange to this model, if it may and can serve it."""
     worker, asked, route, principal = exchange.worker, exchange.asked, exchange.route, exchange.principal
     assert asked is not None and route is not None and principal is not None and exchange.model is not None
@@ -81,7 +99,7 @@ def _given(exchange: Exchange, name: str) -> bool:
     exchange.admit = verdict
     exchange.ask, exchange.outgoing = settle(route, ask, exchange.body, verdict.settings)
     _leave(exchange)
-    exchange.wanted = exchange.wanted or exchange.model.name
+    detour.wanted = detour.wanted or exchange.model.name
     exchange.model = model = verdict.model
     if snapshot.charges.any and exchange.take(snapshot.charges) is not None:
         return False

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from slmgate.dataplane.deadlines import FIELD as TIMEOUT
 from slmgate.dataplane.deadlines import bounded
 from slmgate.dataplane.exchange import KEPT_ANSWER, Exchange
 from slmgate.dataplane.fallback import field_of
@@ -206,7 +207,7 @@ class KeyedExchange(Exchange):
             if not self.waits:
                 self.waits = True
                 self.deadline = self.started + WAIT_SECONDS
-                if self.patience and not bounded(self):
+                if TIMEOUT in self.head.fields and not bounded(self):
                     return
             worker.keyed.wait(self)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slmgate.dataplane.deadlines import FIELD, seconds_of
 from slmgate.http1.heads import RequestHead
 from slmgate.http1.repeats import SeenHead
 from slmgate.policy.snapshot import Snapshot
@@ -27,7 +26,6 @@ class Repeat:
         "content_type",
         "head",
         "instance_fields",
-        "patience",
         "principal",
         "route",
         "seen",
@@ -45,7 +43,6 @@ class Repeat:
         self.head = head
         self.route = route
         self.content_type = head.fields.get(b"content-type", b"").decode("latin-1")
-        self.patience = seconds_of(head.fields.get(FIELD, b"")) or 0.0
         # of the snapshot
         self.snapshot = snapshot
         self.principal = principal
