@@ -22,7 +22,7 @@ from tests.tools.upstream import MockUpstream
 INSTANCES, SPARED = 6, 2
 SECONDS = 60 if LONG else 12
 RATE = 150 if LONG else 80
-FIRST_BYTE = 1.0
+FIRST_BYTE = 1
 """Seconds that an instance has for its answer: after that another one is asked."""
 
 

@@ -2,11 +2,7 @@
 
 It is started by the supervisor with inherited sockets and knows control only through the link: it serves on while control
 is away, and waits for its first snapshot before it accepts anyone. It holds no rule about a single request.
-<<<<<<< HEAD
 Length: what the connections of one process share, and its one life; what could stand alone does.
-=======
-Length: one life in one place, and the list of what all connections of a worker share.
->>>>>>> 934829d7f03cbbad84582a08f831e2ee3621b2c3
 """
 
 from __future__ import annotations
