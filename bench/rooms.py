@@ -240,7 +240,7 @@ def steps(directory: Path) -> dict[str, Step]:
 class Chosen:
     """An instance as strategies see it."""
 
-    __slots__ = ("busy", "down_until", "learned_at", "max_in_flight", "name", "others", "served", "slowness", "weight")
+    __slots__ = ("busy", "down_until", "learned_at", "max_in_flight", "name", "others", "served", "share", "slowness", "weight")
 
     def __init__(self, number: int) -> None:
         self.name = f"m/10.0.{number // 256}.{number % 256}:8000"
@@ -248,6 +248,7 @@ class Chosen:
         self.max_in_flight: int | None = 16
         self.down_until = self.served = self.learned_at = 0.0
         self.slowness = 0.1 + number % 5
+        self.share = 1.0
 
 
 def choices() -> dict[str, Step]:
