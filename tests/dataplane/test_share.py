@@ -22,9 +22,9 @@ from slmgate.policy.limiting import SECOND
 from slmgate.policy.limits import LimitSpec, Price
 from slmgate.policy.snapshot import SnapshotSpec
 from slmgate.terms import Principal, Usage
+from tests.tools.pace import Clock, over_bucket
 from tests.tools.windows import Span, most
 
-NOON = 1_800_000_000.0
 ENOUGH = 100_000
 """An amount of which shares are given."""
 
@@ -37,27 +37,6 @@ def limit(text: str, unit: str = "requests", amount: int = ENOUGH, **fields: Any
 
 def account(*limits: LimitSpec, price: Price | None = None) -> Account:
     return Account(Tariff([(one, "k") for one in limits], "gold", "EUR", price or Price()))
-
-
-class Clock:
-    """Nanoseconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 5_000_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-    @property
-    def us(self) -> int:
-        return self.now // 1000
-
-    @property
-    def second(self) -> float:
-        return NOON + self.now / 1e9
-
-    def go(self, us: float) -> None:
-        self.now += int(us) * 1000
 
 
 @pytest.fixture
@@ -438,16 +417,6 @@ class History:
         assert all(not each._sharing for each, _ in self.workers)
         assert worker._table is not None
         return [amount for amount, _ in worker._table.look(one.spots, self.clock.second)]
-
-
-def over_bucket(used: list[tuple[int, int]], burst: int, rate: int, period: int) -> int:
-    """By how much a bucket of `burst` that drains `rate` in a period would have run over; counted in units of 1/period."""
-    level = worst = last = 0
-    for at, weight in used:
-        level = max(0, level - (at - last) * rate) + weight * period
-        last = at
-        worst = max(worst, level - burst * period)
-    return worst
 
 
 @pytest.mark.parametrize("seed", range(6))

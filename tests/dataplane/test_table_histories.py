@@ -18,31 +18,10 @@ from slmgate.dataplane.table import Held, Spot, Table
 from slmgate.policy.limiting import CONCURRENT, SECOND, Meter
 from slmgate.policy.limits import LimitSpec
 from slmgate.policy.room import Short
+from tests.tools.pace import Clock, over_bucket
 from tests.tools.windows import Span, by_period, most, surely
 
-NOON = 1_790_000_000.0
 WORKERS = 3
-
-
-class Clock:
-    """Nanoseconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 5_000_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-    @property
-    def us(self) -> int:
-        return self.now // 1000
-
-    @property
-    def second(self) -> float:
-        return NOON + self.now / 1e9
-
-    def go(self, us: float) -> None:
-        self.now += int(us) * 1000
 
 
 @pytest.fixture
@@ -138,16 +117,6 @@ class History:
     def close(self) -> None:
         for table in self.tables:
             table.close()
-
-
-def over_bucket(used: list[tuple[int, int]], burst: int, rate: int, period: int) -> int:
-    """By how much a bucket of `burst` that drains `rate` in a period would have run over; counted in units of 1/period."""
-    level = worst = last = 0
-    for at, weight in sorted(used):
-        level = max(0, level - (at - last) * rate) + weight * period
-        last = at
-        worst = max(worst, level - burst * period)
-    return worst
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -98,7 +98,7 @@ def test_nobody_notices_what_happens_to_instances(launch: Launch, victims: list[
         started = time.monotonic()
         reload_at = started + 1
         while time.monotonic() < started + SECONDS - FIRST_BYTE:
-            time.sleep(chance.uniform(0.1, 0.6))
+            time.sleep(chance.uniform(0.1, 0.6))  # deeds come at random moments of the load
             number = chance.randrange(SPARED, INSTANCES)
             deeds.append((round(time.monotonic() - started, 2), number, victims[number].suffers(chance)))
             if time.monotonic() >= reload_at:

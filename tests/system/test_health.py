@@ -66,7 +66,7 @@ def test_out_soon_after_it_died_and_back_soon_after_it_rose(launch: Launch, upst
     died = time.monotonic()
     eventually(lambda: served(gate, 2) and not states(gate)[second.url]["healthy"], OUT_SECONDS, "it is out", 0.1)
     print(f"out after {time.monotonic() - died:.1f} s")
-    time.sleep(1)
+    time.sleep(1)  # it is away for a while, not for a moment
     second.start()
     rose = time.monotonic()
     eventually(lambda: served(gate, 2) and second.journal(), BACK_SECONDS, "it is used again", 0.1)

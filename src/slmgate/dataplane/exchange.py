@@ -616,7 +616,8 @@ class Exchange:
             instance.answered(self.asked_at)
             instance.completed(self.asked_at)
         self.usage = route.dialect.usage(route.endpoint, body)
-        self._learn(now)
+        if instance is not None and instance.learns:
+            self._learn(now)
         self._give_back(connection)
         self.bytes_out = size = len(body)
         handed = self.handed_at

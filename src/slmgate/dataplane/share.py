@@ -25,6 +25,7 @@ REQUESTS, TOKENS, PROMPT, COMPLETION, COST, ENGINE, CONCURRENT = range(7)
 LANES = 16
 """For how many requests under way at once, more than twice those that are, a share is made at least."""
 MOST_LANES = 8192
+"""A share is made for no more than these."""
 USEFUL = 8
 """For how many it must suffice, to be worth having."""
 PLENTY = 1 << 61
