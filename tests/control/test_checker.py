@@ -12,10 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from slmgate.control import checker as module
 from slmgate.control.checker import AGAIN_SECONDS, PATHS, PER_SECOND, Checker, Outcome, Target, targets
 from slmgate.control.config import Config, load_text
+from slmgate.control.config.addresses import Origin
 from slmgate.link.messages import Checked, CheckedOut
 from tests.tools.fakes import Clock, FakeLoop
 
@@ -44,6 +46,17 @@ def test_options() -> None:
         )
     }
     assert targets(config(", health: off")) == {}
+
+
+def test_a_name_is_not_checked_but_what_it_leads_to() -> None:
+    named = load_text("models: {m: {instances: [{dns: vllm.svc, port: 8000, engine: vllm}]}}").unwrap()
+    assert targets(named) == {}
+    (entry,) = named.models["m"].instances
+    found = structs.replace(entry, url=Origin("10.0.0.5", 8000), dns=None, port=None)
+    models = {"m": structs.replace(named.models["m"], instances=(entry, found))}
+    assert {id: target.url for id, target in targets(structs.replace(named, models=models)).items()} == {
+        "m/10.0.0.5:8000": "http://10.0.0.5:8000"
+    }
 
 
 class Scene:

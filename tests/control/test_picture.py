@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from slmgate.control.admin.context import InstanceStatus, ModelStatus
 from slmgate.control.checker import Checkup, Outcome, targets
 from slmgate.control.config import load_text
-from slmgate.control.picture import picture
+from slmgate.control.picture import picture, told_by_all
 from slmgate.link.messages import InstanceTally, Tally
 from slmgate.policy.health import Checks, State
 
@@ -47,7 +49,7 @@ def test_a_model_is_not_ready_when_a_worker_passes_over_all_its_instances() -> N
 def test_instances_that_left_the_configuration() -> None:
     gone = tally(0, InstanceTally(model="m", id="m/old:9", in_flight=1, waiting=0, healthy=True))
     _, instances = picture(CONFIG.unwrap(), [gone], {})
-    assert instances[2] == InstanceStatus(id="m/old:9", model="m", in_flight=1)
+    assert instances[2] == InstanceStatus(id="m/old:9", model="m", in_flight=1, source="removed")
     down = [InstanceTally(model="m", id=name, in_flight=0, waiting=0, healthy=False) for name in ("m/a:1", "m/b:2")]
     models, _ = picture(CONFIG.unwrap(), [gone, tally(1, *down)], {})
     assert not models[0].ready, "what is left of an instance that was removed takes no new requests"
@@ -85,3 +87,56 @@ def test_the_worst_that_any_worker_sees() -> None:
     ]
     row = picture(CONFIG.unwrap(), told, {"m/a:1": checkup()})[1][0]
     assert (row.state, row.why, row.again, row.failures, row.healthy) == ("ejected", "it answered 503", 4.0, 7, False)
+
+
+def test_one_that_is_gone_and_has_nothing_left_is_not_shown() -> None:
+    done = tally(0, InstanceTally(model="m", id="m/old:9", in_flight=0, waiting=0, healthy=True, draining=True))
+    assert len(picture(CONFIG.unwrap(), [done])[1]) == 3
+
+
+def row(in_flight: int, draining: bool = True) -> InstanceTally:
+    return InstanceTally(model="m", id="m/a:1", in_flight=in_flight, waiting=0, healthy=True, draining=draining)
+
+
+@pytest.mark.parametrize(
+    ("rows", "silent", "drained"),
+    [
+        ([row(0), row(0)], False, True),
+        ([row(0), row(1)], False, False),
+        ([row(0), row(0, draining=False)], False, False),  # that worker's word is from before the drain
+        ([row(0), row(0)], True, False),
+        ([], False, False),
+    ],
+)
+def test_drained_once_every_worker_says_so(rows: list[InstanceTally], silent: bool, drained: bool) -> None:
+    tallies = [tally(slot, one) for slot, one in enumerate(rows)]
+    models, instances = picture(CONFIG.unwrap(), tallies, {}, {"m/a:1"}, silent=silent)
+    assert (instances[0].draining, instances[0].drained) == (True, drained)
+    assert models[0].ready
+    assert [model.ready for model in picture(CONFIG.unwrap(), tallies, {}, {"n/c:3"})[0]] == [True, False]
+
+
+def test_where_an_instance_comes_from() -> None:
+    _, instances = picture(CONFIG.unwrap(), (), source=lambda name, _: "added" if name == "n" else "file")
+    assert [one.source for one in instances] == ["file", "file", "added"]
+
+
+def test_health_of_one_that_is_drained() -> None:
+    """Its health is told as that of any other, and nobody counts on it."""
+    out = tally(0, InstanceTally("m/a:1", "m", 0, 0, False, "unhealthy", why="it cannot be reached", draining=True))
+    models, instances = picture(CONFIG.unwrap(), [out], {"m/a:1": checkup()}, {"m/a:1", "m/b:2"})
+    assert (instances[0].state, instances[0].why, instances[0].drained) == ("unhealthy", "it cannot be reached", True)
+    assert (instances[1].state, instances[1].draining, instances[1].drained) == ("healthy", True, False)
+    assert [model.ready for model in models] == [False, True]
+
+
+def test_a_name_is_no_instance() -> None:
+    named = load_text("models: {m: {instances: [{dns: vllm.svc, port: 8000}]}}").unwrap()
+    models, instances = picture(named, ())
+    assert ([model.ready for model in models], instances) == ([False], [])
+
+
+def test_who_has_told() -> None:
+    assert told_by_all([], [])
+    assert told_by_all([0, 1], [tally(1), tally(0), tally(2)])
+    assert not told_by_all([0, 1], [tally(1)])

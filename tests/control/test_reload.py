@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slmgate.control import reload
 from slmgate.control.config import ConfigError, Loaded, load_text
+from slmgate.control.config.addresses import Origin
 from slmgate.control.reload import BATCH, CONFIRM_SECONDS, Publisher
+from slmgate.control.roster import Roster
 from slmgate.link.messages import Hello, KeysChanged, KeysWhole, Publish
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.stores.sql import open_store
 from slmgate.terms import Key
 from tests.tools.fakes import Clock, FakeLoop
 
@@ -316,3 +320,33 @@ def test_keys_that_collide_are_not_published(desks: list[Desk]) -> None:
 def test_what_needs_a_restart_is_said(desk: Desk) -> None:
     assert desk.take(load_text(MINIMAL + "workers: 3\n")) == ()
     assert desk.said == ["in force after a restart only: workers", "configuration in force on 0 workers"]
+
+
+def test_a_changed_roster_is_published_with_the_configuration_in_force(desks: list[Desk], tmp_path: Path) -> None:
+    desks.append(desk := Desk())
+    store = open_store(tmp_path / "ledger")
+    desk.publisher = publisher = Publisher(
+        load_text(MINIMAL).unwrap(), (), desk.said.append, desk.loop.create_task, Roster(store.instances)
+    )
+    roster = publisher._roster
+    assert roster is not None
+    roster.config = lambda: publisher.config
+    roster.on_change = publisher.refresh
+    configured: list[int] = []  # how many instances of `m` whoever checks them is told of
+    publisher.on_publish = lambda config: configured.append(len(config.models["m"].instances))
+    peer = desk.join()
+    roster.add("m", {"url": "http://x:9"}, "ann")
+    roster.drain("m/h:1", "ann")
+
+    def told() -> list[tuple[str, bool]]:
+        return [(one.id, one.draining) for model in peer.sent[-1].models for one in model.instances]
+
+    assert told() == [("m/h:1", True), ("m/x:9", False)]
+    assert [spec.generation for spec in peer.sent] == sorted({spec.generation for spec in peer.sent})
+    assert not publisher.agreed()
+    assert desk.take(load_text(TWO)) == ()
+    assert told() == [("m/h:1", True), ("m/x:9", False), ("n/h:2", False)]
+    assert [instance.url for instance in publisher.config.models["m"].instances] == [Origin("h", 1), Origin("x", 9)]
+    assert configured == [2, 2, 2], "those of the roster too, whatever it is that is published"
+    assert desk.said == ["configuration in force on 1 worker, not confirmed by all yet"], "nothing needs a restart"
+    store.close()

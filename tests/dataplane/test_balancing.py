@@ -276,6 +276,41 @@ def test_a_reload_that_takes_an_instance_away_and_brings_it_back(open_road: Open
     assert columns(stage) == [-1]
 
 
+def test_a_drained_instance_is_nobodys_load(open_road: OpenRoad, board: int) -> None:
+    stage = open_road(model("a", "b", "c", balance="least_busy"), loads=board, workers=2).stage
+    other = Loads(board, 1, 2)
+    a, b, c = columns(stage)
+    client = stage.connect()
+    client.feed(request({"model": "m"}))
+    stage.loop.settle()
+    assert (other.others([a, b, c]), pool(stage).in_flight) == ([1, 0, 0], 1)
+    stage.publish(model(instance("a", draining=True), "b", "c", balance="least_busy"))
+    assert (other.others([a, b, c]), columns(stage), pool(stage).in_flight) == ([0, 0, 0], [b, c], 0)
+    assert {ask(stage) for _ in range(4)} == {"b", "c"}
+    stage.publish(model("a", "b", "c", balance="least_busy"))
+    assert (columns(stage), other.others([a, b, c]), pool(stage).in_flight) == ([a, b, c], [1, 0, 0], 1)
+    stage.loop.opened["a"][0].feed(reply(b"{}"))
+    stage.loop.settle()
+    assert (other.others([a, b, c]), pool(stage).in_flight) == ([0, 0, 0], 0)
+
+
+@pytest.mark.parametrize("text", ["Hi", LONG])
+@pytest.mark.parametrize("balance", ["round_robin", "weighted", "least_busy", "peak_ewma", "consistent_hash", "prefix"])
+def test_every_strategy_follows_a_drain(open_road: OpenRoad, balance: str, text: str) -> None:
+    """Nobody is left, one is left, the drained one comes back and starts where the other is."""
+    stage = open_road(model("a", "b", balance=balance)).stage
+    drained, body = instance("b", draining=True), {"messages": [{"role": "user", "content": text}]}
+    stage.publish(model(instance("a", draining=True), drained, balance=balance))
+    stage.connect().feed(request({"model": "m", **body}))
+    stage.loop.settle()
+    assert stage.receipts[-1]["reason"] == "overloaded"
+    stage.publish(model("a", drained, balance=balance))
+    assert [ask(stage, body) for _ in range(6)] == ["a"] * 6
+    stage.publish(model("a", "b", balance=balance))
+    hosts = [ask(stage, body) for _ in range(6)]
+    assert hosts.count("b") == 3 or balance in ("peak_ewma", "consistent_hash", "prefix"), hosts
+
+
 @pytest.mark.parametrize("balance", ["round_robin", "least_busy", "consistent_hash"])
 def test_what_is_in_flight_together_is_counted(open_road: OpenRoad, balance: str) -> None:
     stage = open_road(model("a", "b", balance=balance)).stage

@@ -17,6 +17,7 @@ from tests.tools.road import STREAMED, Road
 from tests.tools.stage import Stage, instance, model, reply, request
 
 CHAT = request({"model": "m"})
+LONG = 15.0  # longer than a slow start, shorter than a verdict counts
 ONE_B = instance("b", max_in_flight=1)
 PASSED_OVER = HealthSpec(errors=2)
 
@@ -260,3 +261,57 @@ def test_changes_are_told_the_operator_once(open_road: OpenRoad, capsys: pytest.
         "slmgate: worker 0: a is back, and takes more work bit by bit",
         "slmgate: worker 0: a is well",
     ], "of what checks find, control speaks, once for all workers"
+
+
+def test_health_goes_on_while_an_instance_is_drained(open_road: OpenRoad) -> None:
+    """What is known of it stays, what its checks find meanwhile is heard, and it comes back as what it is then."""
+    road = open_road(model("a", "b"))
+    checked = road.stage.worker.pools.checked
+    drained = model("a", instance("b", draining=True))
+    b = pool(road).instances[1]
+    checked(Checked(out=(CheckedOut("b", "refused", "GET /health answered 503"),)))
+    road.stage.publish(drained)
+    assert (pool(road).leaving, b.health.state) == ([b], "unhealthy")
+    row = road.stage.worker.pools.tallies(road.stage.clock.passed)[1]
+    assert (row.id, row.state, row.why, row.healthy, row.draining) == ("b", "unhealthy", "GET /health answered 503", False, True)
+    road.stage.publish(model("a", "b"))
+    ask(road.stage), ask(road.stage)
+    assert (busy(road), pool(road).instances[1] is b) == ([2, 0], True), "it is still unhealthy"
+    road.stage.publish(drained)
+    checked(Checked(well=("b",)))
+    road.stage.publish(model("a", "b"))
+    assert states(road) == ["healthy", "recovering"], "its checks succeeded meanwhile"
+    road.stage.publish(drained)
+    road.stage.loop.turn(LONG)
+    road.stage.publish(model("a", "b"))
+    assert states(road) == ["healthy", "healthy"], "time went on for it"
+    ask(road.stage), ask(road.stage)
+    assert busy(road) == [3, 1]
+
+
+def test_health_of_one_that_is_gone_is_forgotten(open_road: OpenRoad) -> None:
+    road = open_road(model("a", "b"))
+    b = pool(road).instances[1]
+    road.stage.worker.pools.checked(Checked(out=(CheckedOut("b", "silent", "no answer"),)))
+    road.stage.publish(model("a"))
+    assert pool(road).leaving == []
+    road.stage.publish(model("a", "b"))
+    assert (states(road), pool(road).instances[1] is b) == (["healthy", "healthy"], False)
+
+
+def test_who_failed_at_one_that_is_drained_now_may_try_the_other(open_road: OpenRoad) -> None:
+    road = open_road(model("a", "b"))
+    ask(road.stage)
+    assert busy(road) == [1, 0]
+    road.stage.publish(model(instance("a", draining=True), "b"))
+    answers(road.stage, "a", 503)
+    assert busy(road) == [1], "it is tried again at the one that is left"
+    answers(road.stage, "b")
+    assert road.stage.receipts[-1]["attempts"] == 2
+
+
+def test_the_model_in_place_of_one_whose_instances_are_drained(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", draining=True), fallback=("n",)), model("c", name="n"))
+    ask(road.stage)
+    answers(road.stage, "c")
+    assert (road.stage.receipts[-1]["model"], road.stage.receipts[-1]["status"]) == ("n", 200)

@@ -1,6 +1,8 @@
 """Instances and their connections on fakes: back-off, idle connections, reloads that keep counts, who is served next.
 
 Which instance is chosen is `policy/balance.py`'s; a whole request's way is `test_exchange.py`'s.
+
+Length: one file for each source file, and each way in which an instance comes, goes and comes back is a scene of its own.
 """
 
 from __future__ import annotations
@@ -159,6 +161,90 @@ def test_a_removed_instance_ends_what_it_does(open_road: OpenRoad) -> None:
         == 200     complete a 4+1~
         << client  200 | {}
     """)
+
+
+def test_a_drained_instance_ends_what_it_does_and_comes_back(open_road: OpenRoad) -> None:
+    road = open_road(model("a", "b"))
+    stage = road.stage
+    serve(stage, "a")
+    serve(stage, "b")
+    client = stage.connect()
+    client.feed(CHAT)
+    stage.loop.settle()
+    a, b = pool(road).instances
+    assert (a.busy, len(b.idle)) == (1, 1)
+    stage.publish(model(instance("a", draining=True), instance("b", draining=True)))
+    assert (pool(road).instances, pool(road).leaving) == ([], [a, b])
+    assert stage.loop.opened["b"][0].lost and not stage.loop.opened["a"][0].closing, "what is idle is closed"
+    assert not pool(road).ready(stage.clock.passed)
+    assert [(row.id, row.in_flight, row.draining) for row in stage.worker._figures(0.0).instances] == [
+        ("a", 1, True),
+        ("b", 0, True),
+    ]
+    stage.loop.opened["a"][0].feed(reply(b"{}"))
+    stage.loop.settle()
+    assert (a.busy, len(a.idle)) == (0, 0)
+    stage.worker.pools.sweep(0.0)
+    assert pool(road).leaving == [a, b], "they are still configured"
+    stage.publish(model("a", instance("b", draining=True)))
+    assert (pool(road).instances, pool(road).leaving) == ([a], [b])
+    for _ in range(3):
+        serve(stage, "a")
+    stage.publish(model("a", "b"))
+    assert (pool(road).instances, pool(road).leaving) == ([a, b], [])
+    assert b.served == a.served, "who comes back is not flooded to catch up"
+    serve(stage, "a")
+    serve(stage, "b")
+
+
+def test_one_that_is_gone_is_told_of_until_it_has_done_its_work(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", draining=True)))
+    road.stage.publish(model("a", "b"))
+    client = road.stage.connect()
+    client.feed(CHAT)
+    road.stage.loop.settle()
+    (a,) = [one for one in pool(road).instances if one.busy]
+    road.stage.publish(model("b") if a.spec.id == "a" else model("a"))
+    road.stage.worker.pools.sweep(0.0)
+    assert pool(road).leaving == [a]
+    road.stage.loop.opened[a.spec.id][0].feed(reply(b"{}"))
+    road.stage.loop.settle()
+    road.stage.worker.pools.sweep(0.0)
+    assert pool(road).leaving == []
+
+
+def test_a_drained_one_that_failed_does_not_keep_another_from_being_tried(open_road: OpenRoad) -> None:
+    road = open_road(model("a", "b"))
+    road.stage.loop.doors["a"] = "hangs"
+    client = road.stage.connect()
+    client.feed(CHAT)
+    road.stage.loop.settle()
+    assert road.stage.loop.knocks == ["a"]
+    road.stage.publish(model(instance("a", draining=True), instance("b", max_in_flight=1)))
+    other = road.stage.connect()
+    other.feed(CHAT)
+    road.stage.loop.doors["a"] = "refuses"
+    road.stage.loop.turn(1)
+    assert len(pool(road).waiting) == 1, "the first one waits for the other instance"
+    road.stage.loop.opened["b"][0].feed(reply(b"{}"))
+    road.stage.loop.settle()
+    assert len(pool(road).waiting) == 0
+
+
+def test_nobody_waits_for_drained_instances_who_was_not_in_line_before(open_road: OpenRoad) -> None:
+    road = open_road(model(ONE))
+    for _ in range(2):
+        road.stage.connect().feed(CHAT)
+    road.stage.loop.settle()
+    road.stage.publish(model(instance("a", max_in_flight=1, draining=True)))
+    road.stage.connect().feed(CHAT)
+    road.stage.loop.settle()
+    assert len(pool(road).waiting) == 1, "the newcomer is refused"
+    assert road.stage.receipts[-1]["reason"] == "overloaded"
+    road.stage.publish(model(ONE))
+    road.stage.loop.opened["a"][0].feed(reply(b"{}"))
+    road.stage.loop.settle()
+    assert len(pool(road).waiting) == 0
 
 
 def test_more_room_by_a_reload_serves_those_who_wait(open_road: OpenRoad) -> None:

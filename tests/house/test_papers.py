@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 RUNTIME: list[str] = PROJECT["dependencies"]
 DECLARED = [*RUNTIME, *(name for extra in EXTRAS.values() for name in extra)]
-DISTRIBUTION = {"yaml": "pyyaml", "argon2": "argon2-cffi"}
+DISTRIBUTION = {"dns": "dnspython", "yaml": "pyyaml", "argon2": "argon2-cffi"}
 """Import name -> package name, where they differ."""
 OWN_SAMPLES = ("tests/house/papers.py", "tests/house/test_papers.py")
 """The only files that may spell such addresses: the rule and its bad samples."""

@@ -22,6 +22,7 @@ from slmgate.control.keyring import Keyring
 from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.control.passwords import Passwords
+from slmgate.control.roster import Roster
 from slmgate.stores.base import Store
 from slmgate.stores.sql import open_store
 
@@ -48,6 +49,7 @@ class AdminGate:
         self.keyring = Keyring(self.store)
         self.admin_keys = AdminKeys(state_dir, self.store.operators)
         self.accounts = Accounts(self.store, passwords=Passwords(CHEAP))
+        self.roster = Roster(self.store.instances)
         self.admin = Admin()
         self.now = READY
         self.faults: Sequence[object] = ()

@@ -191,7 +191,8 @@ class Stage:
         assert [journal.read_intents(table) for table in tables] == [([], [])] * len(tables), "a slot was not given back"
         assert self.worker.tally.requests == len(ids) + self.worker.tally.unjournaled
         pools = self.worker.pools.models.values()
-        assert [one for pool in pools for one in pool.instances if one.busy] == [], "an instance is still held"
+        held = [one for pool in pools for one in (*pool.instances, *pool.leaving) if one.busy]
+        assert held == [], "an instance is still held"
         assert [pool for pool in pools if len(pool.instances) > 1 and pool.in_flight] == [], "the count of all went wrong"
         assert [one for pool in pools for one in pool.waiting] == [], "an exchange still waits"
         assert self.worker.journal.open_intents == 0

@@ -308,11 +308,11 @@ class Mock:
         writer.close()
 
 
-async def serve(port: int) -> None:
+async def serve(host: str, port: int) -> None:
     """Serve on loopback until killed; prints the two ports as one JSON line when ready."""
     mock = Mock()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(mock), "127.0.0.1", port, backlog=2048)
+    server = await loop.create_server(lambda: Connection(mock), host, port, backlog=2048)
     control = await asyncio.start_server(mock.control, "127.0.0.1", 0)
     ports = [each.sockets[0].getsockname()[1] for each in (server, control)]
     print(json.dumps({"port": ports[0], "control": ports[1]}), flush=True)
@@ -323,12 +323,12 @@ async def serve(port: int) -> None:
 class MockUpstream:
     """A test's handle on one mock process. `kill` and `start` keep the port, so that it can come back."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.host, self.port = host, port
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tests.tools.upstream", "--port", str(self.port)]
+        command = [sys.executable, "-m", "tests.tools.upstream", "--host", self.host, "--port", str(self.port)]
         root = Path(__file__).resolve().parents[2]
         self.process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         assert self.process.stdout is not None
@@ -337,7 +337,7 @@ class MockUpstream:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def ask(self, path: str = "/", order: dict[str, Any] | None = None) -> dict[str, Any]:
         link = http.client.HTTPConnection("127.0.0.1", self.control, timeout=20)
@@ -387,5 +387,6 @@ class MockUpstream:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A mock instance that journals and lies on command.")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    asyncio.run(serve(parser.parse_args().port))
+    asyncio.run(serve(parser.parse_args().host, parser.parse_args().port))

@@ -57,7 +57,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def targets(config: Config) -> dict[str, Target]:
-    """The instances that are to be checked, by their ids."""
+    """The instances that are to be checked, by their ids. A name (`dns`) is none: those that it leads to stand beside it."""
     return {
         instance_id(name, instance): Target(
             url=str(instance.url),
@@ -72,6 +72,7 @@ def targets(config: Config) -> dict[str, Target]:
         for name, model in config.models.items()
         if not model.health.off
         for instance in model.instances
+        if instance.url is not None
     }
 
 

@@ -5,7 +5,7 @@ Pure: the control process brings both. It knows no process and no API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -15,31 +15,56 @@ from slmgate.control.admin.context import InstanceState, InstanceStatus, ModelSt
 from slmgate.control.checker import Checkup
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
+from slmgate.control.config.options import Instance
 from slmgate.link.messages import InstanceTally, Tally
 
 _WORST = get_args(InstanceState)
+NOBODY: Mapping[str, Checkup] = {}
 
 
 def picture(
-    config: Config, tallies: Iterable[Tally], checkups: Mapping[str, Checkup]
+    config: Config,
+    tallies: Collection[Tally],
+    checkups: Mapping[str, Checkup] = NOBODY,
+    drained: Collection[str] = (),
+    source: Callable[[str, Instance], str] = lambda *_: "file",
+    *,
+    silent: bool = False,
 ) -> tuple[list[ModelStatus], list[InstanceStatus]]:
     """Every configured model and instance, and instances that are gone from the configuration but still at work.
 
-    Until a worker has told of an instance, nothing is known against it.
+    Until a worker has told of an instance, nothing is known against it. An instance counts as drained once each worker has told
+    that it gives it nothing any more and has nothing there; `silent`: a worker serves that has told nothing yet.
     """
     instances = {
-        (name, instance_id(name, instance)): InstanceStatus(id=instance_id(name, instance), model=name)
+        (name, id): InstanceStatus(id=id, model=name, draining=id in drained, source=source(name, instance))
         for name, model in config.models.items()
         for instance in model.instances
+        if instance.url is not None
+        for id in (instance_id(name, instance),)
     }
     configured = list(instances)
+    done: dict[tuple[str, str], int] = {}
     for tally in tallies:
         for row in tally.instances:
-            known = instances.get((row.model, row.id)) or InstanceStatus(id=row.id, model=row.model)
-            instances[row.model, row.id] = _with(known, row)
-    usable = {at[0] for at in configured if instances[at].healthy}
+            at = row.model, row.id
+            known = instances.get(at) or InstanceStatus(id=row.id, model=row.model, source="removed")
+            instances[at] = _with(known, row)
+            if row.draining and not row.in_flight:
+                done[at] = done.get(at, 0) + 1
+    for at, known in list(instances.items()):
+        if known.draining and not silent and tallies and done.get(at, 0) == len(tallies):
+            instances[at] = replace(known, drained=True)
+        elif known.source == "removed" and not known.in_flight:
+            del instances[at]
+    usable = {at[0] for at in configured if instances[at].healthy and not instances[at].draining}
     models = [ModelStatus(name=name, ready=name in usable) for name in config.models]
     return models, sorted((_checked(row, checkups.get(row.id)) for row in instances.values()), key=lambda row: row.id)
+
+
+def told_by_all(slots: Iterable[int], tallies: Collection[Tally]) -> bool:
+    """Whether each of these workers has told of itself."""
+    return set(slots) <= {tally.slot for tally in tallies}
 
 
 def _with(known: InstanceStatus, row: InstanceTally) -> InstanceStatus:

@@ -32,6 +32,7 @@ from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD,
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.discovery import Discovery
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
@@ -39,10 +40,11 @@ from slmgate.control.looking import Looking, Place
 from slmgate.control.notices import Notices
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
-from slmgate.control.picture import picture
+from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
-from slmgate.control.state_dir import JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
+from slmgate.control.roster import Roster
+from slmgate.control.state_dir import DISCOVERED, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
 from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify
@@ -53,6 +55,8 @@ from slmgate.terms import Key
 BEAT_SECONDS = 0.25
 WATCH_SECONDS = 0.5
 INGEST_SECONDS = 0.5
+NAMES_SECONDS = 2.0
+"""How long a start or a reload waits for the first answers of names."""
 KEYS_SECONDS = 3.0
 """How long whoever changes keys waits for the workers: an import of a hundred thousand takes a second of theirs."""
 
@@ -70,6 +74,7 @@ class Control:
         self._tallies: dict[int, Tally] = {}
         self._pids: dict[int, int] = {}
         self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._ending = threading.Event()
         self._lag: float | None = None  # seconds since the ledger last was up to date; None: never yet
         self._loop = asyncio.get_running_loop()
@@ -81,7 +86,13 @@ class Control:
         self.accounts = Accounts(self.store)
         self.looking = Looking()
         self._background: set[asyncio.Task[Any]] = set()
-        self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside)
+        self.roster = Roster(self.store.instances, log.warning)
+        self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
+        self.discovery.on_change = self._discovered
+        self.roster.discovered, self.roster.found_by = self.discovery.expand, self.discovery.source
+        self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside, self.roster)
+        self.roster.config = lambda: self.publisher.config
+        self.roster.on_change = self._instances_changed
         self.keyring.on_change.append(self._keys_changed)
         self.keyring.declared = lambda: self.publisher.config.keys
         self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
@@ -101,7 +112,17 @@ class Control:
 
     def status(self) -> GateStatus:
         """A picture of the gate as it is now, put together from the workers' tallies of the last second."""
-        models, instances = picture(self.publisher.config, self._tallies.values(), self.checker.checkups())
+        tallies = list(self._tallies.values())
+        serving = [slot for slot in range(self._orders.row) if self._board.read(slot)[1] == beats.READY]
+        silent = not told_by_all(serving, tallies)
+        models, instances = picture(
+            self.publisher.config,
+            tallies,
+            self.checker.checkups(),
+            self.roster.drained,
+            self.roster.source,
+            silent=silent,
+        )
         return GateStatus(
             generation=self.publisher.generation,
             draining=self._board.read(beats.DRAINING_ROW)[1] == beats.READY,
@@ -121,6 +142,7 @@ class Control:
                 for slot, tally in sorted(self._tallies.items())
             ],
             faults=[str(fault) for fault in self.publisher.faults],
+            notes=self.discovery.troubles,
             ledger_lag=self._lag,
         )
 
@@ -132,17 +154,24 @@ class Control:
         return await self.looking.ask(places)
 
     async def reload(self) -> tuple[ConfigFault, ...]:
-        """Read the configuration afresh and put it into force, or keep the old one and say why."""
-        text = self._configuration()
-        try:
-            loaded = self._orders.source.load()
-        except ConfigError as error:
-            return error.faults
-        self._files = loaded.files or self._files
-        faults = await self.publisher.take(loaded)
-        if not faults and text == self._configuration():  # else it changed meanwhile, and is looked at again
-            self._keep_last_good(text)
-        return faults
+        """Read the configuration afresh and put it into force, or keep the old one and say why.
+
+        A large file, and one with policy tests, takes long to read: in a thread, since workers ask here whose tokens are whose.
+        """
+        async with self._reloading:
+            text = self._configuration()
+            try:
+                loaded = await asyncio.to_thread(self._orders.source.load)
+            except ConfigError as error:
+                return error.faults
+            self._files = loaded.files or self._files
+            if loaded.config is not None:  # instances that it finds by name are there when it comes into force
+                await self.discovery.prepare(loaded.config, NAMES_SECONDS)
+            faults = await self.publisher.take(loaded)
+            self.discovery.configure(self.publisher.config)  # of what was not taken, nothing is followed
+            if not faults and text == self._configuration():  # else it changed meanwhile, and is looked at again
+                self._keep_last_good(text)
+            return faults
 
     # -- life
 
@@ -153,7 +182,7 @@ class Control:
         task.add_done_callback(self._background.discard)
 
     def _configured(self, config: Config) -> None:
-        """A configuration is in force."""
+        """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
         self.checker.configure(config)
 
@@ -170,6 +199,27 @@ class Control:
 
     async def _tell_of_keys(self, put: Sequence[Key], gone: Sequence[str]) -> None:
         self.publisher.keys_changed(put, gone)
+        await self.publisher.settled(KEYS_SECONDS)
+
+    def _discovered(self) -> None:
+        """The addresses of a name have changed. Whoever has the address of one that is gone next is not drained."""
+        before = set(self._found_ids())
+        self.publisher.refresh()
+        gone = before.difference(self._found_ids()) & self.roster.drained
+        if gone:
+            self._beside(asyncio.to_thread(self.roster.gone, gone))
+
+    def _found_ids(self) -> list[str]:
+        return [one.id for model in self.publisher.models for one in model.instances if self.discovery.source(one.id)]
+
+    def _instances_changed(self) -> None:
+        """As `_keys_changed`: who is told that an instance is drained may rely on it."""
+        told = asyncio.run_coroutine_threadsafe(self._tell_of_instances(), self._loop)
+        with contextlib.suppress(TimeoutError):
+            told.result(KEYS_SECONDS + 1.0)
+
+    async def _tell_of_instances(self) -> None:
+        self.publisher.refresh()
         await self.publisher.settled(KEYS_SECONDS)
 
     def _configuration(self) -> bytes | None:
@@ -281,6 +331,7 @@ class Control:
         self._beside(self.identity.run())
         self._beside(self.checker.run())
         self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
+        await self.discovery.prepare(self.publisher.config, NAMES_SECONDS)
         self._configured(self.publisher.config)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
@@ -314,6 +365,7 @@ class Control:
         await asyncio.to_thread(ingest.join)
         for task in list(self._background):
             task.cancel()
+        self.discovery.close()
         await self.identity.close()
         self.access_log.close()
         self.store.close()

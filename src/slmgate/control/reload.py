@@ -24,9 +24,11 @@ from slmgate.control.config import (
     owned_twice,
     restart_needed,
 )
+from slmgate.control.roster import Roster
 from slmgate.link.channel import Peer, pack
 from slmgate.link.messages import KeysChanged, KeysWhole, Message, Publish
 from slmgate.policy.keytable import KeyTable
+from slmgate.policy.snapshot import ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
 CONFIRM_SECONDS = 1.0
@@ -40,13 +42,17 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 class Publisher:
     """What is in force, and which worker has confirmed it."""
 
-    def __init__(self, config: Config, stored: Iterable[Key], say: Callable[[str], None], spawn: Spawn) -> None:
-        """`stored` are all keys of the store. `spawn` runs a coroutine beside others.
+    def __init__(
+        self, config: Config, stored: Iterable[Key], say: Callable[[str], None], spawn: Spawn, roster: Roster | None = None
+    ) -> None:
+        """`stored` are all keys of the store. `spawn` runs a coroutine beside others. `roster` None: nothing is ever said of
+        instances at run time.
 
         Raises ConfigError where declared and stored keys collide.
         """
-        self.config = config
-        self._started_with = config
+        self._roster = roster
+        self._loaded = self._started_with = config  # as it was written
+        self.config = config  # with the instances of the roster
         self.faults: tuple[ConfigFault, ...] = ()
         self._say = say
         self._spawn = spawn
@@ -57,14 +63,19 @@ class Publisher:
         self.keys.put(self._declared.values())
         # Later than any generation of a control process before this one.
         self._generation = time.time_ns() // 1_000_000
-        self._spec = measured(compile_snapshot(config, self._generation))
+        self._spec = self._compiled(config)
         self._coming: list[tuple[Sequence[Key], Sequence[str]]] = []  # changes of keys that are not published yet
         self._confirmed = asyncio.Event()
-        self.on_publish: Callable[[Config], None] = lambda _: None  # called after each snapshot that was sent
+        self.on_publish: Callable[[Config], None] = lambda _: None  # called with `config` after each snapshot that was sent
 
     @property
     def generation(self) -> int:
         return self._generation
+
+    @property
+    def models(self) -> Sequence[ModelSpec]:
+        """The models in force, with their instances."""
+        return self._spec.models
 
     # -- workers
 
@@ -168,11 +179,23 @@ class Publisher:
         self.keys.drop(gone)
         self.keys.put(put)
         self._generation += 1
-        self._spec = measured(compile_snapshot(config, self._generation))
+        self._spec = self._compiled(config)
         self._declared = declared
-        self.config = config
         self.broadcast(Publish(self._spec, put, gone))
-        self.on_publish(config)
+        self.on_publish(self.config)
+
+    def _compiled(self, config: Config) -> SnapshotSpec:
+        """The snapshot of a configuration and of what the roster says now; both are in force from here on."""
+        self._loaded = config
+        self.config = config if self._roster is None else self._roster.expand(config)
+        return measured(compile_snapshot(self.config, self._generation, () if self._roster is None else self._roster.drained))
+
+    def refresh(self) -> None:
+        """The roster has changed: publish the configuration in force with what it says now."""
+        self._generation += 1
+        self._spec = self._compiled(self._loaded)
+        self.broadcast(Publish(self._spec))
+        self.on_publish(self.config)
 
     async def settled(self, seconds: float = CONFIRM_SECONDS) -> bool:
         """Wait until every worker has confirmed, so long at the most. False: one has not."""

@@ -20,6 +20,8 @@ SALT_KEY = "salt.key"
 """What the salts of engines' caches are made with; nodes that share instances may share it."""
 ADMIN_ADDRESS = "admin.address"
 """Where the admin side of a gate without configuration file listens: commands have nothing else to know it from."""
+DISCOVERED = "discovered.json"
+"""The addresses that names of instances had last."""
 LAST_GOOD = "last-good.yaml"
 """A copy of the configuration file in force, for when the file itself has become bad."""
 

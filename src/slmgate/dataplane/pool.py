@@ -217,13 +217,18 @@ class Instance:
 
     def tally(self, now: float) -> InstanceTally:
         """What control is told of it."""
-        health, again = self.health, 0.0
-        if health.state == "ejected":
-            again = max(0.0, health.down_until - now)
-        fit = health.down_until <= now
-        waiting = len(self.model.waiting)
+        health, model = self.health, self.model
         return InstanceTally(
-            self.spec.id, self.model.spec.name, self.busy, waiting, fit, health.state, health.why, again, health.failures
+            self.spec.id,
+            model.spec.name,
+            self.busy,
+            len(model.waiting),
+            healthy=health.down_until <= now,
+            state=health.state,
+            why=health.why,
+            again=max(0.0, health.down_until - now) if health.state == "ejected" else 0.0,
+            failures=health.failures,
+            draining=self.removed,
         )
 
     def _begin_watched(self) -> None:
@@ -272,7 +277,7 @@ class Instance:
             self.idle.popleft().retire()
 
     def remove(self) -> None:
-        """No longer configured: close what is idle; what is busy ends with its exchange."""
+        """No longer configured, or drained: close what is idle; what is busy ends with its exchange."""
         self.removed = True
         self.unlist()
         while self.idle:
@@ -301,6 +306,7 @@ class ModelPool:
         "in_flight",
         "in_flight_elsewhere",
         "instances",
+        "leaving",
         "queue",
         "requests",
         "say",
@@ -326,6 +332,7 @@ class ModelPool:
         self._look_at = inf  # when the other workers' requests are to be looked at again; infinite: nobody asks for them
         self.in_flight = 0  # at all instances together, where there are several
         self.in_flight_elsewhere = 0  # the same of other workers
+        self.leaving: list[Instance] = []  # drained, or gone from the snapshot and still at work: they are given nothing
         self.queue: FairQueue[Exchange] = FairQueue()
         self.waiting = self.queue.places  # to be looked at only: the road asks nothing else while there is room
         self._serving = False  # somebody in line is being given an instance
@@ -339,20 +346,31 @@ class ModelPool:
         return f"<ModelPool {self.spec.name}: {self.instances}, {len(self.waiting)} waiting>"
 
     def update(self, spec: ModelSpec) -> None:
-        """Take a new snapshot's instances: known ones (same id) go on with their connections and counts."""
+        """Take a new snapshot's instances: known ones (same id) go on with their connections and counts.
+
+        Whoever is new to the choosing, or back from a drain, starts where the others are.
+        """
         self.spec = spec
         self._budget.share = spec.retry_budget
-        known = {instance.spec.id: instance for instance in self.instances}
-        self.instances = []
+        known = {instance.spec.id: instance for instance in (*self.instances, *self.leaving)}
+        least = self._least_served()
+        self.instances, self.leaving = [], []
         for wanted in spec.instances:
             instance = known.pop(wanted.id, None)
-            if instance is None:
-                instance = Instance(self, wanted, self._loop)
-                instance.served = self.least_served(instance)
+            if instance is None or instance.removed:
+                instance = instance or Instance(self, wanted, self._loop)
+                instance.served = max(instance.served, least)
             instance.update(wanted, spec)
-            self.instances.append(instance)
+            if wanted.draining:
+                instance.remove()
+                self.leaving.append(instance)
+            else:
+                instance.removed = False
+                self.instances.append(instance)
         for instance in known.values():
             instance.remove()
+            if instance.busy:
+                self.leaving.append(instance)
         self._only = self.instances[0] if len(self.instances) == 1 else None
         self._chooser = chooser_of(spec, self.instances, self._chooser)
         self._many = len(self.instances) > SCANNED
@@ -398,7 +416,7 @@ class ModelPool:
         """
         now, spec = self._loop.time(), self.spec.health
         self.unweighed = False
-        least = min((one.served for one in self.instances if not one.down_until), default=0.0)
+        least = self._least_served()
         for one, until in zip(self.instances, passed_over([one.health for one in self.instances], now, spec.panic), strict=True):
             if one.down_until and not until:
                 one.served = max(one.served, least)
@@ -407,9 +425,12 @@ class ModelPool:
         self._chooser.changed()
 
     def tell(self, told: Mapping[str, CheckedOut | None]) -> None:
-        """What the checks of some instances say, by their ids; None: that it is well."""
+        """What the checks of some instances say, by their ids; None: that it is well.
+
+        One that is drained is told too, so that when it is enabled again it is asked, or not, by what it is then.
+        """
         self.telling = True
-        for one in self.instances:
+        for one in (*self.instances, *self.leaving):
             if one.spec.id in told:
                 one.checked(told[one.spec.id])
                 one.learned()
@@ -419,7 +440,7 @@ class ModelPool:
         """Called once a second: what time makes of the instances' health, and who is too slow beside the others."""
         spec = self.spec.health
         self.telling = True
-        for one in self.instances:
+        for one in (*self.instances, *self.leaving):
             if one.watched:
                 one.health.tick(now, spec)
                 one.learned()
@@ -441,9 +462,10 @@ class ModelPool:
             self.weigh()
             self.serve_next()
 
-    def least_served(self, besides: Instance) -> float:
-        """The smallest count of the others: where a newcomer starts, so that it is not flooded to catch up."""
-        return min((one.served for one in self.instances if one is not besides), default=0.0)
+    def _least_served(self) -> float:
+        """The smallest count of those that are asked: where a newcomer starts, so that it is not flooded to catch up."""
+        up = [one.served for one in self.instances if not one.down_until]
+        return min(up or [one.served for one in self.instances], default=0.0)
 
     def begin(self, exchange: Exchange) -> bool:
         """Give the exchange an instance it has not tried, or a place in line. False: there is neither."""
@@ -456,7 +478,7 @@ class ModelPool:
             if instance is not None:
                 instance.begin(exchange)
                 return True
-        if len(exchange.tried) >= len(self.instances):
+        if self._has_tried_all(exchange):
             return False
         queue = self.queue
         flow, priority, weight = self._flow(exchange)
@@ -474,22 +496,21 @@ class ModelPool:
             last.no_room(f"All of the {self.spec.queue_waiting} places in line are taken, and nobody has more of them than you.")
         return True
 
+    def _has_tried_all(self, exchange: Exchange) -> bool:
+        """Whether there is no instance that it could still be given. What it tried may be drained or gone by now."""
+        tried = exchange.tried
+        return not self.instances or (bool(tried) and all(one in tried for one in self.instances))
+
     def may_retry(self, exchange: Exchange) -> bool:
         """Whether the exchange, which has failed, may try another instance; if so, it counts as a retry."""
-        if len(exchange.tried) >= len(self.instances):
+        if self._has_tried_all(exchange):
             return False
-        live = sum(instance.busy for instance in self.instances) + len(self.waiting)
+        live = sum(instance.busy for instance in (*self.instances, *self.leaving)) + len(self.waiting)
         return self._budget.take(self.requests, live, self._loop.time())
 
     def tried_again(self) -> None:
         """An exchange is tried again at its own instance, as its connection was being closed: that counts, and is not refused."""
         self._budget.spend()
-
-    def sweep(self, now: float) -> None:
-        """Called each second: what is idle for long is closed, what was long ago does not count for retries any more."""
-        self._budget.look(self.requests, now)
-        for instance in self.instances:
-            instance.sweep(now)
 
     def _flow(self, exchange: Exchange) -> tuple[str, int, int]:
         """The line it stands in, the class of that and its weight: by what was decided, never by the client's own words."""
@@ -574,6 +595,9 @@ class ModelPool:
         Whoever is in line now has gone one way or the other once the time limit is over, so that nobody is sent away for longer.
         """
         queue = self.queue
+        if not self.instances:
+            queue.leave(exchange)
+            return Refuse("overloaded", "The model has no instance that takes requests now. Try again soon.", retry_after=1)
         if not self.waiting:
             return Refuse("overloaded", f"The model is busy. {why} Try again soon.", retry_after=1)
         longest = max(1, ceil(self.spec.queue_timeout))
@@ -588,6 +612,16 @@ class ModelPool:
         queue.leave(exchange)
         said = f"The model is busy. {why} This request {stands} about number {number} in line, {wait}."
         return Refuse("overloaded", f"{said} Try again in {_seconds(after)}.", retry_after=after)
+
+    def sweep(self, now: float) -> None:
+        """Called once a second: what is idle for long is closed, what was long ago does not count for retries any more, and who
+        is gone from the snapshot and has done its work is forgotten."""
+        self._budget.look(self.requests, now)
+        for instance in self.instances:
+            instance.sweep(now)
+        if self.leaving:
+            configured = {spec.id for spec in self.spec.instances}
+            self.leaving = [one for one in self.leaving if one.busy or one.spec.id in configured]
 
     def ready(self, now: float) -> bool:
         return any(instance.health.down_until <= now for instance in self.instances)
@@ -615,14 +649,14 @@ class Pools:
         for name in [name for name in self.models if name not in specs]:
             gone = self.models.pop(name)
             for instance in gone.instances:
-                instance.remove()
+                instance.remove()  # those that were leaving are removed already
             for exchange in list(gone.waiting):
                 exchange.refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:
                 self.models[name] = ModelPool(spec, self._loop, self._say, self._loads)
-            else:
+            elif pool.spec != spec:  # of a thousand models, a reload changes few
                 pool.update(spec)
         told, self._told = self._told, {}
         if told:
@@ -642,7 +676,19 @@ class Pools:
         for pool in self.models.values():
             pool.tick(now)
 
+    def sweep(self, now: float) -> None:
+        for pool in self.models.values():
+            pool.sweep(now)
+
     def each_instance(self, act: Callable[[Instance], None]) -> None:
         for pool in self.models.values():
             for instance in pool.instances:
                 act(instance)
+            for instance in pool.leaving:
+                act(instance)
+
+    def tallies(self, now: float) -> tuple[InstanceTally, ...]:
+        """Each instance as this worker sees it."""
+        rows: list[InstanceTally] = []
+        self.each_instance(lambda one: rows.append(one.tally(now)))
+        return tuple(rows)

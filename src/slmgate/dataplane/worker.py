@@ -50,7 +50,6 @@ from slmgate.link.messages import (
     Confirm,
     Grounds,
     Hello,
-    InstanceTally,
     KeysChanged,
     KeysWhole,
     Look,
@@ -380,18 +379,21 @@ class Worker:
             self._loop.run_in_executor(None, self.journal.syncer())
         if (part := self.keyed.to_sweep()) is not None:
             self._loop.run_in_executor(None, self.keyed.kept.sweep, part)
-        for pool in self.pools.models.values():
-            pool.sweep(now)
+        self.pools.sweep(now)
         self.pools.tick(now)
         self._link.send(self._figures(now))
 
     def _figures(self, now: float) -> TallyMessage:
-        rows: list[InstanceTally] = []
-        self.pools.each_instance(lambda instance: rows.append(instance.tally(now)))
         tally = self.tally
         in_flight = sum(1 for connection in self._connections if connection.exchange is not None)
         return TallyMessage(
-            self.slot, len(self._connections), in_flight, tally.requests, tally.refused, tally.unjournaled, tuple(rows)
+            self.slot,
+            len(self._connections),
+            in_flight,
+            tally.requests,
+            tally.refused,
+            tally.unjournaled,
+            self.pools.tallies(now),
         )
 
     # -- life

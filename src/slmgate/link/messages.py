@@ -65,7 +65,8 @@ class InstanceTally(msgspec.Struct, frozen=True):
     """One instance as one worker sees it. `healthy` False: it is passed over.
 
     `state` is the worker's own view of it, `why` what it is passed over for, `again` the seconds until it is tried (0: that is
-    for its checks to say, or now), `failures` how many requests failed there in a row.
+    for its checks to say, or now), `failures` how many requests failed there in a row. `draining`: it gets no new request from
+    this worker, because it is drained or not configured any more.
     """
 
     id: str
@@ -77,6 +78,7 @@ class InstanceTally(msgspec.Struct, frozen=True):
     why: str = ""
     again: float = 0.0
     failures: int = 0
+    draining: bool = False
 
 
 class Tally(msgspec.Struct, frozen=True, tag="tally"):

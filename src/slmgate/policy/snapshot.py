@@ -37,6 +37,8 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int | None = None
     upstream_model: str | None = None
     bearer: str | None = None
+    draining: bool = False
+    """It gets no new request; those that it has go on."""
 
 
 class TokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):

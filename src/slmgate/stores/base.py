@@ -19,6 +19,7 @@ from slmgate.terms import Key, LimitSpec, Receipt
 
 if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
+    from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
 
 
@@ -295,6 +296,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def operators(self) -> OperatorStore:
         """Accounts, admin keys and sessions of the admin side."""
+        ...
+
+    @property
+    def instances(self) -> InstanceStore:
+        """What operators said of instances at run time."""
         ...
 
     @property

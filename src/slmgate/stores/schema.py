@@ -252,6 +252,16 @@ sa.Index(
     postgresql_where=sa.text("retry IS NOT NULL"),
 )
 
+# What operators said of instances at run time. `options`: JSON of those that an added one has; empty: it was not added.
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("options", sa.Text, nullable=False),
+    sa.Column("drained", sa.Boolean, nullable=False),
+)
+
 
 def to_us(time: datetime) -> int:
     """Microseconds since the epoch; exact, which a float would not be."""

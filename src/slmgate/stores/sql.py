@@ -41,6 +41,7 @@ from slmgate.stores.parted import Parted, parted
 from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_billing import SqlBilling
+from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
 from slmgate.terms import Key, Receipt
 
@@ -84,6 +85,10 @@ class SqlStore:
     @property
     def operators(self) -> SqlOperators:
         return SqlOperators(self._reading, self._writing, _add_audit)
+
+    @property
+    def instances(self) -> SqlInstances:
+        return SqlInstances(self._reading, self._writing, _add_audit)
 
     @property
     def billing(self) -> SqlBilling:

@@ -38,10 +38,16 @@ def client(gate: AdminGate) -> Iterator[TestClient[Litestar]]:
 def test_health(gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "draining": False, "models": {"smollm2": True}})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"ready": True, "draining": False, "models": {"smollm2": True}, "instances": {}},
+    )
     gate.now = msgspec.structs.replace(READY, models=[ModelStatus(name="smollm2", ready=False)])
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["models"]) == (503, {"smollm2": False})
+    out = msgspec.structs.replace(READY.instances[0], healthy=False, state="ejected", again=2.4)
+    gate.now = msgspec.structs.replace(READY, instances=[out, msgspec.structs.replace(out, id="b", draining=True)])
+    assert client.get("/readyz").json()["instances"] == {out.id: "ejected for 3 s", "b": "draining, 3 in flight"}
 
 
 def test_status_and_instances(client: TestClient[Litestar]) -> None:

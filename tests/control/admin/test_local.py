@@ -56,6 +56,7 @@ def test_it_answers_as_the_api_does(api: LocalApi, tmp_path: Path) -> None:
         ("GET", "/readyz", None, 409),
         ("GET", "/api/v1/limits", None, 409),
         ("POST", "/api/v1/reload", {}, 409),
+        ("POST", "/api/v1/instances/drain", {"id": "m/a:1"}, 409),
     ],
 )
 def test_what_goes_wrong(method: str, path: str, body: dict[str, str] | None, status: int, api: LocalApi) -> None:

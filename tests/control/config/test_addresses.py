@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.control.config.addresses import Address, Listener, Origin, Url, WebUrl, host_of, is_loopback
+from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url, WebUrl, host_of, is_loopback
 from slmgate.control.config.faults import BadValueError
 
 
@@ -223,3 +223,19 @@ def test_loopback(host: str, loopback: bool) -> None:
 )
 def test_the_host_of_a_web_url(url: str, host: str) -> None:
     assert host_of(url) == host
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("vllm.models.svc", "vllm.models.svc"), ("VLLM", "vllm"), ("a-b_c.d.", "a-b_c.d."), ("1a.x", "1a.x")]
+)
+def test_host_names(text: str, name: str) -> None:
+    assert HostName().take(text, "quoted") == name
+    assert re.search(HostName().own_schema()["pattern"], text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a:80", "http://a", "10.0.0.1", "1.2", "a b", "a..b", "-a", "[::1]", "::1", "a\n", "x" * 64, "é"]
+)
+def test_what_is_no_host_name(text: str) -> None:
+    with pytest.raises(BadValueError):
+        HostName().take(text, "quoted")

@@ -162,6 +162,12 @@ plans:
 """
 
 
+def test_drained_instances_and_those_that_are_still_to_be_found() -> None:
+    text = 'models: {m: {instances: [{url: "http://a:1"}, {dns: x.example, port: 1}, {url: "http://b:1"}]}}'
+    (model,) = compile_snapshot(load_text(text).unwrap(), 1, {"m/b:1", "m/other:1"}).models
+    assert [(one.id, one.draining) for one in model.instances] == [("m/a:1", False), ("m/b:1", True)]
+
+
 def test_plans() -> None:
     spec = compile_snapshot(load_text(MINIMAL + PLANS).unwrap(), 1)
     assert spec.plans == (

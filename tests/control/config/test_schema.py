@@ -52,6 +52,8 @@ def test_examples_fit(path: Path) -> None:
         "models: {m: {}}",
         "models: {m: {instances: []}}",
         "models: {m: {instances: [{url: 'http://h/v1'}]}}",
+        "models: {m: {instances: [{dns: a, port: 1, url: 'http://h'}]}}",
+        "models: {m: {instances: [{port: 1}]}}",
         "models: {'a b': {instances: [{url: 'http://h'}]}}",
         "models: {m: {instances: [{url: 'http://h', engine: gpt}]}}",
         "models: {m: {instances: [{url: 'http://h', weight: 0}]}}",

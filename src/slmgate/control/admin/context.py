@@ -18,6 +18,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys
+from slmgate.control.roster import Roster
 from slmgate.stores.base import Store
 
 InstanceState = Literal["checking", "healthy", "recovering", "half_open", "ejected", "unhealthy"]
@@ -37,6 +38,10 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     `state` is the worst that any worker sees, `why` what for, `again` the seconds until it is tried at the latest (0: its checks
     decide, or now), `failures` the most requests in a row that failed there. `check` says how the last check went and `checked`
     when, `since` since when checks say what they say now; None: it is not checked, or was not yet.
+
+    All that is health. Beside it, `draining`: it gets no new request; `drained`: and no worker has one there any more. `source`:
+    `file` (the configuration), `dns:` and a name that leads to it, `added` (at run time), or `removed`, when it is gone and what
+    is under way there goes on.
     """
 
     id: str
@@ -51,6 +56,9 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     check: str | None = None
     checked: datetime | None = None
     since: datetime | None = None
+    draining: bool = False
+    drained: bool = False
+    source: str = "file"
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +76,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The gate as it is now. `faults` are those of the last configuration that was refused; empty: the newest is in force.
+    `notes` say what is wrong with names of instances that are followed.
 
     `ledger_lag` is seconds since the ledger had all that was journaled, None when it never had.
     `running` False: no gate runs, and the rest says nothing.
@@ -79,6 +88,7 @@ class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     instances: Sequence[InstanceStatus] = ()
     workers: Sequence[WorkerStatus] = ()
     faults: Sequence[str] = ()
+    notes: Sequence[str] = ()
     ledger_lag: float | None = None
     running: bool = True
 
@@ -108,6 +118,9 @@ class AdminContext(Protocol):
 
     @property
     def accounts(self) -> Accounts: ...
+
+    @property
+    def roster(self) -> Roster: ...
 
     @property
     def admin(self) -> Admin:

@@ -16,10 +16,12 @@ import msgspec
 from slmgate.control import keyfiles
 from slmgate.control.accounts import UnknownOperator
 from slmgate.control.admin import views
-from slmgate.control.admin.context import GateStatus, InstanceStatus
+from slmgate.control.admin.context import GateStatus
+from slmgate.control.instance_words import state, takes_requests
 from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
 from slmgate.control.keyring import EDITABLE, KeyDeclared, KeyRevoked, NameTaken, SecretTaken, UnknownKey, utc_now
 from slmgate.control.looking import NobodyLooks
+from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, UnknownInstance
 from slmgate.control.trials.wish import BadTrial
 from slmgate.stores.base import (
     USAGE_GROUPS,
@@ -51,11 +53,15 @@ class Unknown(LookupError):
 
 STATUS: Mapping[type[Exception], int] = {
     UnknownKey: 404,
+    UnknownInstance: 404,
     UnknownOperator: 404,
     Unknown: 404,
+    BadInstance: 400,
     BadKeyInput: 400,
     BadQuery: 400,
     BadTrial: 400,
+    InstanceOfFile: 409,
+    InstanceTaken: 409,
     KeyRevoked: 409,
     KeyDeclared: 409,
     NameTaken: 409,
@@ -72,22 +78,23 @@ async def healthz() -> views.Health:
 
 
 async def readyz(context: Context) -> Response[views.Readiness]:
-    """Ready: every model has an instance. 503 when not, with the models that have none."""
+    """Ready: every model has an instance. 503 when not, with the models that have none, and each instance that takes nothing."""
     from litestar import Response
 
     now = context.status()
-    body = views.Readiness(ready=now.ready, draining=now.draining, models={model.name: model.ready for model in now.models})
+    rows = [msgspec.structs.asdict(row) for row in now.instances]
+    body = views.Readiness(
+        ready=now.ready,
+        draining=now.draining,
+        models={model.name: model.ready for model in now.models},
+        instances={row["id"]: state(row) for row in rows if not takes_requests(row)},
+    )
     return Response(body, status_code=200 if now.ready else 503)
 
 
 async def status(context: Context) -> GateStatus:
     """The gate as it is now: generation, models, instances, workers, faults of the last refused configuration."""
     return context.status()
-
-
-async def instances(context: Context) -> list[InstanceStatus]:
-    """Every instance with what it carries, over all workers."""
-    return list(context.status().instances)
 
 
 def usage(

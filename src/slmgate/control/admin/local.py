@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import billing, explaining, handlers, operating, standing, views
+from slmgate.control.admin import billing, explaining, handlers, instances, operating, standing, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config import Config
@@ -24,6 +24,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.looking import NobodyLooks, Place
 from slmgate.control.operators import AdminKeys, Operator, Permission
+from slmgate.control.roster import Roster
 from slmgate.control.state_dir import LEDGER_FILE
 from slmgate.stores.base import LedgerUnavailable, NotOffered, SchemaTooNew
 from slmgate.stores.sql import open_store
@@ -45,6 +46,10 @@ _OF_A_GATE = (
     handlers.healthz,
     handlers.readyz,
     handlers.reload,
+    instances.add_instance,
+    instances.drain_instance,
+    instances.enable_instance,
+    instances.remove_instance,
     explaining.explain,
     explaining.explain_request,
     billing.statement_page,
@@ -68,6 +73,7 @@ class LocalContext:
         self.keyring = Keyring(self.store)
         self.admin_keys = OwnerOfFiles(state_dir)
         self.accounts = Accounts(self.store)
+        self.roster = Roster(self.store.instances)
         self.admin = Admin()
         # None is in force; a command that needs one puts that of its file here.
         self.config: Config | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slmgate.control.admin import billing, explaining, handlers, operating, standing
+from slmgate.control.admin import billing, explaining, handlers, instances, operating, standing
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -48,7 +48,12 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", Permission.PUBLIC, handlers.healthz),
     Route("GET", "/readyz", Permission.PUBLIC, handlers.readyz),
     Route("GET", "/api/v1/status", Permission.VIEWER, handlers.status),
-    Route("GET", "/api/v1/instances", Permission.VIEWER, handlers.instances),
+    Route("GET", "/api/v1/instances", Permission.VIEWER, instances.instances),
+    # An owner's, since whoever names an instance is sent prompts there, and the secret in the variable that he names.
+    Route("POST", "/api/v1/instances", Permission.OWNER, instances.add_instance, 201),
+    Route("POST", "/api/v1/instances/drain", Permission.OPERATOR, instances.drain_instance),
+    Route("POST", "/api/v1/instances/enable", Permission.OPERATOR, instances.enable_instance),
+    Route("POST", "/api/v1/instances/remove", Permission.OWNER, instances.remove_instance),
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),

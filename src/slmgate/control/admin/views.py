@@ -185,11 +185,12 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """`ready`: every model has an instance. `models` says which has."""
+    """`ready`: every model has an instance. `models` says which has; `instances` are those that take no requests, and why."""
 
     ready: bool
     draining: bool
     models: dict[str, bool]
+    instances: dict[str, str]
 
 
 def key_view(keyring: Keyring, record: KeyRecord) -> KeyView:

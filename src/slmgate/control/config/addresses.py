@@ -120,6 +120,30 @@ class Url(Kind, frozen=True, kw_only=True):
         return "`http://host:port` or `https://host:port`, without a path"
 
 
+class HostName(Kind, frozen=True, kw_only=True):
+    """A name to look up."""
+
+    label: ClassVar[str] = "host name"
+    textual: ClassVar[bool] = True
+
+    def read(self, text: str) -> str:
+        hint = "write the name alone, like vllm.models.svc; the port is an option of its own"
+        if not text or not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+            raise BadValueError("is not a host name", hint)
+        if re.fullmatch(r"[0-9.]+", text):
+            raise BadValueError("is an address, not a name", f"write url: http://{text}:8000 in its place")
+        return _authority(text, hint)[0]
+
+    def form(self, value: str) -> str:
+        return value
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^[A-Za-z0-9._-]+$"}
+
+    def own_values(self) -> str:
+        return "a host name"
+
+
 class WebUrl(Kind, frozen=True, kw_only=True):
     """The URL of a site that browsers visit: `https`, or `http` where that stays on the machine or `plain` allows.
 

@@ -7,6 +7,7 @@ no YAML; `Reader.places` tells where a value stands, and no message holds a valu
 from __future__ import annotations
 
 from difflib import get_close_matches
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from slmgate.control.config.addresses import Address
@@ -35,6 +36,7 @@ def check(config: Config, reader: Reader) -> None:
         _parameters(model, model.parameters, reader)
         _tokenizer(model, reader)
         _fallback(name, model, list(config.models), reader)
+    _discovery(config, reader)
     _tls(config, reader)
     _keys(config, reader)
     _auth(config, reader)
@@ -101,21 +103,49 @@ def _replaced(admin: Admin, config: Config, reader: Reader) -> bool:
 def _instances(name: str, model: Model, gate: list[Address], reader: Reader) -> None:
     first: dict[str, Place] = {}
     for instance in model.instances:
-        place = _place(reader, instance, "url")
+        port = _place(reader, instance, "port")
+        if reader.broken(instance):
+            continue
+        if instance.dns is None and port is not None:
+            _blame(reader, port, "is never looked at", "the port of a url stands in it")
+        if instance.dns is not None and instance.port is None:
+            place = _place(reader, instance, "dns")
+            if place is not None:
+                _blame(reader, place, "has no port", "say it beside the name, like port: 8000")
+        place = _place(reader, instance, "dns" if instance.url is None else "url")
         if place is None:
             continue
-        earlier = first.setdefault(instance.url.location, place)
+        where = f"{instance.dns} {instance.port}" if instance.url is None else instance.url.location
+        earlier = first.setdefault(where, place)
         if earlier is not place:
             _blame(reader, place, f"is an instance of {name} already", f"see {earlier.option}; weight says how much it takes")
-        if any(_reaches(instance, listener) for listener in gate):
+        if is_the_gate(instance, gate):
             _blame(reader, place, "is the gate itself", "give the address of the model's instance")
 
 
+def is_the_gate(instance: Instance, gate: list[Address]) -> bool:
+    """Whether the instance's address is one on which the gate listens."""
+    return any(_reaches(instance, listener) for listener in gate)
+
+
 def _reaches(instance: Instance, listener: Address) -> bool:
+    if instance.url is None:
+        return False
     host, port, _ = instance.url
     if port != listener.port:
         return False
     return host == listener.host or (host in _LOOPBACK and listener.host in (*_ANY, *_LOOPBACK))
+
+
+def _discovery(config: Config, reader: Reader) -> None:
+    place = _place(reader, config.discovery, "nameservers")
+    for address in config.discovery.nameservers if place is not None else ():
+        try:
+            ip_address(address.host)
+        except ValueError:
+            assert place is not None
+            problem = f"{quote(str(address))} is not the address of a DNS server"
+            reader.blame(place, place.node.span, problem, "write its IP address and port, like 10.0.0.2:53")
 
 
 def _keys(config: Config, reader: Reader) -> None:
@@ -183,7 +213,7 @@ def _roles(config: Config, reader: Reader) -> None:
             _known(key, "team", [key.team] if key.team not in config.teams else [], "team", list(config.teams), reader)
     for role in config.roles.values():
         for option, patterns in (("models", role.models), ("deny_models", role.deny_models)):
-            strange = [name for name in patterns if not any(matches(name, model) for model in config.models)]
+            strange = [name for name in patterns if not _names_a_model(name, config)]
             _known(role, option, strange, "model", list(config.models), reader)
         _parameters(role, role.parameters, reader)
 
@@ -194,7 +224,7 @@ def _plans(config: Config, reader: Reader) -> None:
         strange = [team.plan] if team.plan is not None and team.plan not in config.plans else []
         _known(team, "plan", strange, "plan", list(config.plans), reader)
     for plan in config.plans.values():
-        strange = [name for name in plan.prices if not any(matches(name, model) for model in config.models)]
+        strange = [name for name in plan.prices if not _names_a_model(name, config)]
         _known(plan, "prices", strange, "model", list(config.models), reader)
         for option in ("base", "credit", "included"):
             money, place = getattr(plan, option), _place(reader, plan, option)
@@ -205,6 +235,10 @@ def _plans(config: Config, reader: Reader) -> None:
             if (place := _place(reader, plan, option)) is not None:
                 problem = f"{option} asks for an end of what is included, and nothing is"
                 reader.blame(place, place.node.span, problem, "say what is included, like included: 10M tokens/month")
+
+
+def _names_a_model(pattern: str, config: Config) -> bool:
+    return pattern in config.models or ("*" in pattern and any(matches(pattern, model) for model in config.models))
 
 
 def _known(holder: Section, option: str, strange: list[str], what: str, known: list[str], reader: Reader) -> None:

@@ -5,8 +5,9 @@ Pure: no file, store or clock. What the snapshot does not carry (where to listen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from slmgate.control.config.addresses import Origin
 from slmgate.control.config.auth_options import Auth
 from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
@@ -21,13 +22,16 @@ from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec,
 from slmgate.terms import Key, Principal
 
 
-def compile_snapshot(config: Config, generation: int) -> SnapshotSpec:
-    """The snapshot of `config`; its keys travel apart."""
+def compile_snapshot(config: Config, generation: int, drained: Collection[str] = ()) -> SnapshotSpec:
+    """The snapshot of `config`; its keys travel apart. `drained` are ids of instances that get no new request.
+
+    What stands for instances (`dns`) is not in it: the instances that were found by it stand beside it in `config`.
+    """
     limits = Limits(config)
     return SnapshotSpec(
         generation=generation,
         gate=_gate(config.guard, config.drain_timeout),
-        models=tuple(_model(name, model, limits) for name, model in config.models.items()),
+        models=tuple(_model(name, model, limits, drained) for name, model in config.models.items()),
         roles=tuple(_role(name, role, limits) for name, role in config.roles.items()),
         teams=tuple(_team(name, team, config.plans, limits) for name, team in config.teams.items()),
         auth=_auth(config.auth),
@@ -50,7 +54,8 @@ def owned_twice(key: Key, owner: str) -> ConfigFault:
 
 
 def instance_id(model: str, instance: Instance) -> str:
-    """How operators see an instance: `<model>/<host>:<port>`."""
+    """How operators see an instance that has a `url`: `<model>/<host>:<port>`."""
+    assert instance.url is not None
     return f"{model}/{instance.url.location}"
 
 
@@ -93,10 +98,10 @@ def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
     )
 
 
-def _model(name: str, model: Model, limits: Limits) -> ModelSpec:
+def _model(name: str, model: Model, limits: Limits, drained: Collection[str]) -> ModelSpec:
     return ModelSpec(
         name=name,
-        instances=tuple(_instance(name, instance) for instance in model.instances),
+        instances=tuple(_instance(name, one, one.url, drained) for one in model.instances if one.url is not None),
         balance=model.balance,
         balance_by=model.balance_by,
         cache_salt=model.cache_salt,
@@ -178,15 +183,17 @@ def _parameters(options: Mapping[str, Parameter]) -> tuple[ParameterRule, ...]:
     )
 
 
-def _instance(model: str, instance: Instance) -> InstanceSpec:
+def _instance(model: str, instance: Instance, url: Origin, drained: Collection[str]) -> InstanceSpec:
+    id = instance_id(model, instance)
     return InstanceSpec(
-        id=instance_id(model, instance),
-        host=instance.url.host,
-        port=instance.url.port,
-        tls=instance.url.tls,
+        id=id,
+        host=url.host,
+        port=url.port,
+        tls=url.tls,
         engine=instance.engine,
         weight=instance.weight,
         max_in_flight=instance.max_in_flight,
         upstream_model=instance.upstream_model,
         bearer=None if instance.bearer is None else str(instance.bearer),
+        draining=id in drained,
     )

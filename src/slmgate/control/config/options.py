@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from slmgate.control.config.addresses import Address, Listener, Origin, Url
+from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.auth_options import DAY, HOUR, NAME, NOTHING, Auth
+from slmgate.control.config.discovery_options import Discovery
 from slmgate.control.config.health_options import Health
 from slmgate.control.config.kinds import (
     Choice,
@@ -89,18 +90,29 @@ class Listen(Section, frozen=True, kw_only=True):
 
 
 class Instance(Section, frozen=True, kw_only=True):
-    """One running copy of a model: an engine at an address."""
+    """One running copy of a model: an engine at an address; or as many as a name has addresses."""
 
-    later: ClassVar[tuple[str, ...]] = ("dns", "port", "tls")
+    later: ClassVar[tuple[str, ...]] = ("tls",)
+    one_of: ClassVar[tuple[str, ...]] = ("url", "dns")
 
     url: Annotated[
-        Origin,
+        Origin | None,
         Option(
-            "Where the instance is: scheme, host and port; the gate adds the path of each request itself.",
+            "Where the instance is: scheme, host and port; the gate adds the path of each request itself. Unset: see `dns`.",
             Url(),
             example="http://127.0.0.1:8000",
         ),
-    ]
+    ] = None
+    dns: Annotated[
+        str | None,
+        Option(
+            "In place of `url`, a name: each of its addresses is an instance with these options, reached over plain HTTP. They "
+            "come and go as the name says; docs/operations.md tells how it is followed.",
+            HostName(),
+            example="vllm.models.svc",
+        ),
+    ] = None
+    port: Annotated[int | None, Option("The port of the addresses of `dns`.", Whole(low=1, high=65535), example="8000")] = None
     engine: Annotated[
         Engine,
         Option("The instance's software; `openai` stands for anything that speaks OpenAI's HTTP API.", ENGINES),
@@ -468,6 +480,7 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[Limit, ...], Option("How much all together may use, unless `per` says otherwise; docs/limits.md.")
     ] = ()
     plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
+    discovery: Annotated[Discovery, Option("How the names of instances (`dns`) are followed.")] = Discovery()
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
         tuple[Path, ...],

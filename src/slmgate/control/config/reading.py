@@ -138,6 +138,7 @@ class Reader:
             else:
                 values[row.name] = self._value(row, here)
                 found[row.name] = here
+        self._check_one_of(section, place, found)
         stood_in = False
         for row in table.values():
             if row.name not in values and row.default is REQUIRED:
@@ -158,6 +159,16 @@ class Reader:
         for name, where in found.items():
             self.places[id(made), name] = where
         return made
+
+    def _check_one_of(self, section: type[Section], place: Place, found: dict[str, Place]) -> None:
+        """Of options that stand for each other, exactly one is given."""
+        given = [name for name in found if name in section.one_of]
+        if section.one_of and not given:
+            first, *others = section.one_of
+            hint = f"{_missing(rows(section)[first])}, or {' or '.join(others)} in its place"
+            self.blame(place.below(first, place.node), place.node.span, f"{first} is missing", hint)
+        for name in given[1:]:
+            self.blame(found[name], found[name].node.span, f"{name} stands beside {given[0]}", "give one of them")
 
     def _of_text(self, section: type[Section], place: Place) -> Any:
         """The section whose one option stands for it all."""

@@ -48,6 +48,8 @@ def _section(section: type[Section]) -> dict[str, Any]:
     }
     if required := [row.name for row in table.values() if row.default is REQUIRED]:
         made["required"] = required
+    if section.one_of:
+        made["oneOf"] = [{"required": [name]} for name in section.one_of]
     if section.text:
         return {"anyOf": [*_scalar(table[section.text])["anyOf"], made]}
     return {"anyOf": [{"enum": list(section.short)}, made]} if section.short else made

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from slmgate.control.config.options import Config
-from slmgate.control.config.table import REQUIRED, Row, Section, rows
+from slmgate.control.config.table import REQUIRED, Row, Section, rows, usual
 
 _HEAD = """\
 # Every option of slmgate with its default. Made from the option table; remove the first # of a line to set it.
@@ -84,11 +84,11 @@ def _sample(section: type[Section], indent: str, live: bool) -> Iterator[str]:
     for row in rows(section).values():
         yield f"{indent}# {row.option.doc}"
         if row.section is None:
-            yield _line(indent, f"{row.name}: {row.option.example or default_text(row)}", live and row.default is REQUIRED)
+            yield _line(indent, f"{row.name}: {row.option.example or default_text(row)}", live and usual(section, row))
             continue
         inner = live and (row.default is REQUIRED or row.shape == "one")
         # A section without options in force must stay out: an empty one is a fault.
-        inner = inner and any(below.default is REQUIRED for below in rows(row.section).values())
+        inner = inner and any(usual(row.section, below) for below in rows(row.section).values())
         yield _line(indent, f"{row.name}:", inner)
         deeper = indent + "  "
         if row.shape == "map":

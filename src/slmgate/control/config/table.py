@@ -42,11 +42,13 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
     `short`: words that may stand for the whole section, each with the option that it sets to true.
     `text`: the option that a text in the section's place is the value of.
+    `one_of`: options of which exactly one must be given, the usual one first.
     """
 
     later: ClassVar[tuple[str, ...]] = ()
     short: ClassVar[dict[str, str]] = {}
     text: ClassVar[str] = ""
+    one_of: ClassVar[tuple[str, ...]] = ()
 
 
 class Row(NamedTuple):
@@ -82,6 +84,11 @@ def _row(field: msgspec.structs.FieldInfo, hint: Any) -> Row:
     section = bare if isinstance(bare, type) and issubclass(bare, Section) else None
     default = field.default if field.default_factory is REQUIRED else field.default_factory()  # of an empty map
     return Row(field.name, option, shape, option.kind, section, default)
+
+
+def usual(section: type[Section], row: Row) -> bool:
+    """Whether the option stands in every usual file: it must be given, or it is the usual one of several."""
+    return row.default is REQUIRED or row.name in section.one_of[:1]
 
 
 class Described(NamedTuple):

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest revision."""
 
 

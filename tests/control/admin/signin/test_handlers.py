@@ -11,13 +11,14 @@ import httpx
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from msgspec import structs
 
 from slmgate.control.admin import create_app
 from slmgate.control.admin.signin.handlers import site_of
 from slmgate.control.admin.signin.routes import PAGES
 from slmgate.control.config.admin_options import Admin, AdminAuth, AdminOidc, AdminRoles
 from slmgate.stores.base import LedgerUnavailable
-from tests.tools.admin_gate import AdminGate
+from tests.tools.admin_gate import READY, AdminGate
 
 WORDS = "some long words"
 PLAIN, PUBLIC = "http://127.0.0.1:8081", "https://gate.example.com"
@@ -71,6 +72,20 @@ def test_in_and_out(client: TestClient[Litestar]) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
     assert "Max-Age=0" in cookies(answer)["slmgate-session"]
     assert client.get("/api/v1/whoami").status_code == 401
+
+
+def test_what_is_seen_of_instances(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    out = structs.replace(READY.instances[0], healthy=False, state="half_open", why="it answered 503")
+    gate.now = structs.replace(
+        READY, instances=[out, structs.replace(out, draining=True), structs.replace(out, source="removed")]
+    )
+    sign_in(client)
+    said = re.findall(r"</code> (.*?)</li>", client.get("/").text)
+    assert said == [
+        "half-open: it answered 503, 3 in flight, 1 waiting",
+        "draining, 3 in flight, 1 waiting",
+        "removed, 3 in flight, 1 waiting",
+    ]
 
 
 def test_cookies_over_tls_are_bound_to_the_host(gate: AdminGate) -> None:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from slmgate.control.admin.context import InstanceStatus, ModelStatus, WorkerStatus
 from slmgate.control.admin.signin.pages import HEADERS, render, stylesheet
@@ -28,7 +29,7 @@ def _values(page: str, text: str) -> dict[str, Any]:
         "state": text,
         "faults": [text],
         "models": [ModelStatus(name=text, ready=False)],
-        "instances": [InstanceStatus(id=text, model=text, healthy=False)],
+        "instances": [{**asdict(InstanceStatus(id=text, model=text, why=text)), "words": text}],
         "workers": [WorkerStatus(slot=0, pid=1, ready=True)],
         "links": [(text, text)],
     }

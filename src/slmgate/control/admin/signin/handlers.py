@@ -18,6 +18,7 @@ from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
+from msgspec.structs import asdict
 
 from slmgate.control.admin.context import AdminContext
 from slmgate.control.admin.signin import pages
@@ -25,6 +26,7 @@ from slmgate.control.admin.signin.flow import own_path
 from slmgate.control.admin.signin.service import FLOW_SECONDS, FORM_SECONDS, NO_STORE, STRAY, Outcome, Refused, SignIn
 from slmgate.control.admin.signin.sessions import form_token
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.instance_words import condition
 from slmgate.control.operators import Operator
 from slmgate.stores.base import LedgerUnavailable
 
@@ -160,7 +162,7 @@ async def home(request: Asked, signin: SignInService, context: Context, caller: 
         state=state,
         faults=now.faults,
         models=now.models,
-        instances=now.instances,
+        instances=[{**row, "words": condition(row)} for row in map(asdict, now.instances)],
         workers=now.workers,
         links=LINKS,
     )

@@ -1,0 +1,176 @@
+"""What is said of instances at run time: drained, added, removed; kept in the store and merged into each configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from slmgate.control.config import Config, compile_snapshot, load_text
+from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, Roster, UnknownInstance
+from slmgate.stores.base import AuditRecord
+from slmgate.stores.instances import InstanceRecord
+from slmgate.stores.sql import SqlStore, open_store
+
+CONFIG = load_text('models: {m: {instances: [{url: "http://a:1"}]}, n: {instances: [{url: "http://b:1"}]}}').unwrap()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    store = open_store(tmp_path / "ledger")
+    yield store
+    store.close()
+
+
+Open = Callable[[], Roster]
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def opened(store: SqlStore, said: list[str]) -> Open:
+    def opened() -> Roster:
+        """A roster as control has it after a start."""
+        roster = Roster(store.instances, said.append, {"KEY": "secret"})
+        roster.config = lambda: roster.expand(CONFIG)
+        roster.on_change = lambda: said.append("changed")
+        return roster
+
+    return opened
+
+
+def ids(config: Config, drained: frozenset[str] = frozenset()) -> list[str]:
+    specs = [one for model in compile_snapshot(config, 1, drained).models for one in model.instances]
+    return [one.id + (" draining" if one.draining else "") for one in specs]
+
+
+def test_a_drain_is_kept(opened: Open, said: list[str], store: SqlStore) -> None:
+    roster = opened()
+    roster.drain("m/a:1", "ann")
+    roster.drain("m/a:1", "ann")
+    assert said == ["changed"] and roster.drained == {"m/a:1"}
+    assert ids(roster.expand(CONFIG), roster.drained) == ["m/a:1 draining", "n/b:1"]
+    assert opened().drained == {"m/a:1"}
+    roster.enable("m/a:1", "bob")
+    assert opened().drained == frozenset() and store.instances.all() == []
+    lines = [(line.actor, line.action, line.target) for line in store.audit(9)]
+    assert lines == [("bob", "instance.enable", "m/a:1"), ("ann", "instance.drain", "m/a:1")]
+
+
+def test_added_ones_stand_beside_those_of_the_file(opened: Open, said: list[str], store: SqlStore) -> None:
+    roster = opened()
+    assert roster.add("m", {"url": "http://c:1", "weight": 2, "bearer": "${env:KEY}"}, "ann") == "m/c:1"
+    assert ids(roster.expand(CONFIG)) == ["m/a:1", "m/c:1", "n/b:1"]
+    assert ids(opened().expand(CONFIG)) == ["m/a:1", "m/c:1", "n/b:1"]
+    made = roster.expand(CONFIG).models["m"].instances[1]
+    assert (made.weight, str(made.bearer)) == (2, "secret")
+    assert [roster.source("m", one) for one in roster.expand(CONFIG).models["m"].instances] == ["file", "added"]
+    assert "secret" not in repr(store.audit(9)) and "${env:KEY}" in store.audit(9)[0].detail["options"]
+    roster.drain("m/c:1", "ann")
+    assert ids(opened().expand(CONFIG), opened().drained) == ["m/a:1", "m/c:1 draining", "n/b:1"]
+    roster.enable("m/c:1", "ann")
+    assert ids(opened().expand(CONFIG), opened().drained) == ["m/a:1", "m/c:1", "n/b:1"]
+    roster.remove("m/c:1", "ann")
+    assert ids(roster.expand(CONFIG)) == ["m/a:1", "n/b:1"] and store.instances.all() == []
+    assert said == ["changed"] * 4
+
+
+def test_the_file_goes_before_what_was_added(opened: Open) -> None:
+    roster = opened()
+    roster.add("m", {"url": "http://c:1", "weight": 2}, "ann")
+    both = load_text('models: {m: {instances: [{url: "http://c:1", weight: 7}]}}').unwrap()
+    assert roster.expand(both) == both
+    assert roster.source("m", both.models["m"].instances[0]) == "file"
+    without = load_text('models: {n: {instances: [{url: "http://c:1"}]}}').unwrap()
+    assert roster.expand(without) == without, "its model is not configured"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        ("mm", {"url": "http://c:1"}, UnknownInstance, "There is no model 'mm'; did you mean m?"),
+        ("zzz", {"url": "http://c:1"}, UnknownInstance, "There is no model 'zzz'."),
+        ("m", {"url": "http://a:1"}, InstanceTaken, "m/a:1 is an instance of m already."),
+        ("m", {"url": "c:1"}, BadInstance, "url: 'c:1' has no scheme (write http:// or https:// in front)"),
+        ("m", {"url": "http://c:1", "bearer": "${env:NO}"}, BadInstance, "bearer: '${env:NO}' needs the environment variable NO"),
+        ("m", {"url": "http://127.0.0.1:8080"}, BadInstance, "m/127.0.0.1:8080 is the gate itself"),
+    ],
+)
+def test_what_cannot_be_added(
+    opened: Open, store: SqlStore, model: str, options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        opened().add(model, options, "ann")
+    assert str(caught.value).startswith(message)
+    assert store.instances.all() == [] and store.audit(9) == []
+
+
+def test_added_once_only(opened: Open) -> None:
+    roster = opened()
+    roster.add("m", {"url": "http://c:1"}, "ann")
+    with pytest.raises(InstanceTaken):
+        roster.add("m", {"url": "http://c:1"}, "ann")
+    assert roster.add("n", {"url": "http://c:1"}, "ann") == "n/c:1"
+
+
+@pytest.mark.parametrize("change", ["drain", "enable", "remove"])
+def test_one_that_is_not_there(opened: Open, change: str) -> None:
+    with pytest.raises(UnknownInstance, match="There is no instance 'm/a:2'; did you mean m/a:1"):
+        getattr(opened(), change)("m/a:2", "ann")
+
+
+def test_those_of_the_file_are_not_removed(opened: Open) -> None:
+    roster = opened()
+    for _ in range(2):
+        with pytest.raises(InstanceOfFile, match=r"m/a:1 stands in the configuration: drain it .* or take that out of the file"):
+            roster.remove("m/a:1", "ann")
+        roster.drain("m/a:1", "ann")
+
+
+def test_one_that_cannot_be_used_any_more(opened: Open, said: list[str], store: SqlStore) -> None:
+    opened().add("m", {"url": "http://c:1", "bearer": "${env:KEY}"}, "ann")
+    roster = Roster(store.instances, said.append, {})
+    assert said[1].startswith("the instance m/c:1, which was added at run time, cannot be used: bearer: '${env:KEY}' needs the")
+    assert ids(roster.expand(CONFIG)) == ["m/a:1", "n/b:1"]
+    roster.remove("m/c:1", "ann")
+    assert store.instances.all() == []
+
+
+def test_a_drain_ends_with_an_address_that_was_found(opened: Open, store: SqlStore) -> None:
+    roster = opened()
+    found = load_text('models: {m: {instances: [{dns: x.example, port: 1}, {url: "http://f:1"}]}}').unwrap()
+    roster.discovered, roster.found_by = lambda _: found, {"m/f:1": "dns:x.example"}.get
+    roster.config = lambda: roster.expand(CONFIG)
+    assert roster.source("m", roster.config().models["m"].instances[1]) == "dns:x.example"
+    with pytest.raises(InstanceOfFile, match=r"m/f:1 is there because of dns:x\.example in the configuration"):
+        roster.remove("m/f:1", "ann")
+    roster.drain("m/f:1", "ann")
+    roster.add("m", {"url": "http://c:1"}, "ann")
+    roster.drain("m/c:1", "ann")
+    roster.gone(["m/f:1", "m/c:1", "m/other:1"])
+    assert roster.drained == opened().drained == {"m/c:1"}, "what was added is not found, and stays as it is"
+    assert (store.audit(1)[0].actor, store.audit(1)[0].action, store.audit(1)[0].target) == ("slmgate", "instance.gone", "m/f:1")
+
+
+def test_a_change_that_cannot_be_written_is_none(opened: Open, store: SqlStore, said: list[str]) -> None:
+    roster = opened()
+
+    class Broken:
+        def all(self) -> list[InstanceRecord]:
+            return []
+
+        def save(self, record: InstanceRecord, audit: AuditRecord) -> None:
+            raise OSError
+
+        def remove(self, id: str, audit: AuditRecord) -> None:
+            raise OSError
+
+    roster = Roster(Broken())
+    roster.config = lambda: CONFIG
+    with pytest.raises(OSError):
+        roster.drain("m/a:1", "ann")
+    assert roster.drained == frozenset()
