@@ -33,9 +33,9 @@ from slmgate.http1.heads import (
     AnswerHead,
     RequestHead,
     answer_head,
+    client_fields,
     request_line,
     sane_request_id,
-    upstream_head,
     upstream_request,
 )
 from slmgate.policy.access import GENERATING, NO_ROLE, Access, Admit, no_such_model
@@ -569,14 +569,12 @@ class Exchange:
             if instance.salted and self.principal is not None:
                 body = salted(route, ask, body, worker.salts.of(self.principal))
             repeat = self.repeat
-            if repeat is not None and repeat.instance_fields is instance.fields:
-                head = repeat.upstream_head
-            else:
-                content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
-                head = upstream_head(_LINES[route.path], instance.fields, self.head, content_type)
+            fields = b"" if repeat is None else repeat.client_fields
+            if not fields:
+                fields = client_fields(self.head, JSON if route.kind == "json" else self.head.fields[b"content-type"])
                 if repeat is not None:
-                    repeat.upstream_head, repeat.instance_fields = head, instance.fields
-            connection.ask(self, upstream_request(head, self.request_id, body))
+                    repeat.client_fields = fields
+            connection.ask(self, upstream_request(_LINES[route.path], instance.fields, fields, self.request_id, body))
             if self.client.paused_at:  # it has yet to take the answer before
                 connection.pause()
         except Exception:  # noqa: BLE001  # whatever it was, it costs this request, with a 500 and a receipt, and no other
