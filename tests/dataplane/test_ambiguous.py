@@ -6,7 +6,6 @@ and over TLS the table is in `tests/system/test_ambiguous.py`.
 
 from __future__ import annotations
 
-
 import pytest
 
 from tests.dataplane.conftest import OpenRoad

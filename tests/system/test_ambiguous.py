@@ -60,7 +60,8 @@ def first_status(wire: Wire, case: Case, send: Send) -> int:
         send(wire, case.raw)
     try:
         for _ in range(2 if case.becomes == "two" else 1):
-            status = status or wire.answer().status
+            answer = wire.answer()
+            status = status or answer.status
     except (ClosedEarlyError, ConnectionError):
         return status
     except TimeoutError:
