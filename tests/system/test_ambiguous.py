@@ -1,7 +1,7 @@
 """The table of malformed and ambiguous requests over real sockets: whole, byte by byte, and over TLS.
 
 An instance that records sees nothing of what is refused, and of the rest one request that reads in one way only. The same cut in
-two at every byte is `tests/dataplane/test_ambiguous.py`.
+two at every byte is `tests/dataplane/test_client_ambiguous.py`.
 """
 
 from __future__ import annotations

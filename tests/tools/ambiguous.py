@@ -3,7 +3,7 @@
 A gate and the instance behind it must never read the same bytes as different requests. So each of these is refused, with nothing
 sent on, or is sent on as exactly one request that can be read in one way only. Two readings of the RFCs are held to at once:
 what a recipient MAY take or refuse may be either here, and what it MUST or SHOULD refuse is refused. It opens no socket; what
-sends the table to a gate is `tests/dataplane/test_ambiguous.py` (cut at every byte) and `tests/system/test_ambiguous.py`.
+sends the table to a gate is `tests/dataplane/test_client_ambiguous.py` (cut at every byte) and `tests/system/test_ambiguous.py`.
 Length: one table, read as one, in the order of a request: line, target, Host, fields, lengths, codings, chunks, what is behind.
 """
 
@@ -15,6 +15,9 @@ from typing import Literal, NamedTuple
 
 Becomes = Literal["refused", "one", "either", "two"]
 """`either`: refused, or sent on as one. `two`: it is two requests, and both are sent on."""
+
+
+LINE, HOST = b"POST /v1/chat/completions HTTP/1.1", b"Host: gate.test"
 
 
 class Case(NamedTuple):
@@ -49,17 +52,24 @@ class Table:
         self,
         *fields: bytes,
         body: bytes | None = None,
-        line: bytes = b"POST /v1/chat/completions HTTP/1.1",
-        host: bytes | None = b"Host: gate.test",
+        line: bytes = LINE,
+        host: bytes | None = HOST,
         end: bytes = b"\r\n",
     ) -> bytes:
         """A request with these fields beside its host and key; `body` None: the good one."""
         lines = [line, *([] if host is None else [host]), self.key, *fields]
         return end.join(lines) + 2 * end + (self.body if body is None else body)
 
-    def sized(self, *fields: bytes, **how: bytes | None) -> bytes:
-        """The same with a right Content-Length."""
-        return self.post(*fields, self.length, **how)  # type: ignore[arg-type]
+    def sized(
+        self,
+        *fields: bytes,
+        body: bytes | None = None,
+        line: bytes = LINE,
+        host: bytes | None = HOST,
+        end: bytes = b"\r\n",
+    ) -> bytes:
+        """The same with the good one's Content-Length."""
+        return self.post(*fields, self.length, body=body, line=line, host=host, end=end)
 
     def chunks(self, *pieces: bytes) -> bytes:
         return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
