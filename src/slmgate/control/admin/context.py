@@ -43,8 +43,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     said that it serves; None: it was not asked.
 
     All that is health. Beside it, `draining`: it gets no new request; `drained`: and no worker has one there any more. `source`:
-    `file` (the configuration), `dns:` and a name that leads to it, `added` (at run time), or `removed`, when it is gone and what
-    is under way there goes on.
+    `file` (the configuration), `dns:` and a name or `file:` and a file that led to it, `added` (at run time), or `removed`, when
+    it is gone and what is under way there goes on.
     """
 
     id: str
