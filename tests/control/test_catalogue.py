@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slmgate.control.catalogue import IN_WORDS, LONGEST, MAX_BODY, PATHS, SHOWN, Catalogue, Wanted, ask, read
 from slmgate.control.config.options import ENGINES, Engine
@@ -39,6 +41,8 @@ def test_every_engine_is_asked() -> None:
         ("openai", "tiny", False, openai("big", "tiny"), "listed", False),
         ("openai", "tiny", False, openai("Tiny"), "missing", False),
         ("openai", "tiny", False, openai(), "missing", False),
+        ("openai", "tiny", False, openai("tiny:latest", owned_by="library"), "listed", False),
+        ("vllm", "tiny", False, openai("tiny:latest"), "missing", True),
         # vLLM lists aliases and adapters, and refuses every other name
         ("vllm", "tiny", False, openai("base", "tiny", owned_by="vllm"), "listed", False),
         ("vllm", "tiny", False, openai("base", owned_by="vllm"), "missing", True),
@@ -99,6 +103,34 @@ def test_whether_it_is_there(engine: Engine, name: str, named: bool, body: bytes
 def test_what_is_no_list(engine: Engine, body: bytes) -> None:
     """Never taken for a list without the model."""
     assert said(body, engine) == Catalogue(state="unknown", text=f"unknown: GET {PATHS[engine]}: the answer is no list of models")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.just("tiny"),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["data", "models", "model_id", "id", "name", "model", "owned_by", "aliases", "status"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.binary(max_size=64) | JSON.map(lambda value: json.dumps(value).encode()), st.sampled_from(ENGINES.values), st.booleans()
+)
+def test_any_answer(body: bytes, engine: Engine, named: bool) -> None:
+    """Whatever it is, it is told in a bounded, harmless way, and only a list of names can be without the model."""
+    found = said(body, engine, named=named)
+    assert len(found.text) < 600
+    assert found.text.isprintable()
+    assert len(found.serves) <= SHOWN
+    if found.state == "missing":
+        json.loads(body)
+        assert found.absent == (engine in ("ollama", "vllm"))  # of the owners that answer to any name, none was drawn
+    else:
+        assert not found.absent
 
 
 def test_entries_without_names() -> None:

@@ -87,6 +87,24 @@ def test_all_say_that_they_have_it_not(launch: Launch, upstream: MockUpstream, s
     eventually(lambda: len(admin_ready(gate)["missing"]) == 2, 10, "and sees it all the same", 0.1)
 
 
+def test_another_model_stands_in(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
+    """Where no instance of a model has it, its fallback serves, until one has it."""
+    upstream.default(lists=["other"])
+    second.default(lists=["spare"])
+    models = {
+        "tiny": model(upstream.url, engine="ollama", health=OFTEN, fallback=["spare"]),
+        "spare": model(second.url, engine="ollama", health=OFTEN),
+    }
+    gate = launch(models, workers=1, wait=False)
+    eventually(lambda: rows(gate) and not rows(gate)[named(upstream)]["healthy"], 20, "the workers know", 0.1)
+    eventually(lambda: ask(gate.port, PLAIN).header("x-slmgate-model") == "spare", 5, "the other one serves", 0.1)
+    upstream.clear()
+    assert [ask(gate.port, PLAIN).header("x-slmgate-model") for _ in range(6)] == ["spare"] * 6
+    assert upstream.journal() == []
+    upstream.default(lists=["tiny:latest"])
+    eventually(lambda: not ask(gate.port, PLAIN).header("x-slmgate-model"), 15, "it serves itself", 0.2)
+
+
 def admin_ready(gate: Gate) -> dict[str, Any]:
     try:
         found: dict[str, Any] = admin(gate, "GET", "/readyz")

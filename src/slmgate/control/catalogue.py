@@ -168,8 +168,10 @@ def _held_against(wanted: Wanted, names: Sequence[str], any_name: bool) -> Catal
 
 def _same(wanted: Wanted, name: str | None = None) -> str:
     """A name as the engine compares it. Ollama's has a tag, `latest` where none is given, a registry and a namespace that may
-    be left out, and no capitals that count."""
+    be left out, and no capitals that count. What is configured as `openai` may be an Ollama."""
     name = wanted.name if name is None else name
+    if wanted.engine == "openai":
+        return name.removesuffix(":latest")
     if wanted.engine != "ollama":
         return name
     name = name.casefold().removeprefix("registry.ollama.ai/").removeprefix("library/")

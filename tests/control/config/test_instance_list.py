@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slmgate.control.config import instance_list, load_text
 from slmgate.control.config.addresses import Address, Origin
@@ -85,6 +87,39 @@ def test_all_faults_are_told_with_the_options_documentation() -> None:
     weight = next(fault for fault in faults if fault.option == "[0].weight")
     assert weight.see == "docs/configuration.md#modelsnameinstancesweight"
     assert weight.doc.startswith("Share of the work")
+
+
+PIECES = [
+    "- ",
+    "\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    ", ",
+    ": ",
+    "url",
+    "weight",
+    "1",
+    '"',
+    "http://",
+    "10.0.0.5",
+    "x.svc",
+    ":80",
+    "${env:A}",
+    "\0",
+    "&a",
+    "*a",
+    "é",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join) | st.text(max_size=40))
+def test_any_text(text: str) -> None:
+    """It is a list, or it has faults that say where, on one harmless line each."""
+    entries, faults = read_list(text, "instances.yaml", RULES)
+    assert all(str(fault).isprintable() and fault.line >= 1 for fault in faults)
+    assert faults or all(RULES.fault(entry.url) is None for entry in entries)
 
 
 @pytest.mark.parametrize(
