@@ -289,6 +289,25 @@ def test_one_that_is_followed_no_more_while_it_is_read(scene: Scene) -> None:
     assert (scene.changes, [str(entry.url) for entry in one.entries]) == (changes, ["http://10.0.0.1:1"])
 
 
+def test_rules_that_change_while_it_is_read(scene: Scene) -> None:
+    """What was read by the old ones does not count; it is read again."""
+    scene.write("- http://127.0.0.1:1\n")
+    allowing = scene.config(TEXT.replace("{max", "{loopback: true, max"))
+    turn, inner = [lambda: scene.lists.configure(allowing)], scene.lists._aside
+
+    async def aside(work: Callable[..., Any], *given: Any) -> Any:
+        told = await inner(work, *given)
+        if turn:
+            turn.pop()()
+        return told
+
+    scene.lists._aside = aside
+    scene.loop.run_until_complete(scene.lists.prepare(scene.config(), 2.0))
+    assert scene.said == []
+    scene.wait()
+    assert scene.ids(TEXT.replace("{max", "{loopback: true, max")) == [OWN, "127.0.0.1:1"]
+
+
 @pytest.mark.parametrize("kept", [b"", b"[1]", b"{", b'{"\xff": 1}', b'{"DIR/a.yaml": "- http://169.254.169.254\\n"}'])
 def test_what_is_kept_may_be_bad_itself(scene: Scene, kept: bytes) -> None:
     (scene.home / "listed.json").write_bytes(kept.replace(b"DIR", str(scene.home).encode()))

@@ -72,6 +72,10 @@ def test_a_list_that_changes_under_load(launch: Launch, upstream: MockUpstream, 
     write(file, upstream.url, second.url)
     eventually(lambda: named(upstream) in rows(gate), 5, "it is back", 0.1)
     assert not rows(gate)[named(upstream)]["draining"], "whoever has the address now was not drained"
+    change(gate, "drain", named(second))
+    os.kill(gate.control(), signal.SIGKILL)
+    eventually(lambda: get(gate.admin, "/readyz") == 200, 10, "control is back")
+    assert [rows(gate)[named(one)]["draining"] for one in (upstream, second)] == [False, True]
     assert "is there because of file:instances.yaml" in change(gate, "remove", named(second))["detail"]
 
 

@@ -129,9 +129,10 @@ class Lists:
                 one.restless += 1  # its writer may be in the middle of it
 
     async def _read(self, one: Followed) -> None:
-        told: _Told = await self._aside(_look_into, one.path, self._rules)
-        if self._files.get(one.path) is not one:
-            return  # it is not followed any more
+        rules = self._rules
+        told: _Told = await self._aside(_look_into, one.path, rules)
+        if self._files.get(one.path) is not one or rules is not self._rules:
+            return  # it is not followed any more, or to be read by other rules
         one.read, one.stamp, one.restless = True, told.stamp, 0
         if told.wrong:
             count = len(one.entries)
