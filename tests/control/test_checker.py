@@ -62,14 +62,15 @@ def test_options() -> None:
             timeout=0.2,
             healthy_after=3,
             unhealthy_after=4,
-            wanted=Wanted(engine="openai", name="m"),
+            wanted=Wanted(engine="openai", name="m", model="m"),
         )
     }
     assert targets(config(", health: off")) == {}
     assert targets(config(", health: {catalogue: off}"))["m/a:1"].wanted is None
-    assert targets(config(", health: {catalogue: show}"))["m/a:1"].wanted == Wanted(engine="openai", name="m", route=False)
+    shown = targets(config(", health: {catalogue: show}"))["m/a:1"].wanted
+    assert shown == Wanted(engine="openai", name="m", model="m", route=False)
     named = 'models: {m: {instances: [{url: "http://a:1", engine: ollama, upstream_model: own}]%s}}'
-    assert targets(config(of=named))["m/a:1"].wanted == Wanted(engine="ollama", name="own", named=True)
+    assert targets(config(of=named))["m/a:1"].wanted == Wanted(engine="ollama", name="own", model="m", named=True)
 
 
 def test_a_name_is_not_checked_but_what_it_leads_to() -> None:
@@ -411,3 +412,43 @@ def test_a_list_that_cannot_be_asked_for(scene: Scene, monkeypatch: pytest.Monke
     assert (said.state, said.text) == ("unknown", "unknown: it could not be asked (RuntimeError)")
     assert len(scene.asked) >= 4
     assert scene.verdicts() == {"m/a:1": "healthy"}
+
+
+VLLM = 'models: {m: {instances: [{url: "http://a:1", engine: vllm}, {url: "http://b:1", engine: vllm}]%s}}'
+
+
+def test_where_it_is_not_sure(scene: Scene) -> None:
+    """A vLLM that does not list the model may have it all the same: it is passed over only where another instance lists it."""
+    scene.lists = {"a": ["other"], "b": ["other"]}
+    scene.checker.configure(config(of=VLLM))
+    scene.loop.turn(9)
+    assert scene.checker.whole() == Checked(well=("m/a:1", "m/b:1"))
+    assert sorted(scene.said) == [f"m/{one}:1: m is not there: it lists other; it is asked all the same" for one in "ab"]
+    scene.said.clear()
+    scene.told.clear()
+    scene.lists["b"] = ["m"]
+    scene.loop.turn(MISSING_SECONDS + 5)
+    assert scene.checker.whole() == Checked(out=(ABSENT,), well=("m/b:1",))
+    assert Checked(out=(ABSENT,)) in scene.told
+    assert scene.said == [
+        "m/a:1: m is not there: it lists other; no worker asks it",
+        "m/b:1: the model is not missing there any more (listed)",
+    ]
+    scene.said.clear()
+    scene.told.clear()
+    scene.lists["b"] = ["other"]
+    scene.loop.turn(CATALOGUE_SECONDS + 5)
+    assert scene.checker.whole() == Checked(well=("m/a:1", "m/b:1"))
+    assert scene.told[-1] == Checked(well=("m/a:1",))
+    assert scene.said == [f"m/{one}:1: m is not there: it lists other; it is asked all the same" for one in "ab"]
+
+    scene.lists["b"] = ["m"]
+    scene.loop.turn(MISSING_SECONDS + 5)
+    assert scene.checker.whole().out == (ABSENT,)
+    alone = VLLM.replace(', {url: "http://b:1", engine: vllm}', "")
+    scene.checker.configure(config(of=alone))
+    assert scene.checker.whole() == Checked(well=("m/a:1",)), "who listed it is gone"
+    scene.checker.configure(config(", health: {catalogue: off}", alone))
+    scene.checker.configure(config(", health: off", alone))
+    scene.loop.turn(1)
+    assert scene.checker.checkups() == {}

@@ -31,11 +31,15 @@ def shows(gate: Gate, id: str, text: str) -> None:
     eventually(lambda: text in said(gate, id).get("text", ""), 10, f"{id} shows {text}", 0.1)
 
 
-def test_an_instance_without_the_model(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
+@pytest.mark.parametrize(("engine", "path"), [("ollama", "/api/version"), ("vllm", "/health")])
+def test_an_instance_without_the_model(
+    launch: Launch, upstream: MockUpstream, second: MockUpstream, engine: str, path: str
+) -> None:
     """No client hears of it: it gets no requests until it has the model. It is seen where operators look, with what it has."""
-    upstream.default(lists=["tiny:latest"])
+    there = "tiny:latest" if engine == "ollama" else "tiny"
+    upstream.default(lists=[there])
     second.default(lists=["other:1b", "\x1b[2Jevil"])
-    gate = launch({"tiny": model(upstream.url, second.url, engine="ollama", health=OFTEN)}, workers=2)
+    gate = launch({"tiny": model(upstream.url, second.url, engine=engine, health=OFTEN)}, workers=2)
     without = "tiny is not there: it lists other:1b, \u00b7[2Jevil"
     eventually(lambda: rows(gate).get(named(second), {}).get("why") == without, 10, "the workers know", 0.1)
     eventually(lambda: said(gate, named(upstream)).get("state") == "listed", 10, "the other one has it", 0.1)
@@ -43,7 +47,7 @@ def test_an_instance_without_the_model(launch: Launch, upstream: MockUpstream, s
     loader = Loader(gate.port, SECRET, seed=81)
     with Background(loader.run(RATE, 2)):
         row = rows(gate)[named(second)]
-        assert (row["state"], row["healthy"], row["check"]) == ("unhealthy", False, "GET /api/version answered 200")
+        assert (row["state"], row["healthy"], row["check"]) == ("unhealthy", False, f"GET {path} answered 200")
         assert row["catalogue"] == {
             "state": "missing",
             "text": without,
@@ -62,7 +66,7 @@ def test_an_instance_without_the_model(launch: Launch, upstream: MockUpstream, s
     assert second.journal() == [], "a request went to an instance that has not the model"
     assert f"{named(second)}: {without}; no worker asks it" in gate.text()
 
-    second.default(lists=["other:1b", "tiny:latest"])  # somebody has pulled it
+    second.default(lists=["other:1b", there])  # somebody has pulled it
     eventually(lambda: rows(gate)[named(second)]["healthy"], 15, "it is asked again", 0.2)
     assert [ask(gate.port, PLAIN).status for _ in range(12)] == [200] * 12
     assert second.journal()
@@ -168,6 +172,8 @@ def test_what_is_no_list(launch: Launch, upstream: MockUpstream) -> None:
     text = "name-4000 is not there: it lists name-0, name-1, name-2, name-3 and 1996 more"
     eventually(lambda: said(gate, named(upstream)).get("text") == text, 10, "a long list is read", 0.1)
     assert len(said(gate, named(upstream))["serves"]) == 20
+    ready = admin(gate, "GET", "/readyz")
+    assert (ready["ready"], ready["missing"]) == (True, {named(upstream): text}), "a vLLM may have what it does not list"
 
 
 @pytest.mark.parametrize("configured", ["llamacpp", "openai"])

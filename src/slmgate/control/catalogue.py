@@ -2,7 +2,8 @@
 
 What cannot be read is `unknown`, never `missing`: a list may ask for a key, be too long or not be there. Some engines answer to
 any name, so that nothing can be missing there, unless the configuration names a model of theirs. Only Ollama and vLLM are known
-to refuse each name that they do not list. It keeps nothing and knows no worker; the caller says when to ask.
+to refuse each name that they do not list, and vLLM can be set up to fetch adapters under others. It keeps nothing and knows no
+worker; the caller says when to ask.
 """
 
 from __future__ import annotations
@@ -37,19 +38,27 @@ PATHS: dict[Engine, str] = {
 }
 _ANY_NAME = ("llamacpp", "sglang", "tgi")
 """Engines that serve what they have under whatever name they are asked for; llama.cpp does unless it routes to several."""
-_STRICT = ("ollama", "vllm")
+_STRICT: dict[str, bool] = {"ollama": True, "vllm": False}
+"""Engines that refuse names that they do not list: whether that is sure."""
 
 State = Literal["listed", "missing", "any", "unknown"]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be there: the model's `name` as the instance is sent it. `named`: the configuration says that it is called so
-    there, and not only what clients call it. `route`: an instance that is sure to refuse the name is not to be asked."""
+    there, and not only what clients call it. `route`: an instance that would refuse the name is not to be asked. `model` is
+    what clients call it: instances of one model are compared."""
 
     engine: Engine
     name: str
+    model: str = ""
     named: bool = False
     route: bool = True
+
+    @property
+    def sure(self) -> bool:
+        """Whether an instance that does not list the name is sure to refuse it."""
+        return _STRICT.get(self.engine, False)
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):

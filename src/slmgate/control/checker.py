@@ -83,6 +83,7 @@ def targets(config: Config) -> dict[str, Target]:
             else Wanted(
                 engine=instance.engine,
                 name=instance.upstream_model or name,
+                model=name,
                 named=instance.upstream_model is not None,
                 route=model.health.catalogue == "route",
             ),
@@ -133,6 +134,7 @@ class Checker:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, Checkup] = {}
+        self._listing: dict[str, frozenset[str]] = {}  # by model, the ids of the instances that list it
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Event()  # there is something to do before the next check is due
         self._out: dict[str, CheckedOut] = {}  # of verdicts that workers have not been told
@@ -148,8 +150,10 @@ class Checker:
         fresh = [id for id in wanted if id not in self._known]
         spread = len(fresh) / PER_SECOND
         for id in [id for id in self._known if id not in wanted]:
-            if _as_out(self._known.pop(id)) is not None:
+            gone = self._known.pop(id)
+            if self._as_out(gone) is not None:
                 self._settle(id, None)  # it may be there still, and is to be judged by its requests only
+            self._lists(gone, False)
         for id, target in wanted.items():
             known = self._known.get(id)
             if known is None:
@@ -163,7 +167,7 @@ class Checker:
 
     def whole(self) -> Checked:
         """What is known of all that have been checked, for a worker that joins."""
-        out = [one for one in map(_as_out, self._known.values()) if one is not None]
+        out = [one for one in map(self._as_out, self._known.values()) if one is not None]
         bad = {one.id for one in out}
         well = [one.id for one in self._known.values() if one.checks.verdict == "healthy" and one.id not in bad]
         return Checked(tuple(out), tuple(well))
@@ -203,7 +207,7 @@ class Checker:
 
     def _settle(self, id: str, one: Checkup | None) -> None:
         """Workers are to be told; None: that there is no bad word for it any more."""
-        out = None if one is None else _as_out(one)
+        out = None if one is None else self._as_out(one)
         self._out.pop(id, None)
         self._well.pop(id, None)
         if out is not None:
@@ -218,23 +222,60 @@ class Checker:
         """An instance has said what it serves."""
         if self._known.get(one.id) is not one or one.target.wanted != target.wanted:
             return
-        before, one.catalogue = one.catalogue, new
+        was, was_out = "" if one.catalogue is None else one.catalogue.state, self._as_out(one)
+        one.catalogue = new
         pause = MISSING_SECONDS if new.state == "missing" else CATALOGUE_SECONDS
         one.catalogue_due = now + pause * random.uniform(0.9, 1.0)  # noqa: S311  # no secret: it keeps them from falling into step
-        was, was_absent = (None, False) if before is None else (before.state, before.absent)
-        if new.state == "missing" and (was != "missing" or new.absent != was_absent):
-            so = "no worker asks it" if new.absent else "it is asked all the same"
-            self._say(f"{one.id}: {new.text}; {so}")
+        self._lists(one, new.state == "listed")
+        out = self._as_out(one)
+        if new.state == "missing" and (was != "missing" or (out is None) != (was_out is None)):
+            self._say_missing(one)
         elif was == "missing" and new.state != "missing":
             self._say(f"{one.id}: the model is not missing there any more ({new.text})")
-        if new.absent != was_absent or (new.absent and before is not None and new.text != before.text):
+        if out != was_out:
             self._settle(one.id, one)
+
+    def _say_missing(self, one: Checkup) -> None:
+        assert one.catalogue is not None
+        so = "it is asked all the same" if self._as_out(one) is None else "no worker asks it"
+        self._say(f"{one.id}: {one.catalogue.text}; {so}")
 
     def _forget_catalogue(self, one: Checkup) -> None:
         """What it said was about another name."""
-        before, one.catalogue = one.catalogue, None
-        if before is not None and before.absent:
+        was_out, one.catalogue = self._as_out(one), None
+        self._lists(one, False)
+        if self._as_out(one) != was_out:
             self._settle(one.id, one)
+
+    def _lists(self, one: Checkup, listed: bool) -> None:
+        """Whether it lists its model. Where nobody does, those that might have it all the same are asked; that may change now."""
+        if one.target.wanted is None:
+            return
+        model = one.target.wanted.model
+        before = self._listing.get(model, frozenset())
+        now = before | {one.id} if listed else before - {one.id}
+        if now:
+            self._listing[model] = now
+        else:
+            self._listing.pop(model, None)
+        if bool(now) == bool(before):
+            return
+        for other in self._known.values():
+            wanted = other.target.wanted
+            if wanted is None or wanted.model != model or wanted.sure or other is one:
+                continue
+            if other.catalogue is not None and other.catalogue.absent and other.checks.verdict != "unhealthy":
+                self._say_missing(other)
+                self._settle(other.id, other)
+
+    def _as_out(self, one: Checkup) -> CheckedOut | None:
+        """What workers are told of an instance that is out; None: it is not."""
+        if one.checks.verdict == "unhealthy" and one.fault is not None and one.fault.kind is not None:
+            return CheckedOut(one.id, one.fault.kind, one.fault.text)
+        wanted, said = one.target.wanted, one.catalogue
+        if wanted is not None and said is not None and said.absent and (wanted.sure or wanted.model in self._listing):
+            return CheckedOut(one.id, "absent", said.text)
+        return None
 
     async def ask(self, client: httpx.AsyncClient, target: Target) -> Outcome:
         """Make one check."""
@@ -293,7 +334,7 @@ class Checker:
         """Tell the workers what is new to them, and now and then who is out."""
         again = now - self._told_at >= AGAIN_SECONDS
         if again:
-            self._out = {out.id: out for out in map(_as_out, self._known.values()) if out is not None}
+            self._out = {out.id: out for out in map(self._as_out, self._known.values()) if out is not None}
             self._told_at = now
         if self._out or self._well:
             self._tell(Checked(tuple(self._out.values()), tuple(self._well)))
@@ -308,12 +349,3 @@ class Checker:
             headers={"accept-encoding": "identity", "user-agent": "slmgate"},
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
         )
-
-
-def _as_out(one: Checkup) -> CheckedOut | None:
-    """What workers are told of an instance that is out; None: it is not."""
-    if one.checks.verdict == "unhealthy" and one.fault is not None and one.fault.kind is not None:
-        return CheckedOut(one.id, one.fault.kind, one.fault.text)
-    if one.catalogue is not None and one.catalogue.absent:
-        return CheckedOut(one.id, "absent", one.catalogue.text)
-    return None

@@ -47,8 +47,8 @@ class Health(Section, frozen=True, kw_only=True):
     catalogue: Annotated[
         Literal["route", "show", "off"],
         Option(
-            "What the instances' own lists of models are asked for. `route`: one of the engines ollama and vllm that does not "
-            "list the model is not asked, of others it is only shown; `show`: it is only shown; `off`: they are not asked for.",
+            "What the instances' own lists of models are good for. `route`: an instance of the engines ollama and vllm that does "
+            "not list the model is passed over, of others it is only shown; `show`: it is only shown; `off`: they are not asked.",
             Choice(values=("route", "show", "off")),
         ),
     ] = "route"
