@@ -91,6 +91,21 @@ def test_all_say_that_they_have_it_not(launch: Launch, upstream: MockUpstream, s
     eventually(lambda: len(admin_ready(gate)["missing"]) == 2, 10, "and sees it all the same", 0.1)
 
 
+def test_one_that_lies(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
+    """It lists the model and has it not: no client hears of it where 404 is retried, and it is passed over soon."""
+    for one in (upstream, second):
+        one.default(lists=["tiny:latest"])
+    retry = {"on": ["connect", "502", "503", "404"]}
+    gate = launch({"tiny": model(upstream.url, second.url, engine="ollama", health=OFTEN, retry=retry)}, workers=1)
+    eventually(lambda: [said(gate, named(one)).get("state") for one in (upstream, second)] == ["listed"] * 2, 10, "asked", 0.1)
+    second.default(lists=["tiny:latest"], status=404)
+    loader = Loader(gate.port, SECRET, seed=82)
+    with Background(loader.run(RATE, 3)):
+        eventually(lambda: rows(gate)[named(second)]["state"] == "ejected", 3, "it is passed over", 0.05)
+    assert not loader.bad(), loader.told()
+    assert second.journal()
+
+
 def test_another_model_stands_in(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
     """Where no instance of a model has it, its fallback serves, until one has it."""
     upstream.default(lists=["other"])
