@@ -44,7 +44,7 @@ def uncommented() -> str:
 
 def without_alternatives(text: str) -> str:
     """Without what can only stand in another's place, which is there as well."""
-    return re.sub(r"^ +(dns|port): .*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^ +(dns|port|file): .*\n", "", text, flags=re.MULTILINE)
 
 
 def test_the_sample_is_all_defaults() -> None:
