@@ -21,7 +21,7 @@ from tests.system.conftest import Launch
 from tests.system.limited import CLIENTS, Proof, check_headers, rows, settings
 from tests.system.scenes import PLAIN, compare_with_ledger
 from tests.tools.crowd import Crowd
-from tests.tools.gate import CONTROL, SECRET, WORKER, Gate, digest, eventually, free_port, get, model
+from tests.tools.gate import CONTROL, OTHER, SECRET, WORKER, Gate, digest, eventually, free_port, get, model
 from tests.tools.load import RATE, STREAMS, Background, Link, Loader, rounds
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, ask, chat, request
@@ -152,10 +152,11 @@ def test_with_more_and_with_fewer_workers(launch: Launch, upstream: MockUpstream
     compare_with_ledger(gate, loader, upstream)
 
 
-def test_limits_stay_exact(launch: Launch, upstream: MockUpstream) -> None:
-    """The workers of both gates count in one table: nothing above a limit in any window."""
+@pytest.mark.parametrize("workers", [1, 2])
+def test_limits_stay_exact(launch: Launch, upstream: MockUpstream, workers: int) -> None:
+    """The workers of both gates count in one table: nothing above a limit in any window. A lone one counts without a lock."""
     limited = rows(sizes=(1, 7, 100))
-    gate = launch({"tiny": model(upstream.url)}, workers=2, drain_timeout="20s", **settings(limited))
+    gate = launch({"tiny": model(upstream.url)}, workers=workers, drain_timeout="20s", **settings(limited))
     crowd = Crowd(gate.port, [row.caller for row in limited], seed=408)
     with Background(crowd.press(CLIENTS // 2, 16), 120):
         time.sleep(1)
@@ -165,6 +166,34 @@ def test_limits_stay_exact(launch: Launch, upstream: MockUpstream) -> None:
     assert not wrong, f"{len(wrong)} of {len(crowd.journal)}: {wrong[0]}"
     check_headers(crowd.journal)
     Proof(gate, crowd, upstream).check(limited)
+
+
+def test_old_workers_hear_of_keys_that_go(launch: Launch, upstream: MockUpstream) -> None:
+    """They come to the new gate's control, by the old one's socket."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1, drain_timeout="20s")
+    with Wire(gate.port) as first, Wire(gate.port) as second:
+        for wire in (first, second):
+            assert wire.ask(PLAIN).status == 200
+        old = gate.take_over()
+        time.sleep(0.5)
+        assert first.ask(PLAIN).status == 200
+        gate.write(keys=[{"name": "other", "hash": digest(OTHER)}])
+        eventually(lambda: ask(gate.port, PLAIN).status == 401, 5, "the new workers know")
+        assert second.ask(PLAIN).status == 401
+    assert ended(old) == 0
+
+
+def test_with_a_ledger_that_is_behind(launch: Launch, upstream: MockUpstream) -> None:
+    """Control ends at once however much there is to take into the ledger: the new one goes on with it."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2, drain_timeout="20s", journal={"segment_size": "1MiB"})
+    loader = Loader(gate.port, SECRET, seed=96)
+    with Background(loader.run(500, 8, delay=0.0)):
+        time.sleep(2)
+        started = time.monotonic()
+        gate.take_over()
+        print(f"taken over after {time.monotonic() - started:.1f} s")
+    assert not loader.bad(), loader.told()
+    compare_with_ledger(gate, loader, upstream)
 
 
 def test_one_worker_each_and_one_at_once(launch: Launch, upstream: MockUpstream) -> None:
@@ -317,6 +346,7 @@ def test_the_new_one_is_killed_in_the_middle(launch: Launch, upstream: MockUpstr
     gate = launch({"tiny": model(upstream.url)}, workers=2, drain_timeout="20s")
     workers = gate.workers()
     loader = Loader(gate.port, SECRET, seed=95)
+    eventually(lambda: said(gate, "admin listening on"), 10, "all of it is ready, and has said so")
     with Background(loader.run(RATE, 10, streams=STREAMS)):
         time.sleep(1)
         mark = len(gate.log.read_text(errors="replace"))
@@ -338,7 +368,7 @@ def test_the_new_one_is_killed_in_the_middle(launch: Launch, upstream: MockUpstr
 def test_the_old_one_is_killed_in_the_middle(launch: Launch, upstream: MockUpstream, moment: str) -> None:
     """kill -9 of the old supervisor: the new one has all it needs; who connects waits a moment at the most."""
     gate = launch({"tiny": model(upstream.url)}, workers=2, drain_timeout="20s")
-    eventually(lambda: get(gate.admin, "/readyz") == 200, 10, "all of it is ready")
+    eventually(lambda: said(gate, "admin listening on"), 10, "all of it is ready, and has said so")
     mark = len(gate.log.read_text(errors="replace"))
     with Wire(gate.port) as live:
         live.send(request(chat(stream=True, events=60, rate=10), secret=SECRET))
