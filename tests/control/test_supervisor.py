@@ -228,9 +228,18 @@ def test_who_is_silent_is_killed_unless_this_process_was_held_up(
     assert one.process.signals == ([signal.SIGKILL] if killed else [])
 
 
-@pytest.mark.parametrize(("code", "was_ready", "goes_on"), [(-9, False, True), (71, True, True), (1, False, False)])
+@pytest.mark.parametrize(
+    ("code", "was_ready", "old", "goes_on"),
+    [
+        (-9, False, None, True),
+        (71, True, None, True),
+        (1, False, None, False),
+        (-11, False, "another gate that waits", False),
+        (-9, True, "another gate that waits", True),
+    ],
+)
 def test_who_dies_while_the_other_side_starts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, was_ready: bool, goes_on: bool
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, was_ready: bool, old: Any, goes_on: bool
 ) -> None:
     """Only a child that never came up is a reason to give up."""
     clock = Clock()
@@ -260,6 +269,7 @@ def test_who_dies_while_the_other_side_starts(
         _admin=SimpleNamespace(family=2, getsockname=lambda: ("127.0.0.1", 1)),
         _listening=[Listening("a:2", None, [cast(Any, SimpleNamespace(family=2, getsockname=lambda: ("127.0.0.1", 2)))])],
         _stopping=False,
+        _old=old,
         _wait=wait,
     )
     assert Supervisor._wait_until_ready(watch) is goes_on

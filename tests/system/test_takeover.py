@@ -62,7 +62,7 @@ def said(gate: Gate, words: str, mark: int = 0) -> bool:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_takeovers_in_a_row_under_load(launch: Launch, upstream: MockUpstream, workers: int) -> None:
     """Kept connections, new ones and live streams: not one error, each receipt once, and no process left."""
-    gate = launch({"tiny": model(upstream.url)}, workers=workers, drain_timeout="20s")
+    gate = launch({"tiny": model(upstream.url)}, workers=workers, drain_timeout="120s")
     kept, fresh = Loader(gate.port, SECRET, seed=91), Fresh(gate.port, SECRET, seed=92)
     times = rounds(3, 10)
     seconds = 6.0 * times
@@ -93,8 +93,8 @@ def test_an_idle_client_is_served_once_more_and_told_to_go(launch: Launch, upstr
     with Wire(gate.port) as idle, Wire(gate.port) as pipelining, Wire(gate.port) as fast:
         for wire in (idle, pipelining, fast):
             assert wire.ask(PLAIN).status == 200
-        fast.send(request(chat(stream=True, events=20, rate=5), secret=SECRET) + PLAIN + PLAIN)
-        assert fast.event()
+        fast.send(request(chat(stream=True, events=40, rate=5), secret=SECRET) + PLAIN + PLAIN)
+        time.sleep(0.5)
         old = gate.take_over()
         time.sleep(0.5)
         answer = idle.ask(PLAIN)
@@ -104,14 +104,30 @@ def test_an_idle_client_is_served_once_more_and_told_to_go(launch: Launch, upstr
         answers = [pipelining.answer() for _ in range(3)]
         assert [each.status for each in answers] == [200] * 3
         assert [each.header("connection") for each in answers] == [None, None, "close"]
-        while (event := fast.event()) is not None and b"[DONE]" not in event:
+        stream, *rest = [fast.answer() for _ in range(3)]
+        assert b"[DONE]" in stream.body
+        assert [each.status for each in rest] == [200, 200]
+    assert ended(old) == 0
+
+
+def test_a_stop_sends_idle_clients_away_but_no_other(launch: Launch, upstream: MockUpstream) -> None:
+    """As of a gate that is alone; a second one ends it at once."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1, drain_timeout="60s")
+    with Wire(gate.port) as idle, Wire(gate.port) as live, Wire(gate.port) as long:
+        assert idle.ask(PLAIN).status == 200
+        live.send(request(chat(stream=True, events=60, rate=10), secret=SECRET))
+        long.send(request(chat(stream=True, events=1000, rate=10), secret=SECRET))
+        assert live.event() and long.event()
+        old = gate.take_over()
+        old.terminate()
+        assert idle.closed()
+        while (event := live.event()) is not None and b"[DONE]" not in event:
             pass
         assert event is not None, "the stream was cut"
-        while fast.buffer[:4] != b"HTTP" and fast.more():
-            mark = fast.buffer.find(b"HTTP/1.1")
-            fast.buffer = fast.buffer[mark:] if mark >= 0 else fast.buffer
-        assert [fast.answer().status for _ in range(2)] == [200, 200]
-    assert ended(old) == 0
+        assert old.poll() is None
+        old.terminate()
+        assert ended(old, 5) == 0
+        assert ask(gate.port, PLAIN).status == 200
 
 
 def test_a_pipelining_client_loses_no_answer(launch: Launch, upstream: MockUpstream) -> None:

@@ -111,7 +111,7 @@ class Supervisor:
         self._door: Door | None = None
         self._heir: subprocess.Popen[bytes] | None = None  # a new gate that was started here, to take over
         self._handed_over = False
-        self._stop_twice = False
+        self._stop_asked_too = False
         self._gate = secrets.token_hex(6)
         self._source = source
         self._config = config
@@ -347,7 +347,7 @@ class Supervisor:
 
         Each listener is told of as soon as its side is ready: clients need not wait for the operators' web framework.
         A child that was killed from outside, or ended after it had been ready, is no reason to give up: it is started again, as
-        it would be later.
+        it would be later. Where another gate waits for this one's success, it is.
         """
         limit = time.monotonic() + START_TIMEOUT
         to_tell = {
@@ -370,7 +370,7 @@ class Supervisor:
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
                     code = child.died(now)
-                    if code >= 0 and self._board.read(child.row)[1] != beats.READY:
+                    if (code >= 0 or self._old is not None) and self._board.read(child.row)[1] != beats.READY:
                         _say(f"{child.name} ended with code {code} while starting; see the messages above")
                         return False
                     self._board.mark(child.row, beats.STARTING)
@@ -430,8 +430,8 @@ class Supervisor:
             return
         for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT):
-                if self._handed_over and number == signal.SIGTERM and not self._stop_twice:
-                    self._stop_twice = True  # no more waiting for idle clients
+                if self._handed_over and not self._stop_asked_too:
+                    self._stop_asked_too = True  # no more waiting for idle clients
                     for child in self._children:
                         child.signal(signal.SIGTERM)
                 elif self._stopping:
