@@ -20,6 +20,7 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.limited import CLIENTS, Proof, check_headers, rows, settings
 from tests.system.scenes import PLAIN, compare_with_ledger
+from tests.tools.authority import Authority, TlsWire
 from tests.tools.crowd import Crowd
 from tests.tools.gate import CONTROL, OTHER, SECRET, WORKER, Gate, digest, eventually, free_port, get, model
 from tests.tools.load import RATE, STREAMS, Background, Link, Loader, rounds
@@ -262,6 +263,25 @@ def test_what_needs_a_restart_comes_without_one(launch: Launch, upstream: MockUp
     gate.write(listen=listen[:1])
     assert ended(gate.take_over()) == 0
     assert get(more, "/healthz", 0.5) == 0, "nobody is to wait there for ever"
+
+
+def test_a_new_certificate_without_a_dropped_connection(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:
+    """Files of TLS are read at the start: the new workers have the new ones, on the same sockets."""
+    before, after = Authority(tmp_path / "before"), Authority(tmp_path / "after")
+    gate = launch({"tiny": model(upstream.url)}, workers=2, drain_timeout="20s", tls={"certificates": [before.server()]})
+    with TlsWire(gate.tls_port, before.context()) as idle, TlsWire(gate.tls_port, before.context()) as live:
+        assert idle.ask(PLAIN).status == 200
+        live.send(request(chat(stream=True, events=40, rate=8), secret=SECRET))
+        gate.config["listen"][1]["tls"] = {"certificates": [after.server()]}
+        gate.write()
+        old = gate.take_over()
+        answer = idle.ask(PLAIN)
+        assert (answer.status, answer.header("connection")) == (200, "close")
+        assert b"[DONE]" in live.answer().body
+    assert ended(old) == 0
+    for _ in range(8):
+        with TlsWire(gate.tls_port, after.context()) as fresh:
+            assert fresh.ask(PLAIN).status == 200
 
 
 def test_signal_starts_the_new_one_and_systemd_is_told(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:
