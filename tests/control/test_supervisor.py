@@ -169,7 +169,7 @@ def test_whose_work_another_gate_does_is_not_replaced(
     watch = Watch(monkeypatch, one)
     one.run(watch.clock.passed - 100)
     watch.beat += 1000
-    owner: Any = SimpleNamespace(_children=[one], _board=watch._board)
+    owner: Any = SimpleNamespace(_children=[one])
     Supervisor.release(owner)
     assert (started[0].signals, Supervisor.is_released(owner)) == ([signal.SIGUSR1], False)
     started[0].code = 0

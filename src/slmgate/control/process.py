@@ -78,7 +78,7 @@ class Control:
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._ending = threading.Event()
-        self._handed_over = False
+        self._left_to_others = False  # at the end: what workers still write is another control process's to take
         self._lag: float | None = None  # seconds since the ledger last was up to date; None: never yet
         self._loop = asyncio.get_running_loop()
         log.setLevel(config.log.level.upper())
@@ -276,7 +276,7 @@ class Control:
 
     def _ingest_forever(self) -> None:
         """The thread that carries journals into the ledger; the last round comes after the workers have ended, unless they have
-        not and another gate's control goes on with what they write.
+        not: then this is to end however much they write, and another goes on with it.
 
         A disk or a database that fails is waited for. Anything else is a fault of ours: the process ends, and its successor
         begins where the last committed step ended.
@@ -285,7 +285,7 @@ class Control:
         while True:
             ending = self._ending.is_set()
             try:
-                while self._ingest.run_once() and ending and not self._handed_over:
+                while self._ingest.run_once() and ending and not self._left_to_others:
                     pass
                 self._lag = 0.0
                 if not ending:
@@ -383,7 +383,7 @@ class Control:
         self.store.close()
 
     def _hand_over(self) -> None:
-        self._handed_over = True
+        self._left_to_others = True
         self._stop.set()
 
     def _hang_up(self) -> None:
@@ -396,7 +396,7 @@ class Control:
 
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)
-        self._stop.set()
+        self._hand_over()
 
 
 def _fingerprints(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:

@@ -459,7 +459,7 @@ class Supervisor:
                 one.close()
         control, *workers = self._children
         if self._old is not None:
-            self._end([control], signal.SIGTERM)
+            self._end([control], signal.SIGUSR1)
             self._old.close()
             self._end(workers, signal.SIGUSR1)
         else:
@@ -469,8 +469,7 @@ class Supervisor:
 
     def _end(self, group: list[_Child], number: int) -> None:
         for child in group:
-            listens = self._board.read(child.row)[1] == beats.READY  # else it may not know the signal yet
-            child.signal(number if listens else signal.SIGTERM)
+            child.signal(number)
         asked = time.monotonic()
         while any(child.process is not None for child in group):
             self._wait(0.1)
@@ -497,9 +496,8 @@ class Supervisor:
 
     def release(self) -> None:
         _say("another gate takes over: ending control")
-        control = self._children[0]
-        control.held = True
-        control.signal(signal.SIGUSR1 if self._board.read(control.row)[1] == beats.READY else signal.SIGTERM)
+        self._children[0].held = True
+        self._children[0].signal(signal.SIGUSR1)  # where it does not know that yet, it just ends
 
     def is_released(self) -> bool:
         return self._children[0].process is None
