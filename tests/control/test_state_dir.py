@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 from slmgate.control.state_dir import (
     ADMIN_ADDRESS,
+    CONTROL_LOCK,
     LOCK_FILE,
     SALT_KEY,
     is_served,
+    lock_control,
     make_salt_key,
     note_admin_address,
     noted_admin_address,
@@ -25,6 +28,17 @@ def test_served_while_the_lock_is_held(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert not is_served(tmp_path)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # asking took nothing away
+
+
+def test_one_control_at_a_time(tmp_path: Path) -> None:
+    lock = lock_control(tmp_path)
+    assert lock is not None
+    assert lock_control(tmp_path) is None
+    assert (tmp_path / CONTROL_LOCK).stat().st_mode & 0o777 == 0o600
+    os.close(lock)  # as when it dies
+    again = lock_control(tmp_path)
+    assert again is not None
+    os.close(again)
 
 
 def test_the_note_of_an_address(tmp_path: Path) -> None:

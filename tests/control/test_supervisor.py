@@ -5,18 +5,18 @@ Processes, signals and sockets are real in tests/system, where children are kill
 
 from __future__ import annotations
 
+import os
 import signal
-from pathlib import Path
+import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from slmgate.control import supervisor as module
-from slmgate.control.config.tls_options import ListenTls, ServerCertificate
-from slmgate.control.supervisor import CHECK_SECONDS, LONGEST_PAUSE, SHORTEST_LIFE, START_TIMEOUT, Supervisor, _Child, _tls, _url
+from slmgate.control.listening import Listening
+from slmgate.control.supervisor import CHECK_SECONDS, LONGEST_PAUSE, SHORTEST_LIFE, START_TIMEOUT, Supervisor, _Child
 from slmgate.link.beats import READY, STARTING
-from slmgate.link.orders import TlsOrders
 from tests.tools.fakes import Clock
 
 
@@ -127,6 +127,7 @@ class Watch:
         self.beat: float = self.clock.passed
         self._board = SimpleNamespace(read=lambda row: (self.beat, READY), mark=lambda row, state: None)
         self.takes = CHECK_SECONDS
+        self._heir: Any = None
 
     def _wait(self, seconds: float) -> None:
         self.clock.passed += self.takes
@@ -159,6 +160,61 @@ def test_who_dies_is_replaced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert len(started) == 3, "after a short one it is replaced when its pause is over"
 
 
+def test_whose_work_another_gate_does_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until that one has given up."""
+    started: list[FakeProcess] = []
+    one = child(started)
+    watch = Watch(monkeypatch, one)
+    one.run(watch.clock.passed - 100)
+    watch.beat += 1000
+    owner: Any = SimpleNamespace(_children=[one])
+    Supervisor.release(owner)
+    assert (started[0].signals, Supervisor.is_released(owner)) == ([signal.SIGUSR1], False)
+    started[0].code = 0
+    watch.step()
+    watch.step()
+    assert (len(started), Supervisor.is_released(owner)) == (1, True)
+    Supervisor.take_back(owner, "it went away")
+    watch.step()
+    assert len(started) == 2
+    assert "ended with code" not in capsys.readouterr().err
+
+
+def test_a_new_gate_that_gives_up_is_told_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    watch = Watch(monkeypatch)
+    watch._heir = FakeProcess()
+    watch.step()
+    assert capsys.readouterr().err == ""
+    watch._heir.code = 1
+    watch.step()
+    assert "ended with code 1" in capsys.readouterr().err
+    assert watch._heir is None
+
+
+@pytest.mark.parametrize(
+    ("program", "command"), [("/bin/sh", ["/bin/sh"]), ("/nowhere/__main__.py", [sys.executable, "-m", "slmgate"])]
+)
+def test_a_new_gate_is_started_as_this_one_was(monkeypatch: pytest.MonkeyPatch, program: str, command: list[str]) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(module, "os", os)
+
+    def popen(words: list[str], **_: object) -> str:
+        made.append(words)
+        return "process"
+
+    monkeypatch.setattr("subprocess.Popen", popen)
+    monkeypatch.setattr(sys, "argv", [program, "serve", "-c", "x.yaml"])
+    owner: Any = SimpleNamespace(_heir=None)
+    Supervisor._start_heir(owner)
+    Supervisor._start_heir(owner)
+    assert made == [[*command, "serve", "-c", "x.yaml", "--takeover"]]
+    monkeypatch.setattr(sys, "argv", [program, "serve", "--takeover"])
+    Supervisor._start_heir(SimpleNamespace(_heir=None))  # type: ignore[arg-type]  # all that it looks at
+    assert made[1] == [*command, "serve", "--takeover"]
+
+
 @pytest.mark.parametrize(("takes", "killed"), [(CHECK_SECONDS, True), (4 * CHECK_SECONDS, False)])
 def test_who_is_silent_is_killed_unless_this_process_was_held_up(
     monkeypatch: pytest.MonkeyPatch, takes: float, killed: bool
@@ -173,31 +229,17 @@ def test_who_is_silent_is_killed_unless_this_process_was_held_up(
 
 
 @pytest.mark.parametrize(
-    ("address", "text"),
+    ("code", "was_ready", "old", "goes_on"),
     [
-        (("127.0.0.1", 80), "http://127.0.0.1:80"),
-        (("", 8080), "http://*:8080"),
-        (("::1", 80), "http://[::1]:80"),
-        (("::", 80, 0, 0), "http://[::]:80"),
+        (-9, False, None, True),
+        (71, True, None, True),
+        (1, False, None, False),
+        (-11, False, "another gate that waits", False),
+        (-9, True, "another gate that waits", True),
     ],
 )
-def test_addresses(address: Any, text: str) -> None:
-    assert _url((2, address)) == text
-
-
-def test_how_a_listener_speaks() -> None:
-    assert _tls(None) is None
-    own = ServerCertificate(cert=Path("/c"), key=Path("/k"))
-    assert _tls(ListenTls(certificates=(own,))) == TlsOrders(certificate="/c", key="/k")
-    asking = ListenTls(certificates=(own,), min_version="1.3", client_ca=Path("/ca"), client_auth="required")
-    assert _tls(asking) == TlsOrders(certificate="/c", key="/k", min_version="1.3", client_ca="/ca", client_required=True)
-    assert _url((2, ("127.0.0.1", 1)), tls=True) == "https://127.0.0.1:1"
-    assert _url((10, ("::1", 1)), tls=True) == "https://[::1]:1"
-
-
-@pytest.mark.parametrize(("code", "was_ready", "goes_on"), [(-9, False, True), (71, True, True), (1, False, False)])
 def test_who_dies_while_the_other_side_starts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, was_ready: bool, goes_on: bool
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, was_ready: bool, old: Any, goes_on: bool
 ) -> None:
     """Only a child that never came up is a reason to give up."""
     clock = Clock()
@@ -225,8 +267,9 @@ def test_who_dies_while_the_other_side_starts(
         _children=children,
         _board=SimpleNamespace(read=lambda row: (clock.passed, states[row]), mark=states.__setitem__),
         _admin=SimpleNamespace(family=2, getsockname=lambda: ("127.0.0.1", 1)),
-        _addresses=["http://127.0.0.1:2"],
+        _listening=[Listening("a:2", None, [cast(Any, SimpleNamespace(family=2, getsockname=lambda: ("127.0.0.1", 2)))])],
         _stopping=False,
+        _old=old,
         _wait=wait,
     )
     assert Supervisor._wait_until_ready(watch) is goes_on

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane import table as module
+from slmgate.dataplane.claims import Claims
 from slmgate.dataplane.table import Held, Part, Spot, Table, TableFull
 from slmgate.policy.limiting import NEVER, SECOND, Meter
 from slmgate.policy.limits import LimitSpec
@@ -335,8 +336,49 @@ def test_what_was_noted_is_charged_when_its_worker_dies(node: Node) -> None:
 def test_workers_that_are_no_more(node: Node) -> None:
     many = node.worker(5, workers=8)
     held(many, (at_once(1), 1))
+    node.tables.pop().close()
     few = node.worker(0, workers=1)
     assert used(few, at_once(1)) == [0]
+
+
+def test_a_dead_worker_without_successor_is_settled_by_whoever_tends(node: Node) -> None:
+    """Of a gate that gave over to another: nobody is started in its place."""
+    living = node.worker(0)
+    dying = node.worker(3)
+    held(dying, (at_once(1), 1))
+    living.tend()
+    assert used(living, at_once(1)) == [1], "it lives"
+    node.tables.pop().close()
+    living.tend()
+    assert used(living, at_once(1)) == [0]
+    living.tend()
+
+
+def test_who_is_alone_keeps_the_lock_until_another_waits_for_it(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(module, "_lock", lambda fd, what, length: calls.append(what))
+    alone = node.worker(0, workers=1)
+    held(alone, (at_once(5), 1))
+    alone.tend()
+    assert calls == []
+    waited_for, unlocked = [True], []
+    monkeypatch.setattr(alone._claims, "is_waited_for", lambda: waited_for[0])
+    monkeypatch.setattr(alone._claims, "unlock", lambda: unlocked.append(1))
+    alone.tend()
+    held(alone, (at_once(5), 1))
+    alone.tend()
+    assert unlocked == [1]
+    assert calls == [module._LOCK, module._UNLOCK]
+
+
+def test_the_only_worker_of_a_gate_is_not_alone_while_another_gate_has_one(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.worker(0, workers=1)
+    monkeypatch.setattr(Claims, "is_left", lambda self, slot: False)
+    calls: list[int] = []
+    monkeypatch.setattr(module, "_lock", lambda fd, what, length: calls.append(what))
+    second = node.worker(1, workers=1)
+    held(second, (at_once(5), 1))
+    assert calls == [module._LOCK, module._UNLOCK]
 
 
 class KilledError(BaseException):

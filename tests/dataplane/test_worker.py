@@ -1,6 +1,7 @@
 """A worker's life on fakes: snapshots, listening within its bounds, beats and figures, drain, and the line to its supervisor.
 
 The real process, with signals and sockets, is started in tests/system.
+Length: one life, which every test here begins on the same stage.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from slmgate import __version__
 from slmgate.dataplane import worker as module
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
@@ -253,7 +255,7 @@ def test_what_control_says(road: Road) -> None:
     worker._told(Confirm(0, 1))  # not for workers: ignored
     assert sent == [Confirm(0, 9)]
     assert list(worker.pools.models) == ["n"]
-    assert worker._hello() == Hello(0, os.getpid(), worker.incarnation, 9)
+    assert worker._hello() == Hello(0, os.getpid(), worker.incarnation, 9, version=__version__)
 
 
 def some(id: str, **fields: Any) -> Key:
@@ -388,6 +390,52 @@ def test_drain_ends_with_the_last_answer(listening: OpenRoad) -> None:
     stage.loop.turn(0.5)
     assert stage.life.done()
     assert [one["ended"] for one in stage.receipts] == ["complete"]
+
+
+def test_when_another_gate_has_taken_over_nobody_is_sent_away(listening: OpenRoad) -> None:
+    """An idle client may be sending its next request just now: it is served, and told to go."""
+    stage = listening().stage
+    answers: list[bytes] = []
+    stage.loop.told = lambda who, what, data: answers.append(data) if (who, what) == ("client", "write") else None
+    idle, pipelining = knock(stage), knock(stage)
+    pipelining.data_received(request({"model": "m"}) * 2)
+    stage.loop.settle()
+    stage.loop.signals[signal.SIGUSR1]()
+    stage.loop.turn(2)
+    assert all(server.closed for server in stage.loop.servers)
+    assert idle.state == "head"
+    assert stage.worker.ready(), "whoever asks here is not to think that the gate goes"
+    (instance,) = stage.loop.opened["a"]
+    instance.feed(reply(b"{}"))
+    stage.loop.settle()
+    assert pipelining.state == "busy", "what it has sent on is answered too"
+    instance.feed(reply(b"{}"))
+    stage.loop.settle()
+    assert pipelining.state == "linger"
+    idle.data_received(request({"model": "m"}))
+    stage.loop.settle()
+    instance.feed(reply(b"{}"))
+    stage.loop.settle()
+    assert [b"connection: close" in answer for answer in answers] == [False, True, True]
+    assert not stage.life.done()
+    for client in (idle, pipelining):
+        client.connection_lost(None)
+    stage.loop.turn(0.5)
+    assert stage.life.done()
+    assert [one["ended"] for one in stage.receipts] == ["complete"] * 3
+
+
+def test_a_stop_after_that_sends_idle_clients_away(listening: OpenRoad) -> None:
+    stage = listening(gate=GateSpec(drain_timeout=50.0)).stage
+    idle = knock(stage)
+    stage.loop.signals[signal.SIGUSR1]()
+    stage.loop.turn(2)
+    assert idle.state == "head"
+    stage.loop.signals[signal.SIGUSR1]()
+    stage.loop.signals[signal.SIGTERM]()
+    stage.loop.turn(0.5)
+    assert idle.state == "closed"
+    assert stage.life.done()
 
 
 def test_it_syncs_its_journal(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,3 +255,22 @@ def test_the_bound_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     for bound, got in ((size - 1, []), (size, [HELLO])):
         monkeypatch.setattr(channel, "MAX_MESSAGE", bound)
         assert run(received(pack(HELLO))) == got
+
+
+def test_a_control_that_ends_lets_its_workers_go() -> None:
+    """They look for its successor at once."""
+    ears, writer = Ears(), FakeWriter()
+
+    async def serve() -> None:
+        reader = asyncio.StreamReader()
+        task = asyncio.ensure_future(ears.server._serve(reader, writer))  # type: ignore[arg-type]  # a fake writer
+        reader.feed_data(pack(HELLO))
+        await asyncio.sleep(0)
+        ears.server.close()
+        assert writer.closed
+        reader.feed_eof()
+        await task
+        ears.server.close()
+
+    run(serve())
+    assert ears.heard == [("joined", 0), ("left", 0)]

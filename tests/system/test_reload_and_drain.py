@@ -129,6 +129,26 @@ def test_reload_under_load(launch: Launch, upstream: MockUpstream, by: str) -> N
     assert gate.workers() == workers, "a reload must not replace a worker"
 
 
+def test_reload_under_pipelining_clients(launch: Launch, upstream: MockUpstream) -> None:
+    """Five requests at once on each kept connection, reloads beside them: every one is answered, on the same connection."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    wires = [Wire(gate.port) for _ in range(8)]
+    asked = 0
+    for n in range(rounds(4, 20)):
+        gate.write(models={"tiny": model(upstream.url), f"more-{n}": model(upstream.url)})
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            for wire in wires:
+                wire.send(PLAIN * 5)
+            for wire in wires:
+                answers = [wire.answer() for _ in range(5)]
+                assert {(each.status, each.header("connection")) for each in answers} == {(200, None)}
+                asked += 5
+    for wire in wires:
+        wire.__exit__()
+    eventually(lambda: len(gate.rows()) == asked, 10, "each has its receipt")
+
+
 @pytest.mark.parametrize("by", ["file", "signal"])
 def test_bad_reload_keeps_the_old_and_says_so(launch: Launch, upstream: MockUpstream, by: str) -> None:
     gate = launch({"tiny": model(upstream.url)}, workers=2)

@@ -106,6 +106,7 @@ class Gate:
             **options,
         }
         self.seen: dict[int, psutil.Process] = {}
+        self.started: list[subprocess.Popen[bytes]] = []  # every gate that ran here
         self.write()
         self.start(wait)
 
@@ -117,20 +118,46 @@ class Gate:
         fresh.replace(self.file)
 
     def start(self, wait: bool = True) -> None:
+        self.process = self._launched()
+        if wait:
+            self.wait_ready()
+
+    def heir(self) -> subprocess.Popen[bytes]:
+        """Another gate with the same configuration file, which is to take over from this one. This one is still `process`."""
+        self.processes()
+        made = self._launched("--takeover")
+        self.seen[made.pid] = psutil.Process(made.pid)
+        return made
+
+    def take_over(self, within: float = 20.0) -> subprocess.Popen[bytes]:
+        """Have an heir take over, and go on as that one. Returns the old gate's process, which may still have work."""
+        old, mark = self.process, len(self.log.read_text(errors="replace"))
+        made = self.heir()
+
+        def taken() -> bool:
+            assert made.poll() is None, f"the new gate ended with {made.returncode}:\n{self.text()}"
+            return "taken over from" in self.log.read_text(errors="replace")[mark:]
+
+        eventually(taken, within, "the new gate has taken over")
+        self.process = made
+        self.processes()
+        return old
+
+    def _launched(self, *flags: str) -> subprocess.Popen[bytes]:
         inner = (
             ["-m", "tests.tools.stand_in", os.environ["SLMGATE_STAND_IN"]]
             if os.environ.get("SLMGATE_STAND_IN")
             else ["-m", "slmgate", "serve"]
         )
-        command = [*self.prefix, sys.executable, *inner, "-c", str(self.file)]
+        command = [*self.prefix, sys.executable, *inner, "-c", str(self.file), *flags]
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
         with self.log.open("ab") as log:
             env = {**os.environ, "PYTHONPATH": path, **self.env}
-            self.process = subprocess.Popen(
+            made = subprocess.Popen(
                 command, cwd=self.home, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, preexec_fn=die_with_parent
             )
-        if wait:
-            self.wait_ready()
+        self.started.append(made)
+        return made
 
     def wait_ready(self, within: float = 10.0) -> None:
         def ready() -> bool:
@@ -243,4 +270,5 @@ class Gate:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if each.is_running():
                     each.kill()
-        self.process.wait(5)
+        for one in self.started:
+            one.wait(5)

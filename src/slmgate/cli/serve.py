@@ -44,11 +44,15 @@ def serve(
     state_dir: Annotated[
         Path | None, typer.Option(readable=False, help="With --upstream: ledger, keys and journals, ./slmgate-data if absent.")
     ] = None,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Take over from the gate that runs with this state directory, if there is one.")
+    ] = False,
 ) -> None:
     """Start the gate. It prints one line per listener when it is ready and stops cleanly on SIGTERM or Ctrl-C."""
     from slmgate.control.config import ConfigError
+    from slmgate.control.listening import CannotServe
     from slmgate.control.orders import ConfigSource
-    from slmgate.control.supervisor import CannotServe, Supervisor
+    from slmgate.control.supervisor import Supervisor
 
     if upstream is not None and config is not None:
         raise typer.BadParameter("give --config or --upstream, not both")
@@ -78,7 +82,7 @@ def serve(
         typer.echo(f"slmgate: not started{pointer}.", err=True)
         raise typer.Exit(1) from error
     try:
-        code = Supervisor(source, loaded).run()
+        code = Supervisor(source, loaded, takes_over=takeover).run()
     except CannotServe as error:
         typer.echo(f"slmgate: not started: {error}", err=True)
         raise typer.Exit(1) from error

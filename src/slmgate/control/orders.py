@@ -49,7 +49,8 @@ class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
 class ControlOrders(msgspec.Struct, frozen=True, kw_only=True):
     """`admin`, `link`, `beats` and `lifeline` are file descriptors, `row` is control's own on the board of heartbeats.
 
-    `again`: this is not the first control process of this gate, so that workers may be serving already.
+    `again`: this is not the first control process of this gate, so that workers may be serving already. `gate` is the run of the
+    supervisor that they belong to.
     """
 
     source: ConfigSource
@@ -60,6 +61,7 @@ class ControlOrders(msgspec.Struct, frozen=True, kw_only=True):
     row: int
     lifeline: int
     again: bool = False
+    gate: str = ""
 
 
 def _address(flag: str, text: str) -> Address:

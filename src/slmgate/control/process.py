@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
+from slmgate import __version__
 from slmgate.control.access_log import AccessLog
 from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
@@ -45,7 +46,7 @@ from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import DISCOVERED, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED
+from slmgate.control.state_dir import DISCOVERED, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
 from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify
@@ -54,6 +55,7 @@ from slmgate.stores.sql import open_store
 from slmgate.terms import Key
 
 BEAT_SECONDS = 0.25
+OWN_SECONDS = 0.05
 WATCH_SECONDS = 0.5
 INGEST_SECONDS = 0.5
 NAMES_SECONDS = 2.0
@@ -77,6 +79,7 @@ class Control:
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._ending = threading.Event()
+        self._left_to_others = False  # at the end: what workers still write is another control process's to take
         self._lag: float | None = None  # seconds since the ledger last was up to date; None: never yet
         self._loop = asyncio.get_running_loop()
         log.setLevel(config.log.level.upper())
@@ -251,7 +254,7 @@ class Control:
     def _told(self, peer: Peer, message: Message) -> None:
         if isinstance(message, Confirm):
             self.publisher.confirmed(peer, message.generation)
-        elif isinstance(message, Tally):
+        elif isinstance(message, Tally) and self._is_ours(peer):
             self._tallies[message.slot] = message
         elif isinstance(message, Looked):
             self.looking.told(message)
@@ -261,22 +264,30 @@ class Control:
     def _grounds_changed(self) -> None:
         self.publisher.broadcast(Grounds(self.identity.grounds()))
 
+    def _is_ours(self, peer: Peer) -> bool:
+        """Not a worker of the gate that ours has taken over from, which still ends its work here."""
+        return peer.hello.gate == self._orders.gate
+
     def _joined(self, peer: Peer) -> None:
-        self._pids[peer.hello.slot] = peer.hello.pid
+        if self._is_ours(peer):
+            self._pids[peer.hello.slot] = peer.hello.pid
+            self.looking.joined(peer)
+        elif peer.hello.version != __version__:
+            return  # it may not understand what is said here, and goes on with what it knows
         self.publisher.joined(peer)
-        self.looking.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
 
     def _left(self, peer: Peer) -> None:
-        if self._pids.get(peer.hello.slot) == peer.hello.pid:
+        if self._is_ours(peer) and self._pids.get(peer.hello.slot) == peer.hello.pid:
             self._pids.pop(peer.hello.slot, None)
             self._tallies.pop(peer.hello.slot, None)
         self.publisher.left(peer)
         self.looking.left(peer)
 
     def _ingest_forever(self) -> None:
-        """The thread that carries journals into the ledger; the last round comes after the workers have ended.
+        """The thread that carries journals into the ledger; the last round comes after the workers have ended, unless they have
+        not: then this is to end however much they write, and another goes on with it.
 
         A disk or a database that fails is waited for. Anything else is a fault of ours: the process ends, and its successor
         begins where the last committed step ended.
@@ -285,7 +296,7 @@ class Control:
         while True:
             ending = self._ending.is_set()
             try:
-                while self._ingest.run_once() and ending:
+                while self._ingest.run_once() and ending and not self._left_to_others:
                     pass
                 self._lag = 0.0
                 if not ending:
@@ -331,10 +342,11 @@ class Control:
                 before = _fingerprints(self._files)
 
     async def run(self) -> None:
-        """Until SIGTERM, or until the supervisor is gone."""
+        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone."""
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(signal.SIGUSR1, self._hand_over)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
         self._beside(self._beat())
@@ -382,6 +394,10 @@ class Control:
         self.access_log.close()
         self.store.close()
 
+    def _hand_over(self) -> None:
+        self._left_to_others = True
+        self._stop.set()
+
     def _hang_up(self) -> None:
         """SIGHUP: reload, and go on in a new access log file where the old one was moved away."""
         self.access_log.reopen()
@@ -392,7 +408,7 @@ class Control:
 
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)
-        self._stop.set()
+        self._hand_over()
 
 
 def _fingerprints(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
@@ -427,7 +443,18 @@ def _first_config(orders: ControlOrders) -> Loaded:
     return loaded
 
 
+async def _own(orders: ControlOrders) -> None:
+    """Wait until this is the only control process of the state directory: one of a killed gate may be about to end."""
+    waits = False
+    while lock_control(Path(orders.state_dir)) is None:
+        if not waits:
+            log.warning("waiting for another control process to end")
+        waits = True
+        await asyncio.sleep(OWN_SECONDS)
+
+
 async def _main(orders: ControlOrders) -> None:
+    await _own(orders)
     loaded = _first_config(orders)
     await Control(orders, loaded.unwrap(), loaded.files).run()
 

@@ -13,6 +13,10 @@ from pathlib import Path
 
 LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "serve.lock"
+CONTROL_LOCK = "control.lock"
+"""Held by the control process for as long as it lives."""
+TAKEOVER = "takeover"
+"""The socket at which a new gate asks the running one for what it has."""
 JOURNAL_DIR = "journal"
 LIMITS_FILE = "limits.table"
 ANSWERS_DIR = "answers"
@@ -41,6 +45,17 @@ def is_served(state_dir: Path) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def lock_control(state_dir: Path) -> int | None:
+    """The lock of the one control process, for the caller to keep; None: another one still has it. Raises OSError."""
+    lock = os.open(state_dir / CONTROL_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
 
 
 def make_salt_key(state_dir: Path) -> None:

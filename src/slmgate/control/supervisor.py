@@ -2,14 +2,16 @@
 
 One control process and N workers are started, watched (death by the kernel's word, frost by silent heartbeats) and
 replaced. Because the sockets stay open here, a client who knocks while a worker is being replaced waits a moment and is
-served; nobody is turned away. It knows no request, key or receipt, and applies no configuration but the options that
-need a restart.
+served; nobody is turned away. What it owns it gives to a new gate that asks for it (`takeover.py`), or has got so itself. It
+knows no request, key or receipt, and applies no configuration but the options that need a restart.
+Length: one life, which everything here happens in; what could stand alone does.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -25,7 +27,8 @@ import msgspec
 
 from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address
-from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, tls_orders, url
+from slmgate.control.notify import tell
 from slmgate.control.orders import ConfigSource, ControlOrders
 from slmgate.control.state_dir import (
     ANSWERS_DIR,
@@ -36,8 +39,9 @@ from slmgate.control.state_dir import (
     make_salt_key,
     note_admin_address,
 )
+from slmgate.control.takeover import FORMATS, Door, Offer, Predecessor, find, open_door
 from slmgate.link import beats, loads
-from slmgate.link.orders import TlsOrders, WorkerOrders
+from slmgate.link.orders import WorkerOrders
 
 CONTROL_TIMEOUT = 10.0
 """Seconds of silence after which control is replaced: it does longer pieces of work than a worker."""
@@ -49,14 +53,8 @@ LONGEST_PAUSE = 0.4
 LONGEST_SOCKET_PATH = 100
 """Characters; Linux takes 107 bytes for a Unix socket's path (unix(7))."""
 CHECK_SECONDS = 0.25
-SEND_BUFFER = 256 * 1024
-"""Bytes the kernel may hold for a client that does not read; by itself it takes megabytes for each, and a thousand such clients
-use up the TCP memory of the whole machine (tcp(7), tcp_mem)."""
-KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-
-
-class CannotServe(Exception):
-    """The gate cannot start; the message says why and what to do."""
+PROOF_SECONDS = 1.0
+"""How long a gate that takes over has to serve beside the old one, with no child ending, before it is relied on."""
 
 
 class _Child:
@@ -77,6 +75,7 @@ class _Child:
         self._ended = ended
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd = -1
+        self.held = False  # another gate's child does its work: none is started
         self.started = 0.0
         self.start_after = 0.0
         self._pause = 0.0
@@ -105,13 +104,20 @@ class _Child:
 class Supervisor:
     """`run` returns the exit code of `slmgate serve`."""
 
-    def __init__(self, source: ConfigSource, config: Config) -> None:
+    def __init__(self, source: ConfigSource, config: Config, *, takes_over: bool = False) -> None:
+        """`takes_over`: from the gate that runs with this state directory, if there is one."""
+        self._takes_over = takes_over
+        self._old: Predecessor | None = None  # until it gives way
+        self._door: Door | None = None
+        self._heir: subprocess.Popen[bytes] | None = None  # a new gate that was started here, to take over
+        self._handed_over = False
+        self._stop_asked_too = False
+        self._gate = secrets.token_hex(6)
         self._source = source
         self._config = config
         self._state_dir = config.state_dir.absolute()
         self._workers = len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
-        self._sockets: list[list[socket.socket]] = []  # by worker, one for each listener
-        self._addresses: list[str] = []
+        self._listening: list[Listening] = []
         self._children: list[_Child] = []
         self._stopping = False
         self._board_fd = beats.create()
@@ -119,10 +125,7 @@ class Supervisor:
         self._loads_fd = loads.create(self._workers) if self._workers > 1 else -1
         self._lifeline, self._held = os.pipe()  # children see the end of file when this process is gone
         self._link_path = self._state_dir / "link"
-        self._link_dir: str | None = None
-        if len(str(self._link_path)) > LONGEST_SOCKET_PATH:
-            self._link_dir = tempfile.mkdtemp(prefix="slmgate-")
-            self._link_path = Path(self._link_dir) / "link"
+        self._link_dir: str | None = None  # ours to remove
         self._wake, wake_end = socket.socketpair()
         self._wake.setblocking(False)
         wake_end.setblocking(False)
@@ -140,18 +143,57 @@ class Supervisor:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CannotServe(f"another slmgate is running with the state directory {self._state_dir}; stop it first") from error
+            raise CannotServe(
+                f"another slmgate is running with the state directory {self._state_dir}; stop it first, or start with --takeover"
+            ) from error
+
+    def _own(self) -> None:
+        """Own the state directory, by its lock or by the one of the gate that runs there, and have all sockets."""
+        self._old = find(self._state_dir) if self._takes_over else None
+        if self._old is None:
+            self._lock()
+            self._open_link()
+            try:
+                door = open_door(self._state_dir)
+            except OSError as error:
+                raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
+        else:
+            self._lock_fd, self._link, door = self._old.lock, self._old.link, self._old.door
+            self._link_path = Path(self._old.offer.link)
+        self._listen()
+        self._door_socket = door
 
     def _listen(self) -> None:
-        """Open every listening socket: one per worker and address, so that the kernel spreads clients over the workers."""
-        self._sockets = [[] for _ in range(self._workers)]
+        """Have every listening socket: one per worker and address at least, so that the kernel spreads clients over the workers.
+
+        Those that an old gate has are kept, all of them: of one that is closed, the kernel resets who stands in its line.
+        """
         for listen in self._config.listen:
-            bound = self._probe_port(listen.address.host, listen.address.port)
-            for row in self._sockets:
-                row.append(_listener(bound, shared=True))
-            self._addresses.append(_url(bound, tls=listen.tls is not None))
+            address = listen.address
+            given = self._given(str(address), address.host, address.port)
+            bound = bound_to(given[0]) if given else probe_port(address.host, address.port)
+            missing = range(len(given), self._workers)
+            # beside those of a gate that serves, nobody is to stand in a line where nobody accepts yet
+            given += [listener(bound, shared=True, listens=self._old is None) for _ in missing]
+            self._listening.append(Listening(str(address), listen.tls, given))
         admin = self._config.admin.address
-        self._admin = _listener(self._probe_port(admin.host, admin.port), shared=False)
+        self._admin = self._given_admin(str(admin), admin.host, admin.port)
+        if self._old is not None:
+            self._old.close_the_rest()
+
+    def _given(self, name: str, host: str, port: int) -> list[socket.socket]:
+        return [] if self._old is None else self._old.sockets(name, *resolve(host, port)[1])
+
+    def _given_admin(self, name: str, host: str, port: int) -> socket.socket:
+        old = self._old
+        if old is not None and (old.offer.admin == name or bound_to(old.admin)[1] == resolve(host, port)[1]):
+            return old.admin
+        return listener(probe_port(host, port), shared=False)
+
+    def _open_link(self) -> None:
+        if len(str(self._link_path)) > LONGEST_SOCKET_PATH:
+            self._link_dir = tempfile.mkdtemp(prefix="slmgate-")
+            self._link_path = Path(self._link_dir) / "link"
         self._link = socket.socket(socket.AF_UNIX)
         self._link_path.unlink(missing_ok=True)
         self._link.bind(str(self._link_path))
@@ -172,22 +214,6 @@ class Supervisor:
             make_salt_key(self._state_dir)
         except OSError as error:
             raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
-
-    def _probe_port(self, host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
-        """The address to bind. With SO_REUSEPORT two gates could share a port unnoticed, so it is first bound without."""
-        if not host:  # every address: both families in one socket, where the machine has IPv6
-            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  # what the operator asked for
-        try:
-            family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            host = str(resolved[0])
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-                probe.bind((host, port))
-                return family, (host, probe.getsockname()[1])
-        except OSError as error:
-            raise CannotServe(f"cannot listen on {host or '*'}:{port}: {error.strerror or error}") from error
 
     # -- children
 
@@ -211,6 +237,7 @@ class Supervisor:
                 row=row,
                 lifeline=self._lifeline,
                 again=not first,
+                gate=self._gate,
             )
             first = False
             return self._spawn("slmgate.control.process", orders, [self._admin.fileno(), self._link.fileno()])
@@ -219,7 +246,8 @@ class Supervisor:
 
     def _worker(self, slot: int) -> _Child:
         config = self._config
-        listeners = [one.fileno() for one in self._sockets[slot]]
+        sockets = [(one.fileno(), at.tls) for at in self._listening for one in at.share(slot, self._workers)]
+        listeners = [fd for fd, _ in sockets]
         fds = [*listeners, self._loads_fd] if self._loads_fd >= 0 else listeners
         orders = WorkerOrders(
             slot=slot,
@@ -232,12 +260,13 @@ class Supervisor:
             answers=str(self._state_dir / ANSWERS_DIR),
             loads=self._loads_fd,
             salt_key=str(self._state_dir / SALT_KEY),
-            workers=len(self._sockets),
+            workers=self._workers,
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
             complains=config.log.level != "error",
-            tls=tuple(_tls(listen.tls) for listen in config.listen),
+            tls=tuple(tls_orders(tls) for _, tls in sockets),
+            gate=self._gate,
         )
 
         def ended() -> None:
@@ -251,44 +280,79 @@ class Supervisor:
     # -- life
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT. 0: stopped cleanly. Raises CannotServe before anything was started."""
+        """Serve until SIGTERM or SIGINT, or until another gate has taken over. 0: ended cleanly.
+
+        Raises CannotServe before anything was started; a gate that runs goes on as if nothing had been.
+        """
         try:
-            self._lock()
-            self._listen()
-            self._note_address()
+            self._own()
+            if self._old is None:
+                self._note_address()
             self._make_salt_key()
             return self._serve()
         finally:
-            if self._link_dir is not None:
+            if self._link_dir is not None and not self._handed_over:
                 shutil.rmtree(self._link_dir, ignore_errors=True)
 
     def _serve(self) -> int:
         signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, lambda *_: None)  # the wake-up byte tells which
+        if self._old is not None:
+            self._old.take_control()
         self._children = [self._control(), *(self._worker(slot) for slot in range(self._workers))]
         now = time.monotonic()
         for child in self._children:
             child.run(now)
-        if not self._wait_until_ready():
+        if not self._wait_until_ready() or not self._relieve():
             return self._stop(1)
-        if self._stop_asked():
-            return self._stop(0)
-        while not self._stopping:
+        self._door = Door(self._door_socket, self)
+        tell(f"READY=1\nMAINPID={os.getpid()}")
+        while not self._stop_asked():
             self._step()
         return self._stop(0)
+
+    def _relieve(self) -> bool:
+        """Have the old gate give way, if there is one, once this one has served for a moment. False: it is not to."""
+        if self._old is None:
+            return True
+        until = time.monotonic() + PROOF_SECONDS
+        while (now := time.monotonic()) < until and not self._stopping:
+            self._wait(0.05)
+            for child in self._children:
+                if child.process is not None and child.process.poll() is not None:
+                    _say(f"{child.name} ended with code {child.died(now)} while taking over")
+                    return False
+        if self._stopping:
+            return False
+        try:
+            problem = self._old.finish()
+        except CannotServe as error:
+            problem = str(error)
+        if problem:
+            _say(problem)
+            return False
+        if self._old.offer.link_dir is not None:
+            self._link_dir = self._old.offer.link_dir
+        _say(f"taken over from the gate that ran as {self._old.offer.pid}")
+        self._old = None
+        try:
+            self._note_address()
+        except CannotServe as error:
+            _say(str(error))
+        return True
 
     def _wait_until_ready(self) -> bool:
         """All children have marked themselves ready, or a stop was asked for. False: one gave up, or time ran out.
 
         Each listener is told of as soon as its side is ready: clients need not wait for the operators' web framework.
         A child that was killed from outside, or ended after it had been ready, is no reason to give up: it is started again, as
-        it would be later.
+        it would be later. Where another gate waits for this one's success, it is.
         """
         limit = time.monotonic() + START_TIMEOUT
         to_tell = {
-            "gate": (self._children[1:], self._addresses),
-            "admin": (self._children[:1], [_url((self._admin.family, self._admin.getsockname()))]),
+            "gate": (self._children[1:], [url(bound_to(at.sockets[0]), tls=at.tls is not None) for at in self._listening]),
+            "admin": (self._children[:1], [url(bound_to(self._admin))]),
         }
         while not self._stopping:
             for side, (children, addresses) in list(to_tell.items()):
@@ -306,7 +370,7 @@ class Supervisor:
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
                     code = child.died(now)
-                    if code >= 0 and self._board.read(child.row)[1] != beats.READY:
+                    if (code >= 0 or self._old is not None) and self._board.read(child.row)[1] != beats.READY:
                         _say(f"{child.name} ended with code {code} while starting; see the messages above")
                         return False
                     self._board.mark(child.row, beats.STARTING)
@@ -323,11 +387,13 @@ class Supervisor:
         now = time.monotonic()
         for child in self._children:
             if child.process is None:
-                if now >= child.start_after:
+                if now >= child.start_after and not child.held:
                     self._board.mark(child.row, beats.STARTING)
                     child.run(now)
             elif child.process.poll() is not None:
                 code = child.died(now)
+                if child.held:
+                    continue
                 _say(f"{child.name} ended with code {code}; starting another")
                 if now >= child.start_after:
                     self._board.mark(child.row, beats.STARTING)
@@ -336,6 +402,9 @@ class Supervisor:
             elif now - before < 4 * CHECK_SECONDS and self._is_silent(child, now):
                 _say(f"{child.name} has been silent for too long; replacing it")
                 child.signal(signal.SIGKILL)
+        if self._heir is not None and (failed := self._heir.poll()) is not None:
+            _say(f"the gate that was to take over ended with code {failed}; see the messages above. This one goes on")
+            self._heir = None
 
     def _is_silent(self, child: _Child, now: float) -> bool:
         beat, state = self._board.read(child.row)
@@ -350,78 +419,110 @@ class Supervisor:
         for child in self._children:
             if child.pidfd >= 0:
                 poll.register(child.pidfd, select.POLLIN)
+        for fd in self._door.descriptors() if self._door is not None else ():
+            poll.register(fd, select.POLLIN)
         poll.poll(seconds * 1000)
+        if self._door is not None:
+            self._door.turn(time.monotonic())
         try:
             numbers = self._wake.recv(64)
         except BlockingIOError:
             return
         for number in numbers:
             if number in (signal.SIGTERM, signal.SIGINT):
-                if self._stopping:
+                if self._handed_over and not self._stop_asked_too:
+                    self._stop_asked_too = True  # no more waiting for idle clients
+                    for child in self._children:
+                        child.signal(signal.SIGTERM)
+                elif self._stopping:
                     for child in self._children:
                         child.signal(signal.SIGKILL)
                 self._stopping = True
             elif number == signal.SIGHUP:
                 self._children[0].signal(signal.SIGHUP)
+            elif number == signal.SIGUSR2 and not self._stopping:
+                self._start_heir()
 
     def _stop(self, code: int) -> int:
-        """Drain the workers, then let control take their last receipts. A second signal ends all at once."""
+        """Drain the workers, then let control take their last receipts. A second signal ends all at once.
+
+        Where another gate serves on the same sockets, workers send nobody away. If that is the old one, because this one failed,
+        it needs control back before anything else.
+        """
         self._stopping = True
         self._board.mark(beats.DRAINING_ROW, beats.READY)
-        for row in self._sockets:
-            for one in row:
+        if self._door is not None and not self._handed_over:
+            self._door.close()
+            tell("STOPPING=1")
+        for at in self._listening:
+            for one in at.sockets:
                 one.close()
         control, *workers = self._children
-        for group in (workers, [control]):
-            for child in group:
-                child.signal(signal.SIGTERM)
-            asked = time.monotonic()
-            while any(child.process is not None for child in group):
-                self._wait(0.1)
-                now = time.monotonic()
-                for child in group:
-                    if child.process is not None and child.process.poll() is not None:
-                        child.died(now)
-                    elif child.process is not None and now - max(asked, self._board.read(child.row)[0]) > child.silence:
-                        child.signal(signal.SIGKILL)
+        if self._old is not None:
+            self._end([control], signal.SIGUSR1)
+            self._old.close()
+            self._end(workers, signal.SIGUSR1)
+        else:
+            self._end(workers, signal.SIGUSR1 if self._handed_over else signal.SIGTERM)
+            self._end([control], signal.SIGTERM)
         return code
 
+    def _end(self, group: list[_Child], number: int) -> None:
+        for child in group:
+            child.signal(number)
+        asked = time.monotonic()
+        while any(child.process is not None for child in group):
+            self._wait(0.1)
+            now = time.monotonic()
+            for child in group:
+                if child.process is not None and child.process.poll() is not None:
+                    child.died(now)
+                elif child.process is not None and now - max(asked, self._board.read(child.row)[0]) > child.silence:
+                    child.signal(signal.SIGKILL)
 
-def _listener(bound: tuple[socket.AddressFamily, tuple[str, int]], shared: bool) -> socket.socket:
-    family, address = bound
-    one = socket.socket(family)
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    if shared:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # Accepted sockets inherit these.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        # A peer that is gone without a word is noticed by the kernel.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEP_ALIVE:
-            one.setsockopt(socket.IPPROTO_TCP, option, value)
-    one.bind(address)
-    one.listen(4096)
-    return one
+    # -- giving over: what `Door` asks, as `takeover.Owner`
 
+    def offered(self) -> tuple[Offer, list[int]]:
+        sockets = [one.fileno() for at in self._listening for one in at.sockets]
+        offer = Offer(
+            pid=os.getpid(),
+            formats=FORMATS,
+            link=str(self._link_path),
+            link_dir=self._link_dir,
+            admin=str(self._config.admin.address),
+            listeners=tuple((at.name, len(at.sockets)) for at in self._listening),
+        )
+        return offer, [self._lock_fd, self._door_socket.fileno(), self._link.fileno(), self._admin.fileno(), *sockets]
 
-def _tls(options: ListenTls | None) -> TlsOrders | None:
-    if options is None:
-        return None
-    own = options.certificates[0]
-    return TlsOrders(
-        certificate=str(own.cert),
-        key=str(own.key),
-        min_version=options.min_version,
-        client_ca=None if options.client_ca is None else str(options.client_ca),
-        client_required=options.client_auth == "required",
-    )
+    def release(self) -> None:
+        _say("another gate takes over: ending control")
+        self._children[0].held = True
+        self._children[0].signal(signal.SIGUSR1)  # where it does not know that yet, it just ends
 
+    def is_released(self) -> bool:
+        return self._children[0].process is None
 
-def _url(bound: tuple[int, tuple[str, int]], tls: bool = False) -> str:
-    host, port = bound[1][0], bound[1][1]
-    return f"http{'s' * tls}://" + (f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}")
+    def take_back(self, why: str) -> None:
+        _say(f"the takeover has not come about ({why}); going on")
+        self._children[0].held = False
+
+    def leave(self) -> None:
+        _say("another gate has taken over; ending what is under way")
+        self._handed_over = self._stopping = True
+
+    def _start_heir(self) -> None:
+        """Start the gate anew from its program's file, which may be another version by now, to take over from this one."""
+        if self._heir is not None:
+            _say("a gate that is to take over was started already")
+            return
+        program, *words = sys.argv
+        command = [program] if os.access(program, os.X_OK) and not program.endswith(".py") else [sys.executable, "-m", "slmgate"]
+        if "--takeover" not in words:
+            words.append("--takeover")
+        try:
+            self._heir = subprocess.Popen([*command, *words], stdin=subprocess.DEVNULL)
+        except OSError as error:
+            _say(f"no gate could be started to take over: {error}")
 
 
 def _say(what: str) -> None:

@@ -135,6 +135,11 @@ class ClientConnection(asyncio.Protocol):
         self.state = state
         self.deadline = deadline
 
+    @property
+    def has_another(self) -> bool:
+        """Whether the client has begun to send a further request while one is being answered."""
+        return self.state is BUSY and bool(self._backlog)
+
     # -- called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -257,7 +262,10 @@ class ClientConnection(asyncio.Protocol):
                 self._worker.outbox.flush()  # whether the client takes this answer is to be known before the next is begun
                 self._run()
         elif cut or self.state is BUSY:
-            self._close()
+            if self._worker.handed_over and not cut:
+                self._linger()  # what it may have sent on must not cost it this answer
+            else:
+                self._close()
         elif not keep_alive:
             self._linger()
         else:
@@ -558,7 +566,7 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> None:
         """Ready for the next request, or through if the worker is stopping."""
         worker = self._worker
-        if worker.draining:
+        if worker.draining and not self._backlog:
             self._close()
         else:
             self._enter(HEAD, worker.now + worker.snapshot.gate.keep_alive)

@@ -665,7 +665,7 @@ class Exchange:
         else:
             self.keep_alive = False
             framing_line = b""
-        if worker.draining or not self.keep_alive:
+        if not self.keep_alive or (worker.draining and not self.client.has_another):
             self.keep_alive = False
             framing_line += CLOSE
         elif self.head.minor == 0:
@@ -956,7 +956,7 @@ class Exchange:
         reason: str = "",
     ) -> None:
         """Answer in the gate's own words. Ends the exchange."""
-        if self.worker.draining:
+        if self.worker.draining and not self.client.has_another:
             self.keep_alive = False
         if self.asked_at:
             fields += self.limit_fields

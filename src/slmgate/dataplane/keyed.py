@@ -62,6 +62,11 @@ class Gone:
         self.number = client.number
         self.paused_at = 0.0
 
+    @property
+    def has_another(self) -> bool:
+        """Nobody is there to send any."""
+        return False
+
     def write(self, data: bytes) -> None:
         """Nobody is there to take it."""
 

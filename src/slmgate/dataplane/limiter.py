@@ -292,6 +292,8 @@ class Limiter:
         for account in self._asking:
             account.asked = 0
         self._asking.clear()
+        if self._table is not None:
+            self._table.tend()
         for share, account in list(self._sharing.items()):
             share.tick()
             if share.served >= BUSY and not share.retired:

@@ -28,6 +28,8 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
+from slmgate.dataplane.claims import MARKS, MAX_WORKERS, Claims
+from slmgate.link.orders import LIMITS_FORMAT
 from slmgate.policy.limiting import (
     BUCKET,
     CALENDAR,
@@ -46,13 +48,12 @@ from slmgate.policy.limiting import (
 )
 from slmgate.policy.room import Short
 
-MAX_WORKERS = 128
 MAX_LIMITS = 17
 """How many limits one request may come under."""
 MAX_HOLDS = 10_240
 """How many requests of one worker may be under limits at once."""
 
-_MAGIC = int.from_bytes(b"SLMLIMT2", "little")
+_MAGIC = int.from_bytes(LIMITS_FORMAT, "little")
 _WORD = 8
 _PAGE = 4096
 _STEP = 1 << 20
@@ -60,6 +61,7 @@ _STEP = 1 << 20
 
 # words of the header
 _FORMAT, _DIRTY, _CELLS, _RINGS, _BASE, _LATEST, _BOOT, _HAND = range(8)
+_MARKS = 8  # `MARKS` words: see `claims.py`
 # Words of a cell. `HELD`: what shares hold, and of a bucket what live requests have reserved: it does not grow old. `UNTIL`: the
 # time after which what it says means nothing any more.
 _ID, _ID2, TOTAL, AT, REST, HELD, _KIND, _UNTIL = range(8)
@@ -165,28 +167,30 @@ class Table:
     """One worker's hand on the table."""
 
     def __init__(self, path: Path, slot: int, workers: int) -> None:
-        """`slot` of `workers`: with only one, no lock is needed.
+        """`slot` of `workers`; another one where a living worker has it. Who is alone in the table keeps the lock, until `tend`
+        finds that another waits for it: then no change needs a system call.
 
         Raises OSError when the file cannot be had, or its first parts find no room on the disk.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._slot = slot
-        self._notes_at = _NOTES_AT + slot * _PAGE
         self._workers = workers
-        self._locked = workers > 1
-        _lock(self._fd, _LOCK)
+        self._locked = True
+        self._claims = Claims(self._fd)
+        self._claims.lock()
         try:
-            self._open()
-            self._settle_the_dead(slot)
-            if slot == 0:
-                for other in range(workers, MAX_WORKERS):  # of a time with more workers than now
-                    if any(os.pread(self._fd, 2 * _WORD, _HOLDS_AT + other * _HOLDS_SIZE)):
-                        self._settle_the_dead(other)
+            self._open(slot)
+            self._settle_the_dead(self._slot)
+            for other in range(MAX_WORKERS):
+                begun = any(os.pread(self._fd, 2 * _WORD, _HOLDS_AT + other * _HOLDS_SIZE))
+                if begun and other != self._slot and self._claims.is_left(other):
+                    self._settle_the_dead(other)
+            self._locked = workers > 1 or not self._claims.alone()
         finally:
-            _lock(self._fd, _UNLOCK)
+            if self._locked:
+                self._claims.unlock()
 
-    def _open(self) -> None:
+    def _open(self, wanted: int) -> None:
         if os.pread(self._fd, _WORD, 0) != _MAGIC.to_bytes(_WORD, sys.byteorder):
             os.ftruncate(self._fd, 0)  # new, or of another format: what it counted cannot be read
         if os.fstat(self._fd).st_size < _SIZE:
@@ -210,6 +214,9 @@ class Table:
         self._ready = {_CELLS: 0, _RINGS: 0}  # how many have their bytes on the disk
         self._free: list[int] = []
         self._handed_out = 0
+        self._claims.begin(header[_MARKS : _MARKS + MARKS])
+        self._slot = self._claims.claim(wanted, self._workers)
+        self._notes_at = _NOTES_AT + self._slot * _PAGE
         self._area = self._holds_of(self._slot)
 
     def _keep_time(self) -> None:
@@ -221,7 +228,25 @@ class Table:
             header[_BOOT] = boot
         self._base = header[_BASE]
 
+    def tend(self) -> None:
+        """Called several times a second: make way for others, and settle what workers that have died since have left."""
+        if not self._locked and self._claims.is_waited_for():
+            self._locked = True
+            self._claims.unlock()
+        if any(map(self._claims.is_left, self._claims.marked())):
+            if self._locked:
+                _lock(self._fd, _LOCK, 1)
+            try:
+                if self._header[_DIRTY]:
+                    self._undo()
+                for slot in filter(self._claims.is_left, self._claims.marked()):
+                    self._settle_the_dead(slot)
+            finally:
+                if self._locked:
+                    _lock(self._fd, _UNLOCK, 1)
+
     def close(self) -> None:
+        self._claims.close()
         for view in (*self._areas.values(), self._header, self._notes, self._index, self.cells, self._rings):
             view.release()
         os.close(self._fd)
@@ -239,7 +264,7 @@ class Table:
         Raises TableFull. Nothing is changed then, nor by a `Short`.
         """
         if self._locked:
-            _lock(self._fd, _LOCK)
+            _lock(self._fd, _LOCK, 1)
         try:
             header, cells = self._header, self.cells
             if header[_DIRTY]:
@@ -336,7 +361,7 @@ class Table:
             return Held(number, lefts, resets)
         finally:
             if self._locked:
-                _lock(self._fd, _UNLOCK)
+                _lock(self._fd, _UNLOCK, 1)
 
     def settle(self, number: int, came_to: Sequence[int], second: float) -> None:
         """The hold is over: the limit that was taken n-th is charged `came_to[n]` in the end. Gives the hold's number back.
@@ -344,7 +369,7 @@ class Table:
         `second` is the wall clock's.
         """
         if self._locked:
-            _lock(self._fd, _LOCK)
+            _lock(self._fd, _LOCK, 1)
         try:
             if self._header[_DIRTY]:
                 self._undo()
@@ -352,7 +377,7 @@ class Table:
             self._free.append(number)
         finally:
             if self._locked:
-                _lock(self._fd, _UNLOCK)
+                _lock(self._fd, _UNLOCK, 1)
 
     def note(self, number: int, kept: Sequence[int]) -> None:
         """`kept[n]` of the n-th limit stays taken if this worker dies: nobody else looks at a living worker's holds."""
@@ -376,7 +401,7 @@ class Table:
         clock's. Raises TableFull: nothing is changed then.
         """
         if self._locked:
-            _lock(self._fd, _LOCK)
+            _lock(self._fd, _LOCK, 1)
         try:
             header = self._header
             if header[_DIRTY]:
@@ -462,7 +487,7 @@ class Table:
             return Shared(number if needed else -1, gives, lefts, resets)
         finally:
             if self._locked:
-                _lock(self._fd, _UNLOCK)
+                _lock(self._fd, _UNLOCK, 1)
 
     def _shared_before(self, number: int, count: int) -> Sequence[tuple[int, ...]]:
         """The rows of a share's hold; of none, rows that stand for none."""
@@ -474,7 +499,7 @@ class Table:
     def look(self, spots: Sequence[Spot], second: float) -> list[tuple[int, int]]:
         """What is used of each limit, and its amount, without taking anything (a cell that does not exist is not made)."""
         if self._locked:
-            _lock(self._fd, _LOCK)
+            _lock(self._fd, _LOCK, 1)
         try:
             if self._header[_DIRTY]:
                 self._undo()
@@ -482,7 +507,7 @@ class Table:
             return [(self._used(spot, now, second), spot.meter.amount_at(second)) for spot in spots]
         finally:
             if self._locked:
-                _lock(self._fd, _UNLOCK)
+                _lock(self._fd, _UNLOCK, 1)
 
     def _used(self, spot: Spot, now: int, second: float) -> int:
         cells = self.cells
@@ -627,6 +652,8 @@ class Table:
                 break  # holds are handed out from the first on: behind this one there never was any
             if area[begin + _LIVE]:
                 self._settle(slot, area, number, None, time.time())
+        if slot != self._slot:
+            self._claims.settled(slot)
 
     def _holds_of(self, slot: int) -> memoryview:
         area = self._areas.get(slot)

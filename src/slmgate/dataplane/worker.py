@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from slmgate import __version__
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
 from slmgate.dataplane.exchange import Exchange
@@ -126,6 +127,7 @@ class Worker:
         self._second = 0
         self._synced = 0.0
         self.draining = False
+        self.handed_over = False  # drains because another gate has taken over the sockets: nobody is sent away
         self.stopping = False
         self._drained = loop.create_future()
 
@@ -202,7 +204,9 @@ class Worker:
         """Every model has an instance, and work can be recorded."""
         now = time.monotonic()
         recordable = self.journal.room >= NEEDED or self.serves_unaccounted
-        return not self.draining and recordable and all(pool.ready(now) for pool in self.pools.models.values())
+        return (
+            (not self.draining or self.handed_over) and recordable and all(pool.ready(now) for pool in self.pools.models.values())
+        )
 
     def complain(self, what: str, request_id: str) -> None:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
@@ -236,7 +240,7 @@ class Worker:
     # -- the link
 
     def _hello(self) -> Hello:
-        return Hello(self.slot, os.getpid(), self.incarnation, self._confirmed)
+        return Hello(self.slot, os.getpid(), self.incarnation, self._confirmed, self._orders.gate, __version__)
 
     def _told(self, message: Message) -> None:
         if isinstance(message, Publish):
@@ -399,11 +403,15 @@ class Worker:
     # -- life
 
     async def run(self) -> None:
-        """Serve until told to stop (SIGTERM, or the supervisor's end of the lifeline closes), then drain."""
+        """Serve until told to stop, then drain.
+
+        SIGTERM, or the supervisor's end of the lifeline closes: the gate stops. SIGUSR1: another one has taken over.
+        """
         self._raise_descriptors()
         loop = self._loop
         stop = asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._terminate, stop)
+        loop.add_signal_handler(signal.SIGUSR1, self._hand_over, stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # is for the supervisor, even when the whole group gets it
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C goes to the whole group: the supervisor decides
         loop.add_reader(self._orders.lifeline, self._supervisor_gone, stop)
@@ -419,6 +427,25 @@ class Worker:
         with contextlib.suppress(MemoryError, OSError):  # control settles by the intents what this worker could not write
             self.pay()
         self.journal.close()
+
+    def _hand_over(self, stop: asyncio.Event) -> None:
+        """Who knocks from now on is another's; who is here keeps the connection until its next answer.
+
+        An idle client cannot be told to go: it may be sending its next request just now.
+        """
+        if not self.draining:
+            self.handed_over = True
+        stop.set()
+
+    def _terminate(self, stop: asyncio.Event) -> None:
+        if self.handed_over:
+            self.handed_over = False
+            self._send_idle_away()
+        stop.set()
+
+    def _send_idle_away(self) -> None:
+        for connection in list(self._connections):
+            connection.drain()
 
     def _supervisor_gone(self, stop: asyncio.Event) -> None:
         self._loop.remove_reader(self._orders.lifeline)
@@ -440,8 +467,8 @@ class Worker:
         self.draining = True
         for one in self._sockets:
             one.close()
-        for connection in list(self._connections):
-            connection.drain()
+        if not self.handed_over:
+            self._send_idle_away()
         until = time.monotonic() + self.snapshot.gate.drain_timeout
         if self._connections:
             try:

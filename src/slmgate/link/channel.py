@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from struct import Struct
+from typing import Any
 
 import msgspec
 
@@ -18,6 +20,8 @@ from slmgate.link.messages import Hello, Message
 _LENGTH = Struct("!I")
 MAX_MESSAGE = 256 * 1024 * 1024
 RECONNECT_SECONDS = 0.1
+_LEAVES_THE_PATH: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""Of a server: its end is not the socket's, which a successor goes on with."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
@@ -107,15 +111,23 @@ class LinkServer:
         self._told = told
         self._left = left
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on a listening Unix socket, which outlives this process in the supervisor: workers find it again."""
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, **_LEAVES_THE_PATH)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            await self._serve_peer(reader, writer)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello = await receive(reader)
         if not isinstance(hello, Hello):
-            writer.close()
             return
         peer = Peer(writer, hello)
         self._joined(peer)
@@ -124,8 +136,10 @@ class LinkServer:
                 self._told(peer, message)
         finally:
             self._left(peer)
-            writer.close()
 
     def close(self) -> None:
+        """Workers look for another control at once."""
         if self._server is not None:
             self._server.close()
+        for writer in self._writers:
+            writer.close()

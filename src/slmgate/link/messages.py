@@ -20,13 +20,16 @@ from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """A worker's first words. `incarnation` is new for each start and names its journal segments and request ids.
 
-    `generation` is the last one that it confirmed, with all keys; 0: none.
+    `generation` is the last one that it confirmed, with all keys; 0: none. `gate` is its supervisor's run: while one gate takes
+    over from another, workers of both come to the new one's control. `version` is that of slmgate.
     """
 
     slot: int
     pid: int
     incarnation: str
     generation: int = 0
+    gate: str = ""
+    version: str = ""
 
 
 class Publish(msgspec.Struct, frozen=True, tag="publish"):

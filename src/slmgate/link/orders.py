@@ -9,6 +9,9 @@ from typing import Literal
 
 import msgspec
 
+LIMITS_FORMAT = b"SLMLIMT2"
+"""What the workers' table of limits begins with. Changed with its form: a table of another is begun anew."""
+
 
 class TlsOrders(msgspec.Struct, frozen=True, kw_only=True):
     """How one listener speaks TLS; the files are paths. `client_ca` None: clients are asked for no certificate."""
@@ -26,7 +29,8 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
-    `slot` is one of `workers`. `tls` has an entry for each listener, None where it speaks plain HTTP; empty: all do.
+    `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener, None where it speaks
+    plain HTTP; empty: all do.
     """
 
     slot: int
@@ -45,3 +49,4 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     serve_unaccounted: bool = False
     complains: bool = True
     tls: tuple[TlsOrders | None, ...] = ()
+    gate: str = ""
