@@ -20,6 +20,7 @@ from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.fallback import fall_back, name_of
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
+from slmgate.dataplane.split import goes_apart
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
@@ -330,12 +331,12 @@ class Exchange:
     def _still_admitted(self) -> Refuse | None:
         """Ask question 2 again, of the snapshot in force, about what the client asked: what was set then may be set otherwise."""
         route, asked = self.route, self.asked
-        assert self.principal is not None and asked is not None and route is not None and self.model is not None
+        assert self.principal is not None and asked is not None and route is not None and self.admit is not None
         self.ask = asked
         verdict = decide(self.worker.snapshot.access(self.principal), asked, route.access, self)
         if isinstance(verdict, Refuse):
             return verdict
-        if verdict.model.name != self.model.name:  # it named none, and another is the only one now
+        if verdict.model.name != self.admit.model.name:  # it named none, and another is the only one now
             return no_such_model(asked.model)
         self.admit = verdict
         self.ask, self.outgoing = settle(route, asked, self.body, verdict.settings)
@@ -377,7 +378,7 @@ class Exchange:
         if (model.total_timeout or TIMEOUT in self.head.fields) and not bounded(self):
             return
         pool = worker.pools.models[model.name]
-        if model.fallback and not pool.ready(self.started) and fall_back(self):
+        if pool.apart and goes_apart(self, pool):
             return
         charges = worker.snapshot.charges
         if charges.any and (refusal := self.take(charges)) is not None:
@@ -395,7 +396,7 @@ class Exchange:
         """Take what the request may come to of all its limits. If there is no room, why."""
         route, ask, principal, admit, model, worker = self.route, self.ask, self.principal, self.admit, self.model, self.worker
         assert route is not None and ask is not None and principal is not None and admit is not None and model is not None
-        account = worker.limiter.account(charges, principal, model.name, admit.role, self.client.address)
+        account = worker.limiter.account(charges, principal, admit.model.name, admit.role, self.client.address)
         length: int | None = 0
         several = 1
         if account.tariff.bounded and route.access in GENERATING:
@@ -595,6 +596,11 @@ class Exchange:
         refuse = self.pool.no_room(self, why)
         if not fall_back(self):
             self.refuse(refuse)
+
+    def model_gone(self) -> None:
+        """The model in whose line it stands is configured no more."""
+        if not fall_back(self):
+            self.refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
 
     # -- from the instance's side
 

@@ -25,6 +25,7 @@ from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
 from slmgate.policy.retries import Budget
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec
+from slmgate.policy.split import Turns
 from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
@@ -303,6 +304,7 @@ class ModelPool:
         "_only",
         "_serving",
         "_stopped",
+        "apart",
         "in_flight",
         "in_flight_elsewhere",
         "instances",
@@ -312,6 +314,7 @@ class ModelPool:
         "say",
         "spec",
         "telling",
+        "turns",
         "unweighed",
         "waiting",
     )
@@ -340,6 +343,8 @@ class ModelPool:
         self._only: Instance | None = None  # the one instance of a model that has but one
         self.requests = 0  # that came to it so far
         self._budget = Budget(spec.retry_budget)
+        self.apart = False  # some of its requests may go another way: see `split.py`
+        self.turns = Turns(0.0)  # whose turn it is to be served by the canary
         self.update(spec)
 
     def __repr__(self) -> str:
@@ -352,6 +357,8 @@ class ModelPool:
         """
         self.spec = spec
         self._budget.share = spec.retry_budget
+        self.apart = bool(spec.fallback) or spec.canary is not None
+        self.turns.update(spec.canary.share if spec.canary is not None else 0.0)
         known = {instance.spec.id: instance for instance in (*self.instances, *self.leaving)}
         least = self._least_served()
         self.instances, self.leaving = [], []
@@ -651,7 +658,7 @@ class Pools:
             for instance in gone.instances:
                 instance.remove()  # those that were leaving are removed already
             for exchange in list(gone.waiting):
-                exchange.refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
+                exchange.model_gone()
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:

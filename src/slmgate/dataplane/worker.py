@@ -199,10 +199,11 @@ class Worker:
             self.calm.add(connection)
 
     def ready(self) -> bool:
-        """Every model has an instance, and work can be recorded."""
+        """Every model that clients may ask for has an instance, and work can be recorded."""
         now = time.monotonic()
         recordable = self.journal.room >= NEEDED or self.serves_unaccounted
-        return not self.draining and recordable and all(pool.ready(now) for pool in self.pools.models.values())
+        pools = self.pools.models.values()
+        return not self.draining and recordable and all(pool.ready(now) or pool.spec.hidden for pool in pools)
 
     def complain(self, what: str, request_id: str) -> None:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""

@@ -26,10 +26,11 @@ InstanceState = Literal["checking", "healthy", "recovering", "half_open", "eject
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`ready`: at least one instance takes requests."""
+    """`ready`: at least one instance takes requests. `hidden`: nobody may ask for it, so that the gate is ready without."""
 
     name: str
     ready: bool
+    hidden: bool = False
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     def ready(self) -> bool:
         """Every model has an instance, a worker serves, and nothing is being shut down."""
         serving = any(worker.ready for worker in self.workers)
-        return self.running and not self.draining and serving and all(model.ready for model in self.models)
+        return self.running and not self.draining and serving and all(model.ready or model.hidden for model in self.models)
 
 
 class AdminContext(Protocol):
