@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.system.conftest import Launch
 from tests.system.scenes import plain
-from tests.tools.gate import OTHER, SECRET, Gate, digest, model
+from tests.system.test_commands import slmgate
+from tests.system.test_instances import admin
+from tests.tools.gate import OTHER, SECRET, Gate, digest, eventually, model
 from tests.tools.load import Background, Loader
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import ask, chat, request
@@ -86,3 +89,75 @@ def test_how_even_a_share_is(launch: Launch, upstream: MockUpstream, second: Moc
     count = sum(one.header("x-slmgate-model") == "next" for one in answers)
     assert 22 <= count <= 28, count
     assert len(second.journal()) == count
+
+
+# --- copies
+
+
+def told(gate: Gate, *command: str) -> Any:
+    """What a command says in JSON."""
+    result = slmgate(gate.home, *command, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def shadowed(first: str, second: str, **shadow: Any) -> dict[str, Any]:
+    return {"tiny": model(first, shadow={"model": "next", "share": "100%", **shadow}), "next": model(second, hidden=True)}
+
+
+def test_copies_are_booked_apart(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
+    """Streams too; nothing of them is in usage, in the limit or in the statement, and the sums are right."""
+    plan = {"currency": "EUR", "prices": {"*": {"prompt": "1/1M", "completion": "1/1M"}}}
+    gate = launch(
+        shadowed(upstream.url, second.url),
+        roles={"own": {"models": ["tiny"], "limits": ["20 requests/hour"]}},
+        teams={"acme": {"plan": "gold", "roles": ["own"]}},
+        plans={"gold": plan},
+        keys=KEYS,
+        workers=1,
+    )
+    answers = [ask(gate.port, request(chat(stream=bool(number % 2), events=3), secret=SECRET)) for number in range(10)]
+    assert [one.status for one in answers] == [200] * 10
+    assert int(answers[-1].header("x-ratelimit-remaining-requests") or -1) == 10, "copies were counted"
+    rows = eventually(lambda: gate.rows() if len(gate.rows()) == 20 else [], 5, "all receipts are there")
+    copies = [row for row in rows if row["verdict"] == "shadow"]
+    assert len(copies) == 10 == len(second.journal())
+    ids = {row["id"] for row in rows if row["verdict"] == "admit"}
+    assert {row["parameters"] for row in copies} == {f"shadow={id}" for id in ids}
+    assert {(row["model"], row["principal"], row["price"], row["cost"], row["ended"]) for row in copies} == {
+        ("next", "main", "", 0, "complete")
+    }
+    assert all(row["completion_tokens"] for row in copies)
+    assert {json.loads(one["body"])["model"] for one in second.journal()} == {"next"}
+    usage = told(gate, "usage", "--by", "model")
+    assert [(row["group"]["model"], row["requests"]) for row in usage["rows"]] == [("tiny", 10)]
+    usage = told(gate, "usage", "--by", "model", "--shadow")
+    assert [(row["group"]["model"], row["requests"], row["cost"]) for row in usage["rows"]] == [("next", 10, {})]
+    statement = told(gate, "statement", "--team", "acme", "--month", f"{datetime.now(UTC):%Y-%m}")
+    assert [(line["model"], line["requests"]) for line in statement["lines"]] == [("tiny", 10)]
+    assert statement["usage_cost"] == statement["receipts_cost"]
+    checked = slmgate(gate.home, "db", "verify")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_frozen_shadow_costs_nobody_anything(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
+    """It accepts and never answers: no request waits or fails, only so many copies are there, and a stop does not wait."""
+    gate = launch(shadowed(upstream.url, second.url, in_flight=3), workers=1)
+    second.default(do="silence")
+    loader = Loader(gate.port, SECRET, seed=53)
+    with Background(loader.run(100, 3.0)):
+        pass
+    assert not loader.bad(), loader.told()
+    slow = sorted((one.end or 0.0) - one.due for one in loader.journal)[int(len(loader.journal) * 0.99)]
+    assert slow < 0.5, slow
+    assert len(second.journal()) == 3
+
+    def counted() -> tuple[int, int]:
+        (worker,) = admin(gate, "GET", "/api/v1/status")["workers"]
+        return worker["shadows"], worker["shadows_dropped"]
+
+    eventually(lambda: counted() == (0, len(loader.journal) - 3), 3, "those that were not sent are counted", 0.2)
+    began = time.monotonic()
+    assert gate.terminate() == 0
+    assert time.monotonic() - began < 5
+    assert sum(row["ended"] == "gate_stopped" and row["verdict"] == "shadow" for row in gate.rows()) == 3

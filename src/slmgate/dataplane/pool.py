@@ -305,6 +305,7 @@ class ModelPool:
         "_serving",
         "_stopped",
         "apart",
+        "copies",
         "in_flight",
         "in_flight_elsewhere",
         "instances",
@@ -345,6 +346,7 @@ class ModelPool:
         self._budget = Budget(spec.retry_budget)
         self.apart = False  # some of its requests may go another way: see `split.py`
         self.turns = Turns(0.0)  # whose turn it is to be served by the canary
+        self.copies = Turns(0.0)  # and to be copied
         self.update(spec)
 
     def __repr__(self) -> str:
@@ -357,8 +359,9 @@ class ModelPool:
         """
         self.spec = spec
         self._budget.share = spec.retry_budget
-        self.apart = bool(spec.fallback) or spec.canary is not None
+        self.apart = bool(spec.fallback) or spec.canary is not None or spec.shadow is not None
         self.turns.update(spec.canary.share if spec.canary is not None else 0.0)
+        self.copies.update(spec.shadow.share if spec.shadow is not None else 0.0)
         known = {instance.spec.id: instance for instance in (*self.instances, *self.leaving)}
         least = self._least_served()
         self.instances, self.leaving = [], []
@@ -501,6 +504,14 @@ class ModelPool:
                 queue.leave(exchange)
                 return False
             last.no_room(f"All of the {self.spec.queue_waiting} places in line are taken, and nobody has more of them than you.")
+        return True
+
+    def begin_now(self, exchange: Exchange) -> bool:
+        """Give the exchange a fit instance that has room now. False: there is none, or others wait; it gets no place in line."""
+        instance = self._choose(exchange) if not self.waiting and self.ready(self._loop.time()) else None
+        if instance is None:
+            return False
+        instance.begin(exchange)
         return True
 
     def _has_tried_all(self, exchange: Exchange) -> bool:

@@ -1,4 +1,4 @@
-"""Where the requests for a model part: some are another version's to serve, some go elsewhere because no instance is fit.
+"""Where the requests for a model part: some are another version's to serve, some are copied, some find no instance fit.
 
 An exchange comes here once it was admitted, before it takes anything, and only where its model has such options
 (`ModelPool.apart`). Who is meant is worked out here from what `policy/split.py` says; what becomes of the exchange is
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def goes_apart(exchange: Exchange, pool: ModelPool) -> bool:
     """Let the exchange go another way than to its own model, if there is one for it. False: there is none."""
     spec = pool.spec
+    if spec.shadow is not None:
+        exchange.worker.shadows.offer(exchange, pool, spec.shadow)
     canary = spec.canary
     if canary is not None and _meant(exchange, pool, canary):
         other = exchange.worker.pools.models.get(canary.model)

@@ -37,6 +37,7 @@ from slmgate.dataplane.looking import looked
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.salts import Salts
+from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import accepting, contexts
 from slmgate.dataplane.tokens import Tokens
@@ -110,6 +111,7 @@ class Worker:
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
+        self.shadows = Shadows(self)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         self.date = date_line(time.time())
@@ -355,6 +357,7 @@ class Worker:
         self.limiter.tick(wall)
         self._loop.call_later(TICK / 2, self._half_tick)
         self.keyed.tick(now)
+        self.shadows.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
             self._second = int(wall)
@@ -395,6 +398,8 @@ class Worker:
             tally.refused,
             tally.unjournaled,
             self.pools.tallies(now),
+            tally.shadows,
+            tally.shadows_dropped,
         )
 
     # -- life
@@ -439,6 +444,7 @@ class Worker:
         for one, context in waiting:
             await self._accept_the_rest(one, context)
         self.draining = True
+        self.shadows.stop()
         for one in self._sockets:
             one.close()
         for connection in list(self._connections):

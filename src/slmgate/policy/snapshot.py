@@ -19,7 +19,7 @@ from slmgate.policy.health import HealthSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.split import CanarySpec
+from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Bearer, Principal, Refuse
 
 MAX_ACCESSES = 10_000
@@ -75,6 +75,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     queue_fairness: str = "tokens"
     fallback: tuple[str, ...] = ()
     canary: CanarySpec | None = None
+    shadow: ShadowSpec | None = None
     hidden: bool = False
     parameters: tuple[ParameterRule, ...] = ()
     limits: tuple[LimitSpec, ...] = ()

@@ -1,4 +1,4 @@
-"""Which requests for a model go to another version of it: by who asks, or a share of them in even turns.
+"""Which requests for a model go to another version of it, or are copied to one: by who asks, or a share in even turns.
 
 No chance is in it: a caller's place is the digest of its name, and turns are multiples of the golden ratio, of which any stretch,
 and every second or tenth of them too, holds as much of the share as it should. It knows no instance, and who asks as texts.
@@ -31,6 +31,16 @@ class CanarySpec(msgspec.Struct, frozen=True, kw_only=True):
     principals: frozenset[str] = frozenset()
     teams: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+
+
+class ShadowSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests for a model are copied to another one. Bounds are of each worker; sizes in bytes, times in seconds."""
+
+    model: str
+    share: float = 0.0
+    in_flight: int = 16
+    max_body: int = 256 * 1024
+    timeout: float = 60.0
 
 
 class Turns:

@@ -14,7 +14,7 @@ from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
-from slmgate.policy.split import CanarySpec
+from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key
 from tests.tools.authority import Authority
 
@@ -32,6 +32,7 @@ models:
     queue: {waiting: 4, timeout: 5s}
     fallback: [n]
     canary: {model: o, share: 15%%, by: request, principals: [bot], teams: [acme], roles: [partner]}
+    shadow: {model: o, share: 16%%, in_flight: 17, max_body: 18k, timeout: 19s}
   o: {hidden: true, instances: [{url: "http://h:2"}]}
   n: {instances: [{url: "http://h:1"}]}
 guard:
@@ -89,6 +90,7 @@ def test_every_value_arrives() -> None:
             teams=frozenset({"acme"}),
             roles=frozenset({"partner"}),
         ),
+        shadow=ShadowSpec(model="o", share=0.16, in_flight=17, max_body=18_000, timeout=19),
     )
     hidden = ModelSpec(name="o", instances=(InstanceSpec(id="o/h:2", host="h", port=2),), hidden=True)
     other = ModelSpec(name="n", instances=(InstanceSpec(id="n/h:1", host="h", port=1),))

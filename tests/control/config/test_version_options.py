@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from slmgate.control.config import load_text
-from slmgate.control.config.version_options import Canary
+from slmgate.control.config.version_options import Canary, Shadow
+from slmgate.policy.split import ShadowSpec
 
 TEXT = 'models: {m: {canary: {model: n, %s}, instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}'
 
@@ -14,6 +15,14 @@ def test_what_is_left_out() -> None:
     canary = load_text(TEXT % "share: 0%").unwrap().models["m"].canary
     assert canary == Canary(model="n")
     assert (canary.share, canary.by, canary.principals) == (0.0, "principal", ())
+
+
+def test_the_bounds_of_copies_are_those_of_the_snapshot() -> None:
+    shadow = load_text((TEXT % "share: 0%").replace("canary", "shadow")).unwrap().models["m"].shadow
+    assert shadow == Shadow(model="n")
+    assert ShadowSpec(model="n") == ShadowSpec(
+        model=shadow.model, in_flight=shadow.in_flight, max_body=shadow.max_body, timeout=shadow.timeout
+    )
 
 
 @pytest.mark.parametrize("by", ["principal", "request", "header x-session-id"])

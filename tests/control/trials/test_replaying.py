@@ -197,3 +197,8 @@ def test_what_another_version_served_is_judged_as_what_was_asked_for() -> None:
     assert replayed(config(), served).same == 1
     report = replayed(config("models: [smollm2], parameters: {max_tokens: {max: 4}}"), served)
     assert [(one.model, one.after) for one in report.changes] == [("smollm2", "parameter_not_allowed")]
+
+
+def test_copies_are_left_out() -> None:
+    report = replayed(config(), receipt(0, model="next", verdict="shadow"))
+    assert (report.judged, report.left_out) == (0, {"a copy of a request, which nobody asked for": 1})

@@ -198,3 +198,8 @@ def test_which_version_serves(canary: str, note: str) -> None:
     config = load_text(TEXT.replace("]}}\n", other, 1)).unwrap()
     assert told(config, key(config), Trial(model="smollm2")).notes == (note,)
     assert not told(config, key(config), Trial(model="next")).verdict.admitted
+
+
+def test_a_copy(config: Config) -> None:
+    found = past(config, receipt(verdict="shadow", model="next", parameters="shadow=r0"), key(config))
+    assert found.today is None and "`shadow` names" in found.unknown[0]

@@ -63,7 +63,9 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record."""
+    """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record, `shadows` the
+    copies of requests that were sent and have ended, `shadows_dropped` those for which there was no room.
+    """
 
     slot: int
     pid: int
@@ -73,6 +75,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     refused: int = 0
     unjournaled: int = 0
+    shadows: int = 0
+    shadows_dropped: int = 0
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,8 @@ def check_versions(name: str, model: Model, config: Config, reader: Reader) -> N
             for one in names:
                 if one not in known and (known or option == "roles"):  # without any, teams are what keys say
                     _missing(canary, option, f"there is no {option[:-1]} {quote(one)}", one, known, reader)
+    if model.shadow is not None:
+        _other(name, model.shadow, model.shadow.model, config, reader)
     for one in model.fallback:
         if one in config.models and config.models[one].hidden:
             hint = "a fallback serves those who may use it themselves: leave hidden out there, and give it to no role"

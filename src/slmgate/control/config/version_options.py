@@ -1,4 +1,4 @@
-"""The options of a model's versions: which of its requests another model serves in its place.
+"""The options of a model's versions: which of its requests another model serves in its place, and which are copied to one.
 
 Rows of the option table like those of `options.py`, apart since they are read together. How requests are told apart is not
 known here.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from slmgate.control.config.auth_options import NAME
-from slmgate.control.config.kinds import Percent, Text
+from slmgate.control.config.auth_options import HOUR, NAME
+from slmgate.control.config.kinds import Duration, Percent, Size, Text, Whole
 from slmgate.control.config.table import Option, Section
 
 VERSION = Text(
@@ -46,3 +46,20 @@ class Canary(Section, frozen=True, kw_only=True):
     ] = ()
     teams: Annotated[tuple[str, ...], Option("Teams whose members always are.", NAME)] = ()
     roles: Annotated[tuple[str, ...], Option("Roles, own or of a team, whose holders always are.", NAME)] = ()
+
+
+class Shadow(Section, frozen=True, kw_only=True):
+    """Another model that is sent copies of requests, whose answers are thrown away; docs/operations.md tells of them."""
+
+    model: Annotated[
+        str, Option("The model that the copies go to, by the name that it has here.", VERSION, example="smollm2-next")
+    ]
+    share: Annotated[float, Option("How many of the requests are copied.", Percent(high=100))] = 0.0
+    in_flight: Annotated[
+        int,
+        Option("Copies of each worker that are under way at once; those beyond are not sent.", Whole(low=1, high=100_000)),
+    ] = 16
+    max_body: Annotated[int, Option("The largest request body that is copied.", Size(low=1, high=1024**3))] = 256 * 1024
+    timeout: Annotated[
+        float, Option("The longest that a copy may take, whatever time its model allows.", Duration(low=10, high=HOUR))
+    ] = 60.0

@@ -239,6 +239,9 @@ class Replay:
         if unread(receipt):
             _count(self._left_out, "ended before the body was read, so that no model is known")
             return
+        if receipt.verdict == "shadow":
+            _count(self._left_out, "a copy of a request, which nobody asked for")
+            return
         receipt = as_asked(receipt)
         was = False if receipt.reason in LIMITED else judged(receipt)
         if was is None and self._against is None:

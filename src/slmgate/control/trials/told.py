@@ -177,6 +177,10 @@ def past(config: Config, receipt: Receipt, principal: Principal | None, state: s
         return Past(
             receipt=receipt, today=None, differs=(), unknown=("No valid credential came with it, so that no role is known.",)
         )
+    if receipt.verdict == "shadow":
+        return Past(
+            receipt=receipt, today=None, differs=(), unknown=("It is a copy of a request: see the receipt that `shadow` names.",)
+        )
     if unread(receipt):
         return Past(
             receipt=receipt, today=None, differs=(), unknown=("It ended before its body was read, so that no model is known.",)
