@@ -161,3 +161,42 @@ def test_a_frozen_shadow_costs_nobody_anything(launch: Launch, upstream: MockUps
     assert gate.terminate() == 0
     assert time.monotonic() - began < 5
     assert sum(row["ended"] == "gate_stopped" and row["verdict"] == "shadow" for row in gate.rows()) == 3
+
+
+# --- a second instance for embeddings
+
+
+def embed(**script: Any) -> bytes:
+    body = json.dumps({"model": "tiny", "input": "hi", "script": script}).encode()
+    return request(body, path="/v1/embeddings", secret=SECRET)
+
+
+def test_a_frozen_instance_is_passed_by(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
+    """One of two takes everything and answers nothing: embeddings come from the other, once each, and its work is ended."""
+    gate = launch(
+        {"tiny": model(upstream.url, second.url, hedge={"after": "100ms"}, balance="round_robin", health={"errors": 0})},
+        workers=1,
+    )
+    second.default(do="silence")
+    began = time.monotonic()
+    answers = [ask(gate.port, embed()) for _ in range(10)]
+    assert [one.status for one in answers] == [200] * 10
+    assert time.monotonic() - began < 3
+    rows = gate.receipts(one.header("x-request-id") or "" for one in answers).values()
+    assert len(gate.rows()) == 10, "one receipt each"
+    assert {row["instance"].rpartition("/")[2] for row in rows} == {upstream.url.rpartition("/")[2]}
+    assert sorted({row["attempts"] for row in rows}) == [1, 2]
+    frozen = eventually(lambda: [one for one in second.journal() if one["ended"]], 2, "its work is ended")
+    assert {one["ended"] for one in frozen} == {"peer_closed"}
+    assert len(second.journal()) == sum(row["attempts"] == 2 for row in rows)
+
+
+def test_hedges_are_within_the_budget(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
+    """Where both are slow, a few are asked twice, and not all of them."""
+    gate = launch({"tiny": model(upstream.url, second.url, hedge={"after": "20ms"})}, workers=1)
+    for one in (upstream, second):
+        one.default(delay=0.1)
+    answers = [ask(gate.port, embed(delay=0.1)) for _ in range(60)]
+    assert [one.status for one in answers] == [200] * 60
+    asked = len(upstream.journal()) + len(second.journal())
+    assert 60 < asked <= 60 + 12 + 10, asked

@@ -18,6 +18,7 @@ from slmgate.dataplane.deadlines import FIELD as TIMEOUT
 from slmgate.dataplane.deadlines import NOT_A_TIME, bounded, seconds_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.fallback import fall_back, name_of
+from slmgate.dataplane.hedge import Hedge
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
 from slmgate.dataplane.split import goes_apart
@@ -49,11 +50,10 @@ from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
-    from asyncio import TimerHandle
-
     from slmgate.dataplane.account import What
     from slmgate.dataplane.client import ClientConnection
     from slmgate.dataplane.fallback import Detour
+    from slmgate.dataplane.hedge import Alarm
     from slmgate.dataplane.limiter import Hold
     from slmgate.dataplane.pool import Instance, ModelPool
     from slmgate.dataplane.repeat import Repeat
@@ -231,7 +231,7 @@ class Exchange:
         self.first_byte_at = 0.0
         self.status = 0  # what the client was told; 0 while it was told nothing
         self.bytes_out = 0
-        self.alarm: TimerHandle | None = None  # for the end of the time that all of it may take, where that is bounded
+        self.alarm: Alarm | None = None  # for the end of the time that all of it may take, where that is bounded; or a hedge
         # watched by the sweep
         self.deadline = NEVER
         self.heard = 0.0  # when the instance's last bytes came, to a tick; 0: none that moves the deadline
@@ -602,6 +602,21 @@ class Exchange:
         if not fall_back(self):
             self.refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
 
+    def goes_on_at(self, instance: Instance, connection: UpstreamConnection, asked_at: float) -> None:
+        """Another instance, asked beside its own at `asked_at`, is the one whose answer counts from now on."""
+        if self.instance is not None:
+            self._learn(time.monotonic())
+            if self.connection is not None:
+                self.connection.retire()
+            self._give_back(None)
+        assert self.model is not None
+        self.instance, self.connection, self.asked_at = instance, connection, asked_at
+        self.tried = (*[one for one in self.tried if one is not instance], instance)
+        self.upstream_status = 0
+        self.unwanted = False
+        self.heard = 0.0
+        self.deadline = asked_at + self.model.first_byte_timeout
+
     # -- from the instance's side
 
     def answered(self, head: AnswerHead, body: bytes, connection: UpstreamConnection) -> None:
@@ -847,6 +862,8 @@ class Exchange:
         """Try another instance, or another model, if policy allows. Nothing was sent to the client. False: no more."""
         model, pool = self.model, self.pool
         assert model is not None and pool is not None
+        if isinstance(self.alarm, Hedge) and self.alarm.stands_in():
+            return True
         if on not in model.retry_on or self.worker.stopping:
             return False
         self.instance = None

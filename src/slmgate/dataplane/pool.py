@@ -359,7 +359,7 @@ class ModelPool:
         """
         self.spec = spec
         self._budget.share = spec.retry_budget
-        self.apart = bool(spec.fallback) or spec.canary is not None or spec.shadow is not None
+        self.apart = bool(spec.fallback or spec.canary or spec.shadow or spec.hedge_after)
         self.turns.update(spec.canary.share if spec.canary is not None else 0.0)
         self.copies.update(spec.shadow.share if spec.shadow is not None else 0.0)
         known = {instance.spec.id: instance for instance in (*self.instances, *self.leaving)}
@@ -506,10 +506,13 @@ class ModelPool:
             last.no_room(f"All of the {self.spec.queue_waiting} places in line are taken, and nobody has more of them than you.")
         return True
 
-    def begin_now(self, exchange: Exchange) -> bool:
-        """Give the exchange a fit instance that has room now. False: there is none, or others wait; it gets no place in line."""
+    def begin_now(self, exchange: Exchange, retry: bool = False) -> bool:
+        """Give the exchange a fit instance that has room now. False: there is none, or others wait; it gets no place in line.
+
+        `retry`: it counts as one, and must be within what there may be of them.
+        """
         instance = self._choose(exchange) if not self.waiting and self.ready(self._loop.time()) else None
-        if instance is None:
+        if instance is None or (retry and not self.may_retry(exchange)):
             return False
         instance.begin(exchange)
         return True

@@ -1,8 +1,8 @@
 """Where the requests for a model part: some are another version's to serve, some are copied, some find no instance fit.
 
 An exchange comes here once it was admitted, before it takes anything, and only where its model has such options
-(`ModelPool.apart`). Who is meant is worked out here from what `policy/split.py` says; what becomes of the exchange is
-`fallback.py`'s affair.
+(`ModelPool.apart`), those for asking a second instance among them. Who is meant is worked out here from what
+`policy/split.py` says; what becomes of the exchange is `fallback.py`'s affair.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmgate.dataplane.fallback import fall_back, serve_by
+from slmgate.dataplane.hedge import Hedge
 from slmgate.policy.split import CanarySpec, is_named, is_within, place_of
 
 if TYPE_CHECKING:
@@ -25,9 +26,19 @@ def goes_apart(exchange: Exchange, pool: ModelPool) -> bool:
     canary = spec.canary
     if canary is not None and _meant(exchange, pool, canary):
         other = exchange.worker.pools.models.get(canary.model)
-        if other is not None and other.ready(exchange.started) and serve_by(exchange, canary.model):
-            return True
+        if other is not None and other.ready(exchange.started):
+            _hedge(exchange, other)
+            if serve_by(exchange, canary.model):
+                return True
+    _hedge(exchange, pool)
     return bool(spec.fallback) and not pool.ready(exchange.started) and fall_back(exchange)
+
+
+def _hedge(exchange: Exchange, pool: ModelPool) -> None:
+    """Embeddings may be asked of a second instance as well, if this model says so."""
+    route, after = exchange.route, pool.spec.hedge_after
+    if after and route is not None and route.access == "embeddings" and not isinstance(exchange.alarm, Hedge):
+        Hedge(exchange, after)
 
 
 def _meant(exchange: Exchange, pool: ModelPool, canary: CanarySpec) -> bool:

@@ -56,6 +56,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `retry_on` holds HTTP statuses as text, `connect` (no connection, or one that ended before any answer began) and `timeout`
     (no answer began in time). `hidden`: no caller knows it or may ask for it; it serves in the place of others.
+    `hedge_after` 0: embeddings are never asked of a second instance.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     fallback: tuple[str, ...] = ()
     canary: CanarySpec | None = None
     shadow: ShadowSpec | None = None
+    hedge_after: float = 0.0
     hidden: bool = False
     parameters: tuple[ParameterRule, ...] = ()
     limits: tuple[LimitSpec, ...] = ()

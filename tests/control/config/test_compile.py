@@ -33,6 +33,7 @@ models:
     fallback: [n]
     canary: {model: o, share: 15%%, by: request, principals: [bot], teams: [acme], roles: [partner]}
     shadow: {model: o, share: 16%%, in_flight: 17, max_body: 18k, timeout: 19s}
+    hedge: {after: 20ms}
   o: {hidden: true, instances: [{url: "http://h:2"}]}
   n: {instances: [{url: "http://h:1"}]}
 guard:
@@ -91,6 +92,7 @@ def test_every_value_arrives() -> None:
             roles=frozenset({"partner"}),
         ),
         shadow=ShadowSpec(model="o", share=0.16, in_flight=17, max_body=18_000, timeout=19),
+        hedge_after=0.02,
     )
     hidden = ModelSpec(name="o", instances=(InstanceSpec(id="o/h:2", host="h", port=2),), hidden=True)
     other = ModelSpec(name="n", instances=(InstanceSpec(id="n/h:1", host="h", port=1),))

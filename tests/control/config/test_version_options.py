@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slmgate.control.config import load_text
-from slmgate.control.config.version_options import Canary, Shadow
+from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.policy.split import ShadowSpec
 
 TEXT = 'models: {m: {canary: {model: n, %s}, instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}'
@@ -35,3 +35,11 @@ def test_by(by: str) -> None:
 def test_wrong(wrong: str) -> None:
     (fault,) = load_text(TEXT % wrong).faults
     assert fault.option.startswith(f"models.m.canary.{wrong.partition(':')[0]}")
+
+
+def test_a_hedge_needs_its_time() -> None:
+    text = TEXT.replace("canary: {model: n, %s}", "hedge: {%s}")
+    assert load_text(text % "after: 200ms").unwrap().models["m"].hedge == Hedge(after=0.2)
+    assert load_text(TEXT % "share: 0%").unwrap().models["m"].hedge is None
+    (fault,) = load_text(text % "").faults
+    assert fault.option == "models.m.hedge.after"

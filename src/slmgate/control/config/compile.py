@@ -120,6 +120,7 @@ def _model(name: str, model: Model, limits: Limits, drained: Collection[str]) ->
         fallback=model.fallback,
         canary=None if model.canary is None else _canary(model.canary),
         shadow=None if model.shadow is None else _shadow(model.shadow),
+        hedge_after=0.0 if model.hedge is None else model.hedge.after,
         hidden=model.hidden,
         parameters=_parameters(model.parameters),
         limits=limits.of(f"models.{name}"),

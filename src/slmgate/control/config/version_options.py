@@ -1,4 +1,5 @@
-"""The options of a model's versions: which of its requests another model serves in its place, and which are copied to one.
+"""The options of a model's versions: which of its requests another model serves in its place, and which are copied to one;
+and when a second instance of the model itself is asked.
 
 Rows of the option table like those of `options.py`, apart since they are read together. How requests are told apart is not
 known here.
@@ -63,3 +64,16 @@ class Shadow(Section, frozen=True, kw_only=True):
     timeout: Annotated[
         float, Option("The longest that a copy may take, whatever time its model allows.", Duration(low=10, high=HOUR))
     ] = 60.0
+
+
+class Hedge(Section, frozen=True, kw_only=True):
+    """Asking a second instance for embeddings that the first one lets wait; the answer that begins first counts."""
+
+    after: Annotated[
+        float,
+        Option(
+            "How long the first instance may take to the first byte of its answer; best a little more than nearly all take.",
+            Duration(low=1, high=HOUR),
+            example="200ms",
+        ),
+    ]
