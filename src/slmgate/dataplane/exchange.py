@@ -21,6 +21,7 @@ from slmgate.dataplane.fallback import fall_back, name_of
 from slmgate.dataplane.hedge import Hedge
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
+from slmgate.dataplane.second import STALE_SECONDS, is_refusal
 from slmgate.dataplane.split import goes_apart
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
@@ -65,8 +66,6 @@ KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
 END_SECONDS = 0.25
 """How long an instance may take from the dialect's end of a stream to the end of the answer, before it is ended for it."""
-STALE_SECONDS = 0.1
-"""A kept connection that is lost sooner than this after a request was written to it had been closed before."""
 HEARD_WITHIN = 0.25
 """Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker, which a test holds it to."""
 NEVER = float("inf")
@@ -887,11 +886,10 @@ class Exchange:
     def _is_unwanted(self, status: int) -> bool:
         """Whether a status is the operator's affair, or another instance's chance, and not the client's.
 
-        401 and 403 speak of the gate's own credential, 3xx of another place, 5xx of the instance; a listed status is retried.
-        What is left (400, 404, 413, 422 ...) tells the client of its request, and passes.
+        A listed status is retried. What is left (400, 404, 413, 422 ...) tells the client of its request, and passes.
         """
         assert self.model is not None
-        return status >= 500 or 300 <= status < 400 or status in (401, 403, 407, 429) or str(status) in self.model.retry_on
+        return is_refusal(status) or str(status) in self.model.retry_on
 
     def _fail_status(self, connection: UpstreamConnection | None = None) -> None:
         """The answer is not for the client: another instance may do better, else it is said in the gate's words."""

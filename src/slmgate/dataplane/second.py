@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slmgate.policy.balance import Affinity
 
 STALE_SECONDS = 0.1
-"""As in `exchange.py`."""
+"""A kept connection that is lost sooner than this after a request was written to it had been closed before."""
 
 
 class Caller:
@@ -94,6 +94,10 @@ class Second:
         if instance is not None:
             instance.release(connection)
 
+    def complain(self, what: str) -> None:
+        """Something went wrong at an instance: bring it before the operator."""
+        self.worker.complain(what, self.request_id.decode())
+
     # -- from the pool's side
 
     def wants(self, instance: Instance) -> bool:
@@ -124,7 +128,7 @@ class Second:
     def connect_failed(self, instance: Instance, why: str) -> None:
         if self.wants(instance):
             self.instance = None
-            self.worker.complain(f"{instance.spec.id}: cannot connect: {why}", self.request_id.decode())
+            self.complain(f"{instance.spec.id}: cannot connect: {why}")
             self.failed("upstream_error")
 
     # -- from the instance's side
@@ -146,7 +150,7 @@ class Second:
     def upstream_failed(self, why: str, began: bool) -> None:
         """The connection died or broke the protocol."""
         if self.instance is not None:
-            self.worker.complain(f"{self.instance.spec.id}: {why}", self.request_id.decode())
+            self.complain(f"{self.instance.spec.id}: {why}")
             self.instance.failed("broken", why, self.asked_at)
         self.failed("upstream_error")
 
@@ -173,5 +177,7 @@ class Second:
 
 
 def is_refusal(status: int) -> bool:
-    """Whether a status is about the instance, or what is between, and not about the request."""
+    """Whether a status is not about the request: 401 and 403 speak of the gate's own credential, 3xx of another place, 5xx of the
+    instance.
+    """
     return status >= 500 or 300 <= status < 400 or status in (401, 403, 407, 429)

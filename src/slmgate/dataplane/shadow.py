@@ -148,6 +148,9 @@ class Shadow(Second):
         """It has so long for the next step, as long as its own time is not over."""
         self.deadline = min(self._ends, time.monotonic() + seconds)
 
+    def complain(self, what: str) -> None:
+        """Its receipt tells; the few lines that there are a second are for what clients suffer from."""
+
     def was_asked(self) -> None:
         self._within(self.pool.spec.first_byte_timeout)
 
