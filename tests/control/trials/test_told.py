@@ -197,7 +197,9 @@ def test_which_version_serves(canary: str, note: str) -> None:
     other = f'], canary: {{model: next, {canary}}}}}, next: {{hidden: true, instances: [{{url: "http://h:2"}}]}}}}\n'
     config = load_text(TEXT.replace("]}}\n", other, 1)).unwrap()
     assert told(config, key(config), Trial(model="smollm2")).notes == (note,)
-    assert not told(config, key(config), Trial(model="next")).verdict.admitted
+    itself = told(config, key(config), Trial(model="next"))
+    assert not itself.verdict.admitted
+    assert itself.notes == ("next is hidden: nobody may ask for it, and it serves in the place of others.",)
 
 
 def test_a_copy(config: Config) -> None:

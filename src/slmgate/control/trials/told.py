@@ -109,6 +109,7 @@ def told(config: Config, principal: Principal, trial: Trial) -> Told:
         roles=tuple(_role(walk, "its own" if walk.role in own else f"of team {principal.team}") for walk in explained.walks),
         notes=(
             *_notes(config, principal),
+            *_hidden(snapshot, trial),
             *(_version(snapshot, principal, trial) if verdict.admitted else ()),
             *(_stands_in(snapshot, principal, trial, name) for name in _fallbacks(config, trial, verdict)),
             *(f"No limit of this request is called {name!r}." for name in verdict.strange),
@@ -120,6 +121,12 @@ def _fallbacks(config: Config, trial: Trial, verdict: Verdict) -> tuple[str, ...
     """The models that may stand in for the one that is asked for."""
     model = config.models.get(trial.model)
     return model.fallback if model is not None and verdict.admitted else ()
+
+
+def _hidden(snapshot: Snapshot, trial: Trial) -> Iterator[str]:
+    model = snapshot.models.get(trial.model)
+    if model is not None and model.hidden:
+        yield f"{model.name} is hidden: nobody may ask for it, and it serves in the place of others."
 
 
 def _version(snapshot: Snapshot, principal: Principal, trial: Trial) -> Iterator[str]:
