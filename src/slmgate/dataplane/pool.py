@@ -15,6 +15,7 @@ from math import ceil, inf
 from random import getrandbits
 from typing import TYPE_CHECKING
 
+from slmgate.dataplane.account import named
 from slmgate.dataplane.balancing import affinity_of, chooser_of, shares_loads
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
@@ -63,6 +64,7 @@ class Instance:
         "max_in_flight",
         "model",
         "name",
+        "named",
         "others",
         "removed",
         "salted",
@@ -80,6 +82,7 @@ class Instance:
         self._loop = loop
         self.model = model
         self.name = spec.id
+        self.named = named(spec.id)
         # of the snapshot in force
         self.spec = spec
         self.weight = spec.weight
