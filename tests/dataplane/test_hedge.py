@@ -437,3 +437,24 @@ def test_a_fault_of_our_own(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch
         == 200     complete a 5+7
         << client  200 | <used>
     """)
+
+
+def test_the_second_says_that_it_failed(open_road: OpenRoad) -> None:
+    """Under a status that says the contrary, in one piece and with a head that came before: the first is waited for."""
+    road = hedged(open_road, balance="round_robin")
+    for name in ("a", "b"):
+        road.plays(rf"""
+            >> client  embed
+            == intent  {name}
+            << {name}  {SENT}
+            >> {name}  200 <used>
+            == 200     complete {name} 5+7
+            << client  200 | <used>
+        """)
+    road.plays(HEDGED)
+    road.plays(r"""
+        >> b       200 {"error": "no"}
+        >> a       200 <used>
+        == 200     complete a 5+7
+        << client  200 | <used>
+    """)

@@ -126,7 +126,7 @@ def test_a_kept_connection_that_is_lost(pair: Road, after: float, noted: list[st
 
 
 def test_a_fault_of_our_own(pair: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slmgate.dataplane.second.upstream_head", None)
+    monkeypatch.setattr("slmgate.dataplane.second.client_fields", None)
     one = second(pair)
     pair.stage.loop.settle()
     assert one.noted == ["internal_error"]

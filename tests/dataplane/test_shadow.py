@@ -104,6 +104,7 @@ def test_a_stream_that_says_its_end_and_not_the_answers(open_road: OpenRoad) -> 
     ("deed", "seen"),
     [
         ("b 500 {}", "== 500 upstream_error b !upstream_error"),
+        (r'b 200 {"error": {"message": "no"}}', "== 500 upstream_error b !upstream_error"),
         ("b 503 {}", "== 503 upstream_error b !upstream_error"),
         ("b 400 {}", "== 400 complete b"),
         ("b leaves", "== 502 upstream_error b !upstream_error 4+0~"),
@@ -299,7 +300,7 @@ def test_a_fault_of_our_own(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> None:
         raise RuntimeError("a fault of a test")
 
-    monkeypatch.setattr("slmgate.dataplane.second.upstream_head", broken)
+    monkeypatch.setattr("slmgate.dataplane.second.client_fields", broken)
     road.plays(r"""
         >> client  chat
         == intent  a

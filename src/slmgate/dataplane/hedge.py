@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from slmgate.dataplane.fallback import name_of
 from slmgate.dataplane.second import Second, is_refusal
+from slmgate.dialects.figures import says_error
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
@@ -160,7 +161,7 @@ class Rival(Second):
     # -- its answer
 
     def answered(self, head: AnswerHead, body: bytes, connection: UpstreamConnection) -> None:
-        if self._wins(head):
+        if not says_error(body) and self._wins(head):
             self._first.answered(head, body, connection)
         else:
             self.drop(connection)

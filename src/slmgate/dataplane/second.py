@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from slmgate.dialects.salt import salted
 from slmgate.http1.answers import JSON
-from slmgate.http1.heads import AnswerHead, request_line, upstream_head, upstream_request
+from slmgate.http1.heads import AnswerHead, client_fields, request_line, upstream_request
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
@@ -115,8 +115,8 @@ class Second:
             if instance.salted:
                 body = salted(route, self.ask, body, self.worker.salts.of(self.principal))
             content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
-            head = upstream_head(request_line(route.method, route.path), instance.fields, self.head, content_type)
-            connection.ask(self.as_exchange(), upstream_request(head, self.request_id, body))
+            line, fields = request_line(route.method, route.path), client_fields(self.head, content_type)
+            connection.ask(self.as_exchange(), upstream_request(line, instance.fields, fields, self.request_id, body))
             self.was_asked()
         except Exception:  # noqa: BLE001  # a fault of our own costs this and no other
             self.worker.report_fault()

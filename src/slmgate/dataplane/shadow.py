@@ -16,6 +16,7 @@ import msgspec
 
 from slmgate.dataplane.second import Second, is_refusal
 from slmgate.dialects.contract import Scanner
+from slmgate.dialects.figures import says_error
 from slmgate.dialects.parameters import noted
 from slmgate.http1.answers import JSON
 from slmgate.http1.framing import CHUNKED
@@ -222,7 +223,10 @@ class Shadow(Second):
             scanner.close()
             whole = scanner.finished
         elif self._kept is not None:
-            self._usage = self.route.dialect.usage(self.route.endpoint, b"".join(self._kept))
+            body = b"".join(self._kept)
+            self._usage = self.route.dialect.usage(self.route.endpoint, body)
+            if self._usage is None and self._status == 200 and says_error(body):
+                self._status = 500  # as it ought to have been
             # Of an answer that ends with its connection only its JSON shows whether it is whole.
             whole = self._framing >= CHUNKED or self._usage is not None or self._status >= 400
         instance = self.instance
