@@ -114,10 +114,15 @@ def _instances(name: str, model: Model, gate: list[Address], reader: Reader) -> 
             place = _place(reader, instance, "dns")
             if place is not None:
                 _blame(reader, place, "has no port", "say it beside the name, like port: 8000")
-        place = _place(reader, instance, "dns" if instance.url is None else "url")
+        if instance.url is not None:
+            option, where = "url", instance.url.location
+        elif instance.dns is not None:
+            option, where = "dns", f"{instance.dns} {instance.port}"
+        else:
+            option, where = "file", str(instance.file)
+        place = _place(reader, instance, option)
         if place is None:
             continue
-        where = f"{instance.dns} {instance.port}" if instance.url is None else instance.url.location
         earlier = first.setdefault(where, place)
         if earlier is not place:
             _blame(reader, place, f"is an instance of {name} already", f"see {earlier.option}; weight says how much it takes")

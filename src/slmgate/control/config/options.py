@@ -91,15 +91,16 @@ class Listen(Section, frozen=True, kw_only=True):
 
 
 class Instance(Section, frozen=True, kw_only=True):
-    """One running copy of a model: an engine at an address; or as many as a name has addresses."""
+    """One running copy of a model: an engine at an address; or as many as a name has addresses or a file lists."""
 
     later: ClassVar[tuple[str, ...]] = ("tls",)
-    one_of: ClassVar[tuple[str, ...]] = ("url", "dns")
+    one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "file")
 
     url: Annotated[
         Origin | None,
         Option(
-            "Where the instance is: scheme, host and port; the gate adds the path of each request itself. Unset: see `dns`.",
+            "Where the instance is: scheme, host and port; the gate adds the path of each request itself. Unset: see `dns` and "
+            "`file`.",
             Url(),
             example="http://127.0.0.1:8000",
         ),
@@ -114,6 +115,15 @@ class Instance(Section, frozen=True, kw_only=True):
         ),
     ] = None
     port: Annotated[int | None, Option("The port of the addresses of `dns`.", Whole(low=1, high=65535), example="8000")] = None
+    file: Annotated[
+        Path | None,
+        Option(
+            "In place of `url`, a file with a list of URLs, in YAML or JSON, each alone or with options of its own in place of "
+            "these. It is followed as it changes; docs/operations.md.",
+            Location(),
+            example="instances.yaml",
+        ),
+    ] = None
     engine: Annotated[
         Engine,
         Option("The instance's software; `openai` stands for anything that speaks OpenAI's HTTP API.", ENGINES),
