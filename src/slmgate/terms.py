@@ -197,8 +197,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     method: str
     path: str
     status: int
-    verdict: Literal["admit", "refuse", "none"]
-    """`none`: it ended before there was one, as when a client leaves in the middle of its body."""
+    verdict: Literal["admit", "refuse", "none", "shadow"]
+    """`none`: it ended before there was one, as when a client leaves in the middle of its body. `shadow`: it is the record of a
+    copy, for which nobody is charged; `parameters` names the receipt of the request that it is of.
+    """
     reason: str
     ended: Ended
     principal: str

@@ -78,3 +78,13 @@ def test_costs_have_a_column_for_each_currency(tmp_path: Path) -> None:
     assert table[0].endswith("estimated_share,cost_EUR,cost_USD")
     assert table[1].endswith(",0.0,1.23,")
     assert json.loads(run("usage", *ALL, "--by", "", "--json").stdout)["rows"][0]["cost"] == {"EUR": "1.2300022", "USD": "5.00"}
+
+
+def test_copies_are_apart(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "slmgate-data" / "ledger.sqlite3")
+    store.write(Batch(receipts=[make_receipt("copy", model="next", verdict="shadow")]))
+    store.close()
+    assert "next" not in run("usage", *ALL).stdout
+    assert [line.split() for line in run("usage", *ALL, "--shadow").stdout.splitlines()][1:] == [
+        ["bot", "next", "1", "0", "0", "7", "5", "12", "0%"]
+    ]

@@ -185,6 +185,20 @@ def test_usage_by_groups(store: Store) -> None:
     assert store.usage(["client"], ReceiptFilter(client="eve"))[0].requests == 1
 
 
+def test_usage_of_copies_is_apart(store: Store) -> None:
+    """Whether it comes from receipts or from their sums."""
+    some_usage(store)
+    before = store.usage(["model"], ReceiptFilter())
+    write(store, "s1", "s2", verdict="shadow", model="next")
+    write(store, "s3", verdict="shadow", model="next", status=502, ended="upstream_error", estimated=True)
+    shadow = ReceiptFilter(verdict="shadow")
+    assert store.usage(["model"], ReceiptFilter()) == before
+    assert store.usage(["model"], shadow) == [row(("next",), 3, 0, 1, (21, 15, 12))]
+    spans = ReceiptFilter(since=NOON, until=NOON + DAY), ReceiptFilter(since=NOON, until=NOON + DAY, verdict="shadow")
+    assert [sum(one.requests for one in store.usage([], which)) for which in spans] == [5, 3]
+    assert [found.differences for found in store.verify() if found.differences] == []
+
+
 @pytest.mark.parametrize(
     ("by", "groups"),
     [

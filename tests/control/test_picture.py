@@ -148,3 +148,9 @@ def test_who_has_told() -> None:
     assert told_by_all([], [])
     assert told_by_all([0, 1], [tally(1), tally(0), tally(2)])
     assert not told_by_all([0, 1], [tally(1)])
+
+
+def test_a_hidden_model_is_told_as_such() -> None:
+    config = load_text('models: {m: {hidden: true, instances: [{url: "http://a:1"}]}}').unwrap()
+    models, _ = picture(config, [tally(0, InstanceTally(model="m", id="m/a:1", in_flight=0, waiting=0, healthy=False))], {})
+    assert models == [ModelStatus(name="m", ready=False, hidden=True)]

@@ -100,3 +100,12 @@ def test_a_publication_travels() -> None:
 def test_nobody_changes_what_is_in_force(spec: msgspec.Struct) -> None:
     with pytest.raises(AttributeError):
         setattr(spec, spec.__struct_fields__[0], None)
+
+
+def test_a_hidden_model_may_be_known_by_nobody() -> None:
+    models = (SPEC.models[0], msgspec.structs.replace(SPEC.models[1], hidden=True))
+    snapshot = Snapshot(msgspec.structs.replace(SPEC, models=models), KeyTable([ONE]))
+    access = snapshot.access(ONE)
+    assert access.known() == ["m"]
+    assert isinstance(refused := access.row("n", "chat"), Refuse) and refused.code == "model_not_found"
+    assert set(snapshot.models) == {"m", "n"}, "it serves all the same"

@@ -46,6 +46,7 @@ def test_sums_by_what_is_charged_alike(store: SqlStore) -> None:
     put(store, "r5", team="beta")
     put(store, "r6", team=None)
     put(store, "r7", verdict="refuse")
+    put(store, "r8", verdict="shadow")
     span = NOON, NOON + DAY
     mine = [row("acme", 3, estimated=1), row("acme", 1, price="EUR 3 4", cost=41, unknown=1)]
     assert store.billing.charges(*span, "acme") == mine

@@ -181,6 +181,7 @@ class Stage:
         for client in self.clients:
             if client.state != "closed" or client.exchange is not None:
                 client.connection_lost(None)
+        self.worker.shadows.stop()  # they wait for no client
         for host in self.loop.doors:
             self.loop.doors[host] = "opens"
         self.loop.turn(1)
@@ -189,7 +190,8 @@ class Stage:
         assert {fields["id"] for kind, fields in self.records if kind == INTENT} <= ids.keys(), "an intent without receipt"
         tables = [path.read_bytes() for path in self.journal.glob("*.intents")]
         assert [journal.read_intents(table) for table in tables] == [([], [])] * len(tables), "a slot was not given back"
-        assert self.worker.tally.requests == len(ids) + self.worker.tally.unjournaled
+        tally = self.worker.tally
+        assert tally.requests + tally.shadows == len(ids) + tally.unjournaled
         pools = self.worker.pools.models.values()
         held = [one for pool in pools for one in (*pool.instances, *pool.leaving) if one.busy]
         assert held == [], "an instance is still held"

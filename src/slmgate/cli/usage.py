@@ -29,6 +29,7 @@ def usage(
     since: Annotated[str, typer.Option("--since", help="A duration back from now (30d), a day, or a time (UTC).")] = "30d",
     until: Annotated[str | None, typer.Option("--until", help="As --since; up to now by default.")] = None,
     format: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Of the copies of requests, which are in no other sum.")] = False,
     config: ConfigOption = None,
     admin: AdminOption = None,
     as_json: JsonOption = False,
@@ -38,7 +39,8 @@ def usage(
     A column for each currency; none where nothing had a price.
     """
     with session(config, admin) as client:
-        report = client.get("/api/v1/usage", {"by": by, "since": since, "until": until})
+        query = {"by": by, "since": since, "until": until, **({"shadow": "true"} if shadow else {})}
+        report = client.get("/api/v1/usage", query)
     groups = report["by"]
     currencies = sorted({currency for row in report["rows"] for currency in row["cost"]})
     columns = [*groups, *FIGURES, "estimated_share", *(f"cost_{currency}" for currency in currencies)]

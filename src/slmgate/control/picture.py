@@ -58,7 +58,7 @@ def picture(
         elif known.source == "removed" and not known.in_flight:
             del instances[at]
     usable = {at[0] for at in configured if instances[at].healthy and not instances[at].draining}
-    models = [ModelStatus(name=name, ready=name in usable) for name in config.models]
+    models = [ModelStatus(name=name, ready=name in usable, hidden=model.hidden) for name, model in config.models.items()]
     return models, sorted((_checked(row, checkups.get(row.id)) for row in instances.values()), key=lambda row: row.id)
 
 

@@ -144,6 +144,8 @@ class Control:
                     requests=tally.requests,
                     refused=tally.refused,
                     unjournaled=tally.unjournaled,
+                    shadows=tally.shadows,
+                    shadows_dropped=tally.shadows_dropped,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],

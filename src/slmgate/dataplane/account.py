@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from slmgate.dataplane.fallback import mark_of
 from slmgate.dialects import error_dialect
 from slmgate.dialects.parameters import noted
 from slmgate.terms import Ended, Receipt, Usage
@@ -150,8 +151,7 @@ def noted_of(exchange: Exchange) -> bytes:
     """What the request set of the parameters that a receipt keeps; with the model, where another served."""
     ask, route = exchange.asked, exchange.route
     found = noted(route.dialect.name, ask).encode() if ask is not None and route is not None else b""
-    detour = exchange.detour
-    return found if detour is None or not detour.wanted else b" ".join(filter(None, (f"model={detour.wanted}".encode(), found)))
+    return found if exchange.detour is None else b" ".join(filter(None, (mark_of(exchange), found)))
 
 
 def _rule(exchange: Exchange) -> str:

@@ -14,6 +14,7 @@ from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
+    from slmgate.policy.snapshot import ModelSpec
 
 FIELD = b"x-request-timeout"
 LONGEST = 86_400
@@ -42,30 +43,29 @@ def bounded(exchange: Exchange) -> bool:
     """Have the exchange end when its time is over. False: it is over already, and so is the exchange."""
     if exchange.alarm is not None:
         exchange.alarm.cancel()
-    model = exchange.model
+    model = exchange.model  # another one may serve it in the end: the bound stays
     total = model.total_timeout if model is not None else 0.0
     seconds = min(_patience(exchange) or LONGEST, total or LONGEST)
     left = exchange.started + seconds - time.monotonic()
     if left > 0:
-        exchange.alarm = exchange.worker.later(left, lambda: _ring(exchange))
+        exchange.alarm = exchange.worker.later(left, lambda: _ring(exchange, model))
         return True
     exchange.alarm = None
-    exchange.out_of_time(_told(exchange))
+    exchange.out_of_time(_told(exchange, model))
     return False
 
 
-def _ring(exchange: Exchange) -> None:
-    exchange.alarm = None
+def _ring(exchange: Exchange, model: ModelSpec | None) -> None:
     try:
-        exchange.out_of_time(_told(exchange))
+        exchange.out_of_time(_told(exchange, model))
     except Exception:  # noqa: BLE001  # a fault of our own costs this request and no other
         exchange.worker.report_fault()
         exchange.gate_failed()
 
 
-def _told(exchange: Exchange) -> Refuse:
+def _told(exchange: Exchange, model: ModelSpec | None) -> Refuse:
     """The fault in words: whose bound it was, and how long."""
-    model, patience = exchange.model, _patience(exchange)
+    patience = _patience(exchange)
     total = model.total_timeout if model is not None else 0.0
     if patience and not 0 < total < patience:
         return Refuse(

@@ -18,8 +18,11 @@ from slmgate.dataplane.deadlines import FIELD as TIMEOUT
 from slmgate.dataplane.deadlines import NOT_A_TIME, bounded, seconds_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.fallback import fall_back, name_of
+from slmgate.dataplane.hedge import Hedge
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
+from slmgate.dataplane.second import STALE_SECONDS, is_refusal
+from slmgate.dataplane.split import goes_apart
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
@@ -49,11 +52,10 @@ from slmgate.policy.snapshot import ModelSpec, Snapshot
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
-    from asyncio import TimerHandle
-
     from slmgate.dataplane.account import What
     from slmgate.dataplane.client import ClientConnection
     from slmgate.dataplane.fallback import Detour
+    from slmgate.dataplane.hedge import Alarm
     from slmgate.dataplane.limiter import Hold
     from slmgate.dataplane.pool import Instance, ModelPool
     from slmgate.dataplane.repeat import Repeat
@@ -65,8 +67,6 @@ KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
 END_SECONDS = 0.25
 """How long an instance may take from the dialect's end of a stream to the end of the answer, before it is ended for it."""
-STALE_SECONDS = 0.1
-"""A kept connection that is lost sooner than this after a request was written to it had been closed before."""
 HEARD_WITHIN = 0.25
 """Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker, which a test holds it to."""
 NEVER = float("inf")
@@ -231,7 +231,7 @@ class Exchange:
         self.first_byte_at = 0.0
         self.status = 0  # what the client was told; 0 while it was told nothing
         self.bytes_out = 0
-        self.alarm: TimerHandle | None = None  # for the end of the time that all of it may take, where that is bounded
+        self.alarm: Alarm | None = None  # for the end of the time that all of it may take, where that is bounded; or a hedge
         # watched by the sweep
         self.deadline = NEVER
         self.heard = 0.0  # when the instance's last bytes came, to a tick; 0: none that moves the deadline
@@ -331,12 +331,12 @@ class Exchange:
     def _still_admitted(self) -> Refuse | None:
         """Ask question 2 again, of the snapshot in force, about what the client asked: what was set then may be set otherwise."""
         route, asked = self.route, self.asked
-        assert self.principal is not None and asked is not None and route is not None and self.model is not None
+        assert self.principal is not None and asked is not None and route is not None and self.admit is not None
         self.ask = asked
         verdict = decide(self.worker.snapshot.access(self.principal), asked, route.access, self)
         if isinstance(verdict, Refuse):
             return verdict
-        if verdict.model.name != self.model.name:  # it named none, and another is the only one now
+        if verdict.model.name != self.admit.model.name:  # it named none, and another is the only one now
             return no_such_model(asked.model)
         self.admit = verdict
         self.ask, self.outgoing = settle(route, asked, self.body, verdict.settings)
@@ -378,7 +378,7 @@ class Exchange:
         if (model.total_timeout or TIMEOUT in self.head.fields) and not bounded(self):
             return
         pool = worker.pools.models[model.name]
-        if model.fallback and not pool.ready(self.started) and fall_back(self):
+        if pool.apart and goes_apart(self, pool):
             return
         charges = worker.snapshot.charges
         if charges.any and (refusal := self.take(charges)) is not None:
@@ -396,7 +396,7 @@ class Exchange:
         """Take what the request may come to of all its limits. If there is no room, why."""
         route, ask, principal, admit, model, worker = self.route, self.ask, self.principal, self.admit, self.model, self.worker
         assert route is not None and ask is not None and principal is not None and admit is not None and model is not None
-        account = worker.limiter.account(charges, principal, model.name, admit.role, self.client.address)
+        account = worker.limiter.account(charges, principal, admit.model.name, admit.role, self.client.address)
         length: int | None = 0
         several = 1
         if account.tariff.bounded and route.access in GENERATING:
@@ -594,6 +594,26 @@ class Exchange:
         refuse = self.pool.no_room(self, why)
         if not fall_back(self):
             self.refuse(refuse)
+
+    def model_gone(self) -> None:
+        """The model in whose line it stands is configured no more."""
+        if not fall_back(self):
+            self.refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
+
+    def goes_on_at(self, instance: Instance, connection: UpstreamConnection, asked_at: float) -> None:
+        """Another instance, asked beside its own at `asked_at`, is the one whose answer counts from now on."""
+        if self.instance is not None:
+            self._learn(time.monotonic())
+            if self.connection is not None:
+                self.connection.retire()
+            self._give_back(None)
+        assert self.model is not None
+        self.instance, self.connection, self.asked_at = instance, connection, asked_at
+        self.tried = (*[one for one in self.tried if one is not instance], instance)
+        self.upstream_status = 0
+        self.unwanted = False
+        self.heard = 0.0
+        self.deadline = asked_at + self.model.first_byte_timeout
 
     # -- from the instance's side
 
@@ -849,6 +869,8 @@ class Exchange:
         """Try another instance, or another model, if policy allows. Nothing was sent to the client. False: no more."""
         model, pool = self.model, self.pool
         assert model is not None and pool is not None
+        if isinstance(self.alarm, Hedge) and self.alarm.stands_in():
+            return True
         if on not in model.retry_on or self.worker.stopping:
             return False
         self.instance = None
@@ -872,11 +894,10 @@ class Exchange:
     def _is_unwanted(self, status: int) -> bool:
         """Whether a status is the operator's affair, or another instance's chance, and not the client's.
 
-        401 and 403 speak of the gate's own credential, 3xx of another place, 5xx of the instance; a listed status is retried.
-        What is left (400, 404, 413, 422 ...) tells the client of its request, and passes.
+        A listed status is retried. What is left (400, 404, 413, 422 ...) tells the client of its request, and passes.
         """
         assert self.model is not None
-        return status >= 500 or 300 <= status < 400 or status in (401, 403, 407, 429) or str(status) in self.model.retry_on
+        return is_refusal(status) or str(status) in self.model.retry_on
 
     def _fail_in_words(self, connection: UpstreamConnection | None) -> None:
         """The instance says in its answer that it failed, under a status that says the contrary: it ought to have been 500."""

@@ -1,7 +1,9 @@
-"""Another model in place of one that cannot serve, with its own permission, rules and limits, as if it had been asked for.
+"""Another model in place of the one that was asked for: a fallback where that one cannot serve, or another version of it.
 
 An exchange whose client was sent nothing yet comes here when its model has no instance for it, and goes on in the line of the
-first model in `fallback` that may and can take it. Those of a fallback are not followed, so that there is no going in circles.
+first model in `fallback` that may and can take it, with that model's own permission, rules and limits, as if it had been asked
+for. Those of a fallback are not followed, so that there is no going in circles. Who is sent to another version (`split.py`) is
+decided, limited and charged by what was asked for, which is also the first to stand in for that version.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from slmgate.terms import Refuse, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
+    from slmgate.dataplane.pool import ModelPool
+    from slmgate.policy.snapshot import ModelSpec, Snapshot
 
 FIELD = b"x-slmgate-model"
 """The field of an answer that tells which model served in place of the one that was asked for."""
@@ -42,13 +46,16 @@ _MOVED = (
 
 
 class Detour:
-    """The way of one exchange to other models. `others` are those not looked at yet, `wanted` the one asked for, once left."""
+    """The way of one exchange to other models. `others` are those not looked at yet, `wanted` the one asked for, once left;
+    `version` is the one that serves as a version of that.
+    """
 
-    __slots__ = ("others", "wanted")
+    __slots__ = ("others", "version", "wanted")
 
-    def __init__(self, others: tuple[str, ...]) -> None:
+    def __init__(self, others: tuple[str, ...], wanted: str = "", version: str = "") -> None:
         self.others = others
-        self.wanted = ""
+        self.wanted = wanted
+        self.version = version
 
 
 def fall_back(exchange: Exchange) -> bool:
@@ -61,15 +68,39 @@ def fall_back(exchange: Exchange) -> bool:
         detour = exchange.detour = Detour(exchange.model.fallback)
     if not detour.others or exchange.worker.stopping:
         return False
-    before, wanted = [getattr(exchange, name) for name in _MOVED], detour.wanted
+    before, wanted, version = [getattr(exchange, name) for name in _MOVED], detour.wanted, detour.version
     while detour.others:
         name, detour.others = detour.others[0], detour.others[1:]
         if _given(exchange, detour, name):
             return True
-        detour.wanted = wanted
+        detour.wanted, detour.version = wanted, version
         for field, value in zip(_MOVED, before, strict=True):
             setattr(exchange, field, value)
     return False
+
+
+def serve_by(exchange: Exchange, version: str) -> bool:
+    """Give the exchange, which was admitted and has nothing yet, to another version of its model. False: that has no room."""
+    worker, asked = exchange.worker, exchange.model
+    assert asked is not None
+    pool, model = worker.pools.models[version], worker.snapshot.models[version]
+    before = [getattr(exchange, name) for name in _MOVED]
+    detour = exchange.detour = Detour((asked.name, *asked.fallback), asked.name, version)
+    exchange.repeat = None  # what is remembered there is of requests that ask for this very model, by another price
+    if _enters(exchange, detour, pool, model, worker.snapshot):
+        return True
+    exchange.detour = None
+    for field, value in zip(_MOVED, before, strict=True):
+        setattr(exchange, field, value)
+    return False
+
+
+def mark_of(exchange: Exchange) -> bytes:
+    """What a receipt says of the model that was asked for where another one serves: as a version of it, or in its place."""
+    detour, model = exchange.detour, exchange.model
+    if detour is None or name_of(exchange) is None or model is None:
+        return b""
+    return b"%b=%b" % (b"canary" if model.name == detour.version else b"model", detour.wanted.encode())
 
 
 def field_of(exchange: Exchange) -> bytes:
@@ -81,7 +112,7 @@ def field_of(exchange: Exchange) -> bytes:
 def name_of(exchange: Exchange) -> str | None:
     """The model that serves in place of the one that was asked for, if one does."""
     detour, model = exchange.detour, exchange.model
-    return None if detour is None or not detour.wanted or model is None else model.name
+    return None if detour is None or model is None or detour.wanted in ("", model.name) else model.name
 
 
 def _given(exchange: Exchange, detour: Detour, name: str) -> bool:
@@ -99,10 +130,16 @@ def _given(exchange: Exchange, detour: Detour, name: str) -> bool:
     exchange.admit = verdict
     exchange.ask, exchange.outgoing = settle(route, ask, exchange.body, verdict.settings)
     _leave(exchange)
-    detour.wanted = detour.wanted or exchange.model.name
-    exchange.model = model = verdict.model
+    detour.wanted, detour.version = detour.wanted or exchange.model.name, ""
+    return _enters(exchange, detour, pool, verdict.model, snapshot)
+
+
+def _enters(exchange: Exchange, detour: Detour, pool: ModelPool, model: ModelSpec, snapshot: Snapshot) -> bool:
+    """Take what the exchange needs of its limits, and give it an instance of this model or a place in its line."""
+    exchange.model = model
     if snapshot.charges.any and exchange.take(snapshot.charges) is not None:
         return False
+    now = time.monotonic()
     exchange.limit_fields = field_of(exchange) + exchange.limit_fields
     exchange.pool = pool
     exchange.tried = ()

@@ -26,6 +26,7 @@ from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
 from slmgate.policy.retries import Budget
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec
+from slmgate.policy.split import Turns
 from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
@@ -306,6 +307,8 @@ class ModelPool:
         "_only",
         "_serving",
         "_stopped",
+        "apart",
+        "copies",
         "in_flight",
         "in_flight_elsewhere",
         "instances",
@@ -315,6 +318,7 @@ class ModelPool:
         "say",
         "spec",
         "telling",
+        "turns",
         "unweighed",
         "waiting",
     )
@@ -343,6 +347,9 @@ class ModelPool:
         self._only: Instance | None = None  # the one instance of a model that has but one
         self.requests = 0  # that came to it so far
         self._budget = Budget(spec.retry_budget)
+        self.apart = False  # some of its requests may go another way: see `split.py`
+        self.turns = Turns(0.0)  # whose turn it is to be served by the canary
+        self.copies = Turns(0.0)  # and to be copied
         self.update(spec)
 
     def __repr__(self) -> str:
@@ -355,6 +362,9 @@ class ModelPool:
         """
         self.spec = spec
         self._budget.share = spec.retry_budget
+        self.apart = bool(spec.fallback or spec.canary or spec.shadow or spec.hedge_after)
+        self.turns.update(spec.canary.share if spec.canary is not None else 0.0)
+        self.copies.update(spec.shadow.share if spec.shadow is not None else 0.0)
         known = {instance.spec.id: instance for instance in (*self.instances, *self.leaving)}
         least = self._least_served()
         self.instances, self.leaving = [], []
@@ -497,6 +507,17 @@ class ModelPool:
                 queue.leave(exchange)
                 return False
             last.no_room(f"All of the {self.spec.queue_waiting} places in line are taken, and nobody has more of them than you.")
+        return True
+
+    def begin_now(self, exchange: Exchange, retry: bool = False) -> bool:
+        """Give the exchange a fit instance that has room now. False: there is none, or others wait; it gets no place in line.
+
+        `retry`: it counts as one, and must be within what there may be of them.
+        """
+        instance = self._choose(exchange) if not self.waiting and self.ready(self._loop.time()) else None
+        if instance is None or (retry and not self.may_retry(exchange)):
+            return False
+        instance.begin(exchange)
         return True
 
     def _has_tried_all(self, exchange: Exchange) -> bool:
@@ -654,7 +675,7 @@ class Pools:
             for instance in gone.instances:
                 instance.remove()  # those that were leaving are removed already
             for exchange in list(gone.waiting):
-                exchange.refuse(Refuse("model_not_found", "The model is no longer served here.", "model"))
+                exchange.model_gone()
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:

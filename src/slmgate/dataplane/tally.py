@@ -7,12 +7,16 @@ from __future__ import annotations
 
 
 class Tally:
-    """All counts are since this worker started. `unjournaled`: refusals for which the journal had no room."""
+    """All counts are since this worker started. `unjournaled`: refusals for which the journal had no room. `shadows`: copies that
+    have ended, which are no requests; `shadows_dropped`: those for which there was no room, and which were not sent.
+    """
 
-    __slots__ = ("connections", "refused", "requests", "unjournaled")
+    __slots__ = ("connections", "refused", "requests", "shadows", "shadows_dropped", "unjournaled")
 
     def __init__(self) -> None:
         self.connections = 0
         self.requests = 0
+        self.shadows = 0
+        self.shadows_dropped = 0
         self.refused = 0
         self.unjournaled = 0

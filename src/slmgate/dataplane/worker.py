@@ -38,6 +38,7 @@ from slmgate.dataplane.looking import looked
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.salts import Salts
+from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import accepting, contexts
 from slmgate.dataplane.tokens import Tokens
@@ -111,6 +112,7 @@ class Worker:
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
+        self.shadows = Shadows(self)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         self.date = date_line(time.time())
@@ -201,12 +203,12 @@ class Worker:
             self.calm.add(connection)
 
     def ready(self) -> bool:
-        """Every model has an instance, and work can be recorded."""
+        """Every model that clients may ask for has an instance, and work can be recorded."""
         now = time.monotonic()
         recordable = self.journal.room >= NEEDED or self.serves_unaccounted
-        return (
-            (not self.draining or self.handed_over) and recordable and all(pool.ready(now) for pool in self.pools.models.values())
-        )
+        taking = not self.draining or self.handed_over
+        pools = self.pools.models.values()
+        return taking and recordable and all(pool.ready(now) or pool.spec.hidden for pool in pools)
 
     def complain(self, what: str, request_id: str) -> None:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
@@ -358,6 +360,7 @@ class Worker:
         self.limiter.tick(wall)
         self._loop.call_later(TICK / 2, self._half_tick)
         self.keyed.tick(now)
+        self.shadows.tick(now)
         self.tokens.sweep(now, wall)
         if int(wall) != self._second:
             self._second = int(wall)
@@ -398,6 +401,8 @@ class Worker:
             tally.refused,
             tally.unjournaled,
             self.pools.tallies(now),
+            tally.shadows,
+            tally.shadows_dropped,
         )
 
     # -- life
@@ -465,6 +470,7 @@ class Worker:
         for one, context in waiting:
             await self._accept_the_rest(one, context)
         self.draining = True
+        self.shadows.stop()
         for one in self._sockets:
             one.close()
         if not self.handed_over:

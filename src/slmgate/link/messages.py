@@ -94,6 +94,8 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     refused: int
     unjournaled: int
     instances: tuple[InstanceTally, ...] = ()
+    shadows: int = 0
+    shadows_dropped: int = 0
 
 
 class CheckedOut(msgspec.Struct, frozen=True):

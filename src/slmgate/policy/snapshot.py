@@ -19,6 +19,7 @@ from slmgate.policy.health import HealthSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
+from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Bearer, Principal, Refuse
 
 MAX_ACCESSES = 10_000
@@ -54,7 +55,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One model and how to reach it. Times are seconds; `total_timeout` 0: there is none.
 
     `retry_on` holds HTTP statuses as text, `connect` (no connection, or one that ended before any answer began) and `timeout`
-    (no answer began in time).
+    (no answer began in time). `hidden`: no caller knows it or may ask for it; it serves in the place of others.
+    `hedge_after` 0: embeddings are never asked of a second instance.
     """
 
     name: str
@@ -73,6 +75,10 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout: float = 30.0
     queue_fairness: str = "tokens"
     fallback: tuple[str, ...] = ()
+    canary: CanarySpec | None = None
+    shadow: ShadowSpec | None = None
+    hedge_after: float = 0.0
+    hidden: bool = False
     parameters: tuple[ParameterRule, ...] = ()
     limits: tuple[LimitSpec, ...] = ()
     tokenizer: TokenizerSpec | None = None
@@ -131,6 +137,7 @@ class Snapshot:
 
     __slots__ = (
         "_accesses",
+        "_open",
         "_roles",
         "_teams",
         "anonymous",
@@ -158,6 +165,7 @@ class Snapshot:
         self.gate = spec.gate
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
+        self._open = {name: model for name, model in self.models.items() if not model.hidden}  # what callers may know of
         self.keys = KeyTable() if keys is None else keys
         self.charges = Charges(spec, self.keys.limited)
         self._roles: dict[str, RoleSpec] = {role.name: role for role in spec.roles}
@@ -180,7 +188,7 @@ class Snapshot:
         if found is None:
             if len(self._accesses) >= MAX_ACCESSES:
                 self._accesses.clear()
-            found = self._accesses[which] = Access(self._roles_of(*which), self.models)
+            found = self._accesses[which] = Access(self._roles_of(*which), self._open)
         return found
 
     def _roles_of(self, team: str | None, own: tuple[str, ...]) -> list[RoleSpec]:

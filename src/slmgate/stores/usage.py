@@ -21,6 +21,8 @@ from slmgate.stores.schema import from_us, to_us
 
 RECEIPTS = "receipts"
 """What `kept_since` calls the receipts themselves."""
+SHADOW = "shadow"
+"""The verdict of copies: they are nobody's requests, and in no sum unless they are asked for."""
 FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
 
 _SUMS = ("requests", "prompt_tokens", "completion_tokens", "cost")
@@ -135,7 +137,7 @@ def _query(piece: Piece, by: Sequence[str], which: ReceiptFilter) -> sa.Select[A
         sums = (sa.func.sum(figure) for figure in figures)
         few = sa.select(source.c.facet, *map(sa.label, _SUMS, sums)).where(*chosen).group_by(source.c.facet).subquery().c
     groups = [few[name] if name in _BUCKETS else _facets[USAGE_GROUPS[name]] for name in by]
-    admitted = _facets.verdict == "admit"
+    admitted = _facets.verdict.in_(("admit", SHADOW))  # of which only one is asked for
     failed = sa.or_(_facets.ended.in_(FAILED), _facets.status >= 500)
     asked = (
         _facets.price,
@@ -150,6 +152,7 @@ def _query(piece: Piece, by: Sequence[str], which: ReceiptFilter) -> sa.Select[A
     return (
         sa.select(*groups, *asked)
         .join_from(schema.facets, few.facet.table, _facets.id == few.facet)
+        .where(_facets.verdict == SHADOW if which.verdict == SHADOW else _facets.verdict != SHADOW)
         .group_by(*groups, _facets.price)
     )
 

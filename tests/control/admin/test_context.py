@@ -23,3 +23,8 @@ def test_ready(change: dict[str, object]) -> None:
     assert READY.ready
     assert not msgspec.structs.replace(READY, **change).ready
     assert not GateStatus().ready
+
+
+def test_a_hidden_model_takes_it_not_away() -> None:
+    models = [ModelStatus(name="a", ready=True), ModelStatus(name="b", ready=False, hidden=True)]
+    assert msgspec.structs.replace(READY, models=models).ready

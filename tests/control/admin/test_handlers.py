@@ -234,6 +234,7 @@ def test_usage(client: TestClient[Litestar]) -> None:
         }
     ]  # fmt: skip
     assert client.get("/api/v1/usage?client=eve").json()["rows"] == []
+    assert client.get("/api/v1/usage?shadow=true").json()["rows"] == []
     for query in ("by=cow", "by=day,day", "since=junk"):
         assert client.get(f"/api/v1/usage?{query}").status_code == 400
 

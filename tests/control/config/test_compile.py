@@ -14,6 +14,7 @@ from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec
 from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key
 from tests.tools.authority import Authority
 
@@ -25,11 +26,15 @@ models:
     balance_by: header x-session
     cache_salt: none
     instances:
-      - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: canary}
+      - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: s3cret}
     retry: {attempts: 1, on: [connect, 429], budget: 7%%}
     timeouts: {connect: 1s, first_byte: 2s, idle: 3s, total: 6s}
     queue: {waiting: 4, timeout: 5s}
     fallback: [n]
+    canary: {model: o, share: 15%%, by: request, principals: [bot], teams: [acme], roles: [partner]}
+    shadow: {model: o, share: 16%%, in_flight: 17, max_body: 18k, timeout: 19s}
+    hedge: {after: 20ms}
+  o: {hidden: true, instances: [{url: "http://h:2"}]}
   n: {instances: [{url: "http://h:1"}]}
 guard:
   {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s,
@@ -60,7 +65,7 @@ def test_every_value_arrives() -> None:
         weight=3,
         max_in_flight=7,
         upstream_model="Big/M",
-        bearer="canary",
+        bearer="s3cret",
     )
     model = ModelSpec(
         name="m",
@@ -78,7 +83,18 @@ def test_every_value_arrives() -> None:
         queue_waiting=4,
         queue_timeout=5,
         fallback=("n",),
+        canary=CanarySpec(
+            model="o",
+            share=0.15,
+            by="request",
+            principals=frozenset({"bot"}),
+            teams=frozenset({"acme"}),
+            roles=frozenset({"partner"}),
+        ),
+        shadow=ShadowSpec(model="o", share=0.16, in_flight=17, max_body=18_000, timeout=19),
+        hedge_after=0.02,
     )
+    hidden = ModelSpec(name="o", instances=(InstanceSpec(id="o/h:2", host="h", port=2),), hidden=True)
     other = ModelSpec(name="n", instances=(InstanceSpec(id="n/h:1", host="h", port=1),))
     gate = GateSpec(
         max_body=6000,
@@ -91,7 +107,7 @@ def test_every_value_arrives() -> None:
         send_timeout=13,
         drain_timeout=14,
     )
-    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model, other), roles=(RoleSpec(name="partner"),))
+    assert spec == SnapshotSpec(generation=1, gate=gate, models=(model, hidden, other), roles=(RoleSpec(name="partner"),))
 
 
 def test_a_snapshot_travels() -> None:
@@ -101,7 +117,7 @@ def test_a_snapshot_travels() -> None:
 
 
 def test_the_configuration_hides_what_the_snapshot_needs() -> None:
-    assert "canary" not in repr(load_text(FULL).unwrap())
+    assert "s3cret" not in repr(load_text(FULL).unwrap())
 
 
 def test_declared_keys() -> None:

@@ -94,11 +94,11 @@ YAML = st.recursive(
 @example("models: {\ud800: 1}")
 @example("? [a]\n: b")
 def test_load_text_never_raises(text: str) -> None:
-    loaded = load_text(text, env={"A": "canary"}, base_dir=Path("/nowhere"))
+    loaded = load_text(text, env={"A": "s3cret"}, base_dir=Path("/nowhere"))
     assert (loaded.config is None) == bool(loaded.faults)
     for fault in loaded.faults:
         assert fault.problem
-        assert "canary" not in str(fault) + fault.excerpt
+        assert "s3cret" not in str(fault) + fault.excerpt
         assert 0 <= fault.caret <= max(len(fault.excerpt), fault.column)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from slmgate.control.config import load_text
-from slmgate.control.trials.asked import Trial, TrialFacts, Verdict, judge, plain_parameters, snapshot_of
+from slmgate.control.trials.asked import Trial, TrialFacts, Verdict, as_asked, judge, plain_parameters, snapshot_of
 from slmgate.policy.networks import NOWHERE
 from slmgate.policy.snapshot import Snapshot
 from slmgate.terms import Key, Principal
+from tests.tools.journal_writer import make_receipt
 
 TEXT = """
 models: {m: {instances: [{url: "http://h:1"}]}, n: {instances: [{url: "http://h:2"}]}}
@@ -91,3 +92,9 @@ def test_only_what_the_verdict_needed_is_lacking(snapshot: Snapshot) -> None:
     assert judge(snapshot, who("near"), Trial(model="m", address="10.0.0.1")).lacking == ("at",)
     assert judge(snapshot, who("near"), Trial(model="m", address="10.0.0.1", at=36_000.0)).lacking == ()
     assert judge(snapshot, who("open"), Trial(model="m")).lacking == ()
+
+
+def test_the_model_by_which_a_request_was_decided() -> None:
+    plain = make_receipt("r1", model="n", parameters="model=m max_tokens=4")
+    assert as_asked(plain) is plain, "a fallback serves by its own name"
+    assert as_asked(make_receipt("r1", model="n", parameters="max_tokens=4 canary=m")).model == "m"

@@ -189,3 +189,16 @@ def test_what_is_remembered_is_bounded_and_right(monkeypatch: pytest.MonkeyPatch
     receipts = [receipt(**(fine | changes)) for changes in wrong for _ in range(2)] + [receipt(**fine)]
     report = replayed(proposal, *receipts)
     assert (report.same, report.refused) == (3, 10)
+
+
+def test_what_another_version_served_is_judged_as_what_was_asked_for() -> None:
+    """By its own name nobody may use that version."""
+    served = receipt(0, model="smollm2-next", parameters="canary=smollm2 max_tokens=5")
+    assert replayed(config(), served).same == 1
+    report = replayed(config("models: [smollm2], parameters: {max_tokens: {max: 4}}"), served)
+    assert [(one.model, one.after) for one in report.changes] == [("smollm2", "parameter_not_allowed")]
+
+
+def test_copies_are_left_out() -> None:
+    report = replayed(config(), receipt(0, model="next", verdict="shadow"))
+    assert (report.judged, report.left_out) == (0, {"a copy of a request, which nobody asked for": 1})

@@ -180,3 +180,28 @@ def test_what_policy_decided_then() -> None:
 )
 def test_the_parameter_of_a_rule(rule: str, name: Scalar | None) -> None:
     assert parameter_in(rule) == name
+
+
+@pytest.mark.parametrize(
+    ("canary", "note"),
+    [
+        ("share: 0%", "next, a version of smollm2, does not serve it: who calls is not among its 0%."),
+        ("share: 100%", "next serves it as a version of smollm2: who calls is among its 100%."),
+        ("principals: [bot]", "next serves it as a version of smollm2: who calls is named in models.smollm2.canary."),
+        ("roles: [own]", "next serves it as a version of smollm2: who calls is named in models.smollm2.canary."),
+        ("share: 7%, by: request", "next serves 7% of all requests as a version of smollm2."),
+        ("share: 7%, by: header x-s", "next serves 7% of all requests as a version of smollm2, told apart by the header x-s."),
+    ],
+)
+def test_which_version_serves(canary: str, note: str) -> None:
+    other = f'], canary: {{model: next, {canary}}}}}, next: {{hidden: true, instances: [{{url: "http://h:2"}}]}}}}\n'
+    config = load_text(TEXT.replace("]}}\n", other, 1)).unwrap()
+    assert told(config, key(config), Trial(model="smollm2")).notes == (note,)
+    itself = told(config, key(config), Trial(model="next"))
+    assert not itself.verdict.admitted
+    assert itself.notes == ("next is hidden: nobody may ask for it, and it serves in the place of others.",)
+
+
+def test_a_copy(config: Config) -> None:
+    found = past(config, receipt(verdict="shadow", model="next", parameters="shadow=r0"), key(config))
+    assert found.today is None and "`shadow` names" in found.unknown[0]

@@ -28,10 +28,11 @@ by requests."""
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`ready`: at least one instance takes requests."""
+    """`ready`: at least one instance takes requests. `hidden`: nobody may ask for it, so that the gate is ready without."""
 
     name: str
     ready: bool
+    hidden: bool = False
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +67,9 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record."""
+    """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record, `shadows` the
+    copies of requests that were sent and have ended, `shadows_dropped` those for which there was no room.
+    """
 
     slot: int
     pid: int
@@ -76,6 +79,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     refused: int = 0
     unjournaled: int = 0
+    shadows: int = 0
+    shadows_dropped: int = 0
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +105,7 @@ class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     def ready(self) -> bool:
         """Every model has an instance, a worker serves, and nothing is being shut down."""
         serving = any(worker.ready for worker in self.workers)
-        return self.running and not self.draining and serving and all(model.ready for model in self.models)
+        return self.running and not self.draining and serving and all(model.ready or model.hidden for model in self.models)
 
 
 class AdminContext(Protocol):

@@ -112,16 +112,18 @@ def usage(
     client: FromQuery[str | None] = None,
     team: FromQuery[str | None] = None,
     model: FromQuery[str | None] = None,
+    shadow: FromQuery[bool] = False,
 ) -> views.UsageReport:
     """Requests and tokens, summed by any of client, team, key, model, instance, dialect, endpoint, status, reason, ended,
-    hour, day, month (`by`, with commas)."""
+    hour, day, month (`by`, with commas). With `shadow`, of copies of requests, which are in no other sum."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     unknown = unknown_groups(names)
     if unknown:
         raise BadQuery(f"Usage cannot be grouped by {unknown[0]!r}; `by` takes {', '.join(USAGE_GROUPS)}.")
     if len(set(names)) < len(names):
         raise BadQuery("`by` names the same group twice.")
-    which = ReceiptFilter(since=_moment(since), until=_moment(until), client=client, team=team, model=model)
+    verdict = "shadow" if shadow else None
+    which = ReceiptFilter(since=_moment(since), until=_moment(until), client=client, team=team, model=model, verdict=verdict)
     start, end = context.store.answered(names, which)
     rows = context.store.usage(names, which)
     return views.UsageReport(by=names, since=start, until=end, rows=[views.usage_view(names, row) for row in rows])

@@ -20,6 +20,7 @@ from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
 from slmgate.control.config.tlsfiles import authorities_fault, certificate_fault
 from slmgate.control.config.tokenizer_files import tokenizer_fault
+from slmgate.control.config.version_checks import check_versions
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
 
@@ -36,6 +37,7 @@ def check(config: Config, reader: Reader) -> None:
         _parameters(model, model.parameters, reader)
         _tokenizer(model, reader)
         _fallback(name, model, list(config.models), reader)
+        check_versions(name, model, config, reader)
     _discovery(config, reader)
     _tls(config, reader)
     _keys(config, reader)

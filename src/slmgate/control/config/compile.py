@@ -13,12 +13,14 @@ from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
 from slmgate.control.config.plan_options import Plan
+from slmgate.control.config.version_options import Canary, Shadow
 from slmgate.control.keyfields import DECLARED
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec
+from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key, Principal
 
 
@@ -116,6 +118,10 @@ def _model(name: str, model: Model, limits: Limits, drained: Collection[str]) ->
         queue_timeout=model.queue.timeout,
         queue_fairness=model.queue.fairness,
         fallback=model.fallback,
+        canary=None if model.canary is None else _canary(model.canary),
+        shadow=None if model.shadow is None else _shadow(model.shadow),
+        hedge_after=0.0 if model.hedge is None else model.hedge.after,
+        hidden=model.hidden,
         parameters=_parameters(model.parameters),
         limits=limits.of(f"models.{name}"),
         tokenizer=None if model.tokenizer is None else TokenizerSpec(path=str(model.tokenizer)),
@@ -125,6 +131,27 @@ def _model(name: str, model: Model, limits: Limits, drained: Collection[str]) ->
             panic=model.health.panic / 100,
             outlier=None if model.health.outlier == "off" else model.health.outlier,
         ),
+    )
+
+
+def _canary(canary: Canary) -> CanarySpec:
+    return CanarySpec(
+        model=canary.model,
+        share=canary.share,
+        by=canary.by,
+        principals=frozenset(canary.principals),
+        teams=frozenset(canary.teams),
+        roles=frozenset(canary.roles),
+    )
+
+
+def _shadow(shadow: Shadow) -> ShadowSpec:
+    return ShadowSpec(
+        model=shadow.model,
+        share=shadow.share,
+        in_flight=shadow.in_flight,
+        max_body=shadow.max_body,
+        timeout=shadow.timeout,
     )
 
 

@@ -40,6 +40,7 @@ from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.roles import Hours, Scalar
 
@@ -250,6 +251,19 @@ class Model(Section, frozen=True, kw_only=True):
             MODEL_NAME,
         ),
     ] = ()
+    canary: Annotated[Canary | None, Option("Another version of the model, which serves some requests. Unset: none.")] = None
+    shadow: Annotated[Shadow | None, Option("Another model that is sent copies of requests. Unset: none.")] = None
+    hedge: Annotated[
+        Hedge | None, Option("For embeddings: ask a second instance where the first lets them wait. Unset: never.")
+    ] = None
+    hidden: Annotated[
+        bool,
+        Option(
+            "`true`: no list shows the model and nobody may ask for it, whatever their roles; it serves as a `canary` or "
+            "`shadow` of others.",
+            Switch(),
+        ),
+    ] = False
     parameters: Annotated[
         dict[str, Parameter],
         Option("What requests for this model may set parameters to, whoever calls; see roles.NAME.parameters.", key=PARAMETER),

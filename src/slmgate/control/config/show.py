@@ -86,7 +86,7 @@ def _sample(section: type[Section], indent: str, live: bool) -> Iterator[str]:
         if row.section is None:
             yield _line(indent, f"{row.name}: {row.option.example or default_text(row)}", live and usual(section, row))
             continue
-        inner = live and (row.default is REQUIRED or row.shape == "one")
+        inner = live and (row.default is REQUIRED or (row.shape == "one" and row.default is not None))
         # A section without options in force must stay out: an empty one is a fault.
         inner = inner and any(usual(row.section, below) for below in rows(row.section).values())
         yield _line(indent, f"{row.name}:", inner)

@@ -21,7 +21,7 @@ from slmgate.policy.networks import NOWHERE, number_of
 from slmgate.policy.roles import Scalar
 from slmgate.policy.room import Counted, weigh
 from slmgate.policy.snapshot import Snapshot
-from slmgate.terms import Ask, Key, Principal, Refuse
+from slmgate.terms import Ask, Key, Principal, Receipt, Refuse
 
 _SHARED = {wire: shared for shared, names in NAMES.items() for wire in names}
 _SIMPLE = (bool, int, float, str)
@@ -114,6 +114,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             return {"code": self.code}
         told = {"code": self.code, "message": self.message}
         return told if self.param is None else {**told, "param": self.param}
+
+
+def as_asked(receipt: Receipt) -> Receipt:
+    """The receipt with the model by which its request was decided: a canary's serve what was asked of another."""
+    if "canary=" not in receipt.parameters:
+        return receipt
+    asked = next(word[7:] for word in receipt.parameters.split() if word.startswith("canary="))
+    return msgspec.structs.replace(receipt, model=asked)
 
 
 def snapshot_of(config: Config) -> Snapshot:

@@ -15,7 +15,7 @@ import msgspec
 
 from slmgate.control.config import Config, declared_keys
 from slmgate.control.keyfields import DECLARED
-from slmgate.control.trials.asked import declared_key, snapshot_of
+from slmgate.control.trials.asked import as_asked, declared_key, snapshot_of
 from slmgate.control.trials.pacing import Pace
 from slmgate.control.trials.told import LIMITED, judged, unread
 from slmgate.dialects import TABLE
@@ -239,6 +239,10 @@ class Replay:
         if unread(receipt):
             _count(self._left_out, "ended before the body was read, so that no model is known")
             return
+        if receipt.verdict == "shadow":
+            _count(self._left_out, "a copy of a request, which nobody asked for")
+            return
+        receipt = as_asked(receipt)
         was = False if receipt.reason in LIMITED else judged(receipt)
         if was is None and self._against is None:
             _count(self._left_out, f"ended with {receipt.reason or receipt.ended}, which roles have no part in")

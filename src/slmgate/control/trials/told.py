@@ -6,12 +6,12 @@ where they differ, and what cannot be known. Nothing here prints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from slmgate.control.config import Config
-from slmgate.control.trials.asked import Trial, TrialFacts, Verdict, declared_key, judge, snapshot_of
+from slmgate.control.trials.asked import Trial, TrialFacts, Verdict, as_asked, declared_key, judge, snapshot_of
 from slmgate.dialects import TABLE
 from slmgate.dialects.parameters import NOTED, read_noted
 from slmgate.policy.access import LISTING
@@ -20,6 +20,7 @@ from slmgate.policy.explain import Walk, explain, identity
 from slmgate.policy.roles import INTERNAL, Scalar
 from slmgate.policy.room import Counted as Counted
 from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.split import is_named, is_within, place_of
 from slmgate.terms import Key, Principal, Receipt
 
 LIMITED = frozenset(("rate_limit_exceeded", "quota_exceeded"))
@@ -108,6 +109,8 @@ def told(config: Config, principal: Principal, trial: Trial) -> Told:
         roles=tuple(_role(walk, "its own" if walk.role in own else f"of team {principal.team}") for walk in explained.walks),
         notes=(
             *_notes(config, principal),
+            *_hidden(snapshot, trial),
+            *(_version(snapshot, principal, trial) if verdict.admitted else ()),
             *(_stands_in(snapshot, principal, trial, name) for name in _fallbacks(config, trial, verdict)),
             *(f"No limit of this request is called {name!r}." for name in verdict.strange),
         ),
@@ -118,6 +121,29 @@ def _fallbacks(config: Config, trial: Trial, verdict: Verdict) -> tuple[str, ...
     """The models that may stand in for the one that is asked for."""
     model = config.models.get(trial.model)
     return model.fallback if model is not None and verdict.admitted else ()
+
+
+def _hidden(snapshot: Snapshot, trial: Trial) -> Iterator[str]:
+    model = snapshot.models.get(trial.model)
+    if model is not None and model.hidden:
+        yield f"{model.name} is hidden: nobody may ask for it, and it serves in the place of others."
+
+
+def _version(snapshot: Snapshot, principal: Principal, trial: Trial) -> Iterator[str]:
+    """Which version of the model serves this request, as far as that is known before it comes."""
+    model = snapshot.models.get(trial.model)
+    canary = None if model is None else model.canary
+    if model is None or canary is None:
+        return
+    if is_named(canary, principal, lambda: [role.name for role in snapshot.access(principal).roles]):
+        yield f"{canary.model} serves it as a version of {model.name}: who calls is named in models.{model.name}.canary."
+    elif canary.by != "principal":
+        told_by = "" if canary.by == "request" else f", told apart by the {canary.by}"
+        yield f"{canary.model} serves {canary.share:.0%} of all requests as a version of {model.name}{told_by}."
+    elif is_within(place_of(model.name, principal.id.encode()), canary.share):
+        yield f"{canary.model} serves it as a version of {model.name}: who calls is among its {canary.share:.0%}."
+    else:
+        yield f"{canary.model}, a version of {model.name}, does not serve it: who calls is not among its {canary.share:.0%}."
 
 
 def _stands_in(snapshot: Snapshot, principal: Principal, trial: Trial, name: str) -> str:
@@ -158,6 +184,10 @@ def past(config: Config, receipt: Receipt, principal: Principal | None, state: s
         return Past(
             receipt=receipt, today=None, differs=(), unknown=("No valid credential came with it, so that no role is known.",)
         )
+    if receipt.verdict == "shadow":
+        return Past(
+            receipt=receipt, today=None, differs=(), unknown=("It is a copy of a request: see the receipt that `shadow` names.",)
+        )
     if unread(receipt):
         return Past(
             receipt=receipt, today=None, differs=(), unknown=("It ended before its body was read, so that no model is known.",)
@@ -166,7 +196,7 @@ def past(config: Config, receipt: Receipt, principal: Principal | None, state: s
     if principal is None:
         principal = _remembered(receipt)
         unknown.append("Who called is not a key that is known now; the roles are those of its receipt.")
-    trial = trial_of(receipt, route.access)
+    trial = trial_of(as_asked(receipt), route.access)
     now = told(config, principal, trial)
     unknown += missing(now, receipt)
     if now.verdict.limits:
