@@ -10,6 +10,7 @@ import pytest
 from slmgate.control.admin.context import InstanceStatus, ModelStatus
 from slmgate.control.checker import Checkup, Outcome, targets
 from slmgate.control.config import load_text
+from slmgate.control.engines.service import EngineStatus
 from slmgate.control.picture import picture, told_by_all
 from slmgate.link.messages import InstanceTally, Tally
 from slmgate.policy.health import Checks, State
@@ -140,3 +141,29 @@ def test_who_has_told() -> None:
     assert told_by_all([], [])
     assert told_by_all([0, 1], [tally(1), tally(0), tally(2)])
     assert not told_by_all([0, 1], [tally(1)])
+
+
+STARTED = load_text('models: {m: {instances: [{command: [sh, "{port}"]}]}}', env={"PATH": "/bin:/usr/bin"}).unwrap()
+
+
+def test_of_one_that_is_not_up_the_last_run_says_nothing() -> None:
+    ((before,),) = [picture(STARTED, ())[1]]
+    told = [tally(0, InstanceTally(model="m", id=before.id, in_flight=1, waiting=2, healthy=False, state="ejected", why="lost"))]
+
+    def shown(engine: EngineStatus) -> tuple[InstanceStatus, bool]:
+        models, (row,) = picture(STARTED, told, engines={before.id: engine})
+        return row, models[0].ready
+
+    row, ready = shown(EngineStatus("starting", 7))
+    assert (row.process, row.pid, row.healthy, row.why, row.waiting, ready) == ("starting", 7, True, "", 2, True)
+    row, ready = shown(EngineStatus("backing_off", 0, "it ended with code 1", 2.5))
+    assert (row.process, row.pid, row.healthy, row.why, row.again, ready) == (
+        "backing_off",
+        None,
+        False,
+        "it ended with code 1",
+        2.5,
+        False,
+    )
+    row, ready = shown(EngineStatus("up", 7))
+    assert (row.process, row.state, row.healthy, row.why, ready) == ("up", "ejected", False, "lost", False)

@@ -12,6 +12,7 @@ import gc
 import importlib
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -29,10 +30,13 @@ from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
-from slmgate.control.checker import Checker
+from slmgate.control.checker import Checker, Outcome, Target, make_client
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.discovery import Discovery
+from slmgate.control.engines.kept import Keepers
+from slmgate.control.engines.plan import Plan, plans
+from slmgate.control.engines.service import Engines
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
@@ -44,10 +48,10 @@ from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import DISCOVERED, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
+from slmgate.control.state_dir import DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify
+from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -74,6 +78,7 @@ class Control:
         self._tallies: dict[int, Tally] = {}
         self._pids: dict[int, int] = {}
         self._stop = asyncio.Event()
+        self._orphaned = False  # the supervisor is gone
         self._reloading = asyncio.Lock()
         self._ending = threading.Event()
         self._lag: float | None = None  # seconds since the ledger last was up to date; None: never yet
@@ -89,7 +94,18 @@ class Control:
         self.roster = Roster(self.store.instances, log.warning)
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
         self.discovery.on_change = self._discovered
-        self.roster.discovered, self.roster.found_by = self.discovery.expand, self.discovery.source
+        self.checker = Checker(self._broadcast, log.info)
+        self._checks = make_client()
+        self.engines = Engines(
+            Keepers(self._state_dir / ENGINES_DIR, os.getppid()),
+            self._is_ready,
+            log.info,
+            self._loop.time,
+            random.Random().random,  # noqa: S311  # no secret: it keeps starts from falling into step
+        )
+        self.engines.take(self._plans(config), config.drain_timeout + 1.0)
+        self.roster.discovered = lambda config: self.engines.expand(self.discovery.expand(config))
+        self.roster.found_by = self.discovery.source
         self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside, self.roster)
         self.roster.config = lambda: self.publisher.config
         self.roster.on_change = self._instances_changed
@@ -98,8 +114,12 @@ class Control:
         self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
         self.keyring.config = lambda: self.publisher.config
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
-        self.checker = Checker(self.publisher.broadcast, log.info)
         self.publisher.on_publish = self._configured
+        self.engines.drained = lambda: self.roster.drained
+        self.engines.workers = self._workers
+        self.engines.agreed = self.publisher.agreed
+        self.engines.on_change = self.publisher.refresh
+        self.engines.tell = self.publisher.broadcast
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
@@ -122,6 +142,7 @@ class Control:
             self.roster.drained,
             self.roster.source,
             silent=silent,
+            engines=self.engines.statuses(),
         )
         return GateStatus(
             generation=self.publisher.generation,
@@ -185,6 +206,23 @@ class Control:
         """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
         self.checker.configure(config)
+        self.engines.take(self._plans(config), config.drain_timeout + 1.0)
+
+    # -- engines that it starts
+
+    def _plans(self, config: Config) -> dict[str, Plan]:
+        path = self._orders.source.path
+        return plans(config, Path(path).absolute().parent if path is not None else Path.cwd(), os.environ)
+
+    async def _is_ready(self, target: Target) -> Outcome:
+        return await self.checker.ask(self._checks, target)
+
+    def _broadcast(self, message: Message) -> None:
+        self.publisher.broadcast(message)
+
+    def _workers(self) -> set[int]:
+        """Who may have a request at an instance: all that serve, and all that are connected."""
+        return {slot for slot in range(self._orders.row) if self._board.read(slot)[1] == beats.READY}.union(self._pids)
 
     def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
         """Called in the thread that changed keys, which waits: who is told that a key changed may rely on it everywhere.
@@ -242,6 +280,9 @@ class Control:
             self.publisher.confirmed(peer, message.generation)
         elif isinstance(message, Tally):
             self._tallies[message.slot] = message
+            self.engines.told(message)
+        elif isinstance(message, Wanted):
+            self.engines.wanted(message)
         elif isinstance(message, Looked):
             self.looking.told(message)
         elif isinstance(message, Verify):
@@ -255,12 +296,15 @@ class Control:
         self.publisher.joined(peer)
         self.looking.joined(peer)
         peer.send(pack(self.checker.whole()))
+        for trouble in self.engines.troubles():
+            peer.send(pack(trouble))
         peer.send(pack(Grounds(self.identity.grounds())))
 
     def _left(self, peer: Peer) -> None:
         if self._pids.get(peer.hello.slot) == peer.hello.pid:
             self._pids.pop(peer.hello.slot, None)
             self._tallies.pop(peer.hello.slot, None)
+            self.engines.left(peer.hello.slot)
         self.publisher.left(peer)
         self.looking.left(peer)
 
@@ -330,6 +374,7 @@ class Control:
         self._beside(self._watch())
         self._beside(self.identity.run())
         self._beside(self.checker.run())
+        self._beside(self.engines.run())
         self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
         await self.discovery.prepare(self.publisher.config, NAMES_SECONDS)
         self._configured(self.publisher.config)
@@ -362,11 +407,14 @@ class Control:
         admin.should_exit = True
         await serving
         link.close()
+        if not self._orphaned:  # else workers have requests there still, and the engines' keepers see to their end
+            await self.engines.close()
         await asyncio.to_thread(ingest.join)
         for task in list(self._background):
             task.cancel()
         self.discovery.close()
         await self.identity.close()
+        await self._checks.aclose()
         self.access_log.close()
         self.store.close()
 
@@ -380,6 +428,7 @@ class Control:
 
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)
+        self._orphaned = True
         self._stop.set()
 
 

@@ -44,7 +44,8 @@ def uncommented() -> str:
 
 def without_alternatives(text: str) -> str:
     """Without what can only stand in another's place, which is there as well."""
-    return re.sub(r"^ +(dns|port): .*\n", "", text, flags=re.MULTILINE)
+    others = "dns|port|command|environment: {}|directory|start|start_within|stop_within|idle: 10m|output"
+    return re.sub(rf"^ +({others})(: .*)?\n", "", text, flags=re.MULTILINE)
 
 
 def test_the_sample_is_all_defaults() -> None:

@@ -31,5 +31,10 @@ def read_instance(text: str, env: Mapping[str, str] | None = None) -> Instance:
     if not isinstance(made, Instance):
         raise BadValueError("there are no options")
     if made.url is None:
-        raise BadValueError("dns: only the configuration may name a name", "write url: http://127.0.0.1:8000")
+        what = (
+            "command: only the configuration file may name a command"
+            if made.command
+            else "dns: only the configuration may name a name"
+        )
+        raise BadValueError(what, "write url: http://127.0.0.1:8000")
     return made
