@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slmgate.dataplane.sleepers import AGAIN_SECONDS, Sleepers
+from slmgate.dataplane.sleepers import AGAIN_SECONDS, NEWS_SECONDS, Sleepers
 from slmgate.link.messages import Checked, Message, NotStarted, Wanted
 from slmgate.policy.snapshot import InstanceSpec, ModelSpec
 from tests.dataplane.conftest import OpenRoad
@@ -68,7 +68,7 @@ class Control:
         return int(self.heard.get(who, b"HTTP/1.1 0 ").split(b" ")[1])
 
     def says_not_started(self, seconds: float, name: str = "m") -> None:
-        self.worker._told(NotStarted("a", name, seconds))
+        self.worker._told(NotStarted(name, seconds))
 
 
 def test_a_request_waits_until_it_is_up(open_road: OpenRoad) -> None:
@@ -179,7 +179,7 @@ def test_of_an_engine_that_is_not_started_again_nobody_waits_for_long(open_road:
     control = Control(road)
     control.asks("client")
     control.loses()
-    road.stage.loop.turn(3)
+    road.stage.loop.turn(NEWS_SECONDS + 1)
     assert control.status("client") == 503
     control.asks("answered")
     control.serves(what=b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n")

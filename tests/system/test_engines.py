@@ -118,6 +118,8 @@ def test_started_by_the_first_request_and_stopped_when_idle(launch: Launch, fick
     assert "GATE_SECRET" not in engine.environ()
     assert os.getsid(pid) == pid != os.getsid(gate.process.pid), "a session of its own"
     assert {link.laddr.port for link in engine.net_connections() if link.status == "LISTEN"}.isdisjoint({gate.port, gate.admin})
+    files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    assert not [file for file in files if "slmgate" in file or str(gate.home) in file], files
     said = [line for line in gate.text().splitlines() if "fickle line 0" in line]
     assert len(said) == 1 and said[0].startswith(f"slmgate: {up['id']}: fickle line 0") and "GATE_SECRET" not in said[0]
     with Wire(gate.port) as wire:  # a stream that is longer than the idle time is not cut
@@ -162,7 +164,7 @@ def test_never_ready_and_deaf_to_sigterm(launch: Launch, fickle: Fickle) -> None
     began = time.monotonic()
     answer = ask(gate.port, PLAIN)
     assert (answer.status, answer.header("retry-after")) == (503, "1")
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.9 < time.monotonic() - began < 8
     assert "it was not ready within 1 s" in gate.text()
     (pid,) = fickle.pids()
     eventually(lambda: not is_alive(pid), 3, "it is killed")
@@ -203,7 +205,7 @@ def test_control_dies_and_finds_its_engine(launch: Launch, fickle: Fickle) -> No
 
 def test_the_supervisor_dies(launch: Launch, fickle: Fickle) -> None:
     """Whether a gate follows at once or none at all: no engine is left behind, and none runs twice."""
-    gate = launch(fickle.model("--child"), workers=1, drain_timeout="1s")
+    gate = launch(fickle.model("--child"), workers=1, drain_timeout="6s")
     assert ask(gate.port, PLAIN).status == 200
     (first,) = fickle.pids()
     for pid in (gate.process.pid, gate.control(), *gate.workers()):
@@ -214,7 +216,7 @@ def test_the_supervisor_dies(launch: Launch, fickle: Fickle) -> None:
     assert fickle.alive() == [first], "the next gate takes the engine over"
     os.kill(gate.process.pid, signal.SIGKILL)
     gate.process.wait(5)
-    eventually(lambda: not fickle.alive() and not keepers(gate), 10, "without a gate it ends", 0.1)
+    eventually(lambda: not fickle.alive() and not keepers(gate), 20, "without a gate it ends", 0.1)
     assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000"]]
 
 

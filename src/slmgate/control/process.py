@@ -296,8 +296,6 @@ class Control:
         self.publisher.joined(peer)
         self.looking.joined(peer)
         peer.send(pack(self.checker.whole()))
-        for trouble in self.engines.troubles():
-            peer.send(pack(trouble))
         peer.send(pack(Grounds(self.identity.grounds())))
 
     def _left(self, peer: Peer) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AGAIN_SECONDS = 0.25
 """How often control is told at most; tallies say the same once a second."""
 
-NEWS_SECONDS = 2.0
+NEWS_SECONDS = 3.0
 """How long one that was lost with its engine waits for the news that this is so, and another is started."""
 
 

@@ -120,9 +120,8 @@ class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
 
 
 class NotStarted(msgspec.Struct, frozen=True, tag="not_started"):
-    """An instance (its id) of a model has failed to start, and is not tried again for so many seconds."""
+    """No instance of a model could be started, and none is tried again for so many seconds."""
 
-    id: str
     model: str
     seconds: float
 

@@ -32,6 +32,7 @@ class Run:
         self.id, self.port, self.was_up = id, port, up
         self.words = ""  # how it ended
         self.stopped = False
+        self.was_stopping = False
 
     def alive(self) -> bool:
         return not self.words
@@ -41,6 +42,9 @@ class Run:
 
     def up(self) -> bool:
         return self.was_up
+
+    def stopping(self) -> bool:
+        return self.was_stopping
 
     def ended(self) -> str:
         return self.words
@@ -217,12 +221,12 @@ def test_too_slow() -> None:
     assert not scene.runs[0].stopped
     scene.step(0.1)
     assert scene.runs[0].stopped
-    assert scene.told == [NotStarted(scene.runs[0].id, "m", 1.0)]
+    assert scene.told == [NotStarted("m", 1.0)]
     assert scene.said[-1] == f"{scene.runs[0].id} has failed: it was not ready within 10 s; it is left alone for 1.0 s"
     scene.hear(GOOD)
     assert scene.shown().state == "stopping", "too late"
-    scene.want()
     scene.step(20)
+    scene.want()
     assert len(scene.runs) == 1, "not before it has ended"
     scene.ends("it was stopped")
     scene.step()
@@ -234,15 +238,28 @@ def test_it_ends_at_once() -> None:
     scene.want()
     scene.ends("it ended with code 7")
     assert scene.shown() == EngineStatus("backing_off", 0, "it ended with code 7", 1.0)
-    assert scene.engines.troubles() == scene.told == [NotStarted(scene.runs[0].id, "m", 1.0)]
-    scene.step(1.0)
-    assert (len(scene.runs), scene.engines.troubles()) == (1, []), "nobody waits any more"
+    assert scene.told == [NotStarted("m", 1.0)]
+    scene.now += 0.25
+    scene.want()
+    assert scene.told[1:] == [NotStarted("m", 0.75)], "who did not know it"
+    scene.step(0.75)
+    assert len(scene.runs) == 1, "nobody waits any more"
     assert scene.shown().state == "stopped"
     scene.want()
     scene.ends()
     assert scene.told[-1].seconds == 2.0
     scene.want()
     assert len(scene.runs) == 2, "not before its time"
+
+
+def test_when_one_of_several_fails_the_next_is_tried() -> None:
+    scene = Scene(ONE, TWO)
+    scene.want()
+    scene.ends()
+    assert (scene.told, len(scene.runs)) == ([], 2)
+    scene.now += 0.5
+    scene.ends()
+    assert scene.told == [NotStarted("m", 0.5)], "the first may be tried again so soon"
 
 
 def test_it_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,6 +430,9 @@ def test_found_after_a_restart_of_control() -> None:
     strange.words = "it was stopped"
     scene.step()
     assert len(scene.runs) == 1
+    ending = Run(id, 9100, up=True)
+    ending.was_stopping = True
+    assert Scene(ONE, found=(ending,)).shown().state == "stopping"
     starting = Scene(ONE, found=(Run(id, 9100),))
     assert (starting.shown().state, starting.up()) == ("starting", [])
 

@@ -56,6 +56,7 @@ class Keeper:
             "port": orders["port"],
             "mark": self._mark,
             "up": False,
+            "stopping": False,
         }
         self._lines = Lines()
         self._tells = orders["output"] != "none"
@@ -76,10 +77,8 @@ class Keeper:
         for end in (wake, wake_end):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, lambda *_: None)  # the wake-up byte tells which
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # the wake-up byte tells which; ignored ones the engine would ignore as well
         output, output_end = os.pipe()
         os.set_blocking(output, False)
         me = os.getpid()
@@ -150,6 +149,7 @@ class Keeper:
         gone = self._gone_at and now - self._gone_at >= self._orders["linger"]
         if not self._stop_by and (self._asked_to_stop or gone):
             self._stop_by = now + self._orders["stop_within"]
+            self._note(stopping=True)
             _signal_group(pid, signal.SIGTERM)
         elif self._stop_by and now >= self._stop_by:
             _signal_group(pid, signal.SIGKILL)

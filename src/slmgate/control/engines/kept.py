@@ -41,6 +41,10 @@ class Held(Protocol):
         """Whether it was said to be ready."""
         ...
 
+    def stopping(self) -> bool:
+        """Whether it is being ended already."""
+        ...
+
     def ended(self) -> str:
         """How it ended, in words."""
         ...
@@ -100,12 +104,16 @@ class Kept:
     def up(self) -> bool:
         return bool(self._record().get("up"))
 
+    def stopping(self) -> bool:
+        return bool(self._record().get("stopping"))
+
     def ended(self) -> str:
         return str(self._record().get("ended") or "its keeper was killed")
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(OSError):
-            signal.pidfd_send_signal(self._pidfd, number)
+        if self.alive():
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def ready(self) -> None:
         self._signal(signal.SIGUSR1)
@@ -120,6 +128,10 @@ class Kept:
 
         def over() -> None:
             loop.remove_reader(self._pidfd)
+            if self._child is not None:
+                self._child.wait()  # it has ended
+            self._over = True
+            os.close(self._pidfd)
             call()
 
         loop.add_reader(self._pidfd, over)

@@ -165,7 +165,7 @@ class Engines:
         engine.held = found
         engine.start_by = now + engine.plan.start_within
         engine.used = now
-        self._become(engine, "up" if found.up() else "starting", now)
+        self._become(engine, "stopping" if found.stopping() else "up" if found.up() else "starting", now)
 
     def expand(self, config: Config) -> Config:
         """The configuration with the addresses of the engines that are up."""
@@ -187,20 +187,13 @@ class Engines:
         now = self._clock()
         return {id: _status(engine, now) for id, engine in self._known.items()}
 
-    def troubles(self) -> list[NotStarted]:
-        """What a worker that joins is to know: which ones are left alone for a while."""
-        now = self._clock()
-        return [
-            NotStarted(id, engine.plan.model, engine.pause.until - now)
-            for id, engine in self._known.items()
-            if engine.state == "stopped" and engine.pause.until > now
-        ]
-
     # -- what is told
 
     def wanted(self, message: Wanted) -> None:
         """A worker has a request that waits."""
         self._waiting[message.slot, message.model] = 1
+        if any(one.plan.model == message.model for one in self._known.values()):
+            self._tell_of_failure(message.model, self._clock())  # it may not know yet
         self._turn.set()
 
     def told(self, tally: Tally) -> None:
@@ -271,8 +264,8 @@ class Engines:
             if unwanted:
                 self._stop(engine, held, now)
             elif now >= engine.start_by:
-                self._failed(engine, f"it was not ready within {engine.plan.start_within:g} s", None, now)
                 self._stop(engine, held, now)
+                self._failed(engine, f"it was not ready within {engine.plan.start_within:g} s", None, now)
             elif not engine.probing and now >= engine.asked:
                 self._ask(engine, held)
         elif engine.state == "up":
@@ -381,9 +374,14 @@ class Engines:
             f"{engine.plan.id} has failed: {why}; "
             + (f"it is left alone for {seconds:.1f} s" if seconds else "it is started again when asked for")
         )
-        if seconds:
-            self._served(engine.plan.model)
-            self.tell(NotStarted(engine.plan.id, engine.plan.model, seconds))
+        self._tell_of_failure(engine.plan.model, now)
+
+    def _tell_of_failure(self, model: str, now: float) -> None:
+        """Workers are told how long no engine of the model is started, if that is so: those who wait for it do so in vain."""
+        engines = [one for one in self._known.values() if one.plan.model == model and not one.leaving]
+        if all(one.state in ("stopped", "stopping") and one.pause.until > now for one in engines):
+            self._served(model)
+            self.tell(NotStarted(model, min(one.pause.until for one in engines) - now))
 
     # -- life
 
