@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -232,6 +233,65 @@ def test_the_keeper_dies(launch: Launch, fickle: Fickle) -> None:
     assert ask(gate.port, PLAIN).status == 200
     left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000"]]
     assert len(left) == 1, "what the first one had started is gone too"
+
+
+def test_killed_at_random(launch: Launch, fickle: Fickle) -> None:
+    """Whatever dies, and however often: never do two engines run, the gate serves again soon, and its stop leaves nothing."""
+    gate = launch(fickle.model("--child", "--ready-after", "0.2"), workers=2, drain_timeout="2s")
+    chance = random.Random(91)
+    most = 0
+    watching = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not watching.wait(0.02):
+            most = max(most, len(fickle.alive()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    loader = Loader(gate.port, SECRET, seed=92)
+    with Background(loader.run(20, 8)):
+        for _ in range(12):
+            time.sleep(chance.uniform(0.2, 0.8))
+            kinds = [[gate.control()], keepers(gate), fickle.alive(), gate.workers()]
+            victims = chance.choice([kind for kind in kinds if kind])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(victims), signal.SIGKILL)
+    watching.set()
+    watcher.join()
+    assert most == 1, "two ran at once"
+    assert any(one.good for one in loader.journal)
+    eventually(lambda: ask(gate.port, PLAIN).status == 200, 15, "it serves again", 0.3)
+    assert gate.terminate() == 0
+    assert not fickle.alive() and not keepers(gate)
+    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000"]]
+
+
+def test_an_engine_that_is_frozen(launch: Launch, fickle: Fickle) -> None:
+    """Its checks fail; when that has lasted as long as a start may take, another one takes its place."""
+    models = fickle.model(start_within="3s", stop_within="500ms")
+    models["tiny"]["health"] = {"interval": "500ms", "timeout": "500ms"}
+    models["tiny"]["timeouts"] = {"first_byte": "1s"}
+    gate = launch(models, workers=1)
+    assert ask(gate.port, PLAIN).status == 200
+    (first,) = fickle.pids()
+    os.kill(first, signal.SIGSTOP)
+    eventually(lambda: not is_alive(first), 20, "it is ended", 0.1)
+    assert "its checks failed; it is started again when asked for" in eventually(
+        lambda: gate.text() if "has failed" in gate.text() else "", 5, "that is said"
+    )
+    assert ask(gate.port, PLAIN).status == 200
+    assert len(fickle.alive()) == 1
+
+
+def test_a_keeper_that_is_frozen(launch: Launch, fickle: Fickle) -> None:
+    """It does not keep the gate from ending."""
+    gate = launch(fickle.model(stop_within="500ms"), workers=1)
+    assert ask(gate.port, PLAIN).status == 200
+    (keeper,) = keepers(gate)
+    os.kill(keeper, signal.SIGSTOP)
+    assert gate.terminate() == 0
+    eventually(lambda: not fickle.alive(), 3, "the engine has ended")
 
 
 def test_reloads_and_drains(launch: Launch, fickle: Fickle) -> None:

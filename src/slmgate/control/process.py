@@ -117,6 +117,7 @@ class Control:
         self.publisher.on_publish = self._configured
         self.engines.drained = lambda: self.roster.drained
         self.engines.workers = self._workers
+        self.engines.out_since = self._out_since
         self.engines.agreed = self.publisher.agreed
         self.engines.on_change = self.publisher.refresh
         self.engines.tell = self.publisher.broadcast
@@ -219,6 +220,10 @@ class Control:
 
     def _broadcast(self, message: Message) -> None:
         self.publisher.broadcast(message)
+
+    def _out_since(self, id: str) -> float | None:
+        one = self.checker.checkups().get(id)
+        return one.out_at if one is not None and one.checks.verdict == "unhealthy" else None
 
     def _workers(self) -> set[int]:
         """Who may have a request at an instance: all that serve, and all that are connected."""

@@ -18,7 +18,7 @@ from slmgate.control.config.addresses import Origin
 from slmgate.control.engines import service
 from slmgate.control.engines.pause import STEADY
 from slmgate.control.engines.plan import Plan, plans
-from slmgate.control.engines.service import PROBE_SECONDS, Engines, EngineStatus
+from slmgate.control.engines.service import OVERDUE, PROBE_SECONDS, Engines, EngineStatus
 from slmgate.link.messages import InstanceTally, NotStarted, Tally, Wanted
 
 ENV = {"PATH": "/bin:/usr/bin"}
@@ -54,6 +54,9 @@ class Run:
 
     def stop(self) -> None:
         self.stopped = True
+
+    def kill(self) -> None:
+        self.words = "its keeper was killed"
 
     def on_end(self, call: Callable[[], None]) -> None:
         pass
@@ -354,6 +357,46 @@ def test_it_dies_while_it_rests() -> None:
     scene.step(5)
     scene.ends()
     assert scene.shown().state == "stopped"
+
+
+def test_a_keeper_that_does_not_end_is_killed() -> None:
+    scene = Scene(ONE)
+    scene.want()
+    scene.step(10)
+    (run,) = scene.runs
+    assert run.stopped
+    scene.step(10 + OVERDUE - 0.1)
+    assert run.alive()
+    scene.step(0.1)
+    assert not run.alive()
+    scene.step()
+    assert scene.shown().state == "stopped"
+
+
+def test_one_whose_checks_fail_for_long_is_started_anew() -> None:
+    scene = Scene(TWO)
+    run = scene.starts()
+    out: list[float | None] = [None]
+    scene.engines.out_since = lambda id: out[0] if id == run.id else None
+    scene.step(60)
+    out[0] = scene.now
+    scene.step(9.9)
+    assert scene.shown().state == "up"
+    scene.step(0.1)
+    assert (scene.shown().state, scene.up()) == ("stopping", [])
+    scene.want()
+    assert not run.stopped, "what it works on may end"
+    scene.tally(0, draining=True, waiting=1)
+    scene.tally(1, draining=True)
+    scene.step()
+    assert run.stopped
+    scene.ends("it was stopped")
+    assert "has failed: its checks failed; it is started again when asked for" in scene.said[-1]
+    scene.step()
+    assert len(scene.runs) == 2
+    scene.hear()
+    scene.step(5)
+    assert scene.shown().state == "up", "the new one has its own time"
 
 
 def test_always() -> None:

@@ -57,6 +57,10 @@ class Held(Protocol):
         """Have it end."""
         ...
 
+    def kill(self) -> None:
+        """End it by force, with its keeper."""
+        ...
+
     def on_end(self, call: Callable[[], None]) -> None:
         """Call so once when it has ended, on the event loop."""
         ...
@@ -120,6 +124,9 @@ class Kept:
 
     def stop(self) -> None:
         self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
 
     def on_end(self, call: Callable[[], None]) -> None:
         import asyncio  # the only place that knows of a loop

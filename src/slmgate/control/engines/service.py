@@ -27,6 +27,8 @@ from slmgate.link.messages import NotStarted, Tally, Wanted
 STEP = 0.25
 PROBE_SECONDS = 0.1
 """Between two questions whether a starting engine is ready."""
+OVERDUE = 5.0
+"""Seconds beyond `stop_within` after which a keeper is killed: it is frozen, or its engine is deaf to SIGKILL."""
 
 State = Literal["stopped", "starting", "up", "resting", "stopping"]
 """`resting`: it runs, but is given nothing any more, and is stopped when nothing is in flight there."""
@@ -67,6 +69,7 @@ class Engine:
         "plan",
         "probing",
         "seen",
+        "sick",
         "since",
         "start_by",
         "state",
@@ -87,6 +90,7 @@ class Engine:
         self.seen: dict[int, float] = {}  # by worker, how much it was given by then
         self.done_in: set[int] = set()  # while it rests: workers that have nothing there any more
         self.leaving = False  # it is not in the configuration any more
+        self.sick = False  # its checks have failed for so long that it is started anew
         self.why = ""  # of its last failure
 
     def __repr__(self) -> str:
@@ -127,6 +131,7 @@ class Engines:
         # what control is asked for
         self.drained: Callable[[], Collection[str]] = frozenset
         self.workers: Callable[[], Collection[int]] = tuple  # that serve, or are connected
+        self.out_since: Callable[[str], float | None] = lambda _: None  # since when its checks fail, if they do, by the clock
         self.agreed: Callable[[], bool] = lambda: True  # all workers go by what was published last
         self.on_change: Callable[[], None] = lambda: None  # other engines are up than before
         self.tell: Callable[[NotStarted], None] = lambda _: None  # every worker
@@ -169,6 +174,8 @@ class Engines:
 
     def expand(self, config: Config) -> Config:
         """The configuration with the addresses of the engines that are up."""
+        if not self._known:
+            return config
         models = dict(config.models)
         for name, model in config.models.items():
             if not any(one.command for one in model.instances):
@@ -244,7 +251,8 @@ class Engines:
         self._strangers = [one for one in self._strangers if one.alive()]
         drained = self.drained()
         for engine in list(self._known.values()):
-            self._step(engine, engine.leaving or self._closing or engine.plan.id in drained, now)
+            unwanted = engine.leaving or self._closing or engine.sick or engine.plan.id in drained
+            self._step(engine, unwanted, now)
             if engine.leaving and engine.state == "stopped":
                 del self._known[engine.plan.id]
         if self._changed:
@@ -260,6 +268,9 @@ class Engines:
                 self._start(engine, now)
         elif held is None:
             return
+        elif engine.state == "stopping":
+            if now - engine.since >= engine.plan.stop_within + OVERDUE:
+                held.kill()
         elif engine.state == "starting":
             if unwanted:
                 self._stop(engine, held, now)
@@ -271,8 +282,14 @@ class Engines:
         elif engine.state == "up":
             if now - engine.since >= STEADY:
                 engine.pause.steady()
-            if unwanted or self._is_idle(engine, now):
-                self._rest(engine, now, unwanted)
+            out = self.out_since(engine.plan.id)
+            if unwanted:
+                self._rest(engine, "it is drained or not configured any more", now)
+            elif out is not None and now - max(out, engine.since) >= engine.plan.start_within:
+                engine.sick = True
+                self._rest(engine, f"its checks have failed for {engine.plan.start_within:g} s", now)
+            elif self._is_idle(engine, now):
+                self._rest(engine, f"nobody has asked for it for {engine.plan.idle:g} s", now)
         elif engine.state == "resting":
             if not unwanted and (engine.plan.always or self._is_wanted(engine.plan.model)):
                 engine.used = now
@@ -345,8 +362,7 @@ class Engines:
             self._become(engine, "up", now)
             self._turn.set()
 
-    def _rest(self, engine: Engine, now: float, unwanted: bool) -> None:
-        why = "it is drained or not configured any more" if unwanted else f"nobody has asked for it for {engine.plan.idle:g} s"
+    def _rest(self, engine: Engine, why: str, now: float) -> None:
         self._say(f"{engine.plan.id} is to be stopped: {why}")
         engine.done_in = set()
         self._become(engine, "resting", now)
@@ -357,9 +373,12 @@ class Engines:
 
     def _ended(self, engine: Engine, held: Held, now: float) -> None:
         before, since = engine.state, engine.since
+        sick, engine.sick = engine.sick, False
         engine.held, engine.probing = None, False
         self._become(engine, "stopped", now)
-        if before in ("starting", "up", "resting"):
+        if sick and before == "stopping":
+            self._failed(engine, "its checks failed", 0.0, now)
+        elif before in ("starting", "up", "resting"):
             self._failed(engine, held.ended(), None if before == "starting" else now - since, now)
         else:
             self._say(f"{engine.plan.id} is stopped")
@@ -408,7 +427,8 @@ class Engines:
         running = [(engine, engine.held) for engine in self._known.values() if engine.held is not None]
         for engine, held in running:
             self._stop(engine, held, self._clock())
-        while any(held.alive() for _, held in running):  # noqa: ASYNC110  # each is bounded by its keeper
+        while any(held.alive() for _, held in running):  # each is bounded, by its keeper or by `OVERDUE`
+            self.step()
             await asyncio.sleep(STEP / 5)
 
 
