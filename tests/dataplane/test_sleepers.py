@@ -202,6 +202,15 @@ def test_an_instance_that_rested_goes_on_as_it_was(open_road: OpenRoad) -> None:
     assert not road.stage.worker.ready()
 
 
+def test_the_line_has_its_bound_all_the_same(open_road: OpenRoad) -> None:
+    control = Control(open_road(model(asleep(), queue_waiting=1)))
+    control.asks("one")
+    control.asks("two")
+    assert (control.status("one"), control.status("two")) == (0, 503)
+    full = b"The model is being started. All of the 1 places in line are taken. Try again in 60 seconds."
+    assert full in control.heard["two"]
+
+
 def test_who_has_none_is_asked_nothing() -> None:
     told: list[str] = []
     none = Sleepers(ModelSpec(name="m", instances=(instance("a"),)), told.append)

@@ -22,6 +22,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import uvicorn
 
@@ -95,7 +96,7 @@ class Control:
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
         self.discovery.on_change = self._discovered
         self.checker = Checker(self._broadcast, log.info)
-        self._checks = make_client()
+        self._checks: httpx.AsyncClient | None = None  # of engines that start, once one does
         self.engines = Engines(
             Keepers(self._state_dir / ENGINES_DIR, os.getppid()),
             self._is_ready,
@@ -216,6 +217,7 @@ class Control:
         return plans(config, Path(path).absolute().parent if path is not None else Path.cwd(), os.environ)
 
     async def _is_ready(self, target: Target) -> Outcome:
+        self._checks = self._checks or make_client()
         return await self.checker.ask(self._checks, target)
 
     def _broadcast(self, message: Message) -> None:
@@ -417,7 +419,8 @@ class Control:
             task.cancel()
         self.discovery.close()
         await self.identity.close()
-        await self._checks.aclose()
+        if self._checks is not None:
+            await self._checks.aclose()
         self.access_log.close()
         self.store.close()
 

@@ -625,7 +625,7 @@ class ModelPool:
         if not self.instances:
             queue.leave(exchange)
             if self._engines.asleep:
-                return self._engines.refusal(self._loop.time())
+                return self._engines.refusal(why, self._loop.time())
             return Refuse("overloaded", "The model has no instance that takes requests now. Try again soon.", retry_after=1)
         if not self.waiting:
             return Refuse("overloaded", f"The model is busy. {why} Try again soon.", retry_after=1)

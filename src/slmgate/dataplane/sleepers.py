@@ -69,14 +69,11 @@ class Sleepers:
         """A start has failed; there is no other before `until`."""
         self._left_alone_until = until
 
-    def refusal(self, now: float) -> Refuse:
-        """What one is told that waits no longer, where nothing else serves the model."""
+    def refusal(self, why: str, now: float) -> Refuse:
+        """What one is told that waits no longer, where nothing else serves the model; `why` it does not, in words."""
         seconds = self._left_alone_until - now
         if seconds > 0:
             after, said = max(1, ceil(seconds)), "The model could not be started."
         else:
-            after, said = (
-                max(1, ceil(self._patience)),
-                "The model is being started, which takes longer than this request may wait.",
-            )
+            after, said = max(1, ceil(self._patience)), f"The model is being started. {why}"
         return Refuse("overloaded", f"{said} Try again in {after} second{'s' if after != 1 else ''}.", retry_after=after)

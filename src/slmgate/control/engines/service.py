@@ -246,7 +246,9 @@ class Engines:
     # -- one step
 
     def step(self) -> None:
-        """Move every engine on."""
+        """Move every engine on; unless another gate has taken them over, and this one is about to end."""
+        if self._known and not self._launcher.ours():
+            return
         now = self._clock()
         self._strangers = [one for one in self._strangers if one.alive()]
         drained = self.drained()
