@@ -22,7 +22,6 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import uvicorn
 
@@ -31,13 +30,14 @@ from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
-from slmgate.control.checker import Checker, Outcome, Target, make_client
+from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.discovery import Discovery
 from slmgate.control.engines.kept import Keepers
 from slmgate.control.engines.plan import Plan, plans
 from slmgate.control.engines.service import Engines
+from slmgate.control.engines.wiring import Prober, connect
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
@@ -96,10 +96,10 @@ class Control:
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
         self.discovery.on_change = self._discovered
         self.checker = Checker(self._broadcast, log.info)
-        self._checks: httpx.AsyncClient | None = None  # of engines that start, once one does
+        self._prober = Prober(self.checker)
         self.engines = Engines(
             Keepers(self._state_dir / ENGINES_DIR, os.getppid()),
-            self._is_ready,
+            self._prober.ask,
             log.info,
             self._loop.time,
             random.Random().random,  # noqa: S311  # no secret: it keeps starts from falling into step
@@ -116,12 +116,7 @@ class Control:
         self.keyring.config = lambda: self.publisher.config
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = self._configured
-        self.engines.drained = lambda: self.roster.drained
-        self.engines.workers = self._workers
-        self.engines.out_since = self._out_since
-        self.engines.agreed = self.publisher.agreed
-        self.engines.on_change = self.publisher.refresh
-        self.engines.tell = self.publisher.broadcast
+        connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
@@ -216,16 +211,8 @@ class Control:
         path = self._orders.source.path
         return plans(config, Path(path).absolute().parent if path is not None else Path.cwd(), os.environ)
 
-    async def _is_ready(self, target: Target) -> Outcome:
-        self._checks = self._checks or make_client()
-        return await self.checker.ask(self._checks, target)
-
     def _broadcast(self, message: Message) -> None:
         self.publisher.broadcast(message)
-
-    def _out_since(self, id: str) -> float | None:
-        one = self.checker.checkups().get(id)
-        return one.out_at if one is not None and one.checks.verdict == "unhealthy" else None
 
     def _workers(self) -> set[int]:
         """Who may have a request at an instance: all that serve, and all that are connected."""
@@ -419,8 +406,7 @@ class Control:
             task.cancel()
         self.discovery.close()
         await self.identity.close()
-        if self._checks is not None:
-            await self._checks.aclose()
+        await self._prober.close()
         self.access_log.close()
         self.store.close()
 

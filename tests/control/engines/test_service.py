@@ -1,6 +1,7 @@
 """The state machine of engines, step by step on a turned clock, with runs that only say that they run.
 
 Real processes are in tests/system/test_engines.py.
+Length: one scene for each way from state to state.
 """
 
 from __future__ import annotations
