@@ -18,7 +18,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -140,10 +140,10 @@ def say(text: str) -> None:
 class Run:
     """Targets that are up, and the rows that they fill."""
 
-    def __init__(self, processes: Processes, directory: Path, seed: int) -> None:
+    def __init__(self, processes: Processes, directory: Path, seed: int, more: Sequence[str] = ()) -> None:
         self.processes, self.directory = processes, directory
         self.chance = random.Random(seed)
-        self.upstream = mock(processes, directory, 10.0)
+        self.upstream = mock(processes, directory, 10.0, more)
         self.rows: dict[str, Row] = {}
 
     def start(self, target: Target) -> Running | None:
@@ -160,28 +160,38 @@ class Run:
 
     def cost(self, command: str | None, rounds: int, seconds: float) -> None:
         """CPU per request with and without limits, in alternation."""
-        made = {
-            (workers, on): self.start(limited(command, f"{workers} worker(s), {on}", workers, KINDS if on == "on" else []))
+        targets = [
+            limited(command, f"{workers} worker(s), {on}", workers, KINDS if on == "on" else [])
             for workers in AIM_US
             for on in ("off", "on")
-        }
-        running = {which: one for which, one in made.items() if one is not None}
+        ]
+        self.alternate(targets, rounds, seconds)
+
+    def alternate(self, targets: list[Target], rounds: int, seconds: float, between: Callable[[int], None] | None = None) -> None:
+        """CPU per request of each, in an order of chance in each round; `between` is called with a round's number after it."""
+        running = [one for target in targets if (one := self.start(target)) is not None]
         for number in range(rounds):
-            order = self.chance.sample(list(running.values()), len(running))
+            order = self.chance.sample(running, len(running))
             say(f"cost, round {number + 1} of {rounds}: {' | '.join(one.name for one in order)}")
             for one in order:
                 use_wrk = find("wrk") is not None
                 row = self.rows[one.name]
                 figures, row.processes = measure.requests(one, self.directory, seconds, use_wrk, warm=number == 0)
                 row.put(number, figures)
-        for one in running.values():
+            if between is not None:
+                between(number)
+        for one in running:
             self.processes.stop([each for each in self.processes.started if each.pid == one.pid])
+
+    def more(self, without: str, with_it: str) -> list[tuple[float, float]]:
+        """CPU per request of two rows, in us, round by round."""
+        samples = [self.rows[name].samples.get("cpu_us", []) for name in (without, with_it)]
+        return [(off, on) for off, on in zip(*samples, strict=False) if off and on]
 
     def cost_table(self) -> str:
         lines = ["workers | CPU us off | CPU us on | ratio | us more (smallest - largest) | aim"]
         for workers, aim in AIM_US.items():
-            samples = [self.rows[f"{workers} worker(s), {on}"].samples.get("cpu_us", []) for on in ("off", "on")]
-            pairs = [(off, on) for off, on in zip(*samples, strict=False) if off and on]
+            pairs = self.more(f"{workers} worker(s), off", f"{workers} worker(s), on")
             if not pairs:
                 lines.append(f"{workers} | not measured: {self.rows[f'{workers} worker(s), on'].reason}")
                 continue

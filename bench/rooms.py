@@ -173,7 +173,7 @@ def steps(directory: Path) -> dict[str, Step]:
     framing, date = b"content-length: 321\r\n", b"date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"
     journal = Journal(directory / "journal", "a" * 12, 64 * 1024 * 1024)
     intent, receipt = encode(an_intent(1)), encode(a_receipt(1))
-    start = heads.upstream_head(line, prefix, read, answers.JSON)
+    client = heads.client_fields(read, answers.JSON)
     request = wire.request(9000, body)
 
     def write_both() -> None:
@@ -224,7 +224,7 @@ def steps(directory: Path) -> dict[str, Step]:
         "dialect.patch (nothing to change)": lambda: dialect.patch("chat", ask, body, None),
         "dialect.patch (model renamed)": lambda: dialect.patch("chat", ask, body, "other"),
         "http1.SeenHead.body": lambda: seen.body(request),
-        "http1.upstream_request": lambda: heads.upstream_request(start, b"req-1", body),
+        "http1.upstream_request": lambda: heads.upstream_request(line, prefix, client, b"req-1", body),
         "http1.answer_head": lambda: heads.answer_head(200, passed, date, b"req-1", (0, 900, 40), framing),
         "dialect.usage": lambda: dialect.usage("chat", answer),
         "dialect.scanner (made)": lambda: dialect.scanner("chat", stream_ask),

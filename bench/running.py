@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -174,11 +175,11 @@ def _verify(running: Running, target: Target) -> None:
             running.notes = [*running.notes, f"refuses a wrong key with {wrong.status}"]
 
 
-def mock(processes: Processes, directory: Path, rate: float) -> int:
-    """Start the mock instance; returns its port."""
+def mock(processes: Processes, directory: Path, rate: float, more: Sequence[str] = ()) -> int:
+    """Start the mock instance, on `more` addresses than the common one too; returns its port."""
     (port,) = free_ports(1)
     output = directory / "upstream.log"
-    processes.start([sys.executable, "-m", "bench.upstream", str(port), str(rate)], {}, output, ROOT)
+    processes.start([sys.executable, "-m", "bench.upstream", str(port), str(rate), *more], {}, output, ROOT)
     end = time.monotonic() + 10
     while time.monotonic() < end:
         try:

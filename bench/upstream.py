@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import cast
 
 import uvloop
@@ -137,10 +138,11 @@ class Mock:
         loop.call_later(TICK, self.run, loop)
 
 
-async def serve(port: int, rate: float) -> None:
+async def serve(port: int, rate: float, more: Sequence[str] = ()) -> None:
+    """Listen on that port of the loopback address, and of `more` of them."""
     loop = asyncio.get_running_loop()
     mock = Mock(rate)
-    server = await loop.create_server(lambda: Instance(mock), "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(lambda: Instance(mock), ["127.0.0.1", *more], port, backlog=4096)
     mock.run(loop)
     await server.serve_forever()
 
@@ -148,4 +150,4 @@ async def serve(port: int, rate: float) -> None:
 if __name__ == "__main__":
     raise_nofile()
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 10.0))
+        uvloop.run(serve(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 10.0, sys.argv[3:]))

@@ -43,6 +43,19 @@ def test_wrong(tmp_path: Path) -> None:
     assert output.endswith("\n2 faults\n")
 
 
+def test_files_of_instances(tmp_path: Path) -> None:
+    """They are looked into too; one that is not there may come."""
+    text = "models: {m: {instances: [{file: instances.yaml}]}}\n"
+    assert run(tmp_path, text) == (0, "DIR/slmgate.yaml is right: 1 model, 1 instance, 0 declared keys\n")
+    (tmp_path / "instances.yaml").write_text("- http://10.0.0.5:8000\n")
+    assert run(tmp_path, text)[0] == 0
+    (tmp_path / "instances.yaml").write_text("- http://10.0.0.5:8000\n- http://169.254.169.254\n")
+    code, output = run(tmp_path, text)
+    assert (code, "DIR/instances.yaml:2:3: [1]: 'http://169.254.169.254' is where no instance may be" in output) == (1, True)
+    code, output = run(tmp_path, text, "--json")
+    assert (code, json.loads(output)["faults"][0]["file"]) == (1, "DIR/instances.yaml")
+
+
 def test_json(tmp_path: Path) -> None:
     code, output = run(tmp_path, RIGHT, "--json")
     assert (code, json.loads(output)) == (0, {"file": "DIR/slmgate.yaml", "ok": True, "faults": []})

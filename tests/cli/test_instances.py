@@ -74,10 +74,21 @@ def test_no_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[st
 
 def test_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = against(monkeypatch, Client(), "list").stdout.splitlines()
-    assert shown[1].split() == ["smollm2", "http://10.0.0.5:8000", "healthy", "3", "1", "file", "0", "-"]
+    assert shown[1].split() == ["smollm2", "http://10.0.0.5:8000", "healthy", "3", "1", "file", "0", "-", "-"]
     shown = against(monkeypatch, Client({"draining": True}), "list").stdout.splitlines()
     assert "draining, 3 in flight" in shown[1]
     assert json.loads(against(monkeypatch, Client(), "list", "--json").stdout)[0]["in_flight"] == 3
+
+
+def test_a_model_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told once, also where that is why the instance is not asked; a terminal is told nothing that it would obey."""
+    text = "tiny is not there: it lists a\x1b[2J"
+    missing = {"catalogue": {"state": "missing", "text": text, "serves": ["a"], "count": 1, "absent": True}}
+    shown = against(monkeypatch, Client({**missing, "state": "unhealthy", "why": text}), "list").stdout
+    assert shown.count("tiny is not there: it lists a\N{REPLACEMENT CHARACTER}[2J") == 1
+    shown = against(monkeypatch, Client({**missing, "why": "it answered 503"}), "list").stdout
+    assert "it answered 503" in shown
+    assert "tiny is not there" in shown
 
 
 def test_what_is_shown_of_one_that_is_out() -> None:
@@ -102,6 +113,7 @@ def test_what_is_shown_of_one_that_is_out() -> None:
         5,
         "GET /health answered 200",
         "2027-01-15T08:00:00Z",
+        "-",
         "it answered 503",
     ]
 

@@ -14,8 +14,21 @@ import httpx
 import pytest
 from msgspec import structs
 
+from slmgate.control import catalogue
 from slmgate.control import checker as module
-from slmgate.control.checker import AGAIN_SECONDS, PATHS, PER_SECOND, Checker, Outcome, Target, make_client, targets
+from slmgate.control.catalogue import Wanted
+from slmgate.control.checker import (
+    AGAIN_SECONDS,
+    CATALOGUE_SECONDS,
+    MISSING_SECONDS,
+    PATHS,
+    PER_SECOND,
+    Checker,
+    Outcome,
+    Target,
+    make_client,
+    targets,
+)
 from slmgate.control.config import Config, load_text
 from slmgate.control.config.addresses import Origin
 from slmgate.link.messages import Checked, CheckedOut
@@ -42,10 +55,23 @@ def test_options() -> None:
     given = "health: {interval: 1s, timeout: 200ms, healthy_after: 3, unhealthy_after: 4, path: /ready}"
     assert targets(config(f", {given}")) == {
         "m/a:1": Target(
-            url="http://a:1", path="/ready", strict=True, bearer=None, interval=1, timeout=0.2, healthy_after=3, unhealthy_after=4
+            url="http://a:1",
+            path="/ready",
+            strict=True,
+            bearer=None,
+            interval=1,
+            timeout=0.2,
+            healthy_after=3,
+            unhealthy_after=4,
+            wanted=Wanted(engine="openai", name="m", model="m"),
         )
     }
     assert targets(config(", health: off")) == {}
+    assert targets(config(", health: {catalogue: off}"))["m/a:1"].wanted is None
+    shown = targets(config(", health: {catalogue: show}"))["m/a:1"].wanted
+    assert shown == Wanted(engine="openai", name="m", model="m", route=False)
+    named = 'models: {m: {instances: [{url: "http://a:1", engine: ollama, upstream_model: own}]%s}}'
+    assert targets(config(of=named))["m/a:1"].wanted == Wanted(engine="ollama", name="own", model="m", named=True)
 
 
 def test_a_name_is_not_checked_but_what_it_leads_to() -> None:
@@ -60,13 +86,15 @@ def test_a_name_is_not_checked_but_what_it_leads_to() -> None:
 
 
 class Scene:
-    """A checker at work. `answers` says for each host what becomes of a request to it."""
+    """A checker at work. `answers` says for each host what becomes of a check of it, `lists` what it says that it serves."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.loop = FakeLoop(self.clock)
         self.answers: dict[str, Callable[[], int]] = {}
         self.asked: list[tuple[str, float]] = []
+        self.lists: dict[str, list[str]] = {}
+        self.listed: list[float] = []  # when anybody was asked what it serves
         self.told: list[Checked] = []
         self.said: list[str] = []
 
@@ -77,6 +105,10 @@ class Scene:
         self.life = self.loop.create_task(self.checker.run())
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.headers["accept"] == "application/json":
+            self.listed.append(self.clock.passed)
+            entries = [{"id": name, "name": name} for name in self.lists.get(request.url.host, ["m"])]
+            return httpx.Response(200, json={"data": entries, "models": entries})
         self.asked.append((request.url.host, self.clock.passed))
         return httpx.Response(self.answers.get(request.url.host, lambda: 200)())
 
@@ -264,3 +296,160 @@ def test_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:
     (request,) = seen
     assert (request.method, str(request.url), request.headers["authorization"]) == ("GET", "http://a:1/v1/models", "Bearer abcd")
     assert request.headers["user-agent"] == "slmgate"
+
+
+OLLAMA = 'models: {m: {instances: [{url: "http://a:1", engine: ollama}]%s}}'
+ABSENT = CheckedOut("m/a:1", "absent", "m is not there: it lists other")
+
+
+def test_what_it_serves_is_asked_seldom(scene: Scene) -> None:
+    """At first sight, and then every minute or so, however often it is checked; sooner where the model was missing."""
+    scene.checker.configure(config(", health: {interval: 1s}"))
+    scene.loop.turn(2)
+    assert len(scene.listed) == 1
+    scene.loop.turn(10 * CATALOGUE_SECONDS)
+    assert 10 <= len(scene.listed) <= 12
+    scene.lists["a"] = ["other"]
+    scene.loop.turn(CATALOGUE_SECONDS + 2)
+    scene.listed.clear()
+    scene.loop.turn(10 * MISSING_SECONDS)
+    assert 9 <= len(scene.listed) <= 12
+
+
+def test_the_model_is_missing(scene: Scene) -> None:
+    """An engine that refuses what it has not is not asked for it, until it has it; what others list is only said."""
+    scene.lists["a"] = ["other"]
+    scene.checker.configure(config(of=OLLAMA))
+    scene.loop.turn(9)
+    assert scene.verdicts() == {"m/a:1": "healthy"}
+    assert scene.told == [Checked(out=(ABSENT,))] * 2, "not even when its checks succeed is it told to be well"
+    assert scene.checker.whole() == Checked(out=(ABSENT,))
+    assert scene.said == ["m/a:1: m is not there: it lists other; no worker asks it"]
+    scene.loop.turn(2 * AGAIN_SECONDS)
+    assert scene.told[2:] == [Checked(out=(ABSENT,))] * 2, "it is said again, and only that"
+    scene.told.clear()
+    scene.lists["a"] = ["other", "more"]
+    scene.loop.turn(MISSING_SECONDS + 5)
+    assert scene.told[-1].out[0].why == "m is not there: it lists other, more"
+    scene.lists["a"] = ["other", "m:latest"]
+    scene.loop.turn(MISSING_SECONDS + 5)
+    assert scene.told[-1] == Checked(well=("m/a:1",))
+    assert scene.said[1:] == ["m/a:1: the model is not missing there any more (listed)"]
+
+    scene.said.clear()
+    scene.told.clear()
+    scene.lists["a"] = ["other"]
+    scene.checker.configure(config())
+    scene.loop.turn(9)
+    assert scene.said == ["m/a:1: m is not there: it lists other; it is asked all the same"]
+    assert not any(one.out for one in scene.told)
+
+
+def test_it_comes_back_without_its_model(scene: Scene) -> None:
+    """It is asked what it serves before anybody is told that it is well."""
+    scene.checker.configure(config(of=OLLAMA))
+    scene.loop.turn(9)
+    scene.answers["a"] = lambda: 503
+    scene.loop.turn(9)
+    assert scene.verdicts() == {"m/a:1": "unhealthy"}
+    scene.told.clear()
+    scene.lists["a"] = ["other"]
+    scene.answers["a"] = lambda: 200
+    scene.loop.turn(9)
+    assert scene.verdicts() == {"m/a:1": "healthy"}
+    assert scene.told
+    assert all(one.out and not one.well for one in scene.told)
+    assert scene.told[-1] == Checked(out=(ABSENT,))
+
+
+def test_a_reload_that_wants_something_else(scene: Scene) -> None:
+    """What was said of another name is void at once; a gate that is not to go by it, or not to ask, does not."""
+    scene.lists["a"] = ["other"]
+    renamed = OLLAMA.replace("ollama", "ollama, upstream_model: other")
+    for new in (config(of=renamed), config(", health: {catalogue: show}", OLLAMA), config(", health: {catalogue: off}", OLLAMA)):
+        scene.checker.configure(config(of=OLLAMA))
+        scene.loop.turn(6)
+        assert scene.checker.whole() == Checked(out=(ABSENT,))
+        scene.told.clear()
+        scene.checker.configure(new)
+        scene.loop.turn(1)
+        assert scene.told == [Checked(well=("m/a:1",))]
+    assert scene.checker.checkups()["m/a:1"].catalogue is None
+    scene.checker.configure(config(of=OLLAMA))
+    scene.loop.turn(6)
+    scene.told.clear()
+    scene.checker.configure(config(", health: off", OLLAMA))
+    scene.loop.turn(1)
+    assert scene.told == [Checked(well=("m/a:1",))], "without checks, nothing is held against it"
+
+
+def test_a_list_that_comes_too_late(scene: Scene) -> None:
+    """For an instance that has left the configuration, or from which something else is wanted by now."""
+    scene.checker.configure(config(of=OLLAMA))
+    one = scene.checker.checkups()["m/a:1"]
+    before = one.target
+    assert before.wanted is not None
+    absent = catalogue.read(b'{"models": []}', before.wanted)
+    assert absent.absent
+    scene.checker.configure(config(", health: {catalogue: show}", OLLAMA))
+    scene.checker.found(one, before, absent, 1.0)
+    assert one.catalogue is None
+    scene.checker.configure(config(", health: off", OLLAMA))
+    scene.checker.found(one, one.target, absent, 1.0)
+    assert one.catalogue is None
+
+
+def test_a_list_that_cannot_be_asked_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever went wrong, checks go on."""
+
+    async def fails(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(catalogue, "ask", fails)
+    scene.checker.configure(config(of=OLLAMA))
+    scene.loop.turn(20)
+    said = scene.checker.checkups()["m/a:1"].catalogue
+    assert said is not None
+    assert (said.state, said.text) == ("unknown", "unknown: it could not be asked (RuntimeError)")
+    assert len(scene.asked) >= 4
+    assert scene.verdicts() == {"m/a:1": "healthy"}
+
+
+VLLM = 'models: {m: {instances: [{url: "http://a:1", engine: vllm}, {url: "http://b:1", engine: vllm}]%s}}'
+
+
+def test_where_it_is_not_sure(scene: Scene) -> None:
+    """A vLLM that does not list the model may have it all the same: it is passed over only where another instance lists it."""
+    scene.lists = {"a": ["other"], "b": ["other"]}
+    scene.checker.configure(config(of=VLLM))
+    scene.loop.turn(9)
+    assert scene.checker.whole() == Checked(well=("m/a:1", "m/b:1"))
+    assert sorted(scene.said) == [f"m/{one}:1: m is not there: it lists other; it is asked all the same" for one in "ab"]
+    scene.said.clear()
+    scene.told.clear()
+    scene.lists["b"] = ["m"]
+    scene.loop.turn(MISSING_SECONDS + 5)
+    assert scene.checker.whole() == Checked(out=(ABSENT,), well=("m/b:1",))
+    assert Checked(out=(ABSENT,)) in scene.told
+    assert scene.said == [
+        "m/a:1: m is not there: it lists other; no worker asks it",
+        "m/b:1: the model is not missing there any more (listed)",
+    ]
+    scene.said.clear()
+    scene.told.clear()
+    scene.lists["b"] = ["other"]
+    scene.loop.turn(CATALOGUE_SECONDS + 5)
+    assert scene.checker.whole() == Checked(well=("m/a:1", "m/b:1"))
+    assert scene.told[-1] == Checked(well=("m/a:1",))
+    assert scene.said == [f"m/{one}:1: m is not there: it lists other; it is asked all the same" for one in "ab"]
+
+    scene.lists["b"] = ["m"]
+    scene.loop.turn(MISSING_SECONDS + 5)
+    assert scene.checker.whole().out == (ABSENT,)
+    alone = VLLM.replace(', {url: "http://b:1", engine: vllm}', "")
+    scene.checker.configure(config(of=alone))
+    assert scene.checker.whole() == Checked(well=("m/a:1",)), "who listed it is gone"
+    scene.checker.configure(config(", health: {catalogue: off}", alone))
+    scene.checker.configure(config(", health: off", alone))
+    scene.loop.turn(1)
+    assert scene.checker.checkups() == {}

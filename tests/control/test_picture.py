@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slmgate.control.admin.context import InstanceStatus, ModelStatus
+from slmgate.control.catalogue import Catalogue
 from slmgate.control.checker import Checkup, Outcome, targets
 from slmgate.control.config import load_text
 from slmgate.control.engines.service import EngineStatus
@@ -75,6 +76,13 @@ def test_what_checks_have_found() -> None:
     assert instances[2].check == "answered 200"
     assert instances[2].since == datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
     assert instances[2].checked == datetime(2027, 1, 15, 8, 1, tzinfo=UTC)
+
+
+def test_what_it_says_that_it_serves() -> None:
+    one = checkup(Outcome("answered 200"))
+    one.catalogue = Catalogue(state="missing", text="m is not there: it lists x", serves=("x",), count=1)
+    _, instances = picture(CONFIG.unwrap(), (), {"m/a:1": one})
+    assert [row.catalogue for row in instances] == [one.catalogue, None, None]
 
 
 def test_the_worst_that_any_worker_sees() -> None:

@@ -112,6 +112,7 @@ def test_llama_cpp_by_its_server_header() -> None:
         ({"/v1/models": "<html>"}, "not as a model server (HTTP 200"),
         ({"/v1/models": "[" * 100_000}, "not as a model server"),
         ({"/v1/models": []}, "not as a model server"),
+        ({"/v1/models": b'{"data": [{"id": "\xff"}]}'}, "not as a model server"),
         ({"/v1/models": {"data": {}}}, "not as a model server"),
         ({"/v1/models": 500}, "not as a model server (HTTP 500"),
         ({"/v1/models": 401}, "asks for a key"),

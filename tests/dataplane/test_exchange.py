@@ -394,6 +394,20 @@ def test_a_status_is_retried(open_road: OpenRoad) -> None:
     """)
 
 
+def test_an_error_under_200(open_road: OpenRoad) -> None:
+    """It is nothing that was generated, nor for the client to see; with 500 listed, another instance may do better."""
+    open_road(model("a", "b", retry_on=("500",))).plays(r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       200 {"error":"dead"}
+        << b       <chat>
+        >> b       200 {"error":"dead"}
+        == 502     upstream_error b !upstream_error
+        << client  502 !upstream_error
+    """)
+
+
 def test_a_status_that_is_not_retried(open_road: OpenRoad) -> None:
     open_road(model("a", "b")).plays(r"""
         >> client  chat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer_usage, openai_usage
+from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer_usage, openai_usage, says_error
 from slmgate.terms import Usage
 
 
@@ -75,3 +75,23 @@ def test_nothing_that_an_engine_says_raises(data: bytes) -> None:
 )
 def test_the_figures_of_a_complete_answer(body: bytes, expected: Usage | None) -> None:
     assert openai_answer_usage(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "failed"),
+    [
+        (b'{"error":{"message":"dead","type":"x"}}', True),
+        (b'{"error":"model is loading"}', True),
+        (b'{"type":"error","error":{"type":"api_error","message":"dead"}}', True),
+        (b'{"object":"error","message":"dead","code":500,"x":"error"}', True),
+        (b'{"error":null,"choices":[]}', False),
+        (b'{"error":"","response":"x"}', False),
+        (b'{"object":"response","status":"failed","error":{"code":"server_error"}}', False),
+        (b'{"choices":[{"message":{"content":"\\"error\\": {}"}}]}', False),
+        (b'["error"]', False),
+        (b'{"error"', False),
+        (b"", False),
+    ],
+)
+def test_an_error_under_any_status(body: bytes, failed: bool) -> None:
+    assert says_error(body) is failed

@@ -22,10 +22,10 @@ from slmgate.http1.heads import (
     RequestHead,
     answer_fields,
     answer_head,
+    client_fields,
     instance_fields,
     request_line,
     sane_request_id,
-    upstream_head,
     upstream_request,
 )
 from slmgate.terms import Refuse
@@ -314,8 +314,8 @@ def test_a_request_for_an_instance() -> None:
         b"Accept-Encoding: gzip\r\nX-Api-Key: secret\r\nUser-Agent: me\r\nTraceparent: 00-1\r\nConnection: close"
     )
     prefix = instance_fields("a", 8000, False, None)
-    start = upstream_head(request_line("POST", "/v1/x"), prefix, head, b"application/json")
-    assert upstream_request(start, b"r-1", b"{}") == (
+    fields = client_fields(head, b"application/json")
+    assert upstream_request(request_line("POST", "/v1/x"), prefix, fields, b"r-1", b"{}") == (
         b"POST /v1/x HTTP/1.1\r\nhost: a:8000\r\naccept-encoding: identity\r\nuser-agent: me\r\ntraceparent: 00-1\r\n"
         b"content-type: application/json\r\nx-request-id: r-1\r\ncontent-length: 2\r\n\r\n{}"
     )

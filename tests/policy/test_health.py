@@ -34,7 +34,7 @@ def after(*events: str, spec: HealthSpec = SPEC, start: float = 100.0) -> tuple[
     health, now = Health(), start
     for event in events:
         match event:
-            case "unreachable" | "silent" | "broken" | "refused" | "slow":
+            case "unreachable" | "silent" | "broken" | "refused" | "slow" | "absent":
                 health.failed(event, event, now, now, spec)
             case "old failure":
                 health.failed("broken", "old", now - 1000, now, spec)
@@ -54,6 +54,8 @@ def after(*events: str, spec: HealthSpec = SPEC, start: float = 100.0) -> tuple[
                 health.checked_out("refused", "GET /health answered 503", now)
             case "gone":
                 health.checked_out("silent", "no answer", now)
+            case "without":
+                health.checked_out("absent", "m is not there", now)
             case "well":
                 health.checked_well(now, spec)
             case "outlier":
@@ -183,6 +185,7 @@ def test_worse_than_was_thought() -> None:
 
 
 HEALTHY, OUT, GONE, BUSY = (), ("out",), ("gone",), ("gone", "1", "old answer")
+WITHOUT = ("without", "1", "answer")  # the model is not there: what else it answers is no help
 
 
 @pytest.mark.parametrize(
@@ -195,6 +198,8 @@ HEALTHY, OUT, GONE, BUSY = (), ("out",), ("gone",), ("gone", "1", "old answer")
         ([GONE, GONE, HEALTHY], 0.5, [False, False, True]),
         ([BUSY, GONE, HEALTHY], 0.5, [True, False, True]),  # too busy for checks, but not for requests
         ([BUSY, HEALTHY, HEALTHY], 0.5, [False, True, True]),
+        ([WITHOUT, WITHOUT, HEALTHY], 0.5, [False, False, True]),
+        ([WITHOUT, WITHOUT], 0.5, [True, True]),  # unless nobody has it: what they list may be wrong
         ([OUT, HEALTHY, HEALTHY], 0.0, [True, True, True]),
         ([OUT, OUT, HEALTHY], 1.0, [False, False, True]),
         ([OUT, GONE], 1.0, [True, True]),  # all are out: whatever is known of them is worth nothing

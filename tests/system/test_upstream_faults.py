@@ -136,6 +136,23 @@ def test_no_good_answer(gate: Gate, upstream: MockUpstream, name: str) -> None:
     assert later and not later & spoiled, "a connection that carried a broken answer was used again"
 
 
+CHUNKED = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+ERROR = '{"error": "it\'s dead"}'
+
+
+@pytest.mark.parametrize("text", [GOOD + ERROR, f"{CHUNKED}{len(ERROR):x}\r\n{ERROR}\r\n0\r\n\r\n"], ids=["sized", "chunked"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_under_200(gate: Gate, upstream: MockUpstream, text: str, stream: bool) -> None:
+    """An instance that fails politely: it is a failure to the client, and nothing was generated."""
+    body = chat(stream=stream, tag="polite", do="raw", bytes=text)
+    answer = ask(gate.port, request(body, secret=SECRET))
+    assert (answer.status, answer.code) == (502, "upstream_error"), answer
+    assert b"dead" not in answer.body
+    row = gate.receipt(answer.header("x-request-id"))
+    assert (row["status"], row["ended"], row["completion_tokens"]) == (502, "upstream_error", 0), row
+    assert_served(gate, upstream)
+
+
 HALF_ANSWERS: dict[str, dict[str, Any]] = {
     "sized-cut": {"do": "raw", "bytes": GOOD + '{"half":', "then": "close"},
     "sized-reset": {"do": "raw", "bytes": GOOD + '{"half":', "then": "reset"},

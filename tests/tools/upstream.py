@@ -15,7 +15,8 @@ and the rest: `delay` seconds before the first byte; `status`; `tag` is repeated
 `events`, `rate` (events a second, 0 = at once), `pad` (bytes in each event), `usage` (in place of the true figures),
 `prompt` (prompt tokens), `after` (cut the stream after that many events) with `then` (`close`, `reset`, `stall`,
 `finish`, `garbage`, `keep`), `idle_close` (seconds after which the idle connection is closed without a word).
-The gate's own checks are answered with the status `check` of the default script (200), and are in no journal and no gauge.
+The gate's own checks are answered with the status `check` of the default script (200), and are in no journal and no gauge. What
+the mock says that it serves is its `lists`: names, in the form of the path, or a script of its own; without, it is `{}`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.tools.parent import die_with_parent
-from tests.tools.voices import answer, voice
+from tests.tools.voices import answer, listing, voice
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\nServer: mock\r\n\r\n"
 REASONS = {200: b"OK", 400: b"Bad Request", 404: b"Not Found", 500: b"Internal Server Error", 502: b"Bad Gateway"}
@@ -151,6 +152,9 @@ class Connection(asyncio.Protocol):
                 if asked.method == "GET" and asked.header("user-agent") == "slmgate":
                     self.record["check"] = True
                     self.mock.checks += 1
+                    if "lists" in self.mock.default and asked.header("accept") == "application/json":
+                        await self.list(asked, self.mock.default["lists"])
+                        continue
                     self.transport.write(sized(self.mock.default.get("check", 200), b"{}"))
                     continue
                 self.current = asked
@@ -166,6 +170,13 @@ class Connection(asyncio.Protocol):
                     await self.play(asked, script)
                     await self.rest(script)
                 self.finish("complete")
+
+    async def list(self, asked: Asked, lists: list[str] | dict[str, Any]) -> None:
+        self.mock.lists += 1
+        if isinstance(lists, dict):
+            await self.play(asked, {"fields": {}, **lists})
+        else:
+            await self.send(sized(200, listing(asked.path, lists)))
 
     async def read_body(self, asked: Asked) -> None:
         if "chunked" in asked.header("transfer-encoding"):
@@ -284,6 +295,7 @@ class Mock:
         self.connections: list[dict[str, Any]] = []
         self.default: dict[str, Any] = {}
         self.checks = 0
+        self.lists = 0
         self.in_flight = 0
         self.peak = 0
 
@@ -300,7 +312,7 @@ class Mock:
             if order.get("clear"):
                 self.journal.clear()
         state: dict[str, Any] = {"in_flight": self.in_flight, "peak": self.peak, "connections": self.connections}
-        state["checks"] = self.checks
+        state |= {"checks": self.checks, "lists": self.lists}
         if b" /gauges " not in line:
             state["journal"] = [asked.as_dict() for asked in self.journal]
         writer.write(sized(200, json.dumps(state).encode()))

@@ -55,6 +55,15 @@ def answer(path: str, script: dict[str, Any]) -> bytes:
     return json.dumps(base).encode()
 
 
+def listing(path: str, names: list[str]) -> bytes:
+    """A list of models in the form of the path."""
+    if path == "/info":
+        return json.dumps({"model_id": names[0], "version": "3.3.4"}).encode()
+    if path == "/api/tags":
+        return json.dumps({"models": [{"name": name, "model": name, "size": 1, "details": {}} for name in names]}).encode()
+    return json.dumps({"object": "list", "data": [{"id": name, "object": "model", "created": 1} for name in names]}).encode()
+
+
 def voice(path: str, script: dict[str, Any]) -> tuple[list[bytes], Callable[[int], bytes], list[bytes]]:
     """How a stream of the path's dialect opens, how its n-th event looks, and how it closes."""
     tag, model, pad = script.get("tag", ""), script["fields"].get("model"), "x" * script.get("pad", 0)

@@ -15,7 +15,8 @@ import msgspec
 import typer
 
 from slmgate.cli import faults
-from slmgate.control.config import Config, ConfigFault
+from slmgate.control.config import Config, ConfigFault, Loaded
+from slmgate.control.lists import list_faults
 from slmgate.control.trials.running import load_tested
 
 FileOption = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", readable=False, help="The configuration file.")]
@@ -57,9 +58,12 @@ def _report(path: Path, found: Sequence[ConfigFault]) -> str:
 
 
 def check(config: FileOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
-    """Validate a configuration file: every fault with its place, the option's sentence and a hint."""
+    """Validate a configuration file, and the files of instances that it names: every fault with its place, the option's sentence
+    and a hint."""
     need_file(config, as_json)
     loaded = load_tested(config)
+    if loaded.config is not None and (found := list_faults(loaded.config)):
+        loaded = Loaded(config=None, faults=found)
     if as_json:
         typer.echo(_report(config, loaded.faults))
     elif loaded.config is not None:

@@ -29,7 +29,8 @@ TimeoutOption = Annotated[
 
 @instances.command("list")
 def list_instances(config: ConfigOption = None, admin: AdminOption = None, as_json: JsonOption = False) -> None:
-    """Every instance: its model, whether it is used and why not, what it carries, its checks, and where it is configured."""
+    """Every instance: its model, whether it is used and why not, what it carries, its checks, whether the model is there, and
+    where it is configured."""
     with session(config, admin) as client:
         status = _status(client)
     rows = status["instances"]
@@ -38,7 +39,8 @@ def list_instances(config: ConfigOption = None, admin: AdminOption = None, as_js
     if as_json:
         typer.echo(show.json_text(rows))
         return
-    heads = ("model", "instance", "state", "in flight", "waiting", "source", "failures", "last check", "since", "why")
+    health = ("failures", "last check", "since", "its models", "why")
+    heads = ("model", "instance", "state", "in flight", "waiting", "source", *health)
     show.table(heads, [_shown(row) for row in rows], ("in flight", "waiting", "failures"))
 
 
@@ -53,7 +55,8 @@ def _shown(row: dict[str, Any]) -> list[Any]:
         row["failures"],
         row["check"] or "-",
         row["since"] or "",
-        row["why"],
+        "-" if row["catalogue"] is None else row["catalogue"]["text"],
+        "" if row["catalogue"] is not None and row["catalogue"]["text"] == row["why"] else row["why"],
     ]
 
 

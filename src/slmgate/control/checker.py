@@ -3,6 +3,9 @@
 A run of checks that fail takes an instance out on every worker, a run that succeeds brings it back. It knows no request; what
 workers make of its word is `policy/health.py`'s. Checks are spread over time and bounded in number, however many instances there
 are: of more than `PER_SECOND` a second, each is made less often.
+
+Seldom, and in the course of a check, an instance is asked as well what it serves: at first sight, when it has been away, and then
+every `CATALOGUE_SECONDS`. `catalogue.py` says what its answer comes to; one that is sure to refuse the model's name is out too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from collections.abc import Callable
 import httpx
 import msgspec
 
+from slmgate.control import catalogue
+from slmgate.control.catalogue import Catalogue, Wanted
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.options import Engine, Instance, Model
@@ -30,6 +35,9 @@ AGAIN_SECONDS = VERDICT_SECONDS / 3
 SOON = 5
 """In doubt, and for a while after an instance has gone out, the next check comes so many times sooner."""
 SOON_FOR_SECONDS = 30.0
+CATALOGUE_SECONDS = 60.0
+MISSING_SECONDS = 10.0
+"""How soon it is asked again what it serves where the model was missing: somebody may be pulling it."""
 _STEP = 0.05
 _IDLE = 1.0
 
@@ -44,7 +52,8 @@ PATHS: dict[Engine, str] = {
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What is checked, and how. `strict`: only a status of 2xx is good, else any below 500."""
+    """What is checked, and how. `strict`: only a status of 2xx is good, else any below 500. `wanted`: what it is to serve; None:
+    it is not asked."""
 
     url: str
     path: str
@@ -54,13 +63,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float
     healthy_after: int
     unhealthy_after: int
+    wanted: Wanted | None = None
 
 
 def targets(config: Config) -> dict[str, Target]:
     """The instances that are to be checked, by their ids. A name (`dns`) is none: those that it leads to stand beside it. Nor is
     one that the gate would have to start."""
     return {
-        instance_id(name, instance): target_of(model, instance, str(instance.url))
+        instance_id(name, instance): target_of(name, model, instance, str(instance.url))
         for name, model in config.models.items()
         if not model.health.off
         for instance in model.instances
@@ -68,8 +78,8 @@ def targets(config: Config) -> dict[str, Target]:
     }
 
 
-def target_of(model: Model, instance: Instance, url: str) -> Target:
-    """How an instance of a model is checked, were it at this address."""
+def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
+    """How an instance of a model of this name is checked, were it at this address."""
     return Target(
         url=url,
         path=model.health.path or PATHS[instance.engine],
@@ -79,6 +89,15 @@ def target_of(model: Model, instance: Instance, url: str) -> Target:
         timeout=model.health.timeout,
         healthy_after=model.health.healthy_after,
         unhealthy_after=model.health.unhealthy_after,
+        wanted=None
+        if model.health.catalogue == "off"
+        else Wanted(
+            engine=instance.engine,
+            name=instance.upstream_model or name,
+            model=name,
+            named=instance.upstream_model is not None,
+            route=model.health.catalogue == "route",
+        ),
     )
 
 
@@ -102,6 +121,8 @@ class Checkup(msgspec.Struct):
     at: float = 0.0
     out_at: float = 0.0  # when it went out, of the monotonic clock
     under_way: bool = False
+    catalogue: Catalogue | None = None
+    catalogue_due: float = 0.0  # when it is to be asked again what it serves
 
 
 class Checker:
@@ -119,6 +140,7 @@ class Checker:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, Checkup] = {}
+        self._listing: dict[str, frozenset[str]] = {}  # by model, the ids of the instances that list it
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Event()  # there is something to do before the next check is due
         self._out: dict[str, CheckedOut] = {}  # of verdicts that workers have not been told
@@ -134,21 +156,26 @@ class Checker:
         fresh = [id for id in wanted if id not in self._known]
         spread = len(fresh) / PER_SECOND
         for id in [id for id in self._known if id not in wanted]:
-            if self._known.pop(id).checks.verdict == "unhealthy":
+            gone = self._known.pop(id)
+            if self._as_out(gone) is not None:
                 self._settle(id, None)  # it may be there still, and is to be judged by its requests only
+            self._lists(gone, False)
         for id, target in wanted.items():
             known = self._known.get(id)
             if known is None:
                 due = now + min(spread, target.interval) * random.random()  # noqa: S311  # no secret: it spreads the work
                 self._known[id] = Checkup(id, target, due)
             elif known.target != target:
-                known.target, known.due = target, now
+                if known.target.wanted != target.wanted:
+                    self._forget_catalogue(known)
+                known.target, known.due, known.catalogue_due = target, now, now
         self._turn.set()
 
     def whole(self) -> Checked:
         """What is known of all that have been checked, for a worker that joins."""
-        out = [one for one in map(_as_out, self._known.values()) if one is not None]
-        well = [one.id for one in self._known.values() if one.checks.verdict == "healthy"]
+        out = [one for one in map(self._as_out, self._known.values()) if one is not None]
+        bad = {one.id for one in out}
+        well = [one.id for one in self._known.values() if one.checks.verdict == "healthy" and one.id not in bad]
         return Checked(tuple(out), tuple(well))
 
     def checkups(self) -> dict[str, Checkup]:
@@ -167,7 +194,7 @@ class Checker:
         target, checks, before = one.target, one.checks, one.checks.verdict
         one.outcome, one.at, one.under_way = outcome, wall, False
         if outcome.kind is not None:
-            one.fault = outcome
+            one.fault, one.catalogue_due = outcome, 0.0  # whoever comes back may be another one
         if self._known.get(one.id) is not one:
             return  # it left the configuration meanwhile
         if checks.heard(outcome.kind is None, target.healthy_after, target.unhealthy_after):
@@ -186,7 +213,7 @@ class Checker:
 
     def _settle(self, id: str, one: Checkup | None) -> None:
         """Workers are to be told; None: that there is no bad word for it any more."""
-        out = None if one is None else _as_out(one)
+        out = None if one is None else self._as_out(one)
         self._out.pop(id, None)
         self._well.pop(id, None)
         if out is not None:
@@ -194,6 +221,67 @@ class Checker:
         else:
             self._well[id] = None
         self._turn.set()
+
+    # -- what it serves
+
+    def found(self, one: Checkup, target: Target, new: Catalogue, now: float) -> None:
+        """An instance has said what it serves."""
+        if self._known.get(one.id) is not one or one.target.wanted != target.wanted:
+            return
+        was, was_out = "" if one.catalogue is None else one.catalogue.state, self._as_out(one)
+        one.catalogue = new
+        pause = MISSING_SECONDS if new.state == "missing" else CATALOGUE_SECONDS
+        one.catalogue_due = now + pause * random.uniform(0.9, 1.0)  # noqa: S311  # no secret: it keeps them from falling into step
+        self._lists(one, new.state == "listed")
+        out = self._as_out(one)
+        if new.state == "missing" and (was != "missing" or (out is None) != (was_out is None)):
+            self._say_missing(one)
+        elif was == "missing" and new.state != "missing":
+            self._say(f"{one.id}: the model is not missing there any more ({new.text})")
+        if out != was_out:
+            self._settle(one.id, one)
+
+    def _say_missing(self, one: Checkup) -> None:
+        assert one.catalogue is not None
+        so = "it is asked all the same" if self._as_out(one) is None else "no worker asks it"
+        self._say(f"{one.id}: {one.catalogue.text}; {so}")
+
+    def _forget_catalogue(self, one: Checkup) -> None:
+        """What it said was about another name."""
+        was_out, one.catalogue = self._as_out(one), None
+        self._lists(one, False)
+        if self._as_out(one) != was_out:
+            self._settle(one.id, one)
+
+    def _lists(self, one: Checkup, listed: bool) -> None:
+        """Whether it lists its model. Where nobody does, those that might have it all the same are asked; that may change now."""
+        if one.target.wanted is None:
+            return
+        model = one.target.wanted.model
+        before = self._listing.get(model, frozenset())
+        now = before | {one.id} if listed else before - {one.id}
+        if now:
+            self._listing[model] = now
+        else:
+            self._listing.pop(model, None)
+        if bool(now) == bool(before):
+            return
+        for other in self._known.values():
+            wanted = other.target.wanted
+            if wanted is None or wanted.model != model or wanted.sure or other is one:
+                continue
+            if other.catalogue is not None and other.catalogue.absent and other.checks.verdict != "unhealthy":
+                self._say_missing(other)
+                self._settle(other.id, other)
+
+    def _as_out(self, one: Checkup) -> CheckedOut | None:
+        """What workers are told of an instance that is out; None: it is not."""
+        if one.checks.verdict == "unhealthy" and one.fault is not None and one.fault.kind is not None:
+            return CheckedOut(one.id, one.fault.kind, one.fault.text)
+        wanted, said = one.target.wanted, one.catalogue
+        if wanted is not None and said is not None and said.absent and (wanted.sure or wanted.model in self._listing):
+            return CheckedOut(one.id, "absent", said.text)
+        return None
 
     async def ask(self, client: httpx.AsyncClient, target: Target) -> Outcome:
         """Make one check."""
@@ -215,7 +303,15 @@ class Checker:
         return Outcome(f"{what} answered {status}", None if good else "refused")
 
     async def _check(self, client: httpx.AsyncClient, one: Checkup) -> None:
-        outcome = await self.ask(client, one.target)
+        target = one.target
+        outcome = await self.ask(client, target)
+        if target.wanted is not None and outcome.kind is None and self._loop.time() >= one.catalogue_due:
+            # Before anybody hears that it is well: one that has come back without its model must not be asked.
+            try:
+                said = await catalogue.ask(client, target.url, target.wanted, target.bearer, target.timeout)
+            except Exception as fault:  # noqa: BLE001  # whatever it was, this check must not be the last
+                said = Catalogue(state="unknown", text=f"unknown: it could not be asked ({type(fault).__name__})")
+            self.found(one, target, said, self._loop.time())
         self.heard(one, outcome, self._loop.time(), time.time())
 
     # -- life
@@ -244,7 +340,7 @@ class Checker:
         """Tell the workers what is new to them, and now and then who is out."""
         again = now - self._told_at >= AGAIN_SECONDS
         if again:
-            self._out = {out.id: out for out in map(_as_out, self._known.values()) if out is not None}
+            self._out = {out.id: out for out in map(self._as_out, self._known.values()) if out is not None}
             self._told_at = now
         if self._out or self._well:
             self._tell(Checked(tuple(self._out.values()), tuple(self._well)))

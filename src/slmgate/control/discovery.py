@@ -194,7 +194,7 @@ def _some(addresses: Sequence[str]) -> str:
 def _read(file: Path) -> dict[str, tuple[str, ...]]:
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, tuple[str, ...]])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
 
 

@@ -108,6 +108,7 @@ def _checked(known: InstanceStatus, one: Checkup | None) -> InstanceStatus:
         check=None if one.outcome is None else one.outcome.text,
         checked=_moment(one.at),
         since=_moment(one.since),
+        catalogue=one.catalogue,
     )
 
 

@@ -94,7 +94,7 @@ async def _get(client: httpx.AsyncClient, path: str) -> Answer:
                 )
         try:
             decoded = msgspec.json.decode(bytes(body))
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             decoded = body[:200].decode(errors="replace")
         return Answer(response.status_code, response.headers.get("server", ""), decoded)
 

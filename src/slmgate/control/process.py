@@ -41,6 +41,7 @@ from slmgate.control.engines.wiring import Prober, connect
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
+from slmgate.control.lists import Lists
 from slmgate.control.looking import Looking, Place
 from slmgate.control.notices import Notices
 from slmgate.control.operators import AdminKeys, create_first_admin_key
@@ -49,7 +50,7 @@ from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE
+from slmgate.control.state_dir import DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
 from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
@@ -61,7 +62,7 @@ BEAT_SECONDS = 0.25
 WATCH_SECONDS = 0.5
 INGEST_SECONDS = 0.5
 NAMES_SECONDS = 2.0
-"""How long a start or a reload waits for the first answers of names."""
+"""How long a start or a reload waits for files of instances, and then for the first answers of names."""
 KEYS_SECONDS = 3.0
 """How long whoever changes keys waits for the workers: an import of a hundred thousand takes a second of theirs."""
 
@@ -94,7 +95,8 @@ class Control:
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
-        self.discovery.on_change = self._discovered
+        self.lists = Lists(self._state_dir / LISTED, log.warning)
+        self.discovery.on_change = self.lists.on_change = self._discovered
         self.checker = Checker(self._broadcast, log.info)
         self._prober = Prober(self.checker)
         self.engines = Engines(
@@ -105,8 +107,8 @@ class Control:
             random.Random().random,  # noqa: S311  # no secret: it keeps starts from falling into step
         )
         self.engines.take(self._plans(config), config.drain_timeout + 1.0)
-        self.roster.discovered = lambda config: self.engines.expand(self.discovery.expand(config))
-        self.roster.found_by = self.discovery.source
+        self.roster.discovered = lambda config: self.engines.expand(self.discovery.expand(self.lists.expand(config)))
+        self.roster.found_by = lambda id: self.discovery.source(id) or self.lists.source(id)
         self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside, self.roster)
         self.roster.config = lambda: self.publisher.config
         self.roster.on_change = self._instances_changed
@@ -160,7 +162,7 @@ class Control:
                 for slot, tally in sorted(self._tallies.items())
             ],
             faults=[str(fault) for fault in self.publisher.faults],
-            notes=self.discovery.troubles,
+            notes=[*self.discovery.troubles, *self.lists.troubles],
             ledger_lag=self._lag,
         )
 
@@ -183,10 +185,11 @@ class Control:
             except ConfigError as error:
                 return error.faults
             self._files = loaded.files or self._files
-            if loaded.config is not None:  # instances that it finds by name are there when it comes into force
-                await self.discovery.prepare(loaded.config, NAMES_SECONDS)
+            if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
+                await self._find(loaded.config)
             faults = await self.publisher.take(loaded)
-            self.discovery.configure(self.publisher.config)  # of what was not taken, nothing is followed
+            self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
+            self.discovery.configure(self.publisher.config)
             if not faults and text == self._configuration():  # else it changed meanwhile, and is looked at again
                 self._keep_last_good(text)
             return faults
@@ -233,16 +236,23 @@ class Control:
         self.publisher.keys_changed(put, gone)
         await self.publisher.settled(KEYS_SECONDS)
 
+    async def _find(self, config: Config) -> None:
+        """Read the files and ask for the names of a configuration, those in its files too; not for long."""
+        await self.lists.prepare(config, NAMES_SECONDS)
+        await self.discovery.prepare(self.lists.listed(config), NAMES_SECONDS)
+
     def _discovered(self) -> None:
-        """The addresses of a name have changed. Whoever has the address of one that is gone next is not drained."""
+        """The addresses of a name have changed, or a list. Whoever has the address of one that is gone next is not drained."""
         before = set(self._found_ids())
         self.publisher.refresh()
+        if not self._reloading.locked():  # else the names of what comes are asked for, and its end does this
+            self.discovery.configure(self.publisher.config)  # a list may have other names now
         gone = before.difference(self._found_ids()) & self.roster.drained
         if gone:
             self._beside(asyncio.to_thread(self.roster.gone, gone))
 
     def _found_ids(self) -> list[str]:
-        return [one.id for model in self.publisher.models for one in model.instances if self.discovery.source(one.id)]
+        return [one.id for model in self.publisher.models for one in model.instances if self.roster.found_by(one.id)]
 
     def _instances_changed(self) -> None:
         """As `_keys_changed`: who is told that an instance is drained may rely on it."""
@@ -368,7 +378,8 @@ class Control:
         self._beside(self.checker.run())
         self._beside(self.engines.run())
         self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
-        await self.discovery.prepare(self.publisher.config, NAMES_SECONDS)
+        await self._find(self.publisher.config)
+        self._beside(self.lists.run())
         self._configured(self.publisher.config)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))

@@ -105,7 +105,7 @@ class Roster:
         return self._said.drained
 
     def source(self, model: str, instance: Instance) -> str:
-        """Where an instance of the configuration in force comes from: `file`, `added`, or `dns:` and its name."""
+        """Where an instance of the configuration in force is from: `file`, `added`, or `dns:` or `file:` and what led there."""
         id = instance_id(model, instance)
         return "added" if self._said.added.get(id) is instance else self.found_by(id) or "file"
 

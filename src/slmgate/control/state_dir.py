@@ -24,6 +24,8 @@ ADMIN_ADDRESS = "admin.address"
 """Where the admin side of a gate without configuration file listens: commands have nothing else to know it from."""
 DISCOVERED = "discovered.json"
 """The addresses that names of instances had last."""
+LISTED = "listed.json"
+"""What files of instances listed last, as far as it was good."""
 LAST_GOOD = "last-good.yaml"
 """A copy of the configuration file in force, for when the file itself has become bad."""
 

@@ -19,25 +19,29 @@ from slmgate.terms import Ended, Receipt, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
-    from slmgate.dataplane.pool import Instance
+    from slmgate.policy.snapshot import ModelSpec
 
 SHOWN_PATH = 200
 _NOTHING = Usage()
 _encode = msgspec.json.Encoder().encode
 # Ids and times need no escapes.
-_INTENT = b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,%b'
+_INTENT = b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,%b%b%b'
 # What receipts share stands in one piece behind their own figures: so control need not decode it each time.
 _RECEIPT = (
     b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,"completion_tokens":%d,"bytes_in":%d,"bytes_out":%d,'
-    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d,%b}'
+    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d,%b%b%b}'
 )
-_SHARED = b'%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,"estimated":%b,%b'
+# That piece, before the instance and after it.
+_SHARED = b'%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,', b',%b,"estimated":%b,%b'
 
 
 class What(msgspec.Struct, frozen=True):
-    """What the records of one client's requests for one instance have in common, as members of a JSON object."""
+    """What the records of one client's requests for a model have in common, whichever instance they go to.
 
-    instance: Instance
+    All of it are members of a JSON object; of pairs, the first stands before the instance (`named`), the second after it.
+    """
+
+    model: ModelSpec
     stream: bool
     role: str
     rule: bytes
@@ -46,16 +50,21 @@ class What(msgspec.Struct, frozen=True):
     """Method and path."""
     whose: bytes
     """`principal` to `roles`."""
-    work: bytes
+    work: tuple[bytes, bytes]
     """What of which model, where: `dialect` to `stream`."""
     place: bytes
     """Address and worker."""
     charge: bytes
     """Plan and price."""
-    intent: bytes
+    intent: tuple[bytes, bytes]
     """The end of an intent: `whose`, `work`, `place` and `charge`."""
-    usual: bytes
+    usual: tuple[bytes, bytes]
     """What many receipts share, of one that came to its end as it should: `method` to `price`."""
+
+
+def named(instance: str) -> bytes:
+    """An instance's id, as a member of its requests' records."""
+    return _members({"instance": instance})
 
 
 def _members(fields: dict[str, Any]) -> bytes:
@@ -64,13 +73,13 @@ def _members(fields: dict[str, Any]) -> bytes:
 
 def what_of(exchange: Exchange) -> What:
     """What an exchange that is about to ask its instance has in common with others."""
-    repeat, instance, ask, admit = exchange.repeat, exchange.instance, exchange.ask, exchange.admit
-    assert instance is not None and ask is not None and admit is not None
+    repeat, ask, admit, model = exchange.repeat, exchange.ask, exchange.admit, exchange.model
+    assert ask is not None and admit is not None and model is not None
     known = repeat.what if repeat is not None and repeat.snapshot is exchange.snapshot else None
-    if known is not None and known.instance is instance and known.stream is ask.stream and known.role is admit.role:
+    if known is not None and known.model is model and known.stream is ask.stream and known.role is admit.role:
         return known
-    principal, route, model, tariff = exchange.principal, exchange.route, exchange.model, exchange.tariff
-    assert principal is not None and route is not None and model is not None
+    principal, route, tariff = exchange.principal, exchange.route, exchange.tariff
+    assert principal is not None and route is not None
     whose = _members(
         {
             "principal": principal.name,
@@ -79,14 +88,9 @@ def what_of(exchange: Exchange) -> What:
             "roles": exchange.roles(),
         }
     )
-    work = _members(
-        {
-            "dialect": route.dialect.name,
-            "endpoint": route.endpoint,
-            "model": model.name,
-            "instance": instance.spec.id,
-            "stream": ask.stream,
-        }
+    work = (
+        _members({"dialect": route.dialect.name, "endpoint": route.endpoint, "model": model.name}),
+        _members({"stream": ask.stream}),
     )
     place = _members({"address": exchange.client.address, "worker": exchange.worker.slot})
     plan, price = ("", "") if tariff is None else (tariff.plan, tariff.price_text)
@@ -94,7 +98,7 @@ def what_of(exchange: Exchange) -> What:
     rule = _encode(admit.rule)
     line = _members({"method": exchange.head.method, "path": route.path})
     what = What(
-        instance,
+        model,
         ask.stream,
         admit.role,
         rule,
@@ -103,8 +107,11 @@ def what_of(exchange: Exchange) -> What:
         work,
         place,
         charge,
-        b",".join((whose, work, place, charge)) + b"}",
-        _SHARED % (line, 200, b"admit", b"", b"complete", whose, rule, work, b"false", charge),
+        (b"%b,%b," % (whose, work[0]), b",%b,%b,%b}" % (work[1], place, charge)),
+        (
+            _SHARED[0] % (line, 200, b"admit", b"", b"complete", whose, rule, work[0]),
+            _SHARED[1] % (work[1], b"false", charge),
+        ),
     )
     if repeat is not None and repeat.snapshot is exchange.snapshot:
         repeat.what = what
@@ -133,9 +140,10 @@ def usage_of(exchange: Exchange) -> Usage:
 
 def intent_of(exchange: Exchange) -> bytes:
     """The record (a `terms.Intent`) that work is about to begin at the exchange's instance."""
-    what, ask = exchange.what, exchange.ask
-    assert what is not None and ask is not None
-    return _INTENT % (exchange.id, exchange.request_id, exchange.began, ask.prompt_estimate, what.intent)
+    what, ask, instance = exchange.what, exchange.ask, exchange.instance
+    assert what is not None and ask is not None and instance is not None
+    before, after = what.intent
+    return _INTENT % (exchange.id, exchange.request_id, exchange.began, ask.prompt_estimate, before, instance.named, after)
 
 
 def noted_of(exchange: Exchange) -> bytes:
@@ -156,14 +164,14 @@ def _rule(exchange: Exchange) -> str:
 
 def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
     """The record (a `terms.Receipt`) of a finished exchange."""
-    what, tried = exchange.what, exchange.tried
-    if what is None or what.instance is not tried[-1]:
+    what = exchange.what
+    if what is None:
         return _encode(plain_receipt(exchange, ended, reason))
     usage, started = exchange.usage or usage_of(exchange), exchange.started
     if ended == "complete" and exchange.status == 200 and not reason and not usage.estimated and exchange.refused is None:
-        shared = what.usual
+        before, after = what.usual
     else:
-        shared = _SHARED % (
+        before = _SHARED[0] % (
             what.line,
             exchange.status,
             b"refuse" if ended == "refused" else b"admit",
@@ -171,10 +179,9 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
             ended.encode(),
             what.whose,
             what.rule if exchange.refused is None else _encode(_rule(exchange)),
-            what.work,
-            b"true" if usage.estimated else b"false",
-            what.charge,
+            what.work[0],
         )
+        after = _SHARED[1] % (what.work[1], b"true" if usage.estimated else b"false", what.charge)
     return _RECEIPT % (
         exchange.id,
         exchange.request_id,
@@ -190,7 +197,9 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         what.place,
         noted_of(exchange),
         0 if exchange.tariff is None else exchange.tariff.cost(usage),
-        shared,
+        before,
+        exchange.tried[-1].named,
+        after,
     )
 
 

@@ -9,6 +9,7 @@ Length: one connection, one state machine; each of its states is a method of a f
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -46,6 +47,8 @@ LINGER_SECONDS = 2.0
 MAX_UNLIKE = 4
 """How often a connection's head may be kept in vain, before its client is taken for one whose heads all differ."""
 NEVER = float("inf")
+_BAD_LINE_END = re.compile(rb"\r[^\n]|(?<!\r)\n|\r\n[ \t]")
+"""A bare carriage return or line feed, or a folded line (RFC 9112 sections 2.2 and 5.2): no good head has one."""
 
 
 class Held(NamedTuple):
@@ -67,7 +70,6 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_backlog",
         "_body",
-        "_body_size",
         "_chunks",
         "_fields",
         "_held",
@@ -118,7 +120,6 @@ class ClientConnection(asyncio.Protocol):
         self._left = 0  # bytes of a sized body still to come
         self._chunks: ChunkedReader | None = None
         self._body: list[bytes] = []
-        self._body_size = 0
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.address} {self.state}>"
@@ -334,7 +335,7 @@ class ClientConnection(asyncio.Protocol):
             self._renew_parser()  # an offer to upgrade is ignored (RFC 9110 section 7.8)
         except httptools.HttpParserError:
             return self._refuse_bytes(Refuse("invalid_request", "The request is not valid HTTP/1.1."))
-        if len(self._fields) > gate.max_headers:
+        if data.count(b"\r\n", 0, end) > gate.max_headers:  # of their lines: one name may come many times
             return self._refuse_bytes(Refuse("headers_too_large", f"A request may have {gate.max_headers} headers at the most."))
         head = self._worker.heads.read(data[:end], self._fields)
         if isinstance(head, Refuse):
@@ -346,7 +347,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _unfinished_head(self, data: bytes, bound: int) -> bool:
         """A head that is not whole: wait for the rest, unless what is here can never become a good one."""
-        if not self._scanned:
+        looked_at = self._scanned
+        if not looked_at:
             self.deadline = time.monotonic() + self._worker.snapshot.gate.header_timeout
         self._scanned = len(data)
         line_end = data.find(b"\n")
@@ -355,8 +357,10 @@ class ClientConnection(asyncio.Protocol):
             return self._refuse_bytes(Refuse(code, f"A request's head may have {bound} bytes at the most."))
         if not data[:1].isalpha() and data != b"\r":
             return self._refuse_bytes(Refuse("invalid_request", "This is not HTTP (TLS is not spoken on this address)."))
-        if line_end >= 0 and (data[line_end - 1 : line_end] != b"\r" or b" HTTP/" not in data[:line_end] or b"\n\n" in data):
+        if line_end >= 0 and b" HTTP/" not in data[:line_end]:
             return self._refuse_bytes(Refuse("invalid_request", "The request line is malformed."))
+        if _BAD_LINE_END.search(data, max(0, looked_at - 2)):
+            return self._refuse_bytes(Refuse("invalid_request", "A line of the head does not end as it must."))
         return False
 
     def _begin_again(self, repeat: Repeat, body: bytes) -> None:
@@ -445,7 +449,6 @@ class ClientConnection(asyncio.Protocol):
         """A request whose body is still on its way, or which asks whether to send it."""
         self._left = framing
         self._body = []
-        self._body_size = 0
         # While the body is not here, a refusal keeps the connection only if the rest is small and sure to come.
         keep_alive = exchange.keep_alive
         exchange.keep_alive = keep_alive and 0 <= framing <= SKIPPED and expect is None
@@ -495,14 +498,12 @@ class ClientConnection(asyncio.Protocol):
                 self._backlog = b""
             return False
         pieces, self._backlog = self._chunks.feed(data)
-        for piece in pieces:
-            self._body.append(piece)
-            self._body_size += len(piece)
+        self._body += pieces
         if self._chunks.fault is not None:
             exchange.keep_alive = False
             exchange.refuse(Refuse("invalid_request", self._chunks.fault))
             return False
-        if self._body_size > self._worker.snapshot.gate.max_body:
+        if self._chunks.announced > self._worker.snapshot.gate.max_body:
             exchange.keep_alive = False
             self._too_large(exchange)
             return False

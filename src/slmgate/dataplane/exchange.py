@@ -23,6 +23,7 @@ from slmgate.dataplane.limiter import Refusal
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import Dialect, Route, Scanner
+from slmgate.dialects.figures import says_error
 from slmgate.dialects.parameters import answers, bound, longest, settle, values
 from slmgate.dialects.prompts import prompt_of
 from slmgate.dialects.salt import salted
@@ -33,9 +34,9 @@ from slmgate.http1.heads import (
     AnswerHead,
     RequestHead,
     answer_head,
+    client_fields,
     request_line,
     sane_request_id,
-    upstream_head,
     upstream_request,
 )
 from slmgate.policy.access import GENERATING, NO_ROLE, Access, Admit, no_such_model
@@ -569,14 +570,12 @@ class Exchange:
             if instance.salted and self.principal is not None:
                 body = salted(route, ask, body, worker.salts.of(self.principal))
             repeat = self.repeat
-            if repeat is not None and repeat.instance_fields is instance.fields:
-                head = repeat.upstream_head
-            else:
-                content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
-                head = upstream_head(_LINES[route.path], instance.fields, self.head, content_type)
+            fields = b"" if repeat is None else repeat.client_fields
+            if not fields:
+                fields = client_fields(self.head, JSON if route.kind == "json" else self.head.fields[b"content-type"])
                 if repeat is not None:
-                    repeat.upstream_head, repeat.instance_fields = head, instance.fields
-            connection.ask(self, upstream_request(head, self.request_id, body))
+                    repeat.client_fields = fields
+            connection.ask(self, upstream_request(_LINES[route.path], instance.fields, fields, self.request_id, body))
             if self.client.paused_at:  # it has yet to take the answer before
                 connection.pause()
         except Exception:  # noqa: BLE001  # whatever it was, it costs this request, with a 500 and a receipt, and no other
@@ -610,12 +609,15 @@ class Exchange:
             return
         assert route is not None
         self.first_byte_at = now = time.monotonic()
+        self.usage = route.dialect.usage(route.endpoint, body)
+        if self.usage is None and says_error(body):
+            self._fail_in_words(connection)
+            return
         self.upstream_status = 200
         instance = self.instance
         if instance is not None and instance.watched:
             instance.answered(self.asked_at)
             instance.completed(self.asked_at)
-        self.usage = route.dialect.usage(route.endpoint, body)
         if instance is not None and instance.learns:
             self._learn(now)
         self._give_back(connection)
@@ -731,7 +733,9 @@ class Exchange:
         scanner = self.scanner
         if scanner is None and self.kept is not None:
             self._keep(data)
-            self._read_usage()
+            if self._read_usage():
+                self._fail_in_words(connection)
+                return
         if scanner is None and self.upstream_status == 200:
             self._learn(time.monotonic())
         self._give_back(connection)
@@ -822,10 +826,14 @@ class Exchange:
                     self.worker.calm_until(self.client, self.deadline)
         return out
 
-    def _read_usage(self) -> None:
+    def _read_usage(self) -> bool:
+        """Read the usage of an answer that was kept. True: it is an error, of which the client has seen nothing yet."""
         route = self.route
-        if self.kept is not None and route is not None:
-            self.usage = route.dialect.usage(route.endpoint, self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
+        if self.kept is None or route is None:
+            return False
+        body = self.kept[0] if len(self.kept) == 1 else b"".join(self.kept)
+        self.usage = route.dialect.usage(route.endpoint, body)
+        return self.usage is None and not self.status and self.upstream_status == 200 and says_error(body)
 
     def _waited(self, now: float) -> tuple[int, int, int]:
         """Microseconds in line or until a connection was there, at the instance, and the gate's own before."""
@@ -870,13 +878,18 @@ class Exchange:
         assert self.model is not None
         return status >= 500 or 300 <= status < 400 or status in (401, 403, 407, 429) or str(status) in self.model.retry_on
 
-    def _fail_status(self, connection: UpstreamConnection | None = None) -> None:
+    def _fail_in_words(self, connection: UpstreamConnection | None) -> None:
+        """The instance says in its answer that it failed, under a status that says the contrary: it ought to have been 500."""
+        self.upstream_status = 500
+        self._fail_status(connection, "answered 200, and that it failed")
+
+    def _fail_status(self, connection: UpstreamConnection | None = None, why: str = "") -> None:
         """The answer is not for the client: another instance may do better, else it is said in the gate's words."""
         status = self.upstream_status
         if self.connection is not None and connection is None:
             self.connection.retire()  # the rest of what it says is of no use
         if self.instance is not None:
-            self.worker.complain(f"{self.instance.spec.id}: answered {status}", self.request_id.decode())
+            self.worker.complain(f"{self.instance.spec.id}: {why or f'answered {status}'}", self.request_id.decode())
             if status != 500:  # that speaks of the request as often as of the instance
                 self.instance.failed("refused", f"it answered {status}", self.asked_at)
         self._give_back(connection)

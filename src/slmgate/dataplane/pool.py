@@ -15,6 +15,7 @@ from math import ceil, inf
 from random import getrandbits
 from typing import TYPE_CHECKING
 
+from slmgate.dataplane.account import named
 from slmgate.dataplane.balancing import affinity_of, chooser_of, shares_loads
 from slmgate.dataplane.sleepers import NEWS_SECONDS, Sleepers
 from slmgate.dataplane.upstream import UpstreamConnection
@@ -64,6 +65,7 @@ class Instance:
         "max_in_flight",
         "model",
         "name",
+        "named",
         "others",
         "over",
         "removed",
@@ -82,6 +84,7 @@ class Instance:
         self._loop = loop
         self.model = model
         self.name = spec.id
+        self.named = named(spec.id)
         # of the snapshot in force
         self.spec = spec
         self.weight = spec.weight

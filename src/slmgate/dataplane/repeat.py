@@ -23,15 +23,14 @@ class Repeat:
     """A head that question 1 let pass, and what follows from it under `snapshot`. `until`: when its key ends, wall clock."""
 
     __slots__ = (
+        "client_fields",
         "content_type",
         "head",
-        "instance_fields",
         "principal",
         "route",
         "seen",
         "snapshot",
         "until",
-        "upstream_head",
         "what",
     )
 
@@ -47,9 +46,8 @@ class Repeat:
         self.snapshot = snapshot
         self.principal = principal
         self.until = until
-        # of the last instance that was asked: the head for it, made from these fields of its own; what the records share
-        self.instance_fields = b""
-        self.upstream_head = b""
+        # of the last request: its fields for any instance; what its records share with those of others
+        self.client_fields = b""
         self.what: What | None = None
 
     def __repr__(self) -> str:

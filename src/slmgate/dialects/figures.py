@@ -89,6 +89,31 @@ def openai_answer_usage(body: bytes) -> Usage | None:
     return Usage(figures.prompt_tokens, figures.completion_tokens)
 
 
+class _Failure(msgspec.Struct):
+    error: msgspec.Raw = msgspec.Raw()
+    object: msgspec.Raw = msgspec.Raw()
+
+
+_FAILURE = msgspec.json.Decoder(_Failure)
+_NO_ERROR = (b"", b"null", b"false", b'""', b"{}")
+
+
+def says_error(body: bytes) -> bool:
+    """Whether an answer without usage is an error body all the same, whatever its status said.
+
+    All APIs have a member `error` in theirs, and vLLM had `"object": "error"`. A response of OpenAI that failed has an `error`
+    too, but is an answer: it says what object it is.
+    """
+    if b'"error"' not in body:
+        return False
+    failure = decoded(_FAILURE, body)
+    if failure is None:
+        return False
+    if bytes(failure.object):
+        return bytes(failure.object) == b'"error"'
+    return bytes(failure.error) not in _NO_ERROR
+
+
 def openai_usage(raw: msgspec.Raw) -> Usage | None:
     """The `Usage` in the bytes of a `usage` member (no bytes: the member is absent)."""
     figures = decoded(_FIGURES, raw) if bytes(raw) else None

@@ -92,7 +92,7 @@ class ChunkedReader:
         self._pending = b""  # bytes of an incomplete line, or of the line end behind a chunk
         self._left = 0  # bytes still to come of the chunk under way
         self._state = SIZE
-        self._body = 0  # bytes of body so far
+        self._body = 0  # bytes of body so far, by the sizes of its chunks
         self._overhead = 0  # bytes of size lines so far
         self._trailers = 0  # bytes of trailers so far
         self.done = False
@@ -100,6 +100,11 @@ class ChunkedReader:
 
     def __repr__(self) -> str:
         return f"<ChunkedReader {'done' if self.done else self.fault or self._state}>"
+
+    @property
+    def announced(self) -> int:
+        """The bytes of body so far, with those of the chunk under way that are still to come."""
+        return self._body
 
     @property
     def at_rest(self) -> bool:

@@ -209,21 +209,22 @@ def sane_request_id(value: bytes | None) -> bytes | None:
     return value if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
-def upstream_head(line: bytes, prefix: bytes, head: RequestHead, content_type: bytes) -> bytes:
-    """The part of a request's head for an instance that does not change from one request with `head` to the next.
-
-    `line` is its request line (`request_line`), `prefix` the instance's own fields (`instance_fields`): both were made before.
-    """
+def client_fields(head: RequestHead, content_type: bytes) -> bytes:
+    """The fields of a client's request that go on, whichever instance it goes to."""
     fields = head.fields
     passed = b""
     for name in head.passed:
         passed += b"%b: %b\r\n" % (name, fields[name])
-    return b"%b%b%bcontent-type: %b\r\n" % (line, prefix, passed, content_type)
+    return b"%bcontent-type: %b\r\n" % (passed, content_type)
 
 
-def upstream_request(head: bytes, request_id: bytes, body: bytes) -> bytes:
-    """A whole request for an instance; `head` is `upstream_head`'s."""
-    return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (head, request_id, len(body), body)
+def upstream_request(line: bytes, instance: bytes, client: bytes, request_id: bytes, body: bytes) -> bytes:
+    """A whole request for an instance, from parts that were made before.
+
+    `line` is its request line (`request_line`), `instance` the instance's own fields (`instance_fields`), `client` what the
+    client says besides (`client_fields`).
+    """
+    return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (line, instance, client, request_id, len(body), body)
 
 
 def request_line(method: str, path: str) -> bytes:

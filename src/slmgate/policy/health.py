@@ -24,11 +24,11 @@ NOTICEABLE = 0.05
 NEVER = float("inf")
 
 State = Literal["healthy", "recovering", "ejected", "half_open", "unhealthy"]
-Failure = Literal["unreachable", "silent", "broken", "refused", "slow"]
+Failure = Literal["unreachable", "silent", "broken", "refused", "slow", "absent"]
 
 
 class Kind(NamedTuple):
-    """`at_once`: one is enough. `gone`: nothing answers there, so that trying it relieves nobody, however few are left."""
+    """`at_once`: one is enough. `gone`: nothing useful answers there, so that trying it relieves nobody, however few are left."""
 
     at_once: bool
     gone: bool
@@ -40,6 +40,7 @@ FAILURES: dict[Failure, Kind] = {
     "broken": Kind(at_once=False, gone=False),  # the connection was lost, or what came was no answer
     "refused": Kind(at_once=False, gone=False),  # an answer that is not for the client
     "slow": Kind(at_once=True, gone=False),  # an outlier, who has been compared already
+    "absent": Kind(at_once=True, gone=True),  # it has not the model, and refuses each request for it
 }
 
 

@@ -13,6 +13,7 @@ from litestar.testing import TestClient
 
 from slmgate.control.admin.context import ModelStatus
 from slmgate.control.admin.routes import MAX_BODY
+from slmgate.control.catalogue import Catalogue
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import parse
 from slmgate.control.config.options import DeclaredKey
@@ -40,7 +41,7 @@ def test_health(gate: AdminGate, client: TestClient[Litestar]) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()) == (
         200,
-        {"ready": True, "draining": False, "models": {"smollm2": True}, "instances": {}},
+        {"ready": True, "draining": False, "models": {"smollm2": True}, "instances": {}, "missing": {}, "notes": []},
     )
     gate.now = msgspec.structs.replace(READY, models=[ModelStatus(name="smollm2", ready=False)])
     answer = client.get("/readyz")
@@ -48,6 +49,14 @@ def test_health(gate: AdminGate, client: TestClient[Litestar]) -> None:
     out = msgspec.structs.replace(READY.instances[0], healthy=False, state="ejected", again=2.4)
     gate.now = msgspec.structs.replace(READY, instances=[out, msgspec.structs.replace(out, id="b", draining=True)])
     assert client.get("/readyz").json()["instances"] == {out.id: "ejected for 3 s", "b": "draining, 3 in flight"}
+    there, elsewhere = Catalogue(state="listed", text="listed"), Catalogue(state="missing", text="m is not there: it lists x")
+    rows = [msgspec.structs.replace(out, catalogue=there), msgspec.structs.replace(out, id="b", catalogue=elsewhere)]
+    gate.now = msgspec.structs.replace(READY, instances=rows, notes=["vllm.svc: no DNS server answers for it"])
+    ready = client.get("/readyz").json()
+    assert (ready["missing"], ready["notes"]) == (
+        {"b": "m is not there: it lists x"},
+        ["vllm.svc: no DNS server answers for it"],
+    )
 
 
 def test_status_and_instances(client: TestClient[Litestar]) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from slmgate.control.config import load_text
+from slmgate.control.config.addresses import Origin
 from slmgate.control.config.document import parse
-from slmgate.control.config.options import Config
+from slmgate.control.config.options import Config, Instance
 from slmgate.control.config.reading import MAX_FAULTS, Reader
 
 MINIMAL = 'models: {m: {instances: [{url: "http://h:1"}]}}\n'
@@ -70,3 +71,24 @@ def test_a_long_line_is_cut_around_the_caret() -> None:
     (fault,) = load_text(MINIMAL.rstrip() + "\nguard: {" + " " * 5000 + "max_body: 0}").faults
     assert fault.excerpt[fault.caret :].startswith("0}")
     assert len(fault.excerpt) <= 160
+
+
+def test_a_document_that_is_a_list() -> None:
+    """Entries that can be read are made in spite of others' faults; options are explained where the configuration's are."""
+    text = "- {url: 'http://h:1'}\n- {url: 'http://h:2', weight: 0}\n- 3\n"
+    root, _ = parse(text)
+    assert root is not None
+    reader = Reader("x", text, Path("/base"), {})
+    made = reader.entries(Instance, root, "models.NAME.instances[]", "- http://h:1")
+    assert [getattr(one, "url", None) for one in made] == [Origin("h", 1), Origin("h", 2)]
+    assert [(fault.line, fault.option, fault.see) for fault in reader.faults()] == [
+        (2, "[1].weight", "docs/configuration.md#modelsnameinstancesweight"),
+        (3, "[2]", "docs/configuration.md#modelsnameinstances"),
+    ]
+    root, _ = parse("a: 1")
+    assert root is not None
+    reader = Reader("x", "a: 1", Path("/base"), {})
+    assert reader.entries(Instance, root, "", "- http://h:1") == ()
+    assert [str(fault) for fault in reader.faults()] == [
+        "x:1:1: a mapping is not a list (begin each entry with a dash: - http://h:1)"
+    ]

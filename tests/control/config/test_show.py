@@ -44,7 +44,7 @@ def uncommented() -> str:
 
 def without_alternatives(text: str) -> str:
     """Without what can only stand in another's place, which is there as well."""
-    others = "dns|port|command|environment: {}|directory|start|start_within|stop_within|idle: 10m|output"
+    others = "dns|port|file|command|environment: {}|directory|start|start_within|stop_within|idle: 10m|output"
     return re.sub(rf"^ +({others})(: .*)?\n", "", text, flags=re.MULTILINE)
 
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from slmgate.control.accounts import Accounts
+from slmgate.control.catalogue import Catalogue
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
@@ -22,7 +23,8 @@ from slmgate.control.roster import Roster
 from slmgate.stores.base import Store
 
 InstanceState = Literal["checking", "healthy", "recovering", "half_open", "ejected", "unhealthy"]
-"""From good to bad. `checking`: nothing is known of it yet. `unhealthy`: its checks fail. The others go by requests."""
+"""From good to bad. `checking`: nothing is known of it yet. `unhealthy`: its checks fail, or it has not the model. The others go
+by requests."""
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +39,13 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `state` is the worst that any worker sees, `why` what for, `again` the seconds until it is tried at the latest (0: its checks
     decide, or now), `failures` the most requests in a row that failed there. `check` says how the last check went and `checked`
-    when, `since` since when checks say what they say now; None: it is not checked, or was not yet.
+    when, `since` since when checks say what they say now; None: it is not checked, or was not yet. `catalogue` is what it last
+    said that it serves; None: it was not asked.
 
     All that is health. Beside it, `draining`: it gets no new request; `drained`: and no worker has one there any more. `source`:
-    `file` (the configuration), `dns:` and a name that leads to it, `added` (at run time), or `removed`, when it is gone and what
-    is under way there goes on. `process` is what one is that the gate starts itself (None: it does not), `pid` its process id.
+    `file` (the configuration), `dns:` and a name or `file:` and a file that led to it, `added` (at run time), or `removed`, when
+    it is gone and what is under way there goes on. `process` is what one is that the gate starts itself (None: it does not),
+    `pid` its process id.
     """
 
     id: str
@@ -56,6 +60,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     check: str | None = None
     checked: datetime | None = None
     since: datetime | None = None
+    catalogue: Catalogue | None = None
     draining: bool = False
     drained: bool = False
     source: str = "file"
@@ -78,7 +83,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The gate as it is now. `faults` are those of the last configuration that was refused; empty: the newest is in force.
-    `notes` say what is wrong with names of instances that are followed.
+    `notes` say what is wrong with names and files of instances that are followed.
 
     `ledger_lag` is seconds since the ledger had all that was journaled, None when it never had.
     `running` False: no gate runs, and the rest says nothing.

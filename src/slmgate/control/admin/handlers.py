@@ -78,7 +78,10 @@ async def healthz() -> views.Health:
 
 
 async def readyz(context: Context) -> Response[views.Readiness]:
-    """Ready: every model has an instance. 503 when not, with the models that have none, and each instance that takes nothing."""
+    """Ready: every model has an instance. 503 when not, with the models that have none, and each instance that takes nothing.
+
+    Instances that do not list their model, and what is wrong with names and files of instances, are told in either case.
+    """
     from litestar import Response
 
     now = context.status()
@@ -88,6 +91,10 @@ async def readyz(context: Context) -> Response[views.Readiness]:
         draining=now.draining,
         models={model.name: model.ready for model in now.models},
         instances={row["id"]: state(row) for row in rows if not takes_requests(row)},
+        missing={
+            row.id: row.catalogue.text for row in now.instances if row.catalogue is not None and row.catalogue.state == "missing"
+        },
+        notes=now.notes,
     )
     return Response(body, status_code=200 if now.ready else 503)
 

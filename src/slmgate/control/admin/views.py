@@ -185,12 +185,18 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """`ready`: every model has an instance. `models` says which has; `instances` are those that take no requests, and why."""
+    """`ready`: every model has an instance. `models` says which has; `instances` are those that take no requests, and why.
+
+    `missing` are those that do not list their model, with what they list; `notes` say what is wrong with names and files of
+    instances.
+    """
 
     ready: bool
     draining: bool
     models: dict[str, bool]
     instances: dict[str, str]
+    missing: dict[str, str]
+    notes: Sequence[str]
 
 
 def key_view(keyring: Keyring, record: KeyRecord) -> KeyView:

@@ -116,12 +116,17 @@ def _instances(name: str, model: Model, gate: list[Address], reader: Reader) -> 
             place = _place(reader, instance, "dns")
             if place is not None:
                 _blame(reader, place, "has no port", "say it beside the name, like port: 8000")
-        place = _place(reader, instance, "command" if instance.command else "dns" if instance.url is None else "url")
+        if instance.command:
+            option, where = "command", instance_id(name, instance)
+        elif instance.url is not None:
+            option, where = "url", instance.url.location
+        elif instance.dns is not None:
+            option, where = "dns", f"{instance.dns} {instance.port}"
+        else:
+            option, where = "file", str(instance.file)
+        place = _place(reader, instance, option)
         if place is None or (instance.command and lacks_words(instance, place)):
             continue
-        where = f"{instance.dns} {instance.port}" if instance.url is None else instance.url.location
-        if instance.command:
-            where = instance_id(name, instance)
         earlier = first.setdefault(where, place)
         if earlier is not place:
             subject, different = reader.subject(place.node), "weight says how much it takes"

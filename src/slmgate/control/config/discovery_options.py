@@ -1,6 +1,6 @@
-"""The options of `discovery:`, by which the names of instances are followed.
+"""The options of `discovery:`, by which the names and files of instances are followed.
 
-Only the table stands here; `control/discovery.py` acts on it, and it knows no single name.
+Only the table stands here; `control/discovery.py` and `control/lists.py` act on it, and it knows no single name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from slmgate.control.config.table import Option, Section
 
 
 class Discovery(Section, frozen=True, kw_only=True):
-    """How the names of instances are followed."""
+    """How the names and files of instances are followed."""
 
     nameservers: Annotated[
         tuple[Address, ...],
@@ -34,6 +34,11 @@ class Discovery(Section, frozen=True, kw_only=True):
     ] = 5.0
     max_addresses: Annotated[
         int,
-        Option("The most addresses of one name that are used; of more, those that were there first.", Whole(low=1, high=10_000)),
+        Option(
+            "The most addresses of one name or file that are used; of more, those that were there first.",
+            Whole(low=1, high=10_000),
+        ),
     ] = 256
-    loopback: Annotated[bool, Option("Whether names may lead to this machine itself (127.0.0.0/8, ::1).", Switch())] = False
+    loopback: Annotated[bool, Option("Whether names and files may lead to this machine itself (127.0.0.0/8, ::1).", Switch())] = (
+        False
+    )

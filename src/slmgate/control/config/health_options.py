@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from slmgate.control.config.auth_options import HOUR, MINUTE
-from slmgate.control.config.kinds import Duration, Switch, Text, Whole
+from slmgate.control.config.kinds import Choice, Duration, Switch, Text, Whole
 from slmgate.control.config.table import Option, Section
 
 CHECK_PATH = Text(
@@ -44,6 +44,14 @@ class Health(Section, frozen=True, kw_only=True):
     off: Annotated[
         bool, Option("`true`: no checks, requests alone show how instances are; `off` alone says the same.", Switch())
     ] = False
+    catalogue: Annotated[
+        Literal["route", "show", "off"],
+        Option(
+            "What the instances' own lists of models are good for. `route`: an instance of the engines ollama and vllm that does "
+            "not list the model is passed over, of others it is only shown; `show`: it is only shown; `off`: they are not asked.",
+            Choice(values=("route", "show", "off")),
+        ),
+    ] = "route"
     errors: Annotated[
         int,
         Option(

@@ -1,6 +1,6 @@
 """One instance from its options alone, as strictly as the configuration file reads it.
 
-For instances that come at run time: from an operator, or from a file of instances. Text in, options or the first fault out;
+For instances that come at run time from an operator. Text in, options or the first fault out;
 what it must be to the other options of a configuration is not looked at.
 """
 
@@ -31,10 +31,6 @@ def read_instance(text: str, env: Mapping[str, str] | None = None) -> Instance:
     if not isinstance(made, Instance):
         raise BadValueError("there are no options")
     if made.url is None:
-        what = (
-            "command: only the configuration file may name a command"
-            if made.command
-            else "dns: only the configuration may name a name"
-        )
-        raise BadValueError(what, "write url: http://127.0.0.1:8000")
+        option, what = ("command", "command") if made.command else ("file", "file") if made.dns is None else ("dns", "name")
+        raise BadValueError(f"{option}: only the configuration may name a {what}", "write url: http://127.0.0.1:8000")
     return made

@@ -96,16 +96,16 @@ class Listen(Section, frozen=True, kw_only=True):
 
 
 class Instance(Section, frozen=True, kw_only=True):
-    """One running copy of a model: an engine at an address; as many as a name has addresses; or one that the gate starts."""
+    """One running copy of a model: at an address, or one that the gate starts; or as many as a name has or a file lists."""
 
     later: ClassVar[tuple[str, ...]] = ("tls",)
-    one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "command")
+    one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "file", "command")
 
     url: Annotated[
         Origin | None,
         Option(
-            "Where the instance is: scheme, host and port; the gate adds the path of each request itself. Unset: see `dns` and "
-            "`command`.",
+            "Where the instance is: scheme, host and port; the gate adds the path of each request itself. Unset: see `dns`, "
+            "`file` and `command`.",
             Url(),
             example="http://127.0.0.1:8000",
         ),
@@ -117,6 +117,23 @@ class Instance(Section, frozen=True, kw_only=True):
             "come and go as the name says; docs/operations.md tells how it is followed.",
             HostName(),
             example="vllm.models.svc",
+        ),
+    ] = None
+    port: Annotated[
+        int | None,
+        Option(
+            "The port of the addresses of `dns`, or the one that `command` listens on; unset, the gate gives it a free one.",
+            Whole(low=1, high=65535),
+            example="8000",
+        ),
+    ] = None
+    file: Annotated[
+        Path | None,
+        Option(
+            "In place of `url`, a file with a list of URLs, in YAML or JSON, each alone or with options of its own in place of "
+            "these. It is followed as it changes; docs/operations.md.",
+            Location(),
+            example="instances.yaml",
         ),
     ] = None
     command: Annotated[
@@ -131,14 +148,6 @@ class Instance(Section, frozen=True, kw_only=True):
             example='[llama-server, -m, model.gguf, --port, "{port}"]',
         ),
     ] = ()
-    port: Annotated[
-        int | None,
-        Option(
-            "The port of the addresses of `dns`, or the one that `command` listens on; unset, the gate gives it a free one.",
-            Whole(low=1, high=65535),
-            example="8000",
-        ),
-    ] = None
     environment: Annotated[
         dict[str, str],
         Option(

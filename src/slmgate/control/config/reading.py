@@ -77,6 +77,14 @@ class Reader:
         value = self._section(section, Place("", "", root))
         return value if isinstance(value, Section) else None
 
+    def entries(self, section: type[Section], root: Node, doc: str, example: str) -> tuple[Section, ...]:
+        """The whole document as a list of sections, as far as they can be read. `doc` is where their options are documented."""
+        if not isinstance(root, Sequence):
+            self.blame(None, root.span, f"{self.subject(root)} is not a list", f"begin each entry with a dash: {example}")
+            return ()
+        made = [self._section(section, Place(f"[{number}]", doc, item)) for number, item in enumerate(root.items)]
+        return tuple(value for value in made if value is not _BROKEN)
+
     def blame(self, place: Place | None, span: Span, problem: str, hint: str = "") -> None:
         """Record one fault."""
         if len(self._faults) < MAX_FAULTS:

@@ -20,8 +20,9 @@ class Retry(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         Option(
             "What is worth another try: `connect` (no connection could be made, or it ended before any answer began), `timeout` "
-            "(nothing of an answer came within timeouts.first_byte) and any of these HTTP statuses of an instance.",
-            Choice(values=("connect", "timeout", "429", "500", "502", "503", "504")),
+            "(nothing of an answer came within timeouts.first_byte) and any of these HTTP statuses of an instance; 404 is what "
+            "engines answer that have not the model.",
+            Choice(values=("connect", "timeout", "404", "429", "500", "502", "503", "504")),
         ),
     ] = ("connect", "502", "503")
     budget: Annotated[

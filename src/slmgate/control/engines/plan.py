@@ -74,7 +74,7 @@ def _plan(name: str, model: Model, instance: Instance, base: Path, env: Mapping[
         words=(program(first, folder, env) or first, *others),
         env=tuple({**kept, **{name: str(value) for name, value in instance.environment.items()}}.items()),
         directory=str(folder),
-        target=target_of(model, instance, ""),
+        target=target_of(name, model, instance, ""),
         port=instance.port,
         always=instance.start == "always",
         start_within=instance.start_within or START_WITHIN,

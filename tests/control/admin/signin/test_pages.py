@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from slmgate.control.admin.context import InstanceStatus, ModelStatus, WorkerStatus
 from slmgate.control.admin.signin.pages import HEADERS, render, stylesheet
+from slmgate.control.catalogue import Catalogue
 
 EVIL = "\"><script>alert(1)</script>' onload=x <img src=//evil.example>"
 PAGES = ("login", "message", "home")
@@ -22,6 +23,7 @@ def _values(page: str, text: str) -> dict[str, Any]:
         return {"message": text, "issuer": text, "local": True, "token": text, "next": text, "name": text}
     if page == "message":
         return {"title": text, "message": text}
+    missing = Catalogue(state="missing", text=text, serves=(text,), count=1)
     return {
         "operator": text,
         "role": text,
@@ -29,7 +31,7 @@ def _values(page: str, text: str) -> dict[str, Any]:
         "state": text,
         "faults": [text],
         "models": [ModelStatus(name=text, ready=False)],
-        "instances": [{**asdict(InstanceStatus(id=text, model=text, why=text)), "words": text}],
+        "instances": [{**asdict(InstanceStatus(id=text, model=text, why=text, catalogue=missing)), "words": text}],
         "workers": [WorkerStatus(slot=0, pid=1, ready=True)],
         "links": [(text, text)],
     }
