@@ -118,6 +118,11 @@ def test_what_is_shown_of_one_that_is_out() -> None:
     ]
 
 
+def test_the_process_id_is_shown() -> None:
+    row = msgspec.to_builtins(InstanceStatus(id="m/sh-1", model="m", process="starting", pid=4711))
+    assert instances._shown(row)[2] == "starting, pid 4711"
+
+
 def test_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client()
     assert against(monkeypatch, client, "drain", ID).stdout == f"{ID}: draining, 3 in flight\n"

@@ -26,6 +26,7 @@ from slmgate.control.checker import (
     Checker,
     Outcome,
     Target,
+    make_client,
     targets,
 )
 from slmgate.control.config import Config, load_text
@@ -286,9 +287,9 @@ def test_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:1")
 
     async def asks() -> Outcome:
-        checker = Checker(lambda _: None, lambda _: None, httpx.MockTransport(answer))
+        checker = Checker(lambda _: None, lambda _: None)
         (target,) = targets(config(of='models: {m: {instances: [{url: "http://a:1", bearer: abcd}]%s}}')).values()
-        async with checker._make_client() as client:
+        async with make_client(httpx.MockTransport(answer)) as client:
             return await checker.ask(client, target)
 
     assert asyncio.run(asks()) == Outcome("GET /v1/models answered 302")

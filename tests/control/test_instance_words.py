@@ -27,6 +27,12 @@ from slmgate.control.instance_words import state, takes_requests
         ({"draining": True, "drained": True, "healthy": False}, "drained", False),
         ({"source": "removed", "in_flight": 2}, "removed, 2 in flight", False),
         ({"source": "added"}, "healthy", True),
+        ({"process": "stopped"}, "stopped", True),
+        ({"process": "starting", "pid": 7}, "starting", True),
+        ({"process": "stopping", "pid": 7, "in_flight": 1}, "stopping", True),
+        ({"process": "backing_off", "healthy": False, "again": 3.2}, "backing off for 4 s", False),
+        ({"process": "up", "pid": 7}, "healthy", True),
+        ({"process": "stopped", "draining": True, "drained": True}, "drained", False),
     ],
 )
 def test_states(fields: dict[str, Any], words: str, takes: bool) -> None:

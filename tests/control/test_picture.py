@@ -11,6 +11,7 @@ from slmgate.control.admin.context import InstanceStatus, ModelStatus
 from slmgate.control.catalogue import Catalogue
 from slmgate.control.checker import Checkup, Outcome, targets
 from slmgate.control.config import load_text
+from slmgate.control.engines.service import EngineStatus
 from slmgate.control.picture import picture, told_by_all
 from slmgate.link.messages import InstanceTally, Tally
 from slmgate.policy.health import Checks, State
@@ -154,3 +155,29 @@ def test_a_hidden_model_is_told_as_such() -> None:
     config = load_text('models: {m: {hidden: true, instances: [{url: "http://a:1"}]}}').unwrap()
     models, _ = picture(config, [tally(0, InstanceTally(model="m", id="m/a:1", in_flight=0, waiting=0, healthy=False))], {})
     assert models == [ModelStatus(name="m", ready=False, hidden=True)]
+
+
+STARTED = load_text('models: {m: {instances: [{command: [sh, "{port}"]}]}}', env={"PATH": "/bin:/usr/bin"}).unwrap()
+
+
+def test_of_one_that_is_not_up_the_last_run_says_nothing() -> None:
+    ((before,),) = [picture(STARTED, ())[1]]
+    told = [tally(0, InstanceTally(model="m", id=before.id, in_flight=1, waiting=2, healthy=False, state="ejected", why="lost"))]
+
+    def shown(engine: EngineStatus) -> tuple[InstanceStatus, bool]:
+        models, (row,) = picture(STARTED, told, engines={before.id: engine})
+        return row, models[0].ready
+
+    row, ready = shown(EngineStatus("starting", 7))
+    assert (row.process, row.pid, row.healthy, row.why, row.waiting, ready) == ("starting", 7, True, "", 2, True)
+    row, ready = shown(EngineStatus("backing_off", 0, "it ended with code 1", 2.5))
+    assert (row.process, row.pid, row.healthy, row.why, row.again, ready) == (
+        "backing_off",
+        None,
+        False,
+        "it ended with code 1",
+        2.5,
+        False,
+    )
+    row, ready = shown(EngineStatus("up", 7))
+    assert (row.process, row.state, row.healthy, row.why, ready) == ("up", "ejected", False, "lost", False)

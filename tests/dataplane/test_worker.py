@@ -165,7 +165,7 @@ def test_beats_and_figures_each_second(open_road: OpenRoad) -> None:
     stage.connect("client3").feed(request({"model": "zzz"}))
     stage.loop.turn(1)
     assert Beats(stage.board).read(0) == (stage.clock.passed, READY)
-    assert sent[-1] == Tally(0, 3, 2, 1, 1, 0, (InstanceTally("a", "m", 1, 1, True),))
+    assert sent[-1] == Tally(0, 3, 2, 1, 1, 0, (InstanceTally("a", "m", 1, 1, True, served=1.0),))
     before = stage.worker.date
     stage.loop.turn(2)
     assert len(sent) >= 3

@@ -18,6 +18,8 @@ IN_SYSTEM = {
     "src/slmgate/cli/children.py": "starts and ends processes: tests/system runs the whole tour",
     "src/slmgate/cli/serve.py": "hands over to the supervisor: every system test starts the gate through it",
     "src/slmgate/control/process.py": "a process around the parts that have tests: tests/system kills and freezes it",
+    "src/slmgate/control/engines/keeper.py": "a process around another one: tests/system kills and freezes both",
+    "src/slmgate/control/engines/kept.py": "holds on to processes: tests/system starts, finds and loses them",
     "src/slmgate/cli/engine.py": "the real model's process: tests/system runs the whole tour",
 }
 """Source file -> why its tests are in tests/system. Never a file of the pure floor."""

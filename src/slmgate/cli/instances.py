@@ -48,7 +48,7 @@ def _shown(row: dict[str, Any]) -> list[Any]:
     return [
         row["model"],
         row["id"],
-        state(row),
+        state(row) + (f", pid {row['pid']}" if row["pid"] else ""),
         row["in_flight"],
         row["waiting"],
         row["source"],

@@ -24,7 +24,7 @@ from slmgate.control import catalogue
 from slmgate.control.catalogue import Catalogue, Wanted
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
-from slmgate.control.config.options import Engine
+from slmgate.control.config.options import Engine, Instance, Model
 from slmgate.link.messages import Checked, CheckedOut
 from slmgate.policy.health import VERDICT_SECONDS, Checks, Failure
 
@@ -67,32 +67,38 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def targets(config: Config) -> dict[str, Target]:
-    """The instances that are to be checked, by their ids. A name (`dns`) is none: those that it leads to stand beside it."""
+    """The instances that are to be checked, by their ids. A name (`dns`) is none: those that it leads to stand beside it. Nor is
+    one that the gate would have to start."""
     return {
-        instance_id(name, instance): Target(
-            url=str(instance.url),
-            path=model.health.path or PATHS[instance.engine],
-            strict=model.health.path is not None,
-            bearer=None if instance.bearer is None else str(instance.bearer),
-            interval=model.health.interval,
-            timeout=model.health.timeout,
-            healthy_after=model.health.healthy_after,
-            unhealthy_after=model.health.unhealthy_after,
-            wanted=None
-            if model.health.catalogue == "off"
-            else Wanted(
-                engine=instance.engine,
-                name=instance.upstream_model or name,
-                model=name,
-                named=instance.upstream_model is not None,
-                route=model.health.catalogue == "route",
-            ),
-        )
+        instance_id(name, instance): target_of(name, model, instance, str(instance.url))
         for name, model in config.models.items()
         if not model.health.off
         for instance in model.instances
         if instance.url is not None
     }
+
+
+def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
+    """How an instance of a model of this name is checked, were it at this address."""
+    return Target(
+        url=url,
+        path=model.health.path or PATHS[instance.engine],
+        strict=model.health.path is not None,
+        bearer=None if instance.bearer is None else str(instance.bearer),
+        interval=model.health.interval,
+        timeout=model.health.timeout,
+        healthy_after=model.health.healthy_after,
+        unhealthy_after=model.health.unhealthy_after,
+        wanted=None
+        if model.health.catalogue == "off"
+        else Wanted(
+            engine=instance.engine,
+            name=instance.upstream_model or name,
+            model=name,
+            named=instance.upstream_model is not None,
+            route=model.health.catalogue == "route",
+        ),
+    )
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -312,7 +318,7 @@ class Checker:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        async with self._make_client() as client:
+        async with make_client(self._transport) as client:
             while True:
                 now = self._loop.time()
                 if now >= self._next_step:
@@ -340,12 +346,21 @@ class Checker:
             self._tell(Checked(tuple(self._out.values()), tuple(self._well)))
             self._out, self._well = {}, {}
 
-    def _make_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            transport=self._transport,
-            verify=ssl.create_default_context() if self._transport is None else True,  # as workers do
-            follow_redirects=False,
-            trust_env=False,  # workers leave proxies of the environment aside too
-            headers={"accept-encoding": "identity", "user-agent": "slmgate"},
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
-        )
+
+def make_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """What checks are made with. `transport` stands for the network in tests."""
+    return httpx.AsyncClient(
+        transport=transport,
+        verify=ssl.create_default_context() if transport is None else True,  # as workers do
+        follow_redirects=False,
+        trust_env=False,  # workers leave proxies of the environment aside too
+        headers={"accept-encoding": "identity", "user-agent": "slmgate"},
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
+    )
+
+
+def _as_out(one: Checkup) -> CheckedOut | None:
+    """What workers are told of an instance that is out; None: it is not."""
+    if one.checks.verdict != "unhealthy" or one.fault is None or one.fault.kind is None:
+        return None
+    return CheckedOut(one.id, one.fault.kind, one.fault.text)

@@ -16,6 +16,10 @@ def condition(row: Mapping[str, Any]) -> str:
         return "removed"
     if row["draining"]:
         return "drained" if row["drained"] else "draining"
+    process = row.get("process")
+    if process not in (None, "up"):
+        words = str(process).replace("_", " ")
+        return f"{words} for {ceil(row['again'])} s" if row["again"] else words
     words = str(row["state"]).replace("_", "-")
     return f"{words} for {ceil(row['again'])} s" if row["again"] else words
 

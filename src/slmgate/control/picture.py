@@ -14,12 +14,14 @@ from msgspec.structs import replace
 from slmgate.control.admin.context import InstanceState, InstanceStatus, ModelStatus
 from slmgate.control.checker import Checkup
 from slmgate.control.config import Config
-from slmgate.control.config.compile import instance_id
+from slmgate.control.config.compile import has_id, instance_id
 from slmgate.control.config.options import Instance
+from slmgate.control.engines.service import EngineStatus
 from slmgate.link.messages import InstanceTally, Tally
 
 _WORST = get_args(InstanceState)
 NOBODY: Mapping[str, Checkup] = {}
+NO_ENGINES: Mapping[str, EngineStatus] = {}
 
 
 def picture(
@@ -30,6 +32,7 @@ def picture(
     source: Callable[[str, Instance], str] = lambda *_: "file",
     *,
     silent: bool = False,
+    engines: Mapping[str, EngineStatus] = NO_ENGINES,
 ) -> tuple[list[ModelStatus], list[InstanceStatus]]:
     """Every configured model and instance, and instances that are gone from the configuration but still at work.
 
@@ -40,7 +43,7 @@ def picture(
         (name, id): InstanceStatus(id=id, model=name, draining=id in drained, source=source(name, instance))
         for name, model in config.models.items()
         for instance in model.instances
-        if instance.url is not None
+        if has_id(instance)
         for id in (instance_id(name, instance),)
     }
     configured = list(instances)
@@ -57,6 +60,9 @@ def picture(
             instances[at] = replace(known, drained=True)
         elif known.source == "removed" and not known.in_flight:
             del instances[at]
+    for at, known in list(instances.items()):
+        if known.id in engines:
+            instances[at] = _started(known, engines[known.id])
     usable = {at[0] for at in configured if instances[at].healthy and not instances[at].draining}
     models = [ModelStatus(name=name, ready=name in usable, hidden=model.hidden) for name, model in config.models.items()]
     return models, sorted((_checked(row, checkups.get(row.id)) for row in instances.values()), key=lambda row: row.id)
@@ -80,6 +86,15 @@ def _with(known: InstanceStatus, row: InstanceTally) -> InstanceStatus:
         again=max(known.again, row.again),
         failures=max(known.failures, row.failures),
     )
+
+
+def _started(known: InstanceStatus, engine: EngineStatus) -> InstanceStatus:
+    """The same of one that the gate starts itself: while it is not up, what workers saw of it is of an earlier run."""
+    with_engine = replace(known, process=engine.state, pid=engine.pid or None)
+    if engine.state == "up":
+        return with_engine
+    waits = engine.state == "backing_off"
+    return replace(with_engine, healthy=not waits, state="checking", why=engine.why, again=engine.again, failures=0)
 
 
 def _checked(known: InstanceStatus, one: Checkup | None) -> InstanceStatus:

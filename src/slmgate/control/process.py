@@ -2,6 +2,7 @@
 
 It may die at any time and be started again: workers serve on meanwhile, and what they journaled is taken into the ledger
 afterwards. It ties the parts of this room together and decides nothing itself; it never touches a client's bytes.
+Length: one process has one list of its parts and one order of their beginning and end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import importlib
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -34,6 +36,10 @@ from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.discovery import Discovery
+from slmgate.control.engines.kept import Keepers
+from slmgate.control.engines.plan import Plan, plans
+from slmgate.control.engines.service import Engines
+from slmgate.control.engines.wiring import Prober, connect
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term
 from slmgate.control.ledger import Ingest
@@ -46,10 +52,10 @@ from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import DISCOVERED, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.state_dir import DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify
+from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -94,7 +100,17 @@ class Control:
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
         self.lists = Lists(self._state_dir / LISTED, log.warning)
         self.discovery.on_change = self.lists.on_change = self._discovered
-        self.roster.discovered = lambda config: self.discovery.expand(self.lists.expand(config))
+        self.checker = Checker(self._broadcast, log.info)
+        self._prober = Prober(self.checker)
+        self.engines = Engines(
+            Keepers(self._state_dir / ENGINES_DIR, os.getppid()),
+            self._prober.ask,
+            log.info,
+            self._loop.time,
+            random.Random().random,  # noqa: S311  # no secret: it keeps starts from falling into step
+        )
+        self.engines.take(self._plans(config), config.drain_timeout + 1.0)
+        self.roster.discovered = lambda config: self.engines.expand(self.discovery.expand(self.lists.expand(config)))
         self.roster.found_by = lambda id: self.discovery.source(id) or self.lists.source(id)
         self.publisher = Publisher(config, self.keyring.live(), log.info, self._beside, self.roster)
         self.roster.config = lambda: self.publisher.config
@@ -104,8 +120,8 @@ class Control:
         self.keyring.roles = lambda: self.publisher.config.roles or None  # without any, every key may do everything
         self.keyring.config = lambda: self.publisher.config
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
-        self.checker = Checker(self.publisher.broadcast, log.info)
         self.publisher.on_publish = self._configured
+        connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
@@ -128,6 +144,7 @@ class Control:
             self.roster.drained,
             self.roster.source,
             silent=silent,
+            engines=self.engines.statuses(),
         )
         return GateStatus(
             generation=self.publisher.generation,
@@ -194,6 +211,20 @@ class Control:
         """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
         self.checker.configure(config)
+        self.engines.take(self._plans(config), config.drain_timeout + 1.0)
+
+    # -- engines that it starts
+
+    def _plans(self, config: Config) -> dict[str, Plan]:
+        path = self._orders.source.path
+        return plans(config, Path(path).absolute().parent if path is not None else Path.cwd(), os.environ)
+
+    def _broadcast(self, message: Message) -> None:
+        self.publisher.broadcast(message)
+
+    def _workers(self) -> set[int]:
+        """Who may have a request at an instance: all that serve, and all that are connected."""
+        return {slot for slot in range(self._orders.row) if self._board.read(slot)[1] == beats.READY}.union(self._pids)
 
     def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
         """Called in the thread that changed keys, which waits: who is told that a key changed may rely on it everywhere.
@@ -258,6 +289,9 @@ class Control:
             self.publisher.confirmed(peer, message.generation)
         elif isinstance(message, Tally) and self._is_ours(peer):
             self._tallies[message.slot] = message
+            self.engines.told(message)
+        elif isinstance(message, Wanted):
+            self.engines.wanted(message)
         elif isinstance(message, Looked):
             self.looking.told(message)
         elif isinstance(message, Verify):
@@ -284,6 +318,7 @@ class Control:
         if self._is_ours(peer) and self._pids.get(peer.hello.slot) == peer.hello.pid:
             self._pids.pop(peer.hello.slot, None)
             self._tallies.pop(peer.hello.slot, None)
+            self.engines.left(peer.hello.slot)
         self.publisher.left(peer)
         self.looking.left(peer)
 
@@ -355,6 +390,7 @@ class Control:
         self._beside(self._watch())
         self._beside(self.identity.run())
         self._beside(self.checker.run())
+        self._beside(self.engines.run())
         self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
         await self._find(self.publisher.config)
         self._beside(self.lists.run())
@@ -388,11 +424,14 @@ class Control:
         admin.should_exit = True
         await serving
         link.close()
+        if not self._left_to_others:  # else workers have requests there still: another gate has them next, or keepers end them
+            await self.engines.close()
         await asyncio.to_thread(ingest.join)
         for task in list(self._background):
             task.cancel()
         self.discovery.close()
         await self.identity.close()
+        await self._prober.close()
         self.access_log.close()
         self.store.close()
 

@@ -17,7 +17,7 @@ import msgspec
 
 from slmgate.control.config import Config
 from slmgate.control.config.checks import is_the_gate
-from slmgate.control.config.compile import instance_id
+from slmgate.control.config.compile import has_id, instance_id
 from slmgate.control.config.faults import BadValueError, quote
 from slmgate.control.config.one_instance import read_instance
 from slmgate.control.config.options import Instance
@@ -206,7 +206,7 @@ class Roster:
             instance_id(name, instance): (name, instance)
             for name, model in self.config().models.items()
             for instance in model.instances
-            if instance.url is not None
+            if has_id(instance)
         }
         if id not in every:
             near = get_close_matches(id, every, 1)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from slmgate.dataplane.account import named
 from slmgate.dataplane.balancing import affinity_of, chooser_of, shares_loads
+from slmgate.dataplane.sleepers import NEWS_SECONDS, Sleepers
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
 from slmgate.link.loads import MARK, Loads
-from slmgate.link.messages import Checked, CheckedOut, InstanceTally
+from slmgate.link.messages import Checked, CheckedOut, InstanceTally, NotStarted
 from slmgate.policy.balance import SCANNED, Chooser, learned
 from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
@@ -57,6 +58,7 @@ class Instance:
         "connect_timeout",
         "down_until",
         "fields",
+        "gone",
         "health",
         "idle",
         "learned_at",
@@ -66,6 +68,7 @@ class Instance:
         "name",
         "named",
         "others",
+        "over",
         "removed",
         "salted",
         "served",
@@ -107,6 +110,8 @@ class Instance:
         self.waited = 0.0
         self._tasks: set[asyncio.Task[None]] = set()  # a task nobody holds may be collected before it ends
         self.removed = False
+        self.gone = False  # the last that failed here did so because it could not be reached, or was lost
+        self.over = False  # it runs anew, as another one: this one was its last run
         # of the node: what other workers have in flight here, and where they are told of this one's; None: nothing is chosen
         self.others = 0
         self.cells: memoryview | None = None
@@ -195,6 +200,7 @@ class Instance:
 
     def failed(self, kind: Failure, why: str, asked_at: float) -> None:
         """A request asked at `asked_at` failed here, for a reason that may be the instance's."""
+        self.gone = kind in ("unreachable", "broken")
         self.health.failed(kind, why, asked_at, self._loop.time(), self.model.spec.health)
         self.learned()
 
@@ -233,6 +239,7 @@ class Instance:
             again=max(0.0, health.down_until - now) if health.state == "ejected" else 0.0,
             failures=health.failures,
             draining=self.removed,
+            served=self.served,
         )
 
     def _begin_watched(self) -> None:
@@ -300,6 +307,7 @@ class ModelPool:
     __slots__ = (
         "_budget",
         "_chooser",
+        "_engines",
         "_loads",
         "_look_at",
         "_loop",
@@ -324,11 +332,17 @@ class ModelPool:
     )
 
     def __init__(
-        self, spec: ModelSpec, loop: asyncio.AbstractEventLoop, say: Callable[[str], None], loads: Loads | None = None
+        self,
+        spec: ModelSpec,
+        loop: asyncio.AbstractEventLoop,
+        say: Callable[[str], None],
+        loads: Loads | None = None,
+        want: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`say` brings what is new of an instance before the operator."""
+        """`say` brings what is new of an instance before the operator, `want` that the model with this name wants one started."""
         self._loop = loop
         self.say = say
+        self._engines = Sleepers(spec, want)
         self.unweighed = False  # what is known of the instances' health has yet to be put together
         self.telling = False  # and there is more to come
         self._loads = loads  # None: there are no other workers
@@ -365,16 +379,20 @@ class ModelPool:
         self.apart = bool(spec.fallback or spec.canary or spec.shadow or spec.hedge_after)
         self.turns.update(spec.canary.share if spec.canary is not None else 0.0)
         self.copies.update(spec.shadow.share if spec.shadow is not None else 0.0)
-        known = {instance.spec.id: instance for instance in (*self.instances, *self.leaving)}
+        known = {instance.spec.id: instance for instance in (*self.instances, *self.leaving) if not instance.over}
         least = self._least_served()
-        self.instances, self.leaving = [], []
+        self.instances, self.leaving = [], [instance for instance in self.leaving if instance.over]
         for wanted in spec.instances:
             instance = known.pop(wanted.id, None)
+            if instance is not None and instance.gone and instance.removed and not wanted.asleep:
+                instance.over = True  # it was started again: whoever was lost with it may ask it, as another one
+                self.leaving.append(instance)
+                instance = None
             if instance is None or instance.removed:
                 instance = instance or Instance(self, wanted, self._loop)
                 instance.served = max(instance.served, least)
             instance.update(wanted, spec)
-            if wanted.draining:
+            if wanted.draining or wanted.asleep:
                 instance.remove()
                 self.leaving.append(instance)
             else:
@@ -384,6 +402,7 @@ class ModelPool:
             instance.remove()
             if instance.busy:
                 self.leaving.append(instance)
+        self._engines.update(spec)
         self._only = self.instances[0] if len(self.instances) == 1 else None
         self._chooser = chooser_of(spec, self.instances, self._chooser)
         self._many = len(self.instances) > SCANNED
@@ -392,6 +411,8 @@ class ModelPool:
             one.learned()
         self.weigh()
         self.serve_next()
+        if self.waiting:
+            self._engines.wake(self.waiting, self._loop.time())
 
     def _list(self) -> None:
         """Let the other workers know of what is in flight, and look at theirs, where that decides anything."""
@@ -499,6 +520,10 @@ class ModelPool:
             queue.rejoin(exchange, flow, priority, weight, self._loop.time())
         else:
             queue.join(exchange, flow, priority, weight, self._cost(exchange), self._loop.time())
+        if self._engines.asleep:
+            self._engines.wake((exchange,), self._loop.time())
+        elif exchange.tried and all(one in exchange.tried for one in self.instances):
+            exchange.deadline = self._loop.time() + NEWS_SECONDS  # it was lost with its engine, and that is soon known
         if len(self.waiting) > 1:  # all of those before may be waiting for other instances
             self.serve_next()
         if len(self.waiting) > self.spec.queue_waiting:
@@ -523,7 +548,9 @@ class ModelPool:
     def _has_tried_all(self, exchange: Exchange) -> bool:
         """Whether there is no instance that it could still be given. What it tried may be drained or gone by now."""
         tried = exchange.tried
-        return not self.instances or (bool(tried) and all(one in tried for one in self.instances))
+        if self.instances and not (tried and all(one in tried for one in self.instances)):
+            return False
+        return not self._engines.may_come(tried, self._loop.time())
 
     def may_retry(self, exchange: Exchange) -> bool:
         """Whether the exchange, which has failed, may try another instance; if so, it counts as a retry."""
@@ -621,6 +648,8 @@ class ModelPool:
         queue = self.queue
         if not self.instances:
             queue.leave(exchange)
+            if self._engines.asleep:
+                return self._engines.refusal(why, self._loop.time())
             return Refuse("overloaded", "The model has no instance that takes requests now. Try again soon.", retry_after=1)
         if not self.waiting:
             return Refuse("overloaded", f"The model is busy. {why} Try again soon.", retry_after=1)
@@ -645,10 +674,17 @@ class ModelPool:
             instance.sweep(now)
         if self.leaving:
             configured = {spec.id for spec in self.spec.instances}
-            self.leaving = [one for one in self.leaving if one.busy or one.spec.id in configured]
+            self.leaving = [one for one in self.leaving if one.busy or (one.spec.id in configured and not one.over)]
+
+    def not_started(self, seconds: float) -> None:
+        """An engine of the model could not be started, and is left alone for so long: who waits for nothing else is told so."""
+        self._engines.left_alone(self._loop.time() + seconds)
+        if not self.instances:
+            for exchange in list(self.waiting):
+                exchange.no_room("")
 
     def ready(self, now: float) -> bool:
-        return any(instance.health.down_until <= now for instance in self.instances)
+        return any(instance.health.down_until <= now for instance in self.instances) or self._engines.may_come((), now)
 
 
 def _seconds(count: int) -> str:
@@ -658,10 +694,17 @@ def _seconds(count: int) -> str:
 class Pools:
     """All models of this worker, by name."""
 
-    __slots__ = ("_loads", "_loop", "_say", "_told", "models")
+    __slots__ = ("_loads", "_loop", "_say", "_told", "_want", "models")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, say: Callable[[str], None], loads: Loads | None = None) -> None:
-        """`say` brings what is new of an instance before the operator."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        say: Callable[[str], None],
+        loads: Loads | None = None,
+        want: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`say` brings what is new of an instance before the operator; `want` has one started for the model with this name."""
+        self._want = want
         self._loop = loop
         self._say = say
         self._loads = loads
@@ -679,7 +722,7 @@ class Pools:
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:
-                self.models[name] = ModelPool(spec, self._loop, self._say, self._loads)
+                self.models[name] = ModelPool(spec, self._loop, self._say, self._loads, self._want)
             elif pool.spec != spec:  # of a thousand models, a reload changes few
                 pool.update(spec)
         told, self._told = self._told, {}
@@ -694,6 +737,12 @@ class Pools:
             pool.tell(told)
         if not self.models:
             self._told.update(told)
+
+    def not_started(self, message: NotStarted) -> None:
+        """An engine could not be started."""
+        pool = self.models.get(message.model)
+        if pool is not None:
+            pool.not_started(message.seconds)
 
     def tick(self, now: float) -> None:
         """Called once a second."""

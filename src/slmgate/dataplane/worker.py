@@ -56,8 +56,10 @@ from slmgate.link.messages import (
     KeysWhole,
     Look,
     Message,
+    NotStarted,
     Publish,
     Verified,
+    Wanted,
 )
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
@@ -104,7 +106,8 @@ class Worker:
         self.journal = Journal(Path(orders.journal), self.incarnation, orders.segment_size)
         self.limiter = Limiter(Path(orders.limits), orders.slot, orders.workers)
         self.counters = Counters()
-        self.pools = Pools(loop, self.say, Loads(orders.loads, orders.slot, orders.workers) if orders.loads >= 0 else None)
+        loads = Loads(orders.loads, orders.slot, orders.workers) if orders.loads >= 0 else None
+        self.pools = Pools(loop, self.say, loads, lambda model: self._link.send(Wanted(orders.slot, model)))
         self.salts = Salts(orders.salt_key)
         if self.salts.problem:
             with contextlib.suppress(OSError, ValueError):
@@ -266,6 +269,8 @@ class Worker:
             self._link.send(looked(self.limiter, message, time.time()))
         elif isinstance(message, Checked):
             self.pools.checked(message)
+        elif isinstance(message, NotStarted):
+            self.pools.not_started(message)
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 

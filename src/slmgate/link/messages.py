@@ -69,7 +69,7 @@ class InstanceTally(msgspec.Struct, frozen=True):
 
     `state` is the worker's own view of it, `why` what it is passed over for, `again` the seconds until it is tried (0: that is
     for its checks to say, or now), `failures` how many requests failed there in a row. `draining`: it gets no new request from
-    this worker, because it is drained or not configured any more.
+    this worker, because it is drained, not configured any more or not running. `served` changes with each request given to it.
     """
 
     id: str
@@ -82,6 +82,7 @@ class InstanceTally(msgspec.Struct, frozen=True):
     again: float = 0.0
     failures: int = 0
     draining: bool = False
+    served: float = 0.0
 
 
 class Tally(msgspec.Struct, frozen=True, tag="tally"):
@@ -114,6 +115,20 @@ class Checked(msgspec.Struct, frozen=True, tag="checked"):
 
     out: tuple[CheckedOut, ...] = ()
     well: tuple[str, ...] = ()
+
+
+class Wanted(msgspec.Struct, frozen=True, tag="wanted"):
+    """A request waits for a model of which an instance would have to be started. Tallies say the same, later."""
+
+    slot: int
+    model: str
+
+
+class NotStarted(msgspec.Struct, frozen=True, tag="not_started"):
+    """No instance of a model could be started, and none is tried again for so many seconds."""
+
+    model: str
+    seconds: float
 
 
 class Verify(msgspec.Struct, frozen=True, tag="verify"):
@@ -159,4 +174,19 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
     found: tuple[tuple[int, int], ...] | None
 
 
-Message = Hello | Publish | KeysWhole | KeysChanged | Confirm | Tally | Verify | Verified | Grounds | Checked | Look | Looked
+Message = (
+    Hello
+    | Publish
+    | KeysWhole
+    | KeysChanged
+    | Confirm
+    | Tally
+    | Verify
+    | Verified
+    | Grounds
+    | Checked
+    | Look
+    | Looked
+    | Wanted
+    | NotStarted
+)

@@ -40,6 +40,10 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     bearer: str | None = None
     draining: bool = False
     """It gets no new request; those that it has go on."""
+    asleep: bool = False
+    """The gate would have to start it first."""
+    start_within: float = 0.0
+    """Seconds that a start of it may take; 0: it is nobody's to start."""
 
 
 class TokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from slmgate.control.config import compile_snapshot, declared_keys, instance_id, load_text, owned_twice
+from slmgate.control.config.addresses import Origin
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec
@@ -52,6 +53,21 @@ def test_the_defaults_are_those_of_the_snapshot() -> None:
     spec = compile_snapshot(load_text(MINIMAL).unwrap(), 7)
     model = ModelSpec(name="m", instances=(InstanceSpec(id="m/h:1", host="h", port=1),))
     assert spec == SnapshotSpec(generation=7, gate=GateSpec(), models=(model,))
+
+
+def test_one_that_the_gate_starts() -> None:
+    """Asleep without an address, reachable with one; its id is the same."""
+    text = 'models: {m: {instances: [{command: ["/bin/sh", "{port}"]%s}]}}'
+    config = load_text(text % "").unwrap()
+    (spec,) = compile_snapshot(config, 1).models[0].instances
+    id = instance_id("m", config.models["m"].instances[0])
+    assert spec == InstanceSpec(id=id, host="127.0.0.1", port=0, asleep=True, start_within=120.0)
+    up = msgspec.structs.replace(config.models["m"].instances[0], url=Origin("127.0.0.1", 4711))
+    models = {"m": msgspec.structs.replace(config.models["m"], instances=(up,))}
+    (spec,) = compile_snapshot(msgspec.structs.replace(config, models=models), 1, [id]).models[0].instances
+    assert spec == InstanceSpec(id=id, host="127.0.0.1", port=4711, start_within=120.0, draining=True)
+    (spec,) = compile_snapshot(load_text(text % ", start_within: 5s").unwrap(), 1).models[0].instances
+    assert (spec.id, spec.start_within) == (id, 5.0)
 
 
 def test_every_value_arrives() -> None:

@@ -27,6 +27,7 @@ def test_all_options() -> None:
         ('{"url": "http://a:1", "weight": 0}', "weight: '0' is less than this option takes"),
         ('{"url": "http://a:1", "bearer": "${env:B}"}', "bearer: '${env:B}' needs the environment variable B, which is not set"),
         ('{"dns": "x.example", "port": 1}', "dns: only the configuration may name a name"),
+        ('{"command": ["sh"]}', "command: only the configuration may name a command"),
         ('{"file": "x.yaml"}', "file: only the configuration may name a file"),
         ("{}", "url: url is missing"),
         ("[]", "a list is not a mapping of options"),

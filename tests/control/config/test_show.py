@@ -45,7 +45,8 @@ def uncommented() -> str:
 def without_alternatives(text: str) -> str:
     """Without what can only stand in another's place, which is there as well; and with the other model that a version needs."""
     other = 'models:\n  smollm2-next: {instances: [{url: "http://127.0.0.1:8001"}]}\n'
-    return re.sub(r"^ +(dns|port|file): .*\n", "", text, flags=re.MULTILINE).replace("models:\n", other, 1)
+    others = "dns|port|file|command|environment: {}|directory|start|start_within|stop_within|idle: 10m|output"
+    return re.sub(rf"^ +({others})(: .*)?\n", "", text, flags=re.MULTILINE).replace("models:\n", other, 1)
 
 
 def test_the_sample_is_all_defaults() -> None:

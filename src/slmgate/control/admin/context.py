@@ -45,7 +45,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     All that is health. Beside it, `draining`: it gets no new request; `drained`: and no worker has one there any more. `source`:
     `file` (the configuration), `dns:` and a name or `file:` and a file that led to it, `added` (at run time), or `removed`, when
-    it is gone and what is under way there goes on.
+    it is gone and what is under way there goes on. `process` is what one is that the gate starts itself (None: it does not),
+    `pid` its process id.
     """
 
     id: str
@@ -64,6 +65,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     drained: bool = False
     source: str = "file"
+    process: Literal["stopped", "starting", "up", "stopping", "backing_off"] | None = None
+    pid: int | None = None
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,8 +10,10 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from slmgate.control.config.addresses import Address
+from slmgate.control.config.addresses import Address, Origin
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.compile import instance_id
+from slmgate.control.config.engine_checks import check_engine, check_ports, lacks_words
 from slmgate.control.config.faults import quote
 from slmgate.control.config.kinds import NOT_YET
 from slmgate.control.config.limit_checks import check_limits, check_money
@@ -38,6 +40,7 @@ def check(config: Config, reader: Reader) -> None:
         _tokenizer(model, reader)
         _fallback(name, model, list(config.models), reader)
         check_versions(name, model, config, reader)
+    check_ports((instance for model in config.models.values() for instance in model.instances), reader)
     _discovery(config, reader)
     _tls(config, reader)
     _keys(config, reader)
@@ -108,26 +111,33 @@ def _instances(name: str, model: Model, gate: list[Address], reader: Reader) -> 
         port = _place(reader, instance, "port")
         if reader.broken(instance):
             continue
-        if instance.dns is None and port is not None:
+        check_engine(instance, reader)
+        if instance.dns is None and not instance.command and port is not None:
             _blame(reader, port, "is never looked at", "the port of a url stands in it")
         if instance.dns is not None and instance.port is None:
             place = _place(reader, instance, "dns")
             if place is not None:
                 _blame(reader, place, "has no port", "say it beside the name, like port: 8000")
-        if instance.url is not None:
+        if instance.command:
+            option, where = "command", instance_id(name, instance)
+        elif instance.url is not None:
             option, where = "url", instance.url.location
         elif instance.dns is not None:
             option, where = "dns", f"{instance.dns} {instance.port}"
         else:
             option, where = "file", str(instance.file)
         place = _place(reader, instance, option)
-        if place is None:
+        if place is None or (instance.command and lacks_words(instance, place)):
             continue
         earlier = first.setdefault(where, place)
         if earlier is not place:
-            _blame(reader, place, f"is an instance of {name} already", f"see {earlier.option}; weight says how much it takes")
+            subject, different = reader.subject(place.node), "weight says how much it takes"
+            if instance.command:
+                subject, different = "the command", "a second one needs a difference, in its arguments or its environment"
+            hint = f"see {earlier.option}; {different}"
+            reader.blame(place, place.node.span, f"{subject} is an instance of {name} already", hint)
         if is_the_gate(instance, gate):
-            _blame(reader, place, "is the gate itself", "give the address of the model's instance")
+            _blame(reader, place if port is None else port, "is the gate itself", "give the address of the model's instance")
 
 
 def is_the_gate(instance: Instance, gate: list[Address]) -> bool:
@@ -136,9 +146,9 @@ def is_the_gate(instance: Instance, gate: list[Address]) -> bool:
 
 
 def _reaches(instance: Instance, listener: Address) -> bool:
-    if instance.url is None:
+    if instance.url is None and (not instance.command or instance.port is None):
         return False
-    host, port, _ = instance.url
+    host, port, _ = instance.url or Origin(_LOOPBACK[0], instance.port or 0)
     if port != listener.port:
         return False
     return host == listener.host or (host in _LOOPBACK and listener.host in (*_ANY, *_LOOPBACK))

@@ -5,7 +5,11 @@ Pure: no file, store or clock. What the snapshot does not carry (where to listen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
+from hashlib import blake2b
+
+import msgspec
 
 from slmgate.control.config.addresses import Origin
 from slmgate.control.config.auth_options import Auth
@@ -23,11 +27,17 @@ from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec,
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key, Principal
 
+LOOPBACK = "127.0.0.1"
+"""Where instances are that the gate starts itself."""
+START_WITHIN = 120.0
+"""Seconds that one may take to be ready, unless it is said otherwise."""
+
 
 def compile_snapshot(config: Config, generation: int, drained: Collection[str] = ()) -> SnapshotSpec:
     """The snapshot of `config`; its keys travel apart. `drained` are ids of instances that get no new request.
 
-    What stands for instances (`dns`) is not in it: the instances that were found by it stand beside it in `config`.
+    What stands for instances (`dns`) is not in it: the instances that were found by it stand beside it in `config`. One that the
+    gate starts has a `url` beside its `command` while it runs; without, it is `asleep`.
     """
     limits = Limits(config)
     return SnapshotSpec(
@@ -56,9 +66,27 @@ def owned_twice(key: Key, owner: str) -> ConfigFault:
 
 
 def instance_id(model: str, instance: Instance) -> str:
-    """How operators see an instance that has a `url`: `<model>/<host>:<port>`."""
+    """How operators see an instance that has a `url`, `<model>/<host>:<port>`, or a `command`, `<model>/<program>-<digest>`.
+
+    The digest is of all that makes the process what it is: where that changes it is another instance.
+    """
+    if instance.command:
+        made_of = (
+            instance.command,
+            sorted((name, str(value)) for name, value in instance.environment.items()),
+            str(instance.directory or ""),
+            instance.port,
+        )
+        digest = blake2b(msgspec.json.encode(made_of), digest_size=4)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", instance.command[0].rpartition("/")[2])[:40]
+        return f"{model}/{name}-{digest.hexdigest()}"
     assert instance.url is not None
     return f"{model}/{instance.url.location}"
+
+
+def has_id(instance: Instance) -> bool:
+    """Whether it is one instance, and not a name that leads to several."""
+    return instance.url is not None or bool(instance.command)
 
 
 def _auth(auth: Auth) -> AuthSpec:
@@ -103,7 +131,7 @@ def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
 def _model(name: str, model: Model, limits: Limits, drained: Collection[str]) -> ModelSpec:
     return ModelSpec(
         name=name,
-        instances=tuple(_instance(name, one, one.url, drained) for one in model.instances if one.url is not None),
+        instances=tuple(_instance(name, one, drained) for one in model.instances if has_id(one)),
         balance=model.balance,
         balance_by=model.balance_by,
         cache_salt=model.cache_salt,
@@ -210,8 +238,9 @@ def _parameters(options: Mapping[str, Parameter]) -> tuple[ParameterRule, ...]:
     )
 
 
-def _instance(model: str, instance: Instance, url: Origin, drained: Collection[str]) -> InstanceSpec:
+def _instance(model: str, instance: Instance, drained: Collection[str]) -> InstanceSpec:
     id = instance_id(model, instance)
+    url = instance.url or Origin(LOOPBACK, 0)
     return InstanceSpec(
         id=id,
         host=url.host,
@@ -223,4 +252,6 @@ def _instance(model: str, instance: Instance, url: Origin, drained: Collection[s
         upstream_model=instance.upstream_model,
         bearer=None if instance.bearer is None else str(instance.bearer),
         draining=id in drained,
+        asleep=instance.url is None,
+        start_within=(instance.start_within or START_WITHIN) if instance.command else 0.0,
     )

@@ -8,6 +8,7 @@ Length: one short class for each kind, with nothing between them to cut along.
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -126,6 +127,10 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     def own_values(self) -> str:
         return self.label
 
+    def alone(self, value: Any) -> tuple[Any, ...]:
+        """The list that `value` stands for where it stands in a list's place. Raises BadValueError."""
+        return (value,)
+
 
 class Text(Kind, frozen=True, kw_only=True):
     """Text that matches `pattern` as a whole; `described` says what that is to the reader of a fault."""
@@ -167,6 +172,50 @@ class Password(Kind, frozen=True, kw_only=True):
 
     def own_values(self) -> str:
         return "a secret of visible ASCII characters, best fetched with `${env:NAME}` or `${file:PATH}`"
+
+
+class Word(Kind, frozen=True, kw_only=True):
+    """A word of a command line, whatever YAML takes it for. A single text in the place of all words is split like a shell's."""
+
+    label: ClassVar[str] = "word"
+
+    def read(self, text: str) -> str:
+        if "\0" in text:
+            raise BadValueError("holds a zero byte", "no program can be given that")
+        return text
+
+    def alone(self, value: str) -> tuple[str, ...]:
+        try:
+            words = tuple(shlex.split(value))
+        except ValueError:
+            raise BadValueError("ends within quotes", "close them, or write the words as a list") from None
+        if not words:
+            raise BadValueError("has no words", "write the program and its arguments")
+        return words
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": ["string", "number", "boolean"]}
+
+    def own_values(self) -> str:
+        return "a program's name or path, and then its arguments"
+
+
+class Variable(Kind, frozen=True, kw_only=True):
+    """The value of a variable of the environment, which may be a secret. Never shown."""
+
+    label: ClassVar[str] = "value"
+    private: ClassVar[bool] = True
+
+    def read(self, text: str) -> Secret:
+        if "\0" in text:
+            raise BadValueError("holds a zero byte", "no variable can hold that", private=True)
+        return Secret(text)
+
+    def own_schema(self) -> dict[str, Any]:
+        return {"type": ["string", "number", "boolean"]}
+
+    def own_values(self) -> str:
+        return "a text; a secret is best fetched with `${env:NAME}` or `${file:PATH}`"
 
 
 class Choice(Kind, frozen=True, kw_only=True):

@@ -31,6 +31,6 @@ def read_instance(text: str, env: Mapping[str, str] | None = None) -> Instance:
     if not isinstance(made, Instance):
         raise BadValueError("there are no options")
     if made.url is None:
-        option, what = ("file", "file") if made.dns is None else ("dns", "name")
+        option, what = ("command", "command") if made.command else ("file", "file") if made.dns is None else ("dns", "name")
         raise BadValueError(f"{option}: only the configuration may name a {what}", "write url: http://127.0.0.1:8000")
     return made

@@ -31,8 +31,10 @@ from slmgate.control.config.kinds import (
     Size,
     Switch,
     Text,
+    Variable,
     Week,
     Whole,
+    Word,
 )
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
@@ -70,6 +72,10 @@ PARAMETER = Text(
     pattern=r"[A-Za-z][A-Za-z0-9_]{0,63}",
     described="a parameter's name: a letter, then letters, digits and _, at most 64 in all",
 )
+VARIABLE = Text(
+    pattern=r"[A-Za-z_][A-Za-z0-9_]{0,127}",
+    described="a variable's name: a letter or _, then letters, digits and _, at most 128 in all",
+)
 ENDPOINT = Choice(values=("*", *ENDPOINTS))
 
 
@@ -91,16 +97,16 @@ class Listen(Section, frozen=True, kw_only=True):
 
 
 class Instance(Section, frozen=True, kw_only=True):
-    """One running copy of a model: an engine at an address; or as many as a name has addresses or a file lists."""
+    """One running copy of a model: at an address, or one that the gate starts; or as many as a name has or a file lists."""
 
     later: ClassVar[tuple[str, ...]] = ("tls",)
-    one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "file")
+    one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "file", "command")
 
     url: Annotated[
         Origin | None,
         Option(
-            "Where the instance is: scheme, host and port; the gate adds the path of each request itself. Unset: see `dns` and "
-            "`file`.",
+            "Where the instance is: scheme, host and port; the gate adds the path of each request itself. Unset: see `dns`, "
+            "`file` and `command`.",
             Url(),
             example="http://127.0.0.1:8000",
         ),
@@ -114,7 +120,14 @@ class Instance(Section, frozen=True, kw_only=True):
             example="vllm.models.svc",
         ),
     ] = None
-    port: Annotated[int | None, Option("The port of the addresses of `dns`.", Whole(low=1, high=65535), example="8000")] = None
+    port: Annotated[
+        int | None,
+        Option(
+            "The port of the addresses of `dns`, or the one that `command` listens on; unset, the gate gives it a free one.",
+            Whole(low=1, high=65535),
+            example="8000",
+        ),
+    ] = None
     file: Annotated[
         Path | None,
         Option(
@@ -122,6 +135,73 @@ class Instance(Section, frozen=True, kw_only=True):
             "these. It is followed as it changes; docs/operations.md.",
             Location(),
             example="instances.yaml",
+        ),
+    ] = None
+    command: Annotated[
+        tuple[str, ...],
+        Option(
+            "In place of `url`, what the gate starts when the model is asked for: a program and its arguments, without a shell; "
+            "a text is split at spaces, quotes keep together. `{port}` stands for the port of 127.0.0.1 on which it must listen. "
+            "docs/operations.md tells how it is watched and stopped.",
+            Word(),
+            at_least=1,
+            lone=True,
+            example='[llama-server, -m, model.gguf, --port, "{port}"]',
+        ),
+    ] = ()
+    environment: Annotated[
+        dict[str, str],
+        Option(
+            "Variables of the environment of `command`, beside the few that it gets from the gate's own (PATH, HOME, LANG and "
+            "such); `{port}` stands for its port here too.",
+            Variable(),
+            key=VARIABLE,
+        ),
+    ] = NOTHING
+    directory: Annotated[
+        Path | None,
+        Option("Where `command` is started. Unset: the configuration file's directory.", Location(), example="/srv/models"),
+    ] = None
+    start: Annotated[
+        Literal["on_demand", "always"] | None,
+        Option(
+            "When `command` is started: `on_demand`, when a request waits for it, or `always`. Unset: on_demand.",
+            Choice(values=("on_demand", "always")),
+            example="always",
+        ),
+    ] = None
+    start_within: Annotated[
+        float | None,
+        Option(
+            "How long `command` may take until it is ready; then it is ended, and tried again after a pause. Requests that wait "
+            "for it wait so long, or for queue.timeout where that is longer. Unset: 120s.",
+            Duration(low=100, high=HOUR),
+            example="60s",
+        ),
+    ] = None
+    stop_within: Annotated[
+        float | None,
+        Option(
+            "How long `command` may take to end after SIGTERM, before it is killed. Unset: 10s.",
+            Duration(low=100, high=600_000),
+            example="5s",
+        ),
+    ] = None
+    idle: Annotated[
+        float | None,
+        Option(
+            "`command` is stopped when it has had no request for so long. Unset: never.",
+            Duration(low=1000, high=DAY),
+            example="10m",
+        ),
+    ] = None
+    output: Annotated[
+        Literal["start", "all", "none"] | None,
+        Option(
+            "What of the output of `command` goes to the gate's log: all until it is ready, which cannot hold what clients ask; "
+            "`all`; or `none`. Unset: start.",
+            Choice(values=("start", "all", "none")),
+            example="all",
         ),
     ] = None
     engine: Annotated[

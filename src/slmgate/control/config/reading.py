@@ -57,6 +57,16 @@ class Reader:
         # Where each option of each section stands, by the section's identity: `checks.py` points with it.
         self.places: dict[tuple[int, str], Place] = {}
 
+    @property
+    def base(self) -> Path:
+        """The directory from which relative paths count."""
+        return self._base
+
+    @property
+    def env(self) -> Env[str, str]:
+        """The environment in which the file is read."""
+        return self._env
+
     def config(self, root: Node) -> Config | None:
         """The configuration as far as it can be read, or None; it counts only if `faults()` stays empty."""
         value = self.document(Config, root)
@@ -215,8 +225,7 @@ class Reader:
     def _list(self, row: Row, place: Place) -> Any:
         node = place.node
         if row.option.lone and isinstance(node, Scalar):
-            only = self._one(row, place)
-            return only if only is _BROKEN else (only,)
+            return self._alone(row, place)
         if not isinstance(node, Sequence):
             hint = "begin each entry with a dash" if not isinstance(node, Scalar) else f"write [{printable(node.text[:40])}]"
             if row.section is not None and not (row.section.text and isinstance(node, Scalar) and node.text):
@@ -228,6 +237,17 @@ class Reader:
         suffix = "[]" if row.section is not None else ""
         made = [self._one(row, Place(f"{place.option}[{i}]", place.doc + suffix, item)) for i, item in enumerate(node.items)]
         return tuple(value for value in made if value is not _BROKEN)
+
+    def _alone(self, row: Row, place: Place) -> Any:
+        """The list that a single value in its place stands for."""
+        only = self._one(row, place)
+        if only is _BROKEN or row.kind is None:
+            return only if only is _BROKEN else (only,)
+        try:
+            return row.kind.alone(only)
+        except BadValueError as wrong:
+            self.blame(place, place.node.span, f"{self.subject(place.node)} {wrong.problem}", wrong.hint)
+            return _BROKEN
 
     def _map(self, row: Row, place: Place) -> Any:
         node = place.node

@@ -58,6 +58,8 @@ def resolve(text: str, base: Path, env: Mapping[str, str], files: list[Path]) ->
 
 
 def _meant(inner: str) -> str:
+    if inner.lower() == "port":
+        return "where a command takes its port, write {port}"
     likely = f"did you mean ${{env:{inner}}}? " if _VARIABLE.fullmatch(inner) else ""
     return likely + "there are ${env:NAME} and ${file:PATH}; write $${ for a literal ${"
 
