@@ -324,6 +324,40 @@ def test_reloads_and_drains(launch: Launch, fickle: Fickle) -> None:
     assert ask(gate.port, PLAIN).status == 200
 
 
+@pytest.mark.parametrize(
+    "change", ["the model is gone", "taken over", "taken over, with another command", "taken over and drained"]
+)
+def test_no_stream_is_cut_by_who_does_not_see_it(launch: Launch, fickle: Fickle, change: str) -> None:
+    """A stream at an engine that is to be stopped meanwhile: idle to a new gate, not configured any more, or drained."""
+    gate = launch(fickle.model(idle="1s"), workers=2, drain_timeout="20s")
+    assert ask(gate.port, PLAIN).status == 200
+    (pid,) = fickle.alive()
+    id = next(iter(rows(gate)))
+    other = {"other": {"instances": [{"url": "http://127.0.0.1:9"}]}}
+    with Wire(gate.port) as wire:
+        wire.send(request(chat(stream=True, events=80, rate=10), secret=SECRET))
+        assert wire.event()
+        if change == "the model is gone":
+            gate.write(models=other)
+            eventually(lambda: rows(gate).get(id, {}).get("source") == "removed", 5, "it is still at work", 0.1)
+        else:
+            if "another command" in change:
+                gate.write(models=fickle.model("--says", "2"))
+            old = gate.take_over()
+            eventually(lambda: rows(gate)[id]["in_flight"] == 1, 5, "what the old gate's worker has is seen", 0.1)
+        if "drained" in change:
+            slmgate(gate, "drain", id)
+        time.sleep(3)
+        assert is_alive(pid)
+        event: bytes | None = b"-"
+        while event is not None and b"[DONE]" not in event:
+            event = wire.event()
+        assert event is not None, "a live stream was cut"
+    eventually(lambda: not is_alive(pid), 10, "it ends when nothing is left there", 0.1)
+    if change != "the model is gone":
+        assert old.wait(25) == 0
+
+
 def test_always_and_the_admin_api(launch: Launch, fickle: Fickle) -> None:
     """`start: always` needs no request, and comes back when it dies; no command comes by the admin API."""
     gate = launch(fickle.model(start="always", idle="1s"), workers=1)
