@@ -247,3 +247,22 @@ def test_a_start_waits_for_the_first_answer_but_not_for_ever(scene: Scene, answe
     again = scene.loop.create_task(scene.discovery.prepare(CONFIG, 2.0))
     scene.loop.settle()
     assert again.done() is answers, "who has addresses is not waited for"
+
+
+def test_addresses_that_may_not_be_instances_are_none_to_start_with(scene: Scene) -> None:
+    scene.answers["a.example"] = found("10.0.0.1")
+    scene.follow()
+    hangs = scene.loop.create_future()
+
+    async def ask(name: str, servers: Sequence[Address]) -> Found:
+        await hangs
+        return found("10.1.0.1")
+
+    scene.discovery._ask = ask
+    stricter = load_text(TEXT.replace("{refresh", "{networks: [10.1.0.0/16], refresh")).unwrap()
+    waiting = scene.loop.create_task(scene.discovery.prepare(stricter, 2.0))
+    scene.loop.settle()
+    assert not waiting.done() and scene.ids() == ["m/10.0.0.9:8000", "m/10.0.0.1:8000"], "the one in force has what it had"
+    hangs.set_result(None)
+    scene.loop.settle()
+    assert waiting.done() and scene.ids(stricter) == ["m/10.0.0.9:8000", "m/10.1.0.1:8000"]

@@ -56,7 +56,7 @@ class Discovery:
         self._follow(names)
         with contextlib.suppress(TimeoutError):  # what has not answered by then has its instances later
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(self._asked[name].wait() for name in names if not self._known.get(name)))
+                await asyncio.gather(*(self._asked[name].wait() for name in names if not self._usable(name, config.discovery)))
 
     def configure(self, config: Config) -> None:
         """Follow the names of `config` and no others."""
