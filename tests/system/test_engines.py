@@ -330,13 +330,13 @@ def test_reloads_and_drains(launch: Launch, fickle: Fickle) -> None:
 )
 def test_no_stream_is_cut_by_who_does_not_see_it(launch: Launch, fickle: Fickle, change: str) -> None:
     """A stream at an engine that is to be stopped meanwhile: idle to a new gate, not configured any more, or drained."""
-    gate = launch(fickle.model(idle="1s"), workers=2, drain_timeout="20s")
+    gate = launch(fickle.model(idle="1s"), workers=2, drain_timeout="40s")
     assert ask(gate.port, PLAIN).status == 200
     (pid,) = fickle.alive()
     id = next(iter(rows(gate)))
     other = {"other": {"instances": [{"url": "http://127.0.0.1:9"}]}}
     with Wire(gate.port) as wire:
-        wire.send(request(chat(stream=True, events=80, rate=10), secret=SECRET))
+        wire.send(request(chat(stream=True, events=120, rate=10), secret=SECRET))
         assert wire.event()
         if change == "the model is gone":
             gate.write(models=other)
@@ -348,15 +348,15 @@ def test_no_stream_is_cut_by_who_does_not_see_it(launch: Launch, fickle: Fickle,
             eventually(lambda: rows(gate)[id]["in_flight"] == 1, 5, "what the old gate's worker has is seen", 0.1)
         if "drained" in change:
             slmgate(gate, "drain", id)
-        time.sleep(3)
-        assert is_alive(pid)
+        time.sleep(2)
+        assert rows(gate).get(id, {}).get("in_flight") == 1, "void: the stream has ended, or was cut"
         event: bytes | None = b"-"
         while event is not None and b"[DONE]" not in event:
             event = wire.event()
         assert event is not None, "a live stream was cut"
     eventually(lambda: not is_alive(pid), 10, "it ends when nothing is left there", 0.1)
     if change != "the model is gone":
-        assert old.wait(25) == 0
+        assert old.wait(45) == 0
 
 
 def test_a_takeover_while_it_starts(launch: Launch, fickle: Fickle) -> None:
