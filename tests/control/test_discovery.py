@@ -166,9 +166,23 @@ def test_loopback_only_if_the_option_says_so(scene: Scene) -> None:
     scene.follow(config := load_text(TEXT.replace("{refresh", "{loopback: true, refresh")).unwrap())
     assert scene.ids(config) == ["m/10.0.0.9:8000", "m/127.0.0.1:8000"]
     scene.follow()  # the option is taken back: asked at once, and nothing else is known
-    assert scene.said == [
-        "a.example: none of its addresses may be an instance: 127.0.0.1; the 1 addresses that it had are used on"
-    ]
+    assert scene.said == ["a.example: none of its addresses may be an instance: 127.0.0.1; it has no instances"]
+    assert scene.ids() == ["m/10.0.0.9:8000"], "what may not be an instance any more is none, though nothing else is known"
+
+
+def test_only_addresses_in_networks_that_are_named(scene: Scene) -> None:
+    scene.answers["a.example"] = found("10.0.0.1", "10.1.0.1")
+    scene.follow()
+    assert scene.ids() == ["m/10.0.0.9:8000", "m/10.0.0.1:8000", "m/10.1.0.1:8000"]
+    stricter = load_text(TEXT.replace("{refresh", "{networks: [10.1.0.0/16], refresh")).unwrap()
+    scene.answers["a.example"] = CannotTell("no DNS server answers for it")
+    scene.follow(stricter)
+    assert scene.ids(stricter) == ["m/10.0.0.9:8000", "m/10.1.0.1:8000"], "urls of the configuration are not held to it"
+    assert scene.said == ["a.example: no DNS server answers for it; the 1 addresses that it had are used on"]
+    scene.answers["a.example"] = found("10.0.0.1", "10.1.0.1", "10.1.0.2")
+    scene.loop.turn(4.5)
+    assert scene.ids(stricter) == ["m/10.0.0.9:8000", "m/10.1.0.1:8000", "m/10.1.0.2:8000"]
+    assert scene.said[-1] == "a.example: not used, as instances may not be there: 10.0.0.1"
 
 
 def test_an_address_of_the_file_is_the_files(scene: Scene) -> None:
@@ -233,3 +247,22 @@ def test_a_start_waits_for_the_first_answer_but_not_for_ever(scene: Scene, answe
     again = scene.loop.create_task(scene.discovery.prepare(CONFIG, 2.0))
     scene.loop.settle()
     assert again.done() is answers, "who has addresses is not waited for"
+
+
+def test_addresses_that_may_not_be_instances_are_none_to_start_with(scene: Scene) -> None:
+    scene.answers["a.example"] = found("10.0.0.1")
+    scene.follow()
+    hangs = scene.loop.create_future()
+
+    async def ask(name: str, servers: Sequence[Address]) -> Found:
+        await hangs
+        return found("10.1.0.1")
+
+    scene.discovery._ask = ask
+    stricter = load_text(TEXT.replace("{refresh", "{networks: [10.1.0.0/16], refresh")).unwrap()
+    waiting = scene.loop.create_task(scene.discovery.prepare(stricter, 2.0))
+    scene.loop.settle()
+    assert not waiting.done() and scene.ids() == ["m/10.0.0.9:8000", "m/10.0.0.1:8000"], "the one in force has what it had"
+    hangs.set_result(None)
+    scene.loop.settle()
+    assert waiting.done() and scene.ids(stricter) == ["m/10.0.0.9:8000", "m/10.1.0.1:8000"]

@@ -153,5 +153,29 @@ def test_which_addresses_may_be_instances(address: str, with_loopback: bool, wit
     assert (allowed(address, True), allowed(address, False)) == (with_loopback, without)
 
 
+@pytest.mark.parametrize(
+    ("address", "in_it"),
+    [
+        ("10.1.255.255", True),
+        ("10.2.0.0", False),
+        ("192.168.1.7", True),
+        ("192.168.1.8", False),
+        ("8.8.8.8", False),
+        ("::ffff:10.1.0.1", True),
+        ("::ffff:10.2.0.1", False),
+        ("fd00:1::1", True),
+        ("fd00:2::1", False),
+        ("64:ff9b::a01:1", False),
+        ("127.0.0.1", True),
+        ("no address", False),
+    ],
+)
+def test_networks_that_are_named(address: str, in_it: bool) -> None:
+    """This machine itself goes by its own option; what no instance may have, no network allows."""
+    assert allowed(address, True, ("10.1.0.0/16", "192.168.1.7/32", "fd00:1::/32")) == in_it
+    assert not allowed("127.0.0.1", False, ("127.0.0.0/8",))
+    assert not allowed("169.254.169.254", True, ("0.0.0.0/0",))
+
+
 def test_families() -> None:
     assert (family("10.0.0.1"), family("fd00::1")) == (4, 6)

@@ -98,6 +98,24 @@ def test_the_worst_that_any_worker_sees() -> None:
     assert (row.state, row.why, row.again, row.failures, row.healthy) == ("ejected", "it answered 503", 4.0, 7, False)
 
 
+@pytest.mark.parametrize(
+    ("elder", "in_flight", "drained"),
+    [
+        ((), 0, True),  # it never knew of it
+        ((InstanceTally("m/a:1", "m", 2, 1, False, "ejected", draining=True),), 2, False),
+        ((InstanceTally("m/a:1", "m", 0, 0, True),), 0, False),  # another version of slmgate: it goes by what it knew
+        ((InstanceTally("m/a:1", "m", 0, 0, True, draining=True),), 0, True),
+    ],
+)
+def test_workers_whose_gate_was_taken_over(elder: tuple[InstanceTally, ...], in_flight: int, drained: bool) -> None:
+    """What they work on counts, how they find instances does not."""
+    told = [tally(0, InstanceTally("m/a:1", "m", 0, 0, True, draining=True))]
+    gone = InstanceTally("m/old:9", "m", 1, 0, True)
+    rows = picture(CONFIG.unwrap(), told, {}, ["m/a:1"], elders=[tally(-2, *elder, gone)])[1]
+    assert (rows[0].in_flight, rows[0].drained, rows[0].healthy) == (in_flight, drained, True)
+    assert (rows[2].id, rows[2].source, rows[2].in_flight) == ("m/old:9", "removed", 1)
+
+
 def test_one_that_is_gone_and_has_nothing_left_is_not_shown() -> None:
     done = tally(0, InstanceTally(model="m", id="m/old:9", in_flight=0, waiting=0, healthy=True, draining=True))
     assert len(picture(CONFIG.unwrap(), [done])[1]) == 3

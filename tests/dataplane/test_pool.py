@@ -213,6 +213,25 @@ def test_one_that_is_gone_is_told_of_until_it_has_done_its_work(open_road: OpenR
     assert pool(road).leaving == []
 
 
+def test_one_whose_model_is_gone_is_told_of_until_it_has_done_its_work(open_road: OpenRoad) -> None:
+    """Else an engine that the gate started would be stopped in the middle of an answer."""
+    road = open_road(model("a"), model("n", name="n"))
+    pools, now = road.stage.worker.pools, road.stage.clock.passed
+    client = road.stage.connect()
+    client.feed(CHAT)
+    road.stage.loop.settle()
+    road.stage.publish(model("n", name="n"))
+    pools.sweep(0.0)
+    assert [(row.id, row.in_flight, row.draining) for row in pools.tallies(now)] == [("n", 0, False), ("a", 1, True)]
+    road.stage.publish(model("a"), model("n", name="n"))
+    assert {row.id: (row.in_flight, row.draining) for row in pools.tallies(now)} == {"n": (0, False), "a": (1, False)}
+    road.stage.publish(model("n", name="n"))
+    road.stage.loop.opened["a"][0].feed(reply(b"{}"))
+    road.stage.loop.settle()
+    pools.sweep(0.0)
+    assert [row.id for row in pools.tallies(now)] == ["n"]
+
+
 def test_a_drained_one_that_failed_does_not_keep_another_from_being_tried(open_road: OpenRoad) -> None:
     road = open_road(model("a", "b"))
     road.stage.loop.doors["a"] = "hangs"

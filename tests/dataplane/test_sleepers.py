@@ -98,6 +98,18 @@ def test_it_waits_no_longer_than_a_start_may_take(open_road: OpenRoad) -> None:
     """)
 
 
+def test_no_change_of_its_model_makes_it_wait_longer(open_road: OpenRoad) -> None:
+    road = open_road(model(asleep(), queue_timeout=1.0))
+    control = Control(road)
+    control.asks("client")
+    for turn in range(3):
+        road.stage.loop.turn(19)
+        control.publishes(model(asleep(), queue_timeout=1.0, queue_waiting=100 + turn))
+    assert control.status("client") == 0
+    road.stage.loop.turn(4)
+    assert control.status("client") == 503
+
+
 def test_where_the_line_may_last_longer_it_does(open_road: OpenRoad) -> None:
     road = open_road(model(asleep(), queue_timeout=90.0))
     road.plays("""

@@ -24,8 +24,9 @@ import pytest
 from tests.system.conftest import Launch
 from tests.system.scenes import PLAIN
 from tests.system.test_instances import admin, rows, slmgate
-from tests.tools.gate import ROOT, SECRET, Gate, eventually, get
+from tests.tools.gate import ROOT, SECRET, Gate, eventually, get, model
 from tests.tools.load import Background, Loader
+from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Answer, Wire, ask, chat, request
 
 
@@ -322,6 +323,87 @@ def test_reloads_and_drains(launch: Launch, fickle: Fickle) -> None:
     assert (answer.status, answer.header("retry-after"), fickle.alive()) == (503, "1", [])
     slmgate(gate, "enable", id)
     assert ask(gate.port, PLAIN).status == 200
+
+
+@pytest.mark.parametrize(
+    "change", ["the model is gone", "taken over", "taken over, with another command", "taken over and drained"]
+)
+def test_no_stream_is_cut_by_who_does_not_see_it(launch: Launch, fickle: Fickle, change: str) -> None:
+    """A stream at an engine that is to be stopped meanwhile: idle to a new gate, not configured any more, or drained."""
+    gate = launch(fickle.model(idle="1s"), workers=2, drain_timeout="20s")
+    assert ask(gate.port, PLAIN).status == 200
+    (pid,) = fickle.alive()
+    id = next(iter(rows(gate)))
+    other = {"other": {"instances": [{"url": "http://127.0.0.1:9"}]}}
+    with Wire(gate.port) as wire:
+        wire.send(request(chat(stream=True, events=80, rate=10), secret=SECRET))
+        assert wire.event()
+        if change == "the model is gone":
+            gate.write(models=other)
+            eventually(lambda: rows(gate).get(id, {}).get("source") == "removed", 5, "it is still at work", 0.1)
+        else:
+            if "another command" in change:
+                gate.write(models=fickle.model("--says", "2"))
+            old = gate.take_over()
+            eventually(lambda: rows(gate)[id]["in_flight"] == 1, 5, "what the old gate's worker has is seen", 0.1)
+        if "drained" in change:
+            slmgate(gate, "drain", id)
+        time.sleep(3)
+        assert is_alive(pid)
+        event: bytes | None = b"-"
+        while event is not None and b"[DONE]" not in event:
+            event = wire.event()
+        assert event is not None, "a live stream was cut"
+    eventually(lambda: not is_alive(pid), 10, "it ends when nothing is left there", 0.1)
+    if change != "the model is gone":
+        assert old.wait(25) == 0
+
+
+def test_a_takeover_while_it_starts(launch: Launch, fickle: Fickle) -> None:
+    """Who waits for it in the old gate is served by it, as is who comes to the new one meanwhile; it is started once."""
+    gate = launch(fickle.model("--ready-after", "5"), workers=1, drain_timeout="20s")
+    first = in_background(lambda: ask(gate.port, PLAIN, timeout=30))
+    eventually(lambda: state(gate) == "starting", 5, "it is starting")
+    old = gate.take_over()
+    second = in_background(lambda: ask(gate.port, PLAIN, timeout=30))
+    assert state(gate) == "starting", "void: it is up already"
+    assert (first().status, second().status) == (200, 200)
+    assert old.wait(25) == 0
+    assert len(fickle.pids()) == 1
+
+
+def test_a_version_and_a_copy_that_would_have_to_be_started(launch: Launch, fickle: Fickle, upstream: MockUpstream) -> None:
+    """A canary is started for its first caller, a shadow for nobody; nothing is missing of what sleeps; what cannot be started
+    is stood in for by the model that was asked for."""
+    own = model(upstream.url, canary={"model": "next", "share": "100%"}, shadow={"model": "copy", "share": "100%"})
+    hidden = {
+        "next": {"hidden": True, **fickle.model("--ready-after", "1")["tiny"]},
+        "copy": {"hidden": True, **fickle.model("--says", "2")["tiny"]},
+    }
+    gate = launch({"tiny": own, **hidden}, workers=1)
+    told = [(row["process"], row["catalogue"], row["check"]) for id, row in sorted(rows(gate).items()) if "tiny" not in id]
+    assert told == [("stopped", None, None)] * 2
+    answer = ask(gate.port, PLAIN, timeout=30)
+    assert (answer.status, answer.header("x-slmgate-model")) == (200, "next")
+    (pid,) = fickle.pids()
+    assert ask(gate.port, PLAIN).header("x-slmgate-model") == "next"
+    eventually(lambda: all("missing" not in str(row["catalogue"]) for row in rows(gate).values()), 5, "nothing is missing")
+    eventually(
+        lambda: admin(gate, "GET", "/api/v1/status")["workers"][0]["shadows_dropped"] == 2, 5, "both copies are dropped", 0.1
+    )
+    assert (get(gate.admin, "/readyz"), fickle.pids()) == (200, [pid]), "a copy has had an engine started"
+    (id,) = [id for id in rows(gate) if id.startswith("next/")]
+    slmgate(gate, "drain", id, "--wait")
+    assert ask(gate.port, PLAIN).header("x-slmgate-model") is None, "the model itself serves at once"
+    eventually(lambda: not is_alive(pid), 10, "drained, it is stopped", 0.1)
+    slmgate(gate, "enable", id)
+    stops = fickle.file.with_name("stops")
+    stops.touch()
+    hidden["next"] = {"hidden": True, **fickle.model("--fails-while", str(stops))["tiny"]}
+    gate.write(models={"tiny": own, **hidden})
+    eventually(lambda: id not in rows(gate), 10, "the new file is in force", 0.1)
+    answer = ask(gate.port, PLAIN, timeout=30)
+    assert (answer.status, answer.header("x-slmgate-model")) == (200, None), "it could not be started"
 
 
 def test_always_and_the_admin_api(launch: Launch, fickle: Fickle) -> None:

@@ -357,10 +357,3 @@ def make_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
         headers={"accept-encoding": "identity", "user-agent": "slmgate"},
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
     )
-
-
-def _as_out(one: Checkup) -> CheckedOut | None:
-    """What workers are told of an instance that is out; None: it is not."""
-    if one.checks.verdict != "unhealthy" or one.fault is None or one.fault.kind is None:
-        return None
-    return CheckedOut(one.id, one.fault.kind, one.fault.text)

@@ -56,7 +56,7 @@ class Discovery:
         self._follow(names)
         with contextlib.suppress(TimeoutError):  # what has not answered by then has its instances later
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(self._asked[name].wait() for name in names if not self._known.get(name)))
+                await asyncio.gather(*(self._asked[name].wait() for name in names if not self._usable(name, config.discovery)))
 
     def configure(self, config: Config) -> None:
         """Follow the names of `config` and no others."""
@@ -95,7 +95,7 @@ class Discovery:
 
     async def _look(self, name: str) -> float:
         """Ask once. Returns after how many seconds to ask again."""
-        options, known = self._options, self._known.get(name, ())
+        options, known = self._options, self._usable(name, self._options)
         try:
             found = await self._ask(name, options.nameservers)
         except CannotTell as why:
@@ -104,7 +104,7 @@ class Discovery:
         except Exception as fault:  # noqa: BLE001  # whatever it was, one question must not be the last
             self._in_trouble(name, f"it could not be asked for ({type(fault).__name__})")
             return options.refresh
-        usable = [one for one in found.addresses if allowed(one, options.loopback)]
+        usable = [one for one in found.addresses if allowed(one, options.loopback, options.networks)]
         usable += [one for one in known if family(one) in found.unknown and one not in usable]
         if not usable:
             self._in_trouble(name, f"none of its addresses may be an instance: {_some(found.addresses)}")
@@ -115,12 +115,17 @@ class Discovery:
         ordered += sorted(there.difference(ordered))
         self._note(name, found, len(ordered))
         new = tuple(ordered[: options.max_addresses])
-        if new != known:
+        if new != self._known.get(name, ()):
             self._known[name] = new
             _write(self._file, self._known)
             if self._telling is None:
                 self._telling = asyncio.get_running_loop().call_soon(self._tell)
         return options.refresh if found.ttl is None else min(max(found.ttl, SHORTEST), LONGEST)
+
+    def _usable(self, name: str, options: Options) -> tuple[str, ...]:
+        """What is known of a name, and may be an instance by these options, which may be stricter than when it was found."""
+        known = self._known.get(name, ())
+        return tuple(one for one in known if allowed(one, options.loopback, options.networks))
 
     def _tell(self) -> None:
         self._telling = None
@@ -129,13 +134,13 @@ class Discovery:
     # -- what is wrong
 
     def _in_trouble(self, name: str, why: str) -> None:
-        count = len(self._known.get(name, ()))
+        count = len(self._usable(name, self._options))
         kept = f"the {count} addresses that it had are used on" if count else "it has no instances"
         self._trouble(name, f"{name}: {why}; {kept}")
 
     def _note(self, name: str, found: Found, usable: int) -> None:
         """A useful answer; something may be wrong with a part of it."""
-        refused = [one for one in found.addresses if not allowed(one, self._options.loopback)]
+        refused = [one for one in found.addresses if not allowed(one, self._options.loopback, self._options.networks)]
         if refused:
             self._trouble(name, f"{name}: not used, as instances may not be there: {_some(refused)}")
         elif usable > self._options.max_addresses:
@@ -165,8 +170,10 @@ class Discovery:
             there = {instance_id(name, one) for one in model.instances if one.url is not None}
             found: list[Instance] = []
             for entry in model.instances:
-                for address in self._known.get(entry.dns, ()) if entry.dns is not None and entry.port is not None else ():
-                    made = msgspec.structs.replace(entry, url=Origin(address, entry.port or 0), dns=None, port=None)
+                if entry.dns is None or entry.port is None:
+                    continue
+                for address in self._usable(entry.dns, config.discovery):
+                    made = msgspec.structs.replace(entry, url=Origin(address, entry.port), dns=None, port=None)
                     id = instance_id(name, made)
                     if id not in there:
                         there.add(id)

@@ -98,7 +98,7 @@ class Lists:
             self._keep()
 
     def _go_by(self, config: Config) -> None:
-        rules = Rules(config.discovery.loopback, tuple(listen.address for listen in config.listen))
+        rules = Rules.of(config)
         if (rules, config.discovery.max_addresses) != (self._rules, self._most):
             self._rules, self._most = rules, config.discovery.max_addresses
             for one in self._files.values():
@@ -210,7 +210,7 @@ class Lists:
 
     def _expanded(self, config: Config) -> tuple[Config, dict[str, str]]:
         """With what each instance was found in, by id."""
-        rules = Rules(config.discovery.loopback, tuple(listen.address for listen in config.listen))
+        rules = Rules.of(config)
         models = dict(config.models)
         sources: dict[str, str] = {}
         for name, model in config.models.items():
@@ -241,7 +241,7 @@ class Lists:
 
 def list_faults(config: Config) -> tuple[ConfigFault, ...]:
     """The faults of the files of instances that a configuration names; of those that are not there yet, none."""
-    rules = Rules(config.discovery.loopback, tuple(listen.address for listen in config.listen))
+    rules = Rules.of(config)
     found: list[ConfigFault] = []
     for path in _paths(config):
         if not path.exists():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from slmgate.control.config.addresses import Address
@@ -96,14 +96,19 @@ def family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def allowed(address: str, loopback: bool) -> bool:
-    """Whether an address may be an instance. Private networks may, as that is where instances are; what is link-local, where
-    clouds keep their machines' credentials, never may."""
+def allowed(address: str, loopback: bool, networks: Collection[str] = ()) -> bool:
+    """Whether an address may be an instance. Private networks may, as that is where instances are, unless others are named; what
+    is link-local, where clouds keep their machines' credentials, never may."""
     try:
         ip = ip_address(address)
     except ValueError:
         return False
-    return all(_allowed(one, loopback) for one in (ip, *_inside(ip)))
+    return all(_allowed(one, loopback) for one in (ip, *_inside(ip))) and (not networks or _is_in(ip, networks))
+
+
+def _is_in(ip: IPv4Address | IPv6Address, networks: Collection[str]) -> bool:
+    plain = getattr(ip, "ipv4_mapped", None) or ip
+    return plain.is_loopback or any(plain in ip_network(network) for network in networks)
 
 
 def _inside(ip: IPv4Address | IPv6Address) -> Collection[IPv4Address]:

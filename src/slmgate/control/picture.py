@@ -33,11 +33,13 @@ def picture(
     *,
     silent: bool = False,
     engines: Mapping[str, EngineStatus] = NO_ENGINES,
+    elders: Collection[Tally] = (),
 ) -> tuple[list[ModelStatus], list[InstanceStatus]]:
     """Every configured model and instance, and instances that are gone from the configuration but still at work.
 
     Until a worker has told of an instance, nothing is known against it. An instance counts as drained once each worker has told
-    that it gives it nothing any more and has nothing there; `silent`: a worker serves that has told nothing yet.
+    that it gives it nothing any more and has nothing there; `silent`: a worker serves that has told nothing yet. `elders` are
+    tallies of workers whose gate was taken over: what they have in flight counts, and not how they find instances.
     """
     instances = {
         (name, id): InstanceStatus(id=id, model=name, draining=id in drained, source=source(name, instance))
@@ -55,8 +57,16 @@ def picture(
             instances[at] = _with(known, row)
             if row.draining and not row.in_flight:
                 done[at] = done.get(at, 0) + 1
+    busy: set[tuple[str, str]] = set()
+    for tally in elders:
+        for row in tally.instances:
+            at = row.model, row.id
+            known = instances.get(at) or InstanceStatus(id=row.id, model=row.model, source="removed")
+            instances[at] = replace(known, in_flight=known.in_flight + row.in_flight, waiting=known.waiting + row.waiting)
+            if row.in_flight or not row.draining:
+                busy.add(at)
     for at, known in list(instances.items()):
-        if known.draining and not silent and tallies and done.get(at, 0) == len(tallies):
+        if known.draining and not silent and tallies and done.get(at, 0) == len(tallies) and at not in busy:
             instances[at] = replace(known, drained=True)
         elif known.source == "removed" and not known.in_flight:
             del instances[at]

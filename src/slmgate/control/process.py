@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 from collections.abc import Coroutine, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.discovery import Discovery
+from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
 from slmgate.control.engines.plan import Plan, plans
 from slmgate.control.engines.service import Engines
@@ -66,6 +68,8 @@ WATCH_SECONDS = 0.5
 INGEST_SECONDS = 0.5
 NAMES_SECONDS = 2.0
 """How long a start or a reload waits for files of instances, and then for the first answers of names."""
+JOIN_SECONDS = 1.0
+"""How long workers that were there before have to find this process: until then they may have requests that it knows not of."""
 KEYS_SECONDS = 3.0
 """How long whoever changes keys waits for the workers: an import of a hundred thousand takes a second of theirs."""
 
@@ -82,6 +86,8 @@ class Control:
         self._board = beats.Beats(orders.beats)
         self._tallies: dict[int, Tally] = {}
         self._pids: dict[int, int] = {}
+        self._elders = Elders()
+        self._all_here_at = inf
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._ending = threading.Event()
@@ -136,7 +142,7 @@ class Control:
         """A picture of the gate as it is now, put together from the workers' tallies of the last second."""
         tallies = list(self._tallies.values())
         serving = [slot for slot in range(self._orders.row) if self._board.read(slot)[1] == beats.READY]
-        silent = not told_by_all(serving, tallies)
+        silent = self._elders.silent or not told_by_all(serving, tallies)
         models, instances = picture(
             self.publisher.config,
             tallies,
@@ -145,6 +151,7 @@ class Control:
             self.roster.source,
             silent=silent,
             engines=self.engines.statuses(),
+            elders=self._elders.tallies,
         )
         return GateStatus(
             generation=self.publisher.generation,
@@ -223,8 +230,10 @@ class Control:
         self.publisher.broadcast(message)
 
     def _workers(self) -> set[int]:
-        """Who may have a request at an instance: all that serve, and all that are connected."""
-        return {slot for slot in range(self._orders.row) if self._board.read(slot)[1] == beats.READY}.union(self._pids)
+        """Who may have a request at an instance: all that serve, and all that are connected, also of the gate before this one."""
+        serving = {slot for slot in range(self._orders.row) if self._board.read(slot)[1] == beats.READY}
+        serving.update(self._pids, self._elders.numbers)
+        return serving if self._loop.time() >= self._all_here_at else serving | {NOT_HERE_YET}
 
     def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
         """Called in the thread that changed keys, which waits: who is told that a key changed may rely on it everywhere.
@@ -287,11 +296,14 @@ class Control:
     def _told(self, peer: Peer, message: Message) -> None:
         if isinstance(message, Confirm):
             self.publisher.confirmed(peer, message.generation)
-        elif isinstance(message, Tally) and self._is_ours(peer):
-            self._tallies[message.slot] = message
-            self.engines.told(message)
+        elif isinstance(message, Tally):
+            if self._is_ours(peer):
+                self._tallies[message.slot] = message
+                self.engines.told(message)
+            else:
+                self.engines.told(self._elders.tally(peer, message))
         elif isinstance(message, Wanted):
-            self.engines.wanted(message)
+            self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
         elif isinstance(message, Looked):
             self.looking.told(message)
         elif isinstance(message, Verify):
@@ -308,8 +320,10 @@ class Control:
         if self._is_ours(peer):
             self._pids[peer.hello.slot] = peer.hello.pid
             self.looking.joined(peer)
-        elif peer.hello.version != __version__:
-            return  # it may not understand what is said here, and goes on with what it knows
+        else:
+            self._elders.joined(peer)
+            if peer.hello.version != __version__:
+                return  # it may not understand what is said here, and goes on with what it knows
         self.publisher.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
@@ -319,6 +333,8 @@ class Control:
             self._pids.pop(peer.hello.slot, None)
             self._tallies.pop(peer.hello.slot, None)
             self.engines.left(peer.hello.slot)
+        elif (number := self._elders.left(peer)) is not None:
+            self.engines.left(number)
         self.publisher.left(peer)
         self.looking.left(peer)
 
@@ -397,6 +413,7 @@ class Control:
         self._configured(self.publisher.config)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
+        self._all_here_at = loop.time() + JOIN_SECONDS
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")
         ingest.start()
         # The web framework takes a good part of a start to import: meanwhile workers are told what they wait for.

@@ -15,6 +15,8 @@ from math import ceil, inf
 from random import getrandbits
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from slmgate.dataplane.account import named
 from slmgate.dataplane.balancing import affinity_of, chooser_of, shares_loads
 from slmgate.dataplane.sleepers import NEWS_SECONDS, Sleepers
@@ -694,7 +696,7 @@ def _seconds(count: int) -> str:
 class Pools:
     """All models of this worker, by name."""
 
-    __slots__ = ("_loads", "_loop", "_say", "_told", "_want", "models")
+    __slots__ = ("_leaving", "_loads", "_loop", "_say", "_told", "_want", "models")
 
     def __init__(
         self,
@@ -709,6 +711,7 @@ class Pools:
         self._say = say
         self._loads = loads
         self._told: dict[str, CheckedOut | None] = {}  # what checks have said before the first snapshot was here
+        self._leaving: list[Instance] = []  # of models that are gone, and still at work
         self.models: dict[str, ModelPool] = {}
 
     def update(self, specs: dict[str, ModelSpec]) -> None:
@@ -717,6 +720,7 @@ class Pools:
             gone = self.models.pop(name)
             for instance in gone.instances:
                 instance.remove()  # those that were leaving are removed already
+            self._leaving += [instance for instance in (*gone.instances, *gone.leaving) if instance.busy]
             for exchange in list(gone.waiting):
                 exchange.model_gone()
         for name, spec in specs.items():
@@ -752,6 +756,8 @@ class Pools:
     def sweep(self, now: float) -> None:
         for pool in self.models.values():
             pool.sweep(now)
+        if self._leaving:
+            self._leaving = [one for one in self._leaving if one.busy]
 
     def each_instance(self, act: Callable[[Instance], None]) -> None:
         for pool in self.models.values():
@@ -759,9 +765,17 @@ class Pools:
                 act(instance)
             for instance in pool.leaving:
                 act(instance)
+        for instance in self._leaving:
+            act(instance)
 
     def tallies(self, now: float) -> tuple[InstanceTally, ...]:
-        """Each instance as this worker sees it."""
-        rows: list[InstanceTally] = []
-        self.each_instance(lambda one: rows.append(one.tally(now)))
-        return tuple(rows)
+        """Each instance as this worker sees it; what one had in an earlier life still counts as in flight there."""
+        rows: dict[str, InstanceTally] = {}
+
+        def add(one: Instance) -> None:
+            row = one.tally(now)
+            newer = rows.get(row.id)
+            rows[row.id] = row if newer is None else replace(newer, in_flight=newer.in_flight + row.in_flight)
+
+        self.each_instance(add)
+        return tuple(rows.values())

@@ -55,12 +55,16 @@ class Sleepers:
         return self.asleep or (bool(tried) and tried[-1].gone and tried[-1].spec.start_within > 0)
 
     def wake(self, waiting: Iterable[Exchange], now: float) -> None:
-        """These stand in line, and one is asleep: have it started, and let them wait as long as that may take."""
+        """These stand in line, and one is asleep: have it started, and let them wait as long as that may take.
+
+        Who stands there already has that long from when it came, so that nobody waits for ever for one that goes to sleep time
+        and again; but one that was lost with its instance comes anew.
+        """
         if not self.asleep or now < self._left_alone_until:
             return
-        until = now + self._patience
         for exchange in waiting:
-            exchange.deadline = max(exchange.deadline, until)
+            since = now if exchange.tried else exchange.queued_at or now
+            exchange.deadline = max(exchange.deadline, since + self._patience)
         if now - self._wanted_at >= AGAIN_SECONDS:
             self._wanted_at = now
             self._want(self.model)

@@ -171,6 +171,13 @@ def test_addresses(url: str, fault: str | None, with_loopback: str | None) -> No
         assert [found.problem for found in faults] == ([] if expected is None else [f"'{url}' {expected}"])
 
 
+def test_networks() -> None:
+    config = load_text("models: {m: {instances: [{file: i.yaml}]}}\ndiscovery: {networks: [10.1.0.0/16]}\n").unwrap()
+    text = "- http://10.1.0.1:1\n- http://vllm.svc:1\n- http://10.2.0.1:1\n"
+    (found,) = read_list(text, "instances.yaml", Rules.of(config))[1]
+    assert (found.line, found.problem) == (3, "'http://10.2.0.1:1' is in none of discovery.networks")
+
+
 def test_instances() -> None:
     """What an entry leaves open is as the configuration says; a name leads to instances, unless TLS holds it to itself."""
     text = "models: {m: {instances: [{file: i.yaml, engine: ollama, weight: 2, bearer: abcd, upstream_model: own}]}}"

@@ -467,8 +467,13 @@ def test_found_after_a_restart_of_control() -> None:
     up, strange = Run(id, 9100, up=True), Run("m/old-1", 9)
     scene = Scene(ONE, FIXED, found=(up, strange))
     assert scene.up() == ["http://127.0.0.1:9100"]
-    assert strange.stopped and "is not in the configuration any more" in scene.said[0]
+    assert "is not in the configuration any more" in scene.said[0]
     scene.tally(at=1, waiting=1)
+    scene.step()
+    assert not strange.stopped, "a worker that has not spoken yet may have a request there"
+    scene.tally(1)
+    scene.step()
+    assert strange.stopped
     scene.step()
     assert scene.runs == [], "the stranger has its port"
     strange.words = "it was stopped"
@@ -479,6 +484,58 @@ def test_found_after_a_restart_of_control() -> None:
     assert Scene(ONE, found=(ending,)).shown().state == "stopping"
     starting = Scene(ONE, found=(Run(id, 9100),))
     assert (starting.shown().state, starting.up()) == ("starting", [])
+
+
+def test_a_stranger_that_a_worker_still_has_something_at() -> None:
+    """As after a takeover with another command: who was given something by the old one gets it."""
+    strange = Run("m/old-1", 9, up=True)
+    scene = Scene(ONE, found=(strange,))
+    scene.workers = (0, -2)
+    scene.tally()
+    for row in (InstanceTally("m/old-1", "m", 1, 0, True), InstanceTally("m/old-1", "m", 1, 0, True, draining=True)):
+        scene.engines.told(Tally(-2, 0, 0, 0, 0, 0, (row,)))
+        scene.step(60)
+        assert not strange.stopped
+    scene.mine = False
+    scene.engines.told(Tally(-2, 0, 0, 0, 0, 0, ()))
+    scene.step()
+    assert not strange.stopped, "another gate has taken it over"
+    scene.mine = True
+    scene.engines.left(-2)
+    scene.step()
+    assert not strange.stopped, "it has gone and may come again: that it is gone is the word of who says who is there"
+    scene.workers = (0,)
+    scene.step()
+    assert strange.stopped
+
+
+def test_a_stranger_that_is_configured_again() -> None:
+    id = next(iter(Scene(ONE).plans))
+    strange = Run(id, 9100, up=True)
+    scene = Scene(TWO, found=(strange,))
+    scene.take(ONE)
+    scene.step()
+    assert (scene.up(), strange.stopped) == (["http://127.0.0.1:9100"], False)
+
+
+def test_closing_ends_strangers() -> None:
+    strange = Run("m/old-1", 9, up=True)
+    scene = Scene(ONE, found=(strange,))
+    asyncio.run(scene.engines.close())
+    assert strange.stopped
+
+
+def test_one_that_rests_is_not_waited_for_by_who_does_not_know_it() -> None:
+    """A worker of another version of slmgate keeps the configuration that it had."""
+    scene = Scene(ONE)
+    run = scene.starts()
+    scene.workers = (0, -2)
+    scene.drained = {run.id}
+    scene.step()
+    scene.tally(draining=True)
+    scene.engines.told(Tally(-2, 0, 0, 0, 0, 0, ()))
+    scene.step()
+    assert run.stopped
 
 
 def test_closing() -> None:

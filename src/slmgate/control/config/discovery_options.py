@@ -9,7 +9,7 @@ from typing import Annotated
 
 from slmgate.control.config.addresses import Address, Listener
 from slmgate.control.config.auth_options import MINUTE
-from slmgate.control.config.kinds import Duration, Switch, Whole
+from slmgate.control.config.kinds import Duration, Network, Switch, Whole
 from slmgate.control.config.table import Option, Section
 
 
@@ -39,6 +39,15 @@ class Discovery(Section, frozen=True, kw_only=True):
             Whole(low=1, high=10_000),
         ),
     ] = 256
+    networks: Annotated[
+        tuple[str, ...],
+        Option(
+            "Where the addresses have to be that names and files lead to: networks or single addresses; this machine itself goes "
+            "by `loopback`. Empty: anywhere but at link-local and other addresses at which no instance can be.",
+            Network(),
+            example="[10.1.0.0/16, fd00:1::/32]",
+        ),
+    ] = ()
     loopback: Annotated[bool, Option("Whether names and files may lead to this machine itself (127.0.0.0/8, ::1).", Switch())] = (
         False
     )

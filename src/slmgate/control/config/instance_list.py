@@ -20,7 +20,7 @@ from slmgate.control.config.checks import is_the_gate
 from slmgate.control.config.document import MAX_BYTES, Mapping, Node, Scalar, Span, parse
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.kinds import Whole
-from slmgate.control.config.options import ENGINES, UPSTREAM_NAME, Engine, Instance
+from slmgate.control.config.options import ENGINES, UPSTREAM_NAME, Config, Engine, Instance
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Option, Section
 from slmgate.control.naming import allowed
@@ -51,10 +51,16 @@ class Listed(Section, frozen=True, kw_only=True):
 
 
 class Rules(NamedTuple):
-    """What entries are held to: whether they may lead to this machine, and where the gate listens, which is no instance."""
+    """What entries are held to: whether they may lead to this machine, where the gate listens, which is no instance, and the
+    networks in which they have to be, if any are named."""
 
     loopback: bool = False
     gate: tuple[Address, ...] = ()
+    networks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: Config) -> Rules:
+        return cls(config.discovery.loopback, tuple(listen.address for listen in config.listen), config.discovery.networks)
 
     def fault(self, url: Origin) -> tuple[str, str] | None:
         """What is wrong with an instance there, and a hint; None: nothing."""
@@ -62,8 +68,10 @@ class Rules(NamedTuple):
             return "is the gate itself", "give the address of the model's instance"
         if not _is_address(url.host):
             return ("has no address", "write an IP address or a name") if _NUMERIC.fullmatch(url.host) else None
-        if allowed(url.host, self.loopback):
+        if allowed(url.host, self.loopback, self.networks):
             return None
+        if allowed(url.host, self.loopback):
+            return "is in none of discovery.networks", "add its network there if that is meant"
         if allowed(url.host, True):
             return "is this machine itself", "say discovery.loopback: true in the configuration if that is meant"
         return "is where no instance may be", "it is link-local, multicast, reserved, or a cloud's own address"

@@ -584,7 +584,7 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[Limit, ...], Option("How much all together may use, unless `per` says otherwise; docs/limits.md.")
     ] = ()
     plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
-    discovery: Annotated[Discovery, Option("How the names of instances (`dns`) are followed.")] = Discovery()
+    discovery: Annotated[Discovery, Option("How the names (`dns`) and files (`file`) of instances are followed.")] = Discovery()
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
         tuple[Path, ...],

@@ -102,6 +102,22 @@ class Engine:
         return self.state == "up"
 
 
+class _Stranger:
+    """An engine that runs and is in no configuration that is known here: it is ended when no worker has anything there."""
+
+    __slots__ = ("done_in", "held", "stopped")
+
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self.stopped = False
+        self.done_in: set[int] = set()
+
+    def stop(self) -> None:
+        if not self.stopped:
+            self.stopped = True
+            self.held.stop()
+
+
 class Engines:
     """All engines of this gate."""
 
@@ -121,7 +137,7 @@ class Engines:
         self._chance = chance
         self._known: dict[str, Engine] = {}
         self._found = {one.id: one for one in launcher.find()}
-        self._strangers: list[Held] = []  # of no configuration that is known here: they are ended
+        self._strangers: dict[str, _Stranger] = {}
         self._waiting: dict[tuple[int, str], int] = {}  # by worker and model, how many wait there
         self._changed = False
         self._turn = asyncio.Event()
@@ -149,7 +165,8 @@ class Engines:
             engine = self._known.get(id)
             if engine is None:
                 engine = self._known[id] = Engine(plan, Pause(self._chance))
-                found = self._found.pop(id, None)
+                stranger = self._strangers.get(id)
+                found = self._found.pop(id, None) if stranger is None or stranger.stopped else self._strangers.pop(id).held
                 if found is not None:
                     self._adopt(engine, found, now)
             elif engine.leaving and engine.state == "resting":
@@ -158,10 +175,9 @@ class Engines:
             engine.plan, engine.leaving = plan, False
         for id, engine in self._known.items():
             engine.leaving = id not in wanted
-        for stranger in self._found.values():
-            self._say(f"{stranger.id} runs, and is not in the configuration any more: it is stopped")
-            stranger.stop()
-            self._strangers.append(stranger)
+        for held in self._found.values():
+            self._say(f"{held.id} runs, and is not in the configuration any more: it is to be stopped")
+            self._strangers[held.id] = _Stranger(held)
         self._found = {}
         self._turn.set()
 
@@ -205,15 +221,21 @@ class Engines:
 
     def told(self, tally: Tally) -> None:
         """What a worker has in flight."""
-        if not self._known:
+        if not self._known and not self._strangers:
             return
         now, slot = self._clock(), tally.slot
         agreed = self.agreed()
-        rows = {row.id: row for row in tally.instances if row.id in self._known}
+        rows = {row.id: row for row in tally.instances if row.id in self._known or row.id in self._strangers}
+        for id, stranger in self._strangers.items():
+            row = rows.get(id)
+            if agreed and (row is None or (row.draining and not row.in_flight)):
+                stranger.done_in.add(slot)
+            else:
+                stranger.done_in.discard(slot)
         for id, engine in self._known.items():
             row = rows.get(id)
             if row is None:
-                if engine.leaving and agreed:
+                if agreed and (engine.leaving or engine.state == "resting"):
                     engine.done_in.add(slot)
                 continue
             self._waiting[slot, engine.plan.model] = row.waiting
@@ -233,6 +255,8 @@ class Engines:
         for engine in self._known.values():
             engine.seen.pop(slot, None)
             engine.done_in.discard(slot)
+        for stranger in self._strangers.values():
+            stranger.done_in.discard(slot)
         self._turn.set()
 
     def _served(self, model: str) -> None:
@@ -247,10 +271,13 @@ class Engines:
 
     def step(self) -> None:
         """Move every engine on; unless another gate has taken them over, and this one is about to end."""
-        if self._known and not self._launcher.ours():
+        if (self._known or self._strangers) and not self._launcher.ours():
             return
         now = self._clock()
-        self._strangers = [one for one in self._strangers if one.alive()]
+        self._strangers = {id: one for id, one in self._strangers.items() if one.held.alive()}
+        for stranger in self._strangers.values():
+            if stranger.done_in >= set(self.workers()):
+                stranger.stop()
         drained = self.drained()
         for engine in list(self._known.values()):
             unwanted = engine.leaving or self._closing or engine.sick or engine.plan.id in drained
@@ -322,7 +349,7 @@ class Engines:
             one.held is not None and one.held.port == plan.port for one in self._known.values() if one is not engine
         ):
             return  # another one has it still, and is being stopped
-        if self._strangers and any(one.port == plan.port or one.id == plan.id for one in self._strangers):
+        if self._strangers and any(one.held.port == plan.port or id == plan.id for id, one in self._strangers.items()):
             return
         port = free_port(plan.port)
         if port is None:
@@ -429,6 +456,8 @@ class Engines:
         running = [(engine, engine.held) for engine in self._known.values() if engine.held is not None]
         for engine, held in running:
             self._stop(engine, held, self._clock())
+        for stranger in self._strangers.values():
+            stranger.stop()
         while any(held.alive() for _, held in running):  # each is bounded, by its keeper or by `OVERDUE`
             self.step()
             await asyncio.sleep(STEP / 5)
