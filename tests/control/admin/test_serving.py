@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from slmgate.control.admin import serving
-from slmgate.control.admin.serving import HEAD_SECONDS, AdminConnection, AdminServer
+from slmgate.control.admin.serving import END_SECONDS, HEAD_SECONDS, AdminConnection, AdminServer
 
 NOTHING: Any = Mock()
 """An application that is never reached."""
@@ -65,6 +65,19 @@ def test_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch, there: int, refuse
     made, transport = connection(state, Timers())
     assert transport.abort.called is refused
     made.connection_lost(None)
+
+
+def test_nobody_holds_up_its_end() -> None:
+    timers = Timers()
+    server = AdminServer(uvicorn.Config(NOTHING, log_config=None, interface="asgi3"))
+    made, transport = connection(server.server_state, timers)
+    made.cycle = Mock(response_complete=False)
+    server.end(Mock(call_later=timers.call_later))
+    assert server.should_exit
+    (delay, act, _) = timers.waiting[-1]
+    assert delay == END_SECONDS and not transport.abort.called
+    act()
+    transport.abort.assert_called_once()
 
 
 def test_no_signal_handlers() -> None:

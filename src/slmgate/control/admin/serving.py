@@ -16,6 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MAX_ADMIN_HEAD = 32 * 1024
 MAX_ADMIN_CONNECTIONS = 256
 HEAD_SECONDS = 10.0
+END_SECONDS = 5.0
+"""How long requests may hold up the end of control. One whose body never ends, or whose answer nobody reads, would hold it up for
+ever, and with it the end of the gate, or a takeover."""
 
 
 class AdminServer(uvicorn.Server):
@@ -24,6 +27,15 @@ class AdminServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take no more requests, and let those that are there come to their end; within bounds."""
+        self.should_exit = True
+        loop.call_later(END_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        for one in list(self.server_state.connections):
+            one.transport.abort()
 
 
 class AdminConnection(H11Protocol):
