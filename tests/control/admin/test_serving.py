@@ -11,7 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from slmgate.control.admin import serving
-from slmgate.control.admin.serving import END_SECONDS, HEAD_SECONDS, AdminConnection, AdminServer
+from slmgate.control.admin.serving import BODY_TIMES, END_SECONDS, HEAD_SECONDS, AdminConnection, AdminServer
 
 NOTHING: Any = Mock()
 """An application that is never reached."""
@@ -55,6 +55,36 @@ def test_one_that_has_asked_is_left_alone() -> None:
     made.cycle = Mock()
     timers.waiting[0][1]()
     transport.close.assert_not_called()
+
+
+@pytest.mark.parametrize("waits", ["for its body", "for the next head"])
+def test_one_that_begins_a_request_and_does_not_end_it_is_closed(waits: str) -> None:
+    timers = Timers()
+    made, transport = connection(ServerState(), timers)
+    made.cycle = Mock(more_body=waits == "for its body", response_complete=waits == "for the next head")
+    for _ in range(BODY_TIMES):
+        timers.waiting[-1][1]()
+        assert not transport.abort.called
+    timers.waiting[-1][1]()
+    transport.abort.assert_called_once()
+    assert len(timers.waiting) == BODY_TIMES + 1
+
+
+def test_one_whose_answer_takes_long_is_left_alone() -> None:
+    """Nor does it count that others came before it over the same connection."""
+    timers = Timers()
+    made, transport = connection(ServerState(), timers)
+    for more in (True, False) * BODY_TIMES:
+        made.cycle = Mock(more_body=more, response_complete=False)
+        for _ in range(BODY_TIMES):
+            timers.waiting[-1][1]()
+    for _ in range(BODY_TIMES):
+        timers.waiting[-1][1]()
+    assert not transport.abort.called and not transport.close.called
+    transport.is_closing.return_value = True
+    before = len(timers.waiting)
+    timers.waiting[-1][1]()
+    assert len(timers.waiting) == before
 
 
 @pytest.mark.parametrize(("there", "refused"), [(0, False), (1, False), (2, True), (3, True)])
