@@ -298,6 +298,35 @@ def test_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:
     assert request.headers["user-agent"] == "slmgate"
 
 
+def test_what_an_instance_sets_is_not_kept() -> None:
+    """Cookies know no port: the next instance on the host would be told, and they would grow for ever."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, headers={"set-cookie": f"c{len(seen)}=x; Max-Age=9999"})
+
+    async def asks() -> None:
+        checker = Checker(lambda _: None, lambda _: None)
+        async with make_client(httpx.MockTransport(answer)) as client:
+            for port in (1, 1, 2):
+                await checker.ask(client, structs.replace(TARGET, url=f"http://a:{port}"))
+            assert len(client.cookies) == 0
+
+    asyncio.run(asks())
+    assert [request.headers.get("cookie") for request in seen] == [None] * 3
+
+
+def test_a_name_that_cannot_be_asked(scene: Scene) -> None:
+    """An A-label that means nothing passes as a host name: the check fails as others do, and is not the last."""
+    scene.checker.configure(config(of='models: {m: {instances: [{url: "http://xn--a:1"}, {url: "http://a:1"}]%s}}'))
+    scene.loop.turn(30)
+    assert scene.verdicts() == {"m/xn--a:1": "unhealthy", "m/a:1": "healthy"}
+    outcome = scene.checker.checkups()["m/xn--a:1"].outcome
+    assert outcome == Outcome("GET /v1/models: it could not be asked (InvalidCodepoint)", "broken")
+    assert not any(one.under_way for one in scene.checker.checkups().values())
+
+
 OLLAMA = 'models: {m: {instances: [{url: "http://a:1", engine: ollama}]%s}}'
 ABSENT = CheckedOut("m/a:1", "absent", "m is not there: it lists other")
 

@@ -408,6 +408,26 @@ def test_an_error_under_200(open_road: OpenRoad) -> None:
     """)
 
 
+def test_an_error_under_200_in_chunks_leaves_nothing_behind(open_road: OpenRoad) -> None:
+    """How the first answer was framed is no affair of the next one's, which comes with a length."""
+    road = open_road(model("a", "b", retry_on=("500",)))
+    body = b'{"error":"dead"}'
+    dead = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    road.plays(
+        r"""
+        >> client  chat
+        == intent  a
+        << a       <chat>
+        >> a       dead
+        << b       <chat>
+        >> b       200 <used>
+        == 200     complete b 5+7
+        << client  200 | <used>
+        """,
+        dead=dead % (len(body), body),
+    )
+
+
 def test_a_status_that_is_not_retried(open_road: OpenRoad) -> None:
     open_road(model("a", "b")).plays(r"""
         >> client  chat

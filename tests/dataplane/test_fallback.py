@@ -14,7 +14,7 @@ from slmgate.policy.roles import ParameterRule, RoleSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road
-from tests.tools.stage import KEY, instance, model, request
+from tests.tools.stage import KEY, instance, model, reply, request
 
 OTHER = r'POST /v1/chat/completions | {"model":"n"}'
 SERVED = "x-slmgate-model: n"
@@ -66,6 +66,26 @@ def test_every_instance_is_tried_before(open_road: OpenRoad) -> None:
     road.plays(">> door a refuses\n>> door c refuses\n" + FALLEN)
     assert road.stage.loop.knocks == ["a", "c", "b"]
     assert told(road)[3] == 3
+
+
+def test_what_ties_a_request_is_what_the_other_says(open_road: OpenRoad) -> None:
+    """A session stays with its instance, however it comes to the model."""
+    names = [f"b{number}" for number in range(6)]
+    other = model(*names, name="n", balance="consistent_hash", balance_by="header session")
+    stage = open_road(model("a", "c", fallback=("n",), balance="consistent_hash"), other).stage
+    stage.loop.doors |= {"a": "refuses", "c": "refuses"}
+    served: dict[str, list[str]] = {}
+    for which in ("n", "m"):
+        client = stage.connect()
+        for session in map(str, range(8)):
+            client.feed(request({"model": which}, b"session: %b\r\n" % session.encode()))
+            stage.loop.settle()
+            (end,) = [one for name in names for one in stage.loop.opened.get(name, ()) if one.protocol.exchange is not None]  # type: ignore[attr-defined]
+            end.feed(reply(b"{}"))
+            served.setdefault(session, []).append(stage.receipts[-1]["instance"])
+            stage.loop.turn(15)  # those that cannot be reached are tried again
+        client.lose()
+    assert all(direct == fallen for direct, fallen in served.values()), served
 
 
 @pytest.mark.parametrize("answer", ["503 {}", "502 {}", "leaves", "429 {}"])

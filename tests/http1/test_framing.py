@@ -357,3 +357,11 @@ def test_one_chunk_is_read_as_feed_reads_it(data: bytes) -> None:
     chunk = only_chunk(data)
     if chunk is not None:
         assert ChunkedReader().feed(data) == ([chunk], b"")
+
+
+def test_what_is_announced_of_a_body() -> None:
+    """The size of a chunk counts as soon as it is told, so that nobody waits for what is too much."""
+    reader = ChunkedReader()
+    assert reader.announced == 0
+    reader.feed(b"2\r\n{}\r\nffffff\r\n{")
+    assert reader.announced == 2 + 0xFFFFFF

@@ -427,6 +427,28 @@ def test_the_old_one_is_killed_in_the_middle(launch: Launch, upstream: MockUpstr
     assert ended(gate.take_over()) == 0
 
 
+def test_a_stuck_operator_holds_up_neither_a_takeover_nor_the_end(launch: Launch, upstream: MockUpstream) -> None:
+    """Whoever reaches the admin listener may begin a request and never end it."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1)
+    head = f"POST /login HTTP/1.1\r\nhost: 127.0.0.1:{gate.admin}\r\norigin: http://127.0.0.1:{gate.admin}\r\n"
+    head += "content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\na"
+
+    def sticks() -> socket.socket:
+        one = socket.create_connection(("127.0.0.1", gate.admin))
+        one.sendall(head.encode())
+        assert get(gate.admin, "/readyz") == 200
+        return one
+
+    with sticks():
+        old = gate.take_over()
+        assert ended(old) == 0
+    assert ask(gate.port, PLAIN).status == 200
+    with sticks():
+        gate.process.send_signal(signal.SIGTERM)
+        assert ended(gate.process, 12) == 0
+    assert "Traceback" not in gate.log.read_text(errors="replace")
+
+
 def test_two_at_once(launch: Launch, upstream: MockUpstream) -> None:
     """The second is told so."""
     gate = launch({"tiny": model(upstream.url)}, workers=1)

@@ -16,6 +16,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 import msgspec
@@ -299,6 +300,8 @@ class Checker:
             return Outcome("it cannot be reached", "unreachable")
         except httpx.HTTPError as error:
             return Outcome(f"{what}: no valid answer ({type(error).__name__})", "broken")
+        except Exception as fault:  # noqa: BLE001  # a name that httpx takes for none, say; this check must not be the last
+            return Outcome(f"{what}: it could not be asked ({type(fault).__name__})", "broken")
         good = 200 <= status < 300 if target.strict else status < 500
         return Outcome(f"{what} answered {status}", None if good else "refused")
 
@@ -355,5 +358,7 @@ def make_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
         follow_redirects=False,
         trust_env=False,  # workers leave proxies of the environment aside too
         headers={"accept-encoding": "identity", "user-agent": "slmgate"},
+        # What one instance sets would be kept without a bound, and told to each other one on that host.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
     )

@@ -438,7 +438,7 @@ class Control:
             self._keep_last_good(self._configuration())
         await self._stop.wait()
         self._ending.set()
-        admin.should_exit = True
+        admin.end(loop)
         await serving
         link.close()
         if not self._left_to_others:  # else workers have requests there still: another gate has them next, or keepers end them

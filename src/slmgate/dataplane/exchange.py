@@ -902,6 +902,9 @@ class Exchange:
     def _fail_in_words(self, connection: UpstreamConnection | None) -> None:
         """The instance says in its answer that it failed, under a status that says the contrary: it ought to have been 500."""
         self.upstream_status = 500
+        self.pending_head = b""  # nothing of it went out: the next answer has a head and a framing of its own
+        self.chunked = False
+        self.kept = None
         self._fail_status(connection, "answered 200, and that it failed")
 
     def _fail_status(self, connection: UpstreamConnection | None = None, why: str = "") -> None:

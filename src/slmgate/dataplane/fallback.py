@@ -27,6 +27,7 @@ FIELD = b"x-slmgate-model"
 _NOTHING = Usage()
 _MOVED = (
     "admit",
+    "affinity",
     "ask",
     "asked",
     "asked_at",
@@ -143,6 +144,7 @@ def _enters(exchange: Exchange, detour: Detour, pool: ModelPool, model: ModelSpe
     exchange.limit_fields = field_of(exchange) + exchange.limit_fields
     exchange.pool = pool
     exchange.tried = ()
+    exchange.affinity = None
     exchange.upstream_status = 0
     exchange.unwanted = False
     exchange.heard = 0.0

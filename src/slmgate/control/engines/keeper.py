@@ -181,7 +181,7 @@ class Keeper:
             if not poll.poll(0):
                 return
             with contextlib.suppress(OSError):
-                os.write(2, f"slmgate: {self._orders['id']}: {line}\n".encode()[:_ATOMIC])
+                os.write(2, f"slmgate: {self._orders['id']}: {line}".encode()[: _ATOMIC - 1] + b"\n")
 
     def _note(self, **changes: Any) -> None:
         self._record |= changes
