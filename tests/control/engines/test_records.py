@@ -46,9 +46,36 @@ def test_whose_engines_they_are(tmp_path: Path) -> None:
     assert records.gate(tmp_path) == 0
 
 
+def test_the_gates_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count for as long as they live, over restarts of control too."""
+    alive = {7: 70, 8: 80, 9: 90}
+    monkeypatch.setattr(records, "born", lambda pid: alive.get(pid, 0))
+    records.note_gate(tmp_path, 7)
+    assert not records.gate_before(tmp_path)
+    for gate in (8, 8, 9):
+        records.note_gate(tmp_path, gate)
+        assert records.gate_before(tmp_path) and records.gate(tmp_path) == gate
+    del alive[8]
+    assert records.gate_before(tmp_path), "the first one is slower"
+    alive[7] = 71
+    assert not records.gate_before(tmp_path), "another process has its number"
+    records.note_gate(tmp_path, 9)
+    assert records.read(tmp_path / records.GATE)["before"] == []
+    for before in ("x", [7], [[7, 0]], [["7", 71]], None):
+        records.write(tmp_path / records.GATE, {"pid": 9, "born": 90, "before": before})
+        assert not records.gate_before(tmp_path)
+
+
 def test_when_a_process_began() -> None:
     assert records.born(os.getpid()) > 0
     assert records.born(2**22 + 1) == 0
+
+
+def test_one_that_nobody_has_waited_for_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "7 (a) b) {} " + " ".join(map(str, range(4, 30)))
+    for state, born in (("S", 22), ("T", 22), ("Z", 0), ("X", 0)):
+        monkeypatch.setattr(Path, "read_text", lambda *_, state=state, **__: text.format(state))
+        assert records.born(7) == born
 
 
 def test_marks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,7 @@ class Scene:
         self.runs: list[Run] = []
         self.refuses: OSError | None = None
         self.mine = True
+        self.before = False  # there is a gate still that had them before
         self.said: list[str] = []
         self.told: list[NotStarted] = []
         self.published: list[list[str]] = []
@@ -99,6 +100,9 @@ class Scene:
 
     def ours(self) -> bool:
         return self.mine
+
+    def shared(self) -> bool:
+        return self.before
 
     async def probe(self, target: Target) -> Outcome:
         self.probes.append(target)
@@ -557,6 +561,9 @@ def test_closing() -> None:
     assert other.shown().state == "up", "another gate has taken it over, and decides"
     asyncio.run(other.engines.close())
     assert not kept.stopped
+    other.mine = other.before = True
+    asyncio.run(other.engines.close())
+    assert not kept.stopped, "the gate before has requests there still"
 
 
 def test_expanding_leaves_others_alone() -> None:

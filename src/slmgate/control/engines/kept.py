@@ -46,7 +46,7 @@ class Held(Protocol):
         ...
 
     def ended(self) -> str:
-        """How it ended, in words."""
+        """How it ended, in words. Called once it has: nothing of it is left then."""
         ...
 
     def ready(self) -> None:
@@ -112,7 +112,10 @@ class Kept:
         return bool(self._record().get("stopping"))
 
     def ended(self) -> str:
-        return str(self._record().get("ended") or "its keeper was killed")
+        record = self._record()
+        if "ended" not in record and record.get("mark"):
+            records.sweep(str(record["mark"]))  # the kernel has killed the engine, but not what that had started
+        return str(record.get("ended") or "its keeper was killed")
 
     def _signal(self, number: int) -> None:
         if self.alive():
@@ -157,6 +160,10 @@ class Keepers:
     def ours(self) -> bool:
         """Whether no other gate has taken the engines over."""
         return records.gate(self._folder) == self._gate
+
+    def shared(self) -> bool:
+        """Whether a gate that had them before is still ending its work at them."""
+        return records.gate_before(self._folder)
 
     def launch(self, plan: Plan, port: int, linger: float) -> Kept:
         """Start an engine; how that goes is seen by what is returned. Raises OSError."""

@@ -19,6 +19,8 @@ from typing import Any
 MARK = "SLMGATE_ENGINE"
 """The variable that each process of an engine has; its value is of one run."""
 GATE = "gate"
+_ENDED = ("Z", "X", "x")
+"""States of a process that is none any more (proc(5))."""
 _SWEEPS = 50
 _SWEEP_SECONDS = 0.02
 
@@ -88,24 +90,45 @@ def names(folder: Path) -> list[str]:
 
 
 def born(pid: int) -> int:
-    """When a process began, in the kernel's count: with its id it is that process and no other. 0: there is none."""
+    """When a process began, in the kernel's count: with its id it is that process and no other. 0: there is none, or it has ended
+    and only waits for its parent to see that."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(text.rpartition(")")[2].split()[19])
+        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return 0 if words[0] in _ENDED else int(words[19])
     except (OSError, ValueError, IndexError):
         return 0
 
 
 def note_gate(folder: Path, pid: int) -> None:
     """Whose engines these are from now on: the supervisor with this process id. Raises OSError."""
-    write(folder / GATE, {"pid": pid, "born": born(pid)})
+    noted = read(folder / GATE)
+    before = [[noted.get("pid"), noted.get("born")], *_before(noted)]
+    write(folder / GATE, {"pid": pid, "born": born(pid), "before": [one for one in before if _lives(one) and one[0] != pid]})
 
 
 def gate(folder: Path) -> int:
     """The process id of the supervisor whose engines these are; 0: it is gone."""
     noted = read(folder / GATE)
-    pid, since = noted.get("pid"), noted.get("born")
-    return pid if isinstance(pid, int) and since and born(pid) == since else 0
+    pid = noted.get("pid")
+    return pid if isinstance(pid, int) and _lives([pid, noted.get("born")]) else 0
+
+
+def gate_before(folder: Path) -> bool:
+    """Whether one that had them before is there still: its workers may have requests at them."""
+    return any(map(_lives, _before(read(folder / GATE))))
+
+
+def _before(noted: dict[str, Any]) -> list[Any]:
+    before = noted.get("before")
+    return before if isinstance(before, list) else []
+
+
+def _lives(one: Any) -> bool:
+    """Whether there is the process that `one` tells of: its id, and when it began."""
+    match one:
+        case [int(pid), int(since)] if since:
+            return born(pid) == since
+    return False
 
 
 def marked(mark: str) -> list[int]:

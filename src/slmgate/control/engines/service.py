@@ -47,6 +47,8 @@ class Launcher(Protocol):
 
     def ours(self) -> bool: ...
 
+    def shared(self) -> bool: ...
+
 
 class EngineStatus(msgspec.Struct, frozen=True):
     """What operators see of one. `again`: seconds until it may be started again, `why` what for."""
@@ -449,9 +451,10 @@ class Engines:
         return PROBE_SECONDS if any(one.state == "starting" for one in self._known.values()) else STEP
 
     async def close(self) -> None:
-        """Stop all of them, and wait until they have ended; unless another gate has taken them over."""
+        """Stop all of them, and wait until they have ended; unless another gate has taken them over, or the one before has not
+        ended yet and may have requests there: then their keepers end them with it."""
         self._closing = True
-        if not self._launcher.ours():
+        if not self._launcher.ours() or self._launcher.shared():
             return
         running = [(engine, engine.held) for engine in self._known.values() if engine.held is not None]
         for engine, held in running:
