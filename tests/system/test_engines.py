@@ -103,6 +103,12 @@ def keepers(gate: Gate) -> list[int]:
     return [pid for pid in found if is_alive(pid)]
 
 
+def sleepers(gate: Gate) -> list[psutil.Process]:
+    """What fickle engines of this gate have started, which is told by its folder: others may run on this machine."""
+    every = [one for one in psutil.process_iter(["cmdline", "cwd"]) if one.info["cmdline"] == ["sleep", "1000"]]
+    return [one for one in every if one.info["cwd"] == str(gate.home)]
+
+
 def test_started_by_the_first_request_and_stopped_when_idle(launch: Launch, fickle: Fickle) -> None:
     """Nothing runs until somebody asks; then requests of all workers wait for one start, and are served. What the engine has of
     the gate: neither its environment nor its sockets. When nobody asks any more it ends, and comes back for the next one."""
@@ -170,7 +176,7 @@ def test_never_ready_and_deaf_to_sigterm(launch: Launch, fickle: Fickle) -> None
     assert "it was not ready within 1 s" in gate.text()
     (pid,) = fickle.pids()
     eventually(lambda: not is_alive(pid), 3, "it is killed")
-    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000"]]
+    assert not sleepers(gate)
 
 
 def test_killed_while_it_serves(launch: Launch, fickle: Fickle) -> None:
@@ -219,12 +225,7 @@ def test_the_supervisor_dies(launch: Launch, fickle: Fickle) -> None:
     os.kill(gate.process.pid, signal.SIGKILL)
     gate.process.wait(5)
     eventually(lambda: not fickle.alive() and not keepers(gate), 20, "without a gate it ends", 0.1)
-    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000"]]
-
-
-def sleepers() -> list[psutil.Process]:
-    """What fickle engines start, of all of them."""
-    return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000"]]
+    assert not sleepers(gate)
 
 
 def test_the_keeper_dies(launch: Launch, fickle: Fickle) -> None:
@@ -236,9 +237,9 @@ def test_the_keeper_dies(launch: Launch, fickle: Fickle) -> None:
     os.kill(keeper, signal.SIGKILL)
     eventually(lambda: not is_alive(first), 3, "the engine goes with its keeper")
     eventually(lambda: state(gate) == "stopped", 5, "that is seen")
-    eventually(lambda: not sleepers(), 3, "what it had started is gone too, though no other is started", 0.1)
+    eventually(lambda: not sleepers(gate), 3, "what it had started is gone too, though no other is started", 0.1)
     assert ask(gate.port, PLAIN).status == 200
-    assert len(sleepers()) == 1
+    assert len(sleepers(gate)) == 1
 
 
 def test_killed_at_random(launch: Launch, fickle: Fickle) -> None:
@@ -270,7 +271,7 @@ def test_killed_at_random(launch: Launch, fickle: Fickle) -> None:
     eventually(lambda: ask(gate.port, PLAIN).status == 200, 15, "it serves again", 0.3)
     assert gate.terminate() == 0
     assert not fickle.alive() and not keepers(gate)
-    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1000"]]
+    assert not sleepers(gate)
 
 
 def test_an_engine_that_is_frozen(launch: Launch, fickle: Fickle) -> None:
