@@ -38,7 +38,7 @@ def started(launch: Launch, home: Path, *entries: object, **options: Any) -> tup
 
 
 def notes(gate: Gate) -> list[str]:
-    found: list[str] = admin(gate, "GET", "/readyz").get("notes", [])
+    found: list[str] = admin(gate, "GET", "/api/v1/status")["notes"]
     return found
 
 
@@ -144,6 +144,7 @@ def test_beside_the_configuration(launch: Launch, upstream: MockUpstream, second
     eventually(lambda: get(gate.admin, "/healthz") == 200, 20, "it starts", 0.1)
     assert (get(gate.admin, "/readyz"), rows(gate)) == (503, {})
     assert notes(gate) == [f"{file}: there is no such file; it has no instances"]
+    assert admin(gate, "GET", "/readyz")["notes"] == 1, "how much is wrong, but to strangers not what"
     assert ask(gate.port, PLAIN).status == 503
     file.parent.mkdir()
     write(file, upstream.url)

@@ -80,7 +80,8 @@ async def healthz() -> views.Health:
 async def readyz(context: Context) -> Response[views.Readiness]:
     """Ready: every model has an instance. 503 when not, with the models that have none, and each instance that takes nothing.
 
-    Instances that do not list their model, and what is wrong with names and files of instances, are told in either case.
+    Instances that do not list their model, and how much is wrong with names and files of instances, are told in either case: not
+    what is, for that may quote a file, and this needs no credential.
     """
     from litestar import Response
 
@@ -94,7 +95,7 @@ async def readyz(context: Context) -> Response[views.Readiness]:
         missing={
             row.id: row.catalogue.text for row in now.instances if row.catalogue is not None and row.catalogue.state == "missing"
         },
-        notes=now.notes,
+        notes=len(now.notes),
     )
     return Response(body, status_code=200 if now.ready else 503)
 

@@ -187,8 +187,8 @@ class Health(msgspec.Struct, frozen=True):
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """`ready`: every model has an instance. `models` says which has; `instances` are those that take no requests, and why.
 
-    `missing` are those that do not list their model, with what they list; `notes` say what is wrong with names and files of
-    instances.
+    `missing` are those that do not list their model, with what they list; `notes` is how much is wrong with names and files
+    of instances: the status and `instances list` say what.
     """
 
     ready: bool
@@ -196,7 +196,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, bool]
     instances: dict[str, str]
     missing: dict[str, str]
-    notes: Sequence[str]
+    notes: int
 
 
 def key_view(keyring: Keyring, record: KeyRecord) -> KeyView:
