@@ -65,7 +65,7 @@ def target(command: str | None, name: str, does: str, add: Callable[[Models, int
 def used(running: Running, seconds: float) -> float:
     """The share of a CPU that its processes take, while nobody asks anything."""
     before, began = machine.cpu_us(machine.tree(running.pid)), time.monotonic()
-    time.sleep(seconds)
+    time.sleep(seconds)  # this is what is measured
     return (machine.cpu_us(machine.tree(running.pid)) - before) / 1e6 / (time.monotonic() - began)
 
 

@@ -168,7 +168,7 @@ def _wait(client: AdminClient, id: str, seconds: float, said: str) -> dict[str, 
             return row
         if time.monotonic() >= until:
             raise CommandFailed(NO, f"{id} still has {row['in_flight']} in flight after {said}; it stays drained.")
-        time.sleep(LOOK)
+        time.sleep(LOOK)  # a command waits for somebody: nothing else is to be done meanwhile
 
 
 def _seconds(text: str) -> float:

@@ -21,11 +21,11 @@ from slmgate.dataplane.fallback import fall_back, name_of
 from slmgate.dataplane.hedge import Hedge
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
-from slmgate.dataplane.second import STALE_SECONDS, is_refusal
+from slmgate.dataplane.second import END_SECONDS, STALE_SECONDS, is_refusal
 from slmgate.dataplane.split import goes_apart
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
-from slmgate.dialects.contract import Dialect, Route, Scanner
+from slmgate.dialects.contract import STREAMS, Dialect, Route, Scanner
 from slmgate.dialects.figures import says_error
 from slmgate.dialects.parameters import answers, bound, longest, settle, values
 from slmgate.dialects.prompts import prompt_of
@@ -65,8 +65,6 @@ if TYPE_CHECKING:
 
 KEPT_ANSWER = 4 * 1024 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
-END_SECONDS = 0.25
-"""How long an instance may take from the dialect's end of a stream to the end of the answer, before it is ended for it."""
 HEARD_WITHIN = 0.25
 """Seconds after `Exchange.heard` in which the bytes may have come: a tick of the worker, which a test holds it to."""
 NEVER = float("inf")
@@ -75,7 +73,6 @@ NO_ASK = Ask("")
 """Stands for what a request without a body asks."""
 NO_HEAD = RequestHead("", "", {}, 1, False)
 """Stands for the head of a request that could not be read."""
-_STREAMS = (b"text/event-stream", b"application/x-ndjson")
 _LINES = {route.path: request_line(route.method, route.path) for route in TABLE.values() if route.kind != "list"}
 
 
@@ -672,7 +669,7 @@ class Exchange:
             self.instance.answered(self.asked_at)
         if not content_type or content_type.startswith(JSON):
             self.kept = []
-        elif ask.stream and status == 200 and content_type.startswith(_STREAMS):
+        elif ask.stream and status == 200 and content_type.startswith(STREAMS):
             self.scanner = route.dialect.scanner(route.endpoint, ask)
             self._learn(now)
         if status == 204 or status == 304:

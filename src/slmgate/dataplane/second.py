@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from slmgate.dataplane.upstream import UpstreamConnection
     from slmgate.policy.balance import Affinity
 
+END_SECONDS = 0.25
+"""How long an instance may take from the dialect's end of a stream to the end of the answer, before it is ended for it."""
 STALE_SECONDS = 0.1
 """A kept connection that is lost sooner than this after a request was written to it had been closed before."""
 
@@ -160,20 +162,23 @@ class Second:
 
     def failed(self, reason: str) -> None:
         """It came to nothing. What it holds is to be given back."""
-        raise NotImplementedError
+        raise NotImplementedError  # those built on it say what becomes of it
 
     def answered(self, head: AnswerHead, body: bytes, connection: UpstreamConnection) -> None:
         """A whole answer in one piece, whose head came before with another length."""
-        raise NotImplementedError
+        raise NotImplementedError  # those built on it say what becomes of it
 
     def answer_began(self, head: AnswerHead) -> None:
-        raise NotImplementedError
+        """The answer's head."""
+        raise NotImplementedError  # those built on it say what becomes of it
 
     def answer_data(self, data: bytes) -> None:
-        raise NotImplementedError
+        """More of the body, not its end."""
+        raise NotImplementedError  # those built on it say what becomes of it
 
     def answer_ended(self, data: bytes, connection: UpstreamConnection | None) -> None:
-        raise NotImplementedError
+        """The end of the answer, with its last bytes. `connection` is given if it may serve again."""
+        raise NotImplementedError  # those built on it say what becomes of it
 
 
 def is_refusal(status: int) -> bool:

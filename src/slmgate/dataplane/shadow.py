@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from slmgate.dataplane.second import Second, is_refusal
-from slmgate.dialects.contract import Scanner
+from slmgate.dataplane.second import END_SECONDS, Second, is_refusal
+from slmgate.dialects.contract import STREAMS, Scanner
 from slmgate.dialects.figures import says_error
 from slmgate.dialects.parameters import noted
 from slmgate.http1.answers import JSON
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 KEPT_ANSWER = 256 * 1024
 """Bytes of an unstreamed answer kept for reading its usage; of a longer one usage is estimated."""
-END_SECONDS = 0.25
-"""As in `exchange.py`."""
-_STREAMS = (b"text/event-stream", b"application/x-ndjson")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -191,7 +188,7 @@ class Shadow(Second):
             instance.answered(self.asked_at)
         if not head.content_type or head.content_type.startswith(JSON):
             self._kept = []
-        elif self.ask.stream and status == 200 and head.content_type.startswith(_STREAMS):
+        elif self.ask.stream and status == 200 and head.content_type.startswith(STREAMS):
             self._scanner = self.route.dialect.scanner(self.route.endpoint, self.ask)
 
     def answer_data(self, data: bytes) -> None:

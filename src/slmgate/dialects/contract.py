@@ -15,6 +15,9 @@ import msgspec
 from slmgate.errors import Fault
 from slmgate.terms import Ask, Refuse, Usage
 
+STREAMS = (b"text/event-stream", b"application/x-ndjson")
+"""Media types of streamed answers."""
+
 
 class Scanner(Protocol):
     """Reads one streamed answer as it passes. It must survive any chunk boundary."""

@@ -154,5 +154,5 @@ def sweep(mark: str) -> int:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
-        time.sleep(_SWEEP_SECONDS)
+        time.sleep(_SWEEP_SECONDS)  # a killed process is not gone at once, and may have had children meanwhile
     return len(killed)
