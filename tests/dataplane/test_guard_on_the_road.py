@@ -23,7 +23,7 @@ CHAT = request({"model": "m"})
 
 
 def spec(**limits: Any) -> GateSpec:
-    return GateSpec(guard=GuardSpec(**limits), **({"max_connections": 3} if "full" in limits else {}))
+    return GateSpec(guard=GuardSpec(**limits))
 
 
 def rate(burst: int) -> RateSpec:

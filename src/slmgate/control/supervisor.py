@@ -176,7 +176,7 @@ class Supervisor:
             missing = range(len(given), self._workers)
             # beside those of a gate that serves, nobody is to stand in a line where nobody accepts yet
             given += [listener(bound, shared=True, listens=self._old is None) for _ in missing]
-            self._listening.append(Listening(str(address), listen.tls, given))
+            self._listening.append(Listening(str(address), listen.tls, given, listen.proxy_protocol))
         admin = self._config.admin.address
         self._admin = self._given_admin(str(admin), admin.host, admin.port)
         if self._old is not None:
@@ -247,7 +247,7 @@ class Supervisor:
 
     def _worker(self, slot: int) -> _Child:
         config = self._config
-        sockets = [(one.fileno(), at.tls) for at in self._listening for one in at.share(slot, self._workers)]
+        sockets = [(one.fileno(), at) for at in self._listening for one in at.share(slot, self._workers)]
         listeners = [fd for fd, _ in sockets]
         fds = [*listeners, self._loads_fd] if self._loads_fd >= 0 else listeners
         orders = WorkerOrders(
@@ -267,7 +267,8 @@ class Supervisor:
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
             complains=config.log.level != "error",
-            tls=tuple(tls_orders(tls) for _, tls in sockets),
+            tls=tuple(tls_orders(at.tls) for _, at in sockets),
+            proxied=tuple(at.proxied for _, at in sockets),
             gate=self._gate,
         )
 

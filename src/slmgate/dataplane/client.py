@@ -29,6 +29,7 @@ from slmgate.policy.networks import number_of
 from slmgate.terms import Principal, Refuse
 
 if TYPE_CHECKING:
+    from slmgate.dataplane.door import Arrival
     from slmgate.dataplane.worker import Worker
 
 # The states of a connection.
@@ -107,11 +108,12 @@ class ClientConnection(asyncio.Protocol):
         "visitor",
     )
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, arrival: Arrival | None = None) -> None:
+        """`arrival`: what the door of its listener has learnt of it, where that has one."""
         # connection
         self._worker = worker
         self.transport: asyncio.Transport | None = None
-        self.address = ""
+        self.address = "" if arrival is None else arrival.address  # whose the request is: limits, networks, receipts go by it
         self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
         self._number: int | None = None  # the address as a number, once somebody asked for it
         self.born = 0.0  # monotonic
@@ -167,8 +169,9 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        peer = transport.get_extra_info("peername")
-        self.address = peer[0] if isinstance(peer, tuple) else ""
+        if not self.address:
+            peer = transport.get_extra_info("peername")
+            self.address = peer[0] if isinstance(peer, tuple) else ""
         visitor = self._worker.guard.connected(self.address)
         if visitor is TURNED_AWAY:
             self._enter(CLOSED, NEVER)

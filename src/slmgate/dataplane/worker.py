@@ -30,6 +30,7 @@ import uvloop
 from slmgate import __version__
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
+from slmgate.dataplane.door import MOST_WAITING, Arrival, Door, Step, announced_by
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
@@ -45,6 +46,7 @@ from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import accepting, contexts
 from slmgate.dataplane.tokens import Tokens
+from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
@@ -132,12 +134,14 @@ class Worker:
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._sieve = Sieve(self._sockets)
         self._contexts = contexts(orders)  # by listener
-        self._servers: list[asyncio.Server] = []
+        self._doors: dict[int, Door] = {}  # by the listener's place: of those whose connections begin with a proxy's word
+        self._servers: list[asyncio.Server | Door] = []
         self._room_for = 0  # connections that the file descriptors allow
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
         self._complaints_left = COMPLAINTS_PER_SECOND
         self._second = 0
         self._synced = 0.0
+        self._ends = False  # no listener is opened any more
         self.draining = False
         self.handed_over = False  # drains because another gate has taken over the sockets: nobody is sent away
         self.stopping = False
@@ -229,6 +233,10 @@ class Worker:
             with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
                 print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
 
+    def quoted(self, body: bytes, asked: bytes) -> str:
+        """An instance's words for `complain`, unless that would say nothing now: to look through them takes its time."""
+        return quoted(body, asked) if self._complaints_left > 0 and self._orders.complains else ""
+
     def say(self, what: str) -> None:
         """A line for the operator about what has become of an instance; as seldom as `complain`."""
         if self._complaints_left > 0 and self._orders.complains:
@@ -310,7 +318,7 @@ class Worker:
         if not self.keys.renewed:  # else there are keys of that generation which have not come yet
             self._confirmed = snapshot.generation
             self._link.send(Confirm(self.slot, snapshot.generation))
-        if first and not self.draining:
+        if first and not self._ends:
             self._loop.create_task(self._accept())
 
     # -- listening
@@ -320,14 +328,34 @@ class Worker:
 
     async def _accept(self) -> None:
         """Listen. The sockets stay open in the supervisor: who knocks while nobody accepts waits in the kernel's line."""
-        if self._servers or self.draining:
+        if self._servers or self._ends:
             return
-        for one, context in zip(self._sockets, self._contexts, strict=True):
+        for place, (one, context) in enumerate(zip(self._sockets, self._contexts, strict=True)):
+            if steps := self._steps(place):
+                self._servers.append(self._door(place, steps))
+                continue
             server = await self._loop.create_server(
                 lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **accepting(context)
             )
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
+
+    def _steps(self, place: int) -> list[Step]:
+        """What a connection of that listener goes through before it is one; of most listeners, nothing."""
+        return [announced_by(lambda: self.snapshot.proxies)] if self._orders.proxied[place : place + 1] == (True,) else []
+
+    def _door(self, place: int, steps: list[Step]) -> Door:
+        """The open door of that listener."""
+        door = self._doors.get(place)
+        if door is None:
+            door = self._doors[place] = Door(self._loop, self._sockets[place], self._arrived)
+        door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
+        door.context, door.steps = self._contexts[place], tuple(steps)
+        door.open()
+        return door
+
+    def _arrived(self, arrival: Arrival) -> ClientConnection:
+        return ClientConnection(self, arrival)
 
     def _is_deaf(self) -> bool:
         """Whether somebody has stood in the kernel's line for a whole tick in which nobody was let in.
@@ -336,7 +364,8 @@ class Worker:
         """
         before = self._passed_by
         in_line = self._in_line()
-        self._passed_by = self.tally.connections + self.tally.turned_away if in_line else -1
+        came = self.tally.connections + self.tally.turned_away + sum(door.came for door in self._doors.values())
+        self._passed_by = came if in_line else -1
         return in_line and self._passed_by == before
 
     def _in_line(self) -> bool:
@@ -387,7 +416,7 @@ class Worker:
         if self._servers and self._is_deaf():
             self._stop_accepting()
         self.guard.tick()
-        if self.draining:
+        if self._ends:
             return
         self._sieve.keep_out(self.guard.kept_out())
         if not self._servers and self.snapshot.generation > 0:
@@ -413,6 +442,9 @@ class Worker:
         self.date = date_line(wall)
         self._complaints_left = COMPLAINTS_PER_SECOND
         self.guard.each_second()
+        for door in self._doors.values():
+            for line in door.tell():
+                self.say(line)
         self.journal.prepare()
         self.limiter.prepare(self.snapshot.charges)
         if self._orders.sync is not None and now - self._synced >= self._orders.sync:
@@ -504,9 +536,15 @@ class Worker:
     async def _drain(self) -> None:
         """Take what has knocked already, finish what is under way within the limit, then close."""
         waiting = list(zip(self._sockets, self._contexts, strict=True)) if self._servers else []
+        self._ends = True
         self._stop_accepting()
-        for one, context in waiting:
-            await self._accept_the_rest(one, context)
+        for place, (one, context) in enumerate(waiting):
+            if self._steps(place):
+                self._doors[place].take_the_rest()
+            else:
+                await self._accept_the_rest(one, context)
+        for door in self._doors.values():
+            await door.emptied()
         self.draining = True
         self.shadows.stop()
         for one in self._sockets:

@@ -30,7 +30,7 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
     `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener, None where it speaks
-    plain HTTP; empty: all do.
+    plain HTTP; empty: all do. `proxied` has one, whether every connection begins with a PROXY protocol header; empty: none does.
     """
 
     slot: int
@@ -50,4 +50,5 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     serve_unaccounted: bool = False
     complains: bool = True
     tls: tuple[TlsOrders | None, ...] = ()
+    proxied: tuple[bool, ...] = ()
     gate: str = ""

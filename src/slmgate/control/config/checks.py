@@ -18,6 +18,7 @@ from slmgate.control.config.faults import quote
 from slmgate.control.config.kinds import NOT_YET
 from slmgate.control.config.limit_checks import check_limits, check_money
 from slmgate.control.config.options import Config, Instance, Model, Parameter
+from slmgate.control.config.proxy_checks import check_proxies
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
 from slmgate.control.config.tlsfiles import authorities_fault, certificate_fault
@@ -33,6 +34,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def check(config: Config, reader: Reader) -> None:
     """Give `reader` every fault between options of `config`."""
     _listeners(config, reader)
+    check_proxies(config, reader)
     gate = [listen.address for listen in config.listen]
     for name, model in config.models.items():
         _instances(name, model, gate, reader)

@@ -24,7 +24,7 @@ def guard_spec(guard: Guard) -> GuardSpec:
         failed_auth=_rate(per_ip.failed_auth.limit),
         ban=per_ip.failed_auth.ban,
         all_new_connections=_rate(guard.new_connections),
-        exempt=guard.exempt,
+        exempt=guard.exempt + guard.trusted_proxies,
     )
 
 

@@ -41,6 +41,7 @@ from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.plan_options import Plan
+from slmgate.control.config.proxy_options import ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
@@ -84,8 +85,6 @@ ENDPOINT = Choice(values=("*", *ENDPOINTS))
 class Listen(Section, frozen=True, kw_only=True):
     """One address on which clients reach the gate."""
 
-    later: ClassVar[tuple[str, ...]] = ("proxy_protocol",)
-
     address: Annotated[
         Address,
         Option(
@@ -96,6 +95,7 @@ class Listen(Section, frozen=True, kw_only=True):
         ),
     ]
     tls: Annotated[ListenTls | None, Option("Speak TLS on this address. Unset: plain HTTP.", reloadable=False)] = None
+    proxy_protocol: ProxyProtocol = False
 
 
 class Instance(Section, frozen=True, kw_only=True):
@@ -486,8 +486,6 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
 class Guard(Section, frozen=True, kw_only=True):
     """Bounds of the listening side, whoever calls."""
 
-    later: ClassVar[tuple[str, ...]] = ("trusted_proxies",)
-
     max_body: Annotated[
         int, Option("The largest request body; a larger one gets `request_too_large`.", Size(low=KIB, high=GIB))
     ] = 8 * MIB
@@ -495,6 +493,7 @@ class Guard(Section, frozen=True, kw_only=True):
         int, Option("The largest header section of a request, request line included.", Size(low=KIB, high=MIB))
     ] = 32 * KIB
     max_headers: Annotated[int, Option("The most header fields of a request.", Whole(low=8, high=10_000))] = 100
+    trusted_proxies: TrustedProxies = ()
     per_ip: Annotated[PerIp, Option("What each address may do, whoever calls from there; docs/security.md.")] = PerIp()
     exempt: Annotated[
         tuple[str, ...],
@@ -597,7 +596,6 @@ class Config(Section, frozen=True, kw_only=True):
         "tracing",
         "cluster",
         "on_store_loss",
-        "trusted_proxies",
         "tls",
     )
 
