@@ -178,7 +178,7 @@ KEPT_AT_ALL = 32 << 20
 
 
 def slowly(gate: Gate, how: str, count: int, seconds: int) -> subprocess.Popen[bytes]:
-    """slowhttptest with so many connections. It can say one field as it likes: there the credential goes with it."""
+    """slowhttptest with so many connections. It has no word for a credential: that goes along with another field, or the path."""
     program = shutil.which("slowhttptest")
     assert program, "slowhttptest is missing: install the Debian package slowhttptest"
     url = f"http://127.0.0.1:{gate.port}"
@@ -190,8 +190,8 @@ def slowly(gate: Gate, how: str, count: int, seconds: int) -> subprocess.Popen[b
         command += ["-B", "-u", f"{url}/v1/chat/completions", "-t", "POST", "-s", "8192", "-x", "10"]
         command += ["-f", f"application/json{key}"]
     else:
-        command += ["-X", "-u", f"{url}/v1/models", "-w", "64", "-y", "128", "-n", "2", "-z", "16", "-k", "20"]
-        command += ["-m", f"*/*{key}"]
+        command += ["-X", "-u", f"{url}/v1/models HTTP/1.1{key}\r\nX-Rest: "]
+        command += ["-w", "64", "-y", "128", "-n", "2", "-z", "8", "-k", "10"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
 
