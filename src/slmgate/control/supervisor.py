@@ -27,7 +27,7 @@ import msgspec
 
 from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address
-from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, tls_orders, url
+from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, url
 from slmgate.control.notify import tell
 from slmgate.control.orders import ConfigSource, ControlOrders
 from slmgate.control.state_dir import (
@@ -246,7 +246,7 @@ class Supervisor:
 
     def _worker(self, slot: int) -> _Child:
         config = self._config
-        sockets = [(one.fileno(), at.tls) for at in self._listening for one in at.share(slot, self._workers)]
+        sockets = [(one.fileno(), at) for at in self._listening for one in at.share(slot, self._workers)]
         listeners = [fd for fd, _ in sockets]
         fds = [*listeners, self._loads_fd] if self._loads_fd >= 0 else listeners
         orders = WorkerOrders(
@@ -265,7 +265,7 @@ class Supervisor:
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
             complains=config.log.level != "error",
-            tls=tuple(tls_orders(tls) for _, tls in sockets),
+            tls=tuple(None if at.tls is None else at.name for _, at in sockets),
             gate=self._gate,
         )
 

@@ -35,12 +35,13 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
+from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.tally import Tally
-from slmgate.dataplane.tls import accepting, contexts
+from slmgate.dataplane.tls import Front, Fronts, accepting
 from slmgate.dataplane.tokens import Tokens
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
@@ -63,6 +64,7 @@ from slmgate.link.messages import (
 )
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
+from slmgate.link.tls import Tls
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
@@ -124,7 +126,7 @@ class Worker:
         self._ticks = 0
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
-        self._contexts = contexts(orders)  # by listener
+        self._fronts = Fronts()  # how TLS is spoken, by listener, once control has said it
         self._servers: list[asyncio.Server] = []
         self._room_for = 0  # connections that the file descriptors allow
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
@@ -271,6 +273,8 @@ class Worker:
             self.pools.checked(message)
         elif isinstance(message, NotStarted):
             self.pools.not_started(message)
+        elif isinstance(message, Tls):
+            self._speak(message)
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -312,12 +316,36 @@ class Worker:
         """Listen. The sockets stay open in the supervisor: who knocks while nobody accepts waits in the kernel's line."""
         if self._servers or self.draining:
             return
-        for one, context in zip(self._sockets, self._contexts, strict=True):
-            server = await self._loop.create_server(
-                lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **accepting(context)
-            )
+        for one, front in self._doors():
+            server = await self._loop.create_server(self._connection(front), sock=one.dup(), backlog=4096, **accepting(front))
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
+
+    def _doors(self) -> list[tuple[socket.socket, Front | None]]:
+        """The listening sockets with what is spoken there; None: plain HTTP. Not those of which nobody has said it yet."""
+        names = self._orders.tls or (None,) * len(self._sockets)
+        doors = [(one, name, self._fronts.get(name or "")) for one, name in zip(self._sockets, names, strict=True)]
+        return [(one, front) for one, name, front in doors if name is None or front is not None]
+
+    def _connection(self, front: Front | None) -> Callable[[], ClientConnection]:
+        """What makes the connections of a listener."""
+        if front is not None and front.several:
+            return lambda: NamedConnection(self, front)
+        return lambda: ClientConnection(self)
+
+    def _speak(self, tls: Tls) -> None:
+        """Speak TLS so from now on. Connections and handshakes under way go on as they began.
+
+        To listen anew costs nobody anything: who knocks meanwhile waits in the kernel's line.
+        """
+        try:
+            changed = self._fronts.take(tls)
+        except (ssl.SSLError, OSError) as error:  # control has tried the same before: here something is missing
+            self.say(f"TLS goes on as before, what is new cannot be used: {error}")
+            return
+        if changed and self._servers:
+            self._stop_accepting()
+            self._loop.create_task(self._accept())
 
     def _is_deaf(self) -> bool:
         """Whether somebody has stood in the kernel's line for a whole tick in which nobody was let in.
@@ -470,10 +498,10 @@ class Worker:
 
     async def _drain(self) -> None:
         """Take what has knocked already, finish what is under way within the limit, then close."""
-        waiting = list(zip(self._sockets, self._contexts, strict=True)) if self._servers else []
+        waiting = self._doors() if self._servers else []
         self._stop_accepting()
-        for one, context in waiting:
-            await self._accept_the_rest(one, context)
+        for one, front in waiting:
+            await self._accept_the_rest(one, front)
         self.draining = True
         self.shadows.stop()
         for one in self._sockets:
@@ -492,17 +520,17 @@ class Worker:
             await asyncio.sleep(TICK)
         self.keyed.stop()
 
-    async def _accept_the_rest(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+    async def _accept_the_rest(self, listener: socket.socket, front: Front | None) -> None:
         """Whom the kernel has let in counts as accepted: they are served before the worker goes."""
         listener.setblocking(False)
         let_in: list[socket.socket] = []
         with contextlib.suppress(OSError):
             while True:
                 let_in.append(listener.accept()[0])
-        arguments = accepting(context)
+        make, arguments = self._connection(front), accepting(front)
         # All at once: with TLS each waits for its client. Who fails the handshake loses its own connection only.
         await asyncio.gather(
-            *(self._loop.connect_accepted_socket(lambda: ClientConnection(self), one, **arguments) for one in let_in),
+            *(self._loop.connect_accepted_socket(make, one, **arguments) for one in let_in),
             return_exceptions=True,
         )
 
