@@ -175,7 +175,7 @@ class Supervisor:
             missing = range(len(given), self._workers)
             # beside those of a gate that serves, nobody is to stand in a line where nobody accepts yet
             given += [listener(bound, shared=True, listens=self._old is None) for _ in missing]
-            self._listening.append(Listening(str(address), listen.tls, given))
+            self._listening.append(Listening(str(address), listen.tls, given, listen.proxy_protocol))
         admin = self._config.admin.address
         self._admin = self._given_admin(str(admin), admin.host, admin.port)
         if self._old is not None:
@@ -266,6 +266,7 @@ class Supervisor:
             serve_unaccounted=config.on_ledger_loss == "serve",
             complains=config.log.level != "error",
             tls=tuple(None if at.tls is None else at.name for _, at in sockets),
+            proxied=tuple(at.proxied for _, at in sockets),
             gate=self._gate,
         )
 

@@ -28,6 +28,7 @@ from slmgate.policy.networks import number_of
 from slmgate.terms import Principal, Refuse
 
 if TYPE_CHECKING:
+    from slmgate.dataplane.door import Arrival
     from slmgate.dataplane.worker import Worker
 
 # The states of a connection.
@@ -92,11 +93,12 @@ class ClientConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, arrival: Arrival | None = None) -> None:
+        """`arrival`: what the door of its listener has learnt of it, where that has one."""
         # connection
         self._worker = worker
         self.transport: asyncio.Transport | None = None
-        self.address = ""
+        self.address = "" if arrival is None else arrival.address  # whose the request is: limits, networks, receipts go by it
         self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
         self._number: int | None = None  # the same, once somebody asked for it
         self._fields: dict[bytes, bytes] = {}
@@ -144,8 +146,9 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        peer = transport.get_extra_info("peername")
-        self.address = peer[0] if isinstance(peer, tuple) else ""
+        if not self.address:
+            peer = transport.get_extra_info("peername")
+            self.address = peer[0] if isinstance(peer, tuple) else ""
         self.certificate = certificate_of(transport)
         self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
         self._worker.joined(self)

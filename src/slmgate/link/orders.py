@@ -17,8 +17,9 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
-    `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener: its
-    address as configured, by which control says how TLS is spoken there (`tls.py`), or None for plain HTTP; empty: all are plain.
+    `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener: its address as
+    configured, by which control says how TLS is spoken there (`tls.py`), or None for plain HTTP; empty: all are plain. `proxied`
+    has one, whether every connection begins with a PROXY protocol header; empty: none does.
     """
 
     slot: int
@@ -37,4 +38,5 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     serve_unaccounted: bool = False
     complains: bool = True
     tls: tuple[str | None, ...] = ()
+    proxied: tuple[bool, ...] = ()
     gate: str = ""

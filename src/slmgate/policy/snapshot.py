@@ -18,6 +18,7 @@ from slmgate.policy.charges import Charges
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
+from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import INTERNAL, ParameterRule, RoleSpec, TeamSpec
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Bearer, Principal, Refuse
@@ -90,8 +91,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the listening side. Sizes are bytes, times seconds."""
+    """Bounds of the listening side. Sizes are bytes, times seconds. `trusted_proxies`: who may say whose a request is."""
 
+    trusted_proxies: tuple[str, ...] = ()
     max_body: int = 8 * 1024 * 1024
     max_header: int = 32 * 1024
     max_headers: int = 100
@@ -152,6 +154,7 @@ class Snapshot:
         "keys",
         "model_names",
         "models",
+        "proxies",
         "tokens",
     )
 
@@ -167,6 +170,7 @@ class Snapshot:
         self.tokens = {} if tokens is None else tokens
         self.generation = spec.generation
         self.gate = spec.gate
+        self.proxies = networks_of(spec.gate.trusted_proxies)
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
         self._open = {name: model for name, model in self.models.items() if not model.hidden}  # what callers may know of

@@ -39,6 +39,7 @@ from slmgate.control.config.kinds import (
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.plan_options import Plan
+from slmgate.control.config.proxy_options import ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
@@ -82,8 +83,6 @@ ENDPOINT = Choice(values=("*", *ENDPOINTS))
 class Listen(Section, frozen=True, kw_only=True):
     """One address on which clients reach the gate."""
 
-    later: ClassVar[tuple[str, ...]] = ("proxy_protocol",)
-
     address: Annotated[
         Address,
         Option(
@@ -102,6 +101,7 @@ class Listen(Section, frozen=True, kw_only=True):
             Switch(),
         ),
     ] = False
+    proxy_protocol: ProxyProtocol = False
 
 
 class Instance(Section, frozen=True, kw_only=True):
@@ -492,7 +492,7 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
 class Guard(Section, frozen=True, kw_only=True):
     """Bounds of the listening side, whoever calls."""
 
-    later: ClassVar[tuple[str, ...]] = ("trusted_proxies", "per_ip")
+    later: ClassVar[tuple[str, ...]] = ("per_ip",)
 
     max_body: Annotated[
         int, Option("The largest request body; a larger one gets `request_too_large`.", Size(low=KIB, high=GIB))
@@ -501,6 +501,7 @@ class Guard(Section, frozen=True, kw_only=True):
         int, Option("The largest header section of a request, request line included.", Size(low=KIB, high=MIB))
     ] = 32 * KIB
     max_headers: Annotated[int, Option("The most header fields of a request.", Whole(low=8, high=10_000))] = 100
+    trusted_proxies: TrustedProxies = ()
     max_connections: Annotated[
         int,
         Option(
@@ -567,7 +568,6 @@ class Config(Section, frozen=True, kw_only=True):
         "tracing",
         "cluster",
         "on_store_loss",
-        "trusted_proxies",
         "tls",
     )
 
