@@ -53,6 +53,9 @@ def init(
     listen: Annotated[
         str, typer.Option("--listen", metavar="ADDRESS", help="Where clients will reach the gate.")
     ] = "127.0.0.1:8080",
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="With --listen: plain HTTP on an address that is not private is meant.")
+    ] = False,
 ) -> None:
     """Write slmgate.yaml for a running model server, and a first admin key."""
     if engine is not None and engine not in get_args(Engine):
@@ -65,7 +68,7 @@ def init(
         _stop(2, f"{output} exists already: choose another --output, or --force to overwrite it")
     urls = upstream or _ask()
     found = [each for url in urls for each in _find(url, model, cast("Engine | None", engine))]
-    text = render(found, listen)
+    text = render(found, listen, plain_http)
     loaded = load_text(text, str(output), output.absolute().parent)
     if loaded.config is None:
         typer.echo(faults.text(loaded.faults), err=True)
@@ -118,17 +121,19 @@ def choose(answer: Probe, model: str | None) -> list[Found]:
     return [Found(model, answer, own or (answer.models[0] if answer.models else model))]
 
 
-def render(found: Sequence[Found], listen: str) -> str:
+def render(found: Sequence[Found], listen: str, plain_http: bool = False) -> str:
     """The text of the file."""
-    return "\n".join(_file(found, listen)) + "\n"
+    return "\n".join(_file(found, listen, plain_http)) + "\n"
 
 
-def _file(found: Sequence[Found], listen: str) -> Iterator[str]:
+def _file(found: Sequence[Found], listen: str, plain_http: bool) -> Iterator[str]:
     yield "# Made by `slmgate init`. `slmgate check` validates this file, `slmgate config sample` prints every option."
     yield ""
-    yield "# Where clients reach the gate; 0.0.0.0:8080 would be every IPv4 address of this machine."
+    yield "# Where clients reach the gate; 0.0.0.0:8080, every IPv4 address of this machine, needs tls or plain_http: true."
     yield "listen:"
     yield f"  - address: {_scalar(listen)}"
+    if plain_http:
+        yield "    plain_http: true"
     yield ""
     yield "# For operators: keys, usage, health. Keep it on a private address."
     yield "admin:"

@@ -88,7 +88,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The gate as it is now. `faults` are those of the last configuration that was refused; empty: the newest is in force.
-    `notes` say what is wrong with names and files of instances that are followed.
+    `notes` say what is wrong with names and files that are followed: of instances, and of TLS.
 
     `ledger_lag` is seconds since the ledger had all that was journaled, None when it never had.
     `running` False: no gate runs, and the rest says nothing.

@@ -93,6 +93,14 @@ class Listen(Section, frozen=True, kw_only=True):
         ),
     ]
     tls: Annotated[ListenTls | None, Option("Speak TLS on this address. Unset: plain HTTP.", reloadable=False)] = None
+    plain_http: Annotated[
+        bool,
+        Option(
+            "Whether plain HTTP is meant on an address that can be reached from outside of private networks, where keys and "
+            "prompts can be read on their way. Without `tls`, such an address needs this word; `0.0.0.0`, `::` and names too.",
+            Switch(),
+        ),
+    ] = False
     proxy_protocol: ProxyProtocol = False
 
 
