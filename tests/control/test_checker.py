@@ -26,11 +26,11 @@ from slmgate.control.checker import (
     Checker,
     Outcome,
     Target,
-    make_client,
     targets,
 )
 from slmgate.control.config import Config, load_text
 from slmgate.control.config.addresses import Origin
+from slmgate.control.reaching import make_client
 from slmgate.link.messages import Checked, CheckedOut
 from tests.tools.fakes import Clock, FakeLoop
 

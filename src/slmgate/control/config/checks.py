@@ -23,6 +23,7 @@ from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
 from slmgate.control.config.tlsfiles import authorities_fault, certificate_fault
 from slmgate.control.config.tokenizer_files import tokenizer_fault
+from slmgate.control.config.trust_checks import check_trust
 from slmgate.control.config.version_checks import check_versions
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
@@ -45,6 +46,7 @@ def check(config: Config, reader: Reader) -> None:
     check_ports((instance for model in config.models.values() for instance in model.instances), reader)
     _discovery(config, reader)
     _tls(config, reader)
+    check_trust(config, reader)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
