@@ -360,6 +360,18 @@ def test_who_must_be_somebody_else_now_is_connected_to_anew(open_road: OpenRoad)
     assert not one.idle and opened[1].lost
 
 
+def test_a_refusal_after_the_handshake(open_road: OpenRoad, capsys: pytest.CaptureFixture[str]) -> None:
+    """With TLS 1.3 an instance that misses the gate's certificate says so only then, and to operators it is told as such."""
+    road = open_road(model(instance("a", tls=True)))
+    stage = road.stage
+    stage.connect().feed(CHAT)
+    stage.loop.settle()
+    refusal = ssl.SSLError(1, "")
+    refusal.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    stage.loop.opened["a"][0].lose(refusal)
+    assert "a: it needs a client certificate (tls.cert), and was shown none" in capsys.readouterr().err
+
+
 def test_files_that_cannot_be_used(open_road: OpenRoad) -> None:
     """Nothing is connected to, and the operator reads why."""
     road = open_road(model(instance("a", tls=True, trust=TrustSpec(ca="/none.pem"))))

@@ -127,9 +127,9 @@ def why_not(failure: BaseException, name: str, *, opening: bool = True) -> str |
         if isinstance(seen, ssl.SSLCertVerificationError):
             if seen.verify_code in _NAMES:
                 return f"its certificate is not for {name}"
-            return _NOT_BELIEVED.get(seen.verify_code, f"its certificate does not count: {seen.verify_message}")
+            return _NOT_BELIEVED.get(seen.verify_code) or f"its certificate does not count: {seen.verify_message}"
         if isinstance(seen, ssl.SSLError):
-            reason = seen.reason or ""
+            reason = getattr(seen, "reason", None) or ""  # only those that OpenSSL raised have one
             if reason == _ENDED and not opening:
                 return None
             return _REASONS.get(reason, f"TLS fails: {reason.replace('_', ' ').lower() or 'for no reason that is known'}")
