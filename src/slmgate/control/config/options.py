@@ -43,6 +43,7 @@ from slmgate.control.config.proxy_options import ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.trust_options import InstanceTls
 from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.roles import Hours, Scalar
@@ -107,7 +108,6 @@ class Listen(Section, frozen=True, kw_only=True):
 class Instance(Section, frozen=True, kw_only=True):
     """One running copy of a model: at an address, or one that the gate starts; or as many as a name has or a file lists."""
 
-    later: ClassVar[tuple[str, ...]] = ("tls",)
     one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "file", "command")
 
     url: Annotated[
@@ -122,8 +122,8 @@ class Instance(Section, frozen=True, kw_only=True):
     dns: Annotated[
         str | None,
         Option(
-            "In place of `url`, a name: each of its addresses is an instance with these options, reached over plain HTTP. They "
-            "come and go as the name says; docs/operations.md tells how it is followed.",
+            "In place of `url`, a name: each of its addresses is an instance with these options, reached over plain HTTP, or "
+            "over TLS with `tls` beside it. They come and go as the name says; docs/operations.md tells how it is followed.",
             HostName(),
             example="vllm.models.svc",
         ),
@@ -244,6 +244,13 @@ class Instance(Section, frozen=True, kw_only=True):
             example="${env:VLLM_KEY}",
         ),
     ] = None
+    tls: Annotated[
+        InstanceTls | None,
+        Option(
+            "Whom to believe where `url` is https, and as whom the gate shows itself; with `dns` it also says that its addresses "
+            "are reached over TLS. What is not said is as the model's `tls` says. Unset: all of it."
+        ),
+    ] = None
 
 
 class Queue(Section, frozen=True, kw_only=True):
@@ -329,6 +336,9 @@ class Model(Section, frozen=True, kw_only=True):
     ] = "tenant"
     retry: Annotated[Retry, Option("When a failed request is tried again.")] = Retry()
     timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
+    tls: Annotated[
+        InstanceTls | None, Option("What holds for its instances that are reached over TLS, where their own `tls` says nothing.")
+    ] = None
     queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
     health: Annotated[Health, Option("Which instances are passed over.")] = Health()
     fallback: Annotated[
