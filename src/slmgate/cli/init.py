@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn, cast, get_args
 import msgspec
 import typer
 
-from slmgate.cli import faults
+from slmgate.cli import faults, show
 from slmgate.control.config import Config, client_names, load_text
 from slmgate.control.config.document import yaml_type
 from slmgate.control.config.options import Engine
@@ -113,7 +113,8 @@ def _find(url: str, model: str | None, engine: Engine | None, ca: str) -> list[F
         _stop(3, str(error))
     if engine is not None:
         answer = msgspec.structs.replace(answer, engine=engine)
-    typer.echo(f"{_title(answer)}: {answer.detail}; models: {', '.join(answer.models) or 'none that can be read'}", err=True)
+    models = ", ".join(answer.models) or "none that can be read"
+    typer.echo(show.visible(f"{_title(answer)}: {answer.detail}; models: {models}"), err=True)
     return choose(answer, model)
 
 

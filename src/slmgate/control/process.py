@@ -29,7 +29,7 @@ import msgspec
 import uvicorn
 
 from slmgate import __version__
-from slmgate.control import audit
+from slmgate.control import audit, gatelog
 from slmgate.control.access_log import AccessLog
 from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
@@ -556,9 +556,7 @@ async def _main(orders: ControlOrders) -> None:
 def main() -> None:
     """Entry of `python -m slmgate.control.process ORDERS`."""
     orders = msgspec.json.decode(sys.argv[1], type=ControlOrders)
-    logging.basicConfig(level=logging.INFO, format="slmgate: %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "uvicorn", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    gatelog.configure()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -40,7 +40,7 @@ from slmgate.control.state_dir import (
     note_admin_address,
 )
 from slmgate.control.takeover import FORMATS, Door, Offer, Predecessor, find, open_door
-from slmgate.link import beats, loads
+from slmgate.link import beats, lines, loads
 from slmgate.link.orders import WorkerOrders
 
 CONTROL_TIMEOUT = 10.0
@@ -527,4 +527,4 @@ class Supervisor:
 
 
 def _say(what: str) -> None:
-    print(f"slmgate: {what}", file=sys.stderr, flush=True)
+    lines.tell(what)

@@ -49,6 +49,7 @@ from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
+from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Checked,
@@ -114,8 +115,7 @@ class Worker:
         self.pools = Pools(loop, self.say, loads, lambda model: self._link.send(Wanted(orders.slot, model)))
         self.salts = Salts(orders.salt_key)
         if self.salts.problem:
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: {self.salts.problem}", file=sys.stderr, flush=True)
+            tell(self.salts.problem)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
@@ -223,8 +223,7 @@ class Worker:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
-                print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+            tell(f"request {request_id}: {what}")
 
     def quoted(self, body: bytes, asked: bytes) -> str:
         """An instance's words for `complain`, unless that would say nothing now: to look through them takes its time."""
@@ -234,8 +233,7 @@ class Worker:
         """A line for the operator about what has become of an instance; as seldom as `complain`."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: worker {self.slot}: {what}", file=sys.stderr, flush=True)
+            tell(f"worker {self.slot}: {what}")
 
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the event loop."""
@@ -249,8 +247,8 @@ class Worker:
         """The traceback of an exception that is being handled, for the operator; never a client's bytes."""
         if self._complaints_left > 0:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError, MemoryError):  # who calls has a fault to mend, and needs no second one
-                traceback.print_exc(file=sys.stderr)
+            with contextlib.suppress(MemoryError):  # who calls has a fault to mend, and needs no second one
+                tell(f"worker {self.slot}: this failed", traceback.format_exc())
 
     # -- the link
 
@@ -304,8 +302,7 @@ class Worker:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
             for problem in self.counters.update(snapshot.models):
-                with contextlib.suppress(OSError, ValueError):
-                    print(f"slmgate: {problem}", file=sys.stderr, flush=True)
+                tell(problem)
         self.limiter.prepare(snapshot.charges)
         first = self.snapshot.generation == 0
         self.snapshot, self._prepared = snapshot, None
