@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
 import importlib
 import logging
 import os
@@ -28,6 +29,7 @@ import msgspec
 import uvicorn
 
 from slmgate import __version__
+from slmgate.control import audit
 from slmgate.control.access_log import AccessLog
 from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
@@ -43,7 +45,7 @@ from slmgate.control.engines.plan import Plan, plans
 from slmgate.control.engines.service import Engines
 from slmgate.control.engines.wiring import Prober, connect
 from slmgate.control.identity import Identity
-from slmgate.control.keyring import Keyring, as_term
+from slmgate.control.keyring import Keyring, as_term, utc_now
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.looking import Looking, Place
@@ -97,6 +99,8 @@ class Control:
         log.setLevel(config.log.level.upper())
         create_first_admin_key(self._state_dir)
         self.store: Store = open_store(self._state_dir / LEDGER_FILE)
+        self.store.on_audit = audit.teller(log)
+        self._read = _digest(self._configuration())  # of the configuration file, as it was read last
         self.keyring = Keyring(self.store)
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
@@ -192,6 +196,7 @@ class Control:
         """
         async with self._reloading:
             text = self._configuration()
+            self._read = _digest(text)
             try:
                 loaded = await asyncio.to_thread(self._orders.source.load)
             except ConfigError as error:
@@ -389,7 +394,7 @@ class Control:
             if now != before:
                 await asyncio.sleep(WATCH_SECONDS / 5)  # its writer may be in the middle of it
                 try:
-                    await self.reload()
+                    await self._reload_unasked()
                 except Exception:  # one reload that fails must not be the last
                     log.exception("the configuration could not be reloaded; the old one stays in force")
                 before = _fingerprints(self._files)
@@ -462,7 +467,16 @@ class Control:
         self._beside(self._reload_unasked())
 
     async def _reload_unasked(self) -> None:
-        await self.reload()
+        """As the file has changed, or at SIGHUP. In the audit log is what is new, and not what an operator had read already."""
+        before = self._read
+        faults = await self.reload()
+        if self._read is not None and self._read != before:
+            detail = {"applied": "no" if faults else "yes", "sha256": self._read.hex()}
+            noted = audit.line(utc_now(), audit.BY_THE_FILE, "reload", "configuration", detail)
+            try:
+                await asyncio.to_thread(self.store.append_audit, noted)
+            except LedgerUnavailable as error:
+                log.error("the configuration was read, but that is not in the audit log: %s", error)
 
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)
@@ -479,6 +493,10 @@ def _fingerprints(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
         except OSError:
             found.append(None)
     return found
+
+
+def _digest(text: bytes | None) -> bytes | None:
+    return None if text is None else hashlib.sha256(text).digest()
 
 
 def _content(file: Path) -> bytes | None:

@@ -43,6 +43,7 @@ from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import accepting, contexts
 from slmgate.dataplane.tokens import Tokens
+from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
@@ -222,6 +223,10 @@ class Worker:
             self._complaints_left -= 1
             with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
                 print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+
+    def quoted(self, body: bytes, asked: bytes) -> str:
+        """An instance's words for `complain`, unless that would say nothing now: to look through them takes its time."""
+        return quoted(body, asked) if self._complaints_left > 0 and self._orders.complains else ""
 
     def say(self, what: str) -> None:
         """A line for the operator about what has become of an instance; as seldom as `complain`."""

@@ -92,6 +92,7 @@ def openai_answer_usage(body: bytes) -> Usage | None:
 class _Failure(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
     object: msgspec.Raw = msgspec.Raw()
+    type: msgspec.Raw = msgspec.Raw()
 
 
 _FAILURE = msgspec.json.Decoder(_Failure)
@@ -112,6 +113,14 @@ def says_error(body: bytes) -> bool:
     if bytes(failure.object):
         return bytes(failure.object) == b'"error"'
     return bytes(failure.error) not in _NO_ERROR
+
+
+def says_failure(data: bytes) -> bool:
+    """Whether one event of a stream, given without its framing, is no part of an answer but an engine's word that it failed."""
+    failure = decoded(_FAILURE, data)
+    if failure is None:
+        return False
+    return bytes(failure.error) not in (b"", *_NO_ERROR) or bytes(failure.type) in (b'"error"', b'"response.failed"')
 
 
 def openai_usage(raw: msgspec.Raw) -> Usage | None:

@@ -193,3 +193,41 @@ def test_the_description_is_openapi_3_1(client: TestClient[Litestar]) -> None:
         row.path.replace(":str", "") for row in ROUTES if row.path.startswith("/api/v1")
     }
     assert "digest" not in str(described)
+
+
+def test_who_changed_what_from_where(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    made = client.post("/api/v1/keys", json={"name": "bot"}).json()["key"]["id"]
+    client.post(f"/api/v1/keys/{made}", json={"owner": "jane"})
+    client.post("/api/v1/reload")
+    rows = gate.store.audit(9)[::-1]
+    assert [(row.actor, row.action, row.address) for row in rows] == [
+        ("admin", action, "testclient") for action in ("key.create", "key.edit", "reload")
+    ]
+    assert rows[1].detail == {"owner": "jane", "owner.before": "none"}
+    assert client.get("/api/v1/audit/verify").json()["right"] is True
+    assert client.get("/api/v1/audit/verify?head=nonsense").status_code == 400
+
+
+def test_a_refused_change_is_in_the_audit_log(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    _, secret = gate.accounts.create_key("ci", "viewer", None, "admin")
+    headers = {"authorization": f"Bearer {secret}"}
+    before = len(gate.store.audit(9))
+    assert client.get("/api/v1/admin/users", headers=headers).status_code == 403  # nothing would have changed
+    assert client.post("/api/v1/keys/%0aforged/revoke", headers=headers).status_code == 403
+    rows = gate.store.audit(9)
+    assert len(rows) == before + 1
+    assert (rows[0].actor, rows[0].action, rows[0].target, rows[0].address, rows[0].detail) == (
+        "key:ci", "refused", "POST /api/v1/keys/{id}/revoke", "testclient", {"needs": "owner"},
+    )  # fmt: skip
+
+
+def test_a_change_that_cannot_be_noted_is_still_refused(gate: AdminGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise LedgerUnavailable("disk full")
+
+    _, secret = gate.accounts.create_key("ci", "viewer", None, "admin")
+    monkeypatch.setattr(gate.store, "append_audit", fail)
+    with asking(gate) as client:
+        answer = client.post("/api/v1/keys", json={"name": "x"}, headers={"authorization": f"Bearer {secret}"})
+    assert answer.status_code == 503
+    assert gate.keyring.page(KeyFilter(), 9) == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -30,11 +31,13 @@ from slmgate import __version__
 from slmgate.control.admin.context import AdminContext
 from slmgate.control.admin.handlers import STATUS
 from slmgate.control.admin.params import NAMES
+from slmgate.control.admin.refusals import Refusals
 from slmgate.control.admin.routes import MARK, MAX_BODY, ROUTES, Route
 from slmgate.control.admin.signin.flow import own_path
 from slmgate.control.admin.signin.handlers import session_cookie
 from slmgate.control.admin.signin.routes import PAGES
 from slmgate.control.admin.signin.service import SignIn
+from slmgate.control.audit import asked_from
 from slmgate.control.operators import Operator, Permission
 from slmgate.stores.base import LedgerUnavailable
 
@@ -79,6 +82,7 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
     listener goes by."""
     names = frozenset(host.lower() for host in hosts) | {"localhost"}
     signin = SignIn(context.accounts, lambda: context.admin)
+    refusals = Refusals(lambda: context.store, time.monotonic)
 
     def check_origin(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         host = connection.headers.get("host", "")
@@ -100,6 +104,8 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
             raise HTTPException(status_code=415, detail=f"Send `Content-Type: {wanted}`.")
 
     async def check_permission(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+        # here, as the context of a check that is no coroutine would end with it
+        asked_from.set(connection.client.host if connection.client else "")
         needed = route.opt.get("permission")
         if needed is Permission.PUBLIC:
             return
@@ -113,6 +119,9 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
                 headers={"www-authenticate": "Bearer"},
             )
         if not isinstance(needed, Permission) or operator.permission < needed:
+            if _changes(connection) and isinstance(needed, Permission):
+                what = f"{route.opt.get('row')}"
+                await asyncio.to_thread(refusals.note, operator.name, what, needed.name.lower())
             raise HTTPException(status_code=403, detail="Your admin role may not do that.")
         connection.state.operator = operator
 
@@ -165,7 +174,7 @@ def _handler(row: Route) -> HTTPRouteHandler:
         row.path,
         http_method=row.method,
         status_code=row.status,
-        opt={"permission": row.permission, "page": row.page},
+        opt={"permission": row.permission, "page": row.page, "row": f"{row.method} {row.path.replace(':str', '')}"},
         include_in_schema=not row.page,
         sync_to_thread=True if blocks else None,
         operation_id=row.handler.__name__,

@@ -75,6 +75,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/keys/{id:str}/revoke", Permission.OWNER, handlers.revoke_key),
     Route("POST", "/api/v1/reload", Permission.OPERATOR, handlers.reload),
     Route("GET", "/api/v1/audit", Permission.VIEWER, handlers.audit),
+    Route("GET", "/api/v1/audit/verify", Permission.VIEWER, handlers.verify_audit),
     Route("GET", "/api/v1/whoami", Permission.VIEWER, operating.whoami),
     Route("GET", "/api/v1/admin/users", Permission.OWNER, operating.accounts),
     Route("POST", "/api/v1/admin/users", Permission.OWNER, operating.add_account, 201),

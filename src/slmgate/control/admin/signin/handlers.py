@@ -144,7 +144,7 @@ async def logout(request: Asked, signin: SignInService, caller: Caller) -> Page:
             "Not signed out", Refused(403, "The form was not this session's. Go back, load the page again, sign out.")
         )
     try:
-        await asyncio.to_thread(signin.sessions.end, session, caller.name, _address(request))
+        await asyncio.to_thread(signin.sessions.end, session, caller.name)
     except LedgerUnavailable:
         return _message("Not signed out", NO_STORE)
     return _redirect("/login", _site(request, signin).cookie(SESSION, "", 0))
