@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import httptools
 
 from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin, begin_again
+from slmgate.dataplane.proxied import Proxied
 from slmgate.dataplane.repeat import Repeat
 from slmgate.dataplane.tls import certificate_of
 from slmgate.http1.answers import CONTINUE
@@ -81,6 +82,7 @@ class ClientConnection(asyncio.Protocol):
         "_repeat",
         "_running",
         "_scanned",
+        "_settled",
         "_unlike",
         "_worker",
         "address",
@@ -89,6 +91,8 @@ class ClientConnection(asyncio.Protocol):
         "exchange",
         "on_header",
         "paused_at",
+        "proxied",
+        "read_head",
         "state",
         "transport",
     )
@@ -98,7 +102,11 @@ class ClientConnection(asyncio.Protocol):
         # connection
         self._worker = worker
         self.transport: asyncio.Transport | None = None
-        self.address = "" if arrival is None else arrival.address  # whose the request is: limits, networks, receipts go by it
+        # Whose the request is: whoever goes by an address goes by this one. What a trusted proxy says stands here too.
+        self.address = "" if arrival is None else arrival.address
+        self._settled = arrival is not None and arrival.settled  # no head on it can say otherwise
+        self.proxied: Proxied | None = None  # the other end is a trusted proxy, whose heads say whose they are
+        self.read_head = worker.heads.read
         self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
         self._number: int | None = None  # the same, once somebody asked for it
         self._fields: dict[bytes, bytes] = {}
@@ -150,6 +158,8 @@ class ClientConnection(asyncio.Protocol):
             peer = transport.get_extra_info("peername")
             self.address = peer[0] if isinstance(peer, tuple) else ""
         self.certificate = certificate_of(transport)
+        if self._worker.snapshot.gate.trusted_proxies:
+            self.look_whose()
         self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
         self._worker.joined(self)
 
@@ -207,6 +217,32 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.resume()
         elif self._backlog and self.state is HEAD and not self._running:
             self._worker.soon(self._go_on)
+
+    # -- whose its requests are
+
+    def look_whose(self) -> None:
+        """Whether heads may say whose their requests are: asked when it is made, and when others may say so than before."""
+        if self.proxied is None and not self._settled and self._worker.snapshot.forwarders.holds(self.number):
+            self.proxied = Proxied(self, self._worker)
+            self.read_head = self.proxied.read
+            self.certificate = None  # it is the proxy's, and says nothing of the clients behind it
+
+    def is_for(self, address: str) -> None:
+        """The request that is being read is a client's at this address."""
+        if address != self.address:
+            self.address = address
+            self._number = None
+            if self._repeat is not None:  # a head that is kept is one of the address that stands here
+                self._repeat = None
+                self._unlike += 1
+
+    def is_direct(self) -> None:
+        """The other end is no trusted proxy any more: it speaks for itself."""
+        if self.proxied is not None and self.transport is not None:
+            self.is_for(self.proxied.address)
+            self.proxied = None
+            self.read_head = self._worker.heads.read
+            self.certificate = certificate_of(self.transport)
 
     # -- called by the worker
 
@@ -348,7 +384,7 @@ class ClientConnection(asyncio.Protocol):
             return self._refuse_bytes(Refuse("invalid_request", "The request is not valid HTTP/1.1."))
         if data.count(b"\r\n", 0, end) > gate.max_headers:  # of their lines: one name may come many times
             return self._refuse_bytes(Refuse("headers_too_large", f"A request may have {gate.max_headers} headers at the most."))
-        head = self._worker.heads.read(data[:end], self._fields)
+        head = self.read_head(data[:end], self._fields)
         if isinstance(head, Refuse):
             return self._refuse_bytes(head)
         framing = request_framing(head.fields, head.minor)
@@ -560,6 +596,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_bytes(self, refuse: Refuse) -> bool:
         """What came is no request that can be read in one way: say so and close; where the next would begin is not known."""
+        if self.proxied is not None:
+            self.is_for(self.proxied.address)  # nor is it known whose it is
         exchange = self.exchange = begin(self, self._worker, NO_HEAD)
         exchange.keep_alive = False
         self._backlog = b""

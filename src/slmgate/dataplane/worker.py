@@ -304,8 +304,11 @@ class Worker:
             for problem in self.counters.update(snapshot.models):
                 tell(problem)
         self.limiter.prepare(snapshot.charges)
-        first = self.snapshot.generation == 0
+        first, others = self.snapshot.generation == 0, snapshot.forwarders is not self.snapshot.forwarders
         self.snapshot, self._prepared = snapshot, None
+        if others:
+            for connection in self._connections:
+                connection.look_whose()
         if not self.keys.renewed:  # else there are keys of that generation which have not come yet
             self._confirmed = snapshot.generation
             self._link.send(Confirm(self.slot, snapshot.generation))

@@ -119,6 +119,7 @@ def _declared(key: DeclaredKey) -> Key:
 def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
     return GateSpec(
         trusted_proxies=guard.trusted_proxies,
+        proxy_header=guard.proxy_header,
         max_body=guard.max_body,
         max_header=guard.max_header,
         max_headers=guard.max_headers,

@@ -39,7 +39,7 @@ from slmgate.control.config.kinds import (
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.plan_options import Plan
-from slmgate.control.config.proxy_options import ProxyProtocol, TrustedProxies
+from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
@@ -512,6 +512,7 @@ class Guard(Section, frozen=True, kw_only=True):
     ] = 32 * KIB
     max_headers: Annotated[int, Option("The most header fields of a request.", Whole(low=8, high=10_000))] = 100
     trusted_proxies: TrustedProxies = ()
+    proxy_header: ProxyHeader = "x-forwarded-for"
     max_connections: Annotated[
         int,
         Option(
