@@ -178,6 +178,10 @@ class Control:
                     unjournaled=tally.unjournaled,
                     shadows=tally.shadows,
                     shadows_dropped=tally.shadows_dropped,
+                    turned_away=tally.turned_away,
+                    guarded=tally.guarded,
+                    bans=tally.bans,
+                    shed=tally.shed,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],

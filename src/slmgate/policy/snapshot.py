@@ -16,6 +16,7 @@ import msgspec
 from slmgate.policy.access import Access
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.charges import Charges
+from slmgate.policy.guard import GuardSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
@@ -122,6 +123,10 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: float = 75.0
     send_timeout: float = 30.0
     drain_timeout: float = 30.0
+    body_total: float = 300.0
+    body_rate: int = 512
+    max_buffered: int = 256 * 1024 * 1024
+    guard: GuardSpec = GuardSpec()
 
 
 class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
