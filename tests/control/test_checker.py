@@ -35,7 +35,7 @@ from slmgate.control.config import Config, load_text
 from slmgate.control.config.addresses import Origin
 from slmgate.control.reaching import Way, make_client, may_want_a_certificate
 from slmgate.link.messages import Checked, CheckedOut
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.policy.snapshot import HeldSpec, TrustSpec
 from tests.tools.fakes import Clock, FakeLoop
 
 ONE = 'models: {m: {instances: [{url: "http://a:1"}]%s}}'
@@ -328,6 +328,12 @@ models:
 """
     ways = {id: target.way for id, target in targets(load_text(text).unwrap()).items()}
     assert ways == {"m/a:1": Way(TrustSpec(verify=False)), "m/a:2": None, "m/a:3": Way(TrustSpec(), "b")}
+
+
+def test_a_name_that_was_added_is_held_to_where_it_may_lead() -> None:
+    text = 'models: {m: {instances: [{url: "http://a:1"}, {url: "http://b:1"}]}}\ndiscovery: {networks: [10.0.0.0/8]}'
+    found = {id: target.held for id, target in targets(load_text(text).unwrap(), {"m/b:1"}).items()}
+    assert found == {"m/a:1": None, "m/b:1": HeldSpec(networks=("10.0.0.0/8",))}
 
 
 def test_files_that_cannot_be_used(scene: Scene) -> None:

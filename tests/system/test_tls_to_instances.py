@@ -307,6 +307,35 @@ def test_names_lists_and_instances_that_are_added(
         assert strange.received == b""
 
 
+@pytest.fixture
+def alone() -> Iterator[MockUpstream]:
+    """A mock that no other gate knows."""
+    made = MockUpstream()
+    yield made
+    made.close()
+
+
+def test_a_name_that_is_added_leads_only_where_instances_may_be(launch: Launch, alone: MockUpstream) -> None:
+    """Not to this machine itself, for one, while the configuration does not say so: neither requests nor checks go there."""
+    url = f"http://localhost:{alone.port}"
+    models = {"tiny": {"instances": [{"url": "http://127.0.0.1:9"}], "health": HEALTH, "timeouts": TIMEOUTS}}
+    gate = launch(models, workers=1)
+    answer = admin(gate, "POST", "/api/v1/instances", model="tiny", url=alone.url)
+    assert "is this machine itself" in answer["detail"]
+    assert admin(gate, "POST", "/api/v1/instances", model="tiny", url=url)["id"] == f"tiny/localhost:{alone.port}"
+    assert [say(gate, "tiny").status for _ in range(3)] == [502] * 3
+    words = "its name leads where no instance may be"
+
+    def told() -> bool:
+        known: dict[str, Any] = rows(gate).get(f"tiny/localhost:{alone.port}", {})
+        return [known.get("check"), known.get("why")] == [words] * 2
+
+    eventually(told, 30, "operators read why", 0.1)
+    assert alone.gauges()["connections"] == []
+    gate.write(discovery={"loopback": True})
+    eventually(lambda: say(gate, "tiny").status == 200, 30, "it is allowed by the configuration", 0.1)
+
+
 def test_init_and_check(authority: Authority, fronts: dict[str, TlsFront], upstream: MockUpstream, tmp_path: Path) -> None:
     """What asks a server before there is a gate believes the same, and writes it into the file."""
     listed = '{"object": "list", "data": [{"id": "tiny", "object": "model"}]}'
