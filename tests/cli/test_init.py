@@ -168,7 +168,10 @@ def test_a_file_is_never_overwritten_unless_told() -> None:
 
 def test_elsewhere(home: Path) -> None:
     (home / "etc").mkdir()
-    result = run("--upstream", URL, "--engine", "tgi", "--model", "m", "--output", "etc/gate.yaml", "--listen", ":9000")
+    words = ("--upstream", URL, "--engine", "tgi", "--model", "m", "--output", "etc/gate.yaml", "--listen", ":9000")
+    refused = run(*words)
+    assert refused.exit_code == 2 and "plain_http: true" in refused.stderr
+    result = run(*words, "--plain-http")
     assert result.exit_code == 0
     assert "slmgate serve -c etc/gate.yaml" in result.stdout
     config = load(Path("etc/gate.yaml")).unwrap()

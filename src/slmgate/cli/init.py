@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn, cast, get_args
 import msgspec
 import typer
 
-from slmgate.cli import faults
+from slmgate.cli import faults, show
 from slmgate.control.config import Config, client_names, load_text
 from slmgate.control.config.document import yaml_type
 from slmgate.control.config.options import Engine
@@ -54,6 +54,9 @@ def init(
     listen: Annotated[
         str, typer.Option("--listen", metavar="ADDRESS", help="Where clients will reach the gate.")
     ] = "127.0.0.1:8080",
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="With --listen: plain HTTP on an address that is not private is meant.")
+    ] = False,
     ca: Annotated[
         Path | None,
         typer.Option(
@@ -75,7 +78,7 @@ def init(
     authorities = "" if ca is None else str(ca.absolute())
     urls = upstream or _ask()
     found = [each for url in urls for each in _find(url, model, cast("Engine | None", engine), authorities)]
-    text = render(found, listen, authorities)
+    text = render(found, listen, plain_http, authorities)
     loaded = load_text(text, str(output), output.absolute().parent)
     if loaded.config is None:
         typer.echo(faults.text(loaded.faults), err=True)
@@ -110,7 +113,8 @@ def _find(url: str, model: str | None, engine: Engine | None, ca: str) -> list[F
         _stop(3, str(error))
     if engine is not None:
         answer = msgspec.structs.replace(answer, engine=engine)
-    typer.echo(f"{_title(answer)}: {answer.detail}; models: {', '.join(answer.models) or 'none that can be read'}", err=True)
+    models = ", ".join(answer.models) or "none that can be read"
+    typer.echo(show.visible(f"{_title(answer)}: {answer.detail}; models: {models}"), err=True)
     return choose(answer, model)
 
 
@@ -128,17 +132,19 @@ def choose(answer: Probe, model: str | None) -> list[Found]:
     return [Found(model, answer, own or (answer.models[0] if answer.models else model))]
 
 
-def render(found: Sequence[Found], listen: str, ca: str = "") -> str:
+def render(found: Sequence[Found], listen: str, plain_http: bool = False, ca: str = "") -> str:
     """The text of the file. `ca`: the file of the authorities that vouch for instances."""
-    return "\n".join(_file(found, listen, ca)) + "\n"
+    return "\n".join(_file(found, listen, plain_http, ca)) + "\n"
 
 
-def _file(found: Sequence[Found], listen: str, ca: str) -> Iterator[str]:
+def _file(found: Sequence[Found], listen: str, plain_http: bool, ca: str) -> Iterator[str]:
     yield "# Made by `slmgate init`. `slmgate check` validates this file, `slmgate config sample` prints every option."
     yield ""
-    yield "# Where clients reach the gate; 0.0.0.0:8080 would be every IPv4 address of this machine."
+    yield "# Where clients reach the gate; 0.0.0.0:8080, every IPv4 address of this machine, needs tls or plain_http: true."
     yield "listen:"
     yield f"  - address: {_scalar(listen)}"
+    if plain_http:
+        yield "    plain_http: true"
     yield ""
     yield "# For operators: keys, usage, health. Keep it on a private address."
     yield "admin:"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from typing import Literal
 
 import msgspec
 
 from slmgate.policy.access import Access
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.charges import Charges
+from slmgate.policy.guard import GuardSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
@@ -115,9 +117,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the listening side. Sizes are bytes, times seconds. `trusted_proxies`: who may say whose a request is."""
+    """Bounds of the listening side. Sizes are bytes, times seconds. `trusted_proxies` (networks) may say whose a request is, by
+    the PROXY protocol and in `proxy_header`.
+    """
 
     trusted_proxies: tuple[str, ...] = ()
+    proxy_header: Literal["x-forwarded-for", "forwarded", "none"] = "x-forwarded-for"
     max_body: int = 8 * 1024 * 1024
     max_header: int = 32 * 1024
     max_headers: int = 100
@@ -127,6 +132,10 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: float = 75.0
     send_timeout: float = 30.0
     drain_timeout: float = 30.0
+    body_total: float = 300.0
+    body_rate: int = 512
+    max_buffered: int = 256 * 1024 * 1024
+    guard: GuardSpec = GuardSpec()
 
 
 class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +182,7 @@ class Snapshot:
         "anonymous",
         "auth",
         "charges",
+        "forwarders",
         "gate",
         "generation",
         "keys",
@@ -195,6 +205,7 @@ class Snapshot:
         self.generation = spec.generation
         self.gate = spec.gate
         self.proxies = networks_of(spec.gate.trusted_proxies)
+        self.forwarders = self.proxies if spec.gate.proxy_header != "none" else networks_of(())  # who may say it in a header
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
         self._open = {name: model for name, model in self.models.items() if not model.hidden}  # what callers may know of

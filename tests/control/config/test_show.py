@@ -19,7 +19,7 @@ BASE = Path("/base")
 TEXT = """\
 models:
   "1.5": {instances: [{url: "http://[::1]:1", upstream_model: "$${env:A}", weight: 2}], retry: {on: [connect, 502]}}
-listen: [{address: ":80"}]
+listen: [{address: ":80", plain_http: true}]
 keys: [{name: "12", hash: "sha256:%s", expires: 2027-01-01, disabled: true}]
 guard: {max_body: 10M}
 log: {access: off}
@@ -60,6 +60,7 @@ def test_the_sample_is_all_defaults() -> None:
 def test_the_sample_without_its_comment_signs_has_every_option(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.server("gate")
+    authority.crl()
     authority.server("gate-client")
     (tmp_path / "instances-ca.pem").write_bytes(authority.file.read_bytes())
     authority.file.rename(tmp_path / "clients.pem")

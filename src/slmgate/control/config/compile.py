@@ -13,6 +13,7 @@ import msgspec
 
 from slmgate.control.config.addresses import Origin
 from slmgate.control.config.auth_options import Auth
+from slmgate.control.config.compile_guard import guard_spec
 from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
@@ -119,6 +120,7 @@ def _declared(key: DeclaredKey) -> Key:
 def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
     return GateSpec(
         trusted_proxies=guard.trusted_proxies,
+        proxy_header=guard.proxy_header,
         max_body=guard.max_body,
         max_header=guard.max_header,
         max_headers=guard.max_headers,
@@ -128,6 +130,10 @@ def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
         keep_alive=guard.keep_alive,
         send_timeout=guard.send_timeout,
         drain_timeout=drain_timeout,
+        body_total=guard.body_total,
+        body_rate=guard.body_rate,
+        max_buffered=guard.max_buffered,
+        guard=guard_spec(guard),
     )
 
 

@@ -12,7 +12,7 @@ from slmgate.control.config.compile import instance_id
 from slmgate.control.config.options import Config, Instance
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
-from slmgate.control.config.tlsfiles import FileFault, authorities_fault, certificate_fault
+from slmgate.control.config.tlsfiles import FileFault, authorities_fault, read_identity
 from slmgate.control.config.trust import tls_of
 from slmgate.control.config.trust_options import InstanceTls
 
@@ -50,7 +50,8 @@ def _options(tls: InstanceTls, reader: Reader) -> None:
     faults: list[FileFault | None] = []
     if tls.cert is not None and tls.key is not None:
         reader.files += [tls.cert, tls.key]
-        faults.append(certificate_fault(tls.cert, tls.key))
+        own = read_identity(tls.cert, tls.key)
+        faults.append(own if isinstance(own, FileFault) else None)
     if isinstance(tls.ca, Path):
         reader.files.append(tls.ca)
         fault = authorities_fault(tls.ca)
