@@ -337,14 +337,14 @@ def test_a_name_that_was_added_is_held_to_where_it_may_lead() -> None:
 
 
 def test_files_that_cannot_be_used(scene: Scene) -> None:
-    """Nobody is asked, and the operator reads why."""
+    """Nobody is asked, and the operator reads why; it is not held against the instance, which workers may reach all the same."""
     made = config(of='models: {m: {instances: [{url: "https://a:1"}]%s}}')
     scene.checker.configure(made)
     one = scene.checker.checkups()["m/a:1"]
     one.target = structs.replace(one.target, way=Way(TrustSpec(ca="/none.pem")))
     scene.loop.turn(10)
-    assert one.outcome == Outcome("the TLS files for it cannot be used: No such file or directory", "unreachable")
-    assert one.checks.verdict == "unhealthy"
+    assert one.outcome == Outcome("the TLS files for it cannot be used: No such file or directory")
+    assert one.checks.verdict == "checking" and not one.under_way and one.due > scene.loop.time()
 
 
 def test_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,6 +222,11 @@ class Checker:
         if one.due < self._wakes_at:
             self._turn.set()
 
+    def _not_made(self, one: Checkup, why: str) -> None:
+        """No check can be made with the files that there are: that says nothing of the instance. Workers may have better ones."""
+        one.outcome, one.at, one.under_way = Outcome(why), time.time(), False
+        one.due = self._loop.time() + one.target.interval
+
     def _settle(self, id: str, one: Checkup | None) -> None:
         """Workers are to be told; None: that there is no bad word for it any more."""
         out = None if one is None else self._as_out(one)
@@ -322,7 +327,7 @@ class Checker:
         target = one.target
         client = clients.of(target.way, target.held)
         if isinstance(client, str):
-            self.heard(one, Outcome(client, "unreachable"), self._loop.time(), time.time())
+            self._not_made(one, client)
             return
         outcome = await self.ask(client, target)
         if target.wanted is not None and outcome.kind is None and self._loop.time() >= one.catalogue_due:
