@@ -56,7 +56,7 @@ def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
     check_ports((instance for model in config.models.values() for instance in model.instances), reader)
     _discovery(config, reader)
     _tls(config, reader, tls_files)
-    check_trust(config, reader)
+    check_trust(config, reader, tls_files)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
