@@ -16,6 +16,7 @@ import msgspec
 from slmgate.policy.access import Access
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.charges import Charges
+from slmgate.policy.guard import GuardSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.limits import LimitSpec, PlanSpec
@@ -28,6 +29,17 @@ MAX_ACCESSES = 10_000
 """Teams and lists of roles whose access is remembered; who signs tokens may name as many teams as they like."""
 
 
+class TrustSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What instances are believed by over TLS: the authorities' file (empty: those of the system), and as whom the gate shows
+    itself. `stamp` tells that the files, which are named by their paths, are others than before."""
+
+    verify: bool = True
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    stamp: str = ""
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One running copy of a model. `id` is how operators see it; clients never do."""
 
@@ -35,6 +47,10 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     tls: bool = False
+    trust: TrustSpec | None = None
+    """With `tls`: whom to believe. None: as usual."""
+    server_name: str = ""
+    """With `tls`: the name that it must show, and is asked for; empty: `host`."""
     engine: str = "openai"
     weight: int = 1
     max_in_flight: int | None = None
@@ -107,6 +123,10 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: float = 75.0
     send_timeout: float = 30.0
     drain_timeout: float = 30.0
+    body_total: float = 300.0
+    body_rate: int = 512
+    max_buffered: int = 256 * 1024 * 1024
+    guard: GuardSpec = GuardSpec()
 
 
 class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
