@@ -500,7 +500,7 @@ class Worker:
             self.pools.tallies(now),
             tally.shadows,
             tally.shadows_dropped,
-            tally.turned_away,
+            tally.turned_away + sum(door.turned_away for door in self._doors.values()),
             tally.guarded,
             tally.bans,
             tally.shed,
