@@ -36,6 +36,7 @@ FILES = {
     "statement": "statement",
     "logs": "logs",
     "instances": "instances",
+    "doctor": "doctor",
     "db": "db",
 }
 """Command -> the file of this folder that registers it, in the order of `slmgate --help`."""
