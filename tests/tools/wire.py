@@ -73,11 +73,12 @@ def request(
     secret: str | None = None,
     headers: tuple[str, ...] = (),
     version: str = "1.1",
+    host: str = "gate.test",
 ) -> bytes:
     """One request. `body` None leaves the framing to `headers`; otherwise Content-Length is right."""
     lines = [
         f"{method} {path} HTTP/{version}",
-        "Host: gate.test",
+        f"Host: {host}",
         *([f"Authorization: Bearer {secret}"] if secret else []),
         *headers,
     ]
@@ -95,8 +96,11 @@ def chunked(body: bytes, size: int = 7) -> bytes:
 class Wire:
     """One client connection."""
 
-    def __init__(self, port: int, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, timeout: float = 10.0, receive_buffer: int | None = None, source: str = "") -> None:
+        """`source`: the address to come from, one of this machine's."""
         self.socket = socket.socket()
+        if source:
+            self.socket.bind((source, 0))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)

@@ -35,9 +35,11 @@ from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
+from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
@@ -105,12 +107,14 @@ class Control:
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
         self.looking = Looking()
+        self._unverified: list[str] = []  # instances at which whoever answers is believed
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
         self.lists = Lists(self._state_dir / LISTED, log.warning)
         self.discovery.on_change = self.lists.on_change = self._discovered
         self.checker = Checker(self._broadcast, log.info)
+        self.certificates = Certificates(self._broadcast, log.info, log.error)
         self._prober = Prober(self.checker)
         self.engines = Engines(
             Keepers(self._state_dir / ENGINES_DIR, os.getppid()),
@@ -174,11 +178,20 @@ class Control:
                     unjournaled=tally.unjournaled,
                     shadows=tally.shadows,
                     shadows_dropped=tally.shadows_dropped,
+                    turned_away=tally.turned_away,
+                    guarded=tally.guarded,
+                    bans=tally.bans,
+                    shed=tally.shed,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
             faults=[str(fault) for fault in self.publisher.faults],
-            notes=[*self.discovery.troubles, *self.lists.troubles],
+            notes=[
+                *self.certificates.troubles,
+                *self.discovery.troubles,
+                *self.lists.troubles,
+                *(f"{id}: {UNVERIFIED}" for id in self._unverified),
+            ],
             ledger_lag=self._lag,
         )
 
@@ -207,6 +220,7 @@ class Control:
             faults = await self.publisher.take(loaded)
             self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
             self.discovery.configure(self.publisher.config)
+            await self.certificates.configure(self.publisher.config)
             if not faults and text == self._configuration():  # else it changed meanwhile, and is looked at again
                 self._keep_last_good(text)
             return faults
@@ -223,6 +237,10 @@ class Control:
         """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
         self.checker.configure(config)
+        before, self._unverified = self._unverified, unverified(config)
+        for id in self._unverified:
+            if id not in before:
+                log.warning("WARNING: %s: %s", id, UNVERIFIED)
         self.engines.take(self._plans(config), config.drain_timeout + 1.0)
 
     # -- engines that it starts
@@ -329,6 +347,7 @@ class Control:
             self._elders.joined(peer)
             if peer.hello.version != __version__:
                 return  # it may not understand what is said here, and goes on with what it knows
+        peer.send(pack(self.certificates.message()))
         self.publisher.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
@@ -413,6 +432,8 @@ class Control:
         self._beside(self.checker.run())
         self._beside(self.engines.run())
         self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
+        await self.certificates.configure(self.publisher.config)
+        self._beside(self.certificates.run())
         await self._find(self.publisher.config)
         self._beside(self.lists.run())
         self._configured(self.publisher.config)
@@ -515,7 +536,8 @@ def _first_config(orders: ControlOrders) -> Loaded:
         if kept is not None:
             log.error("the configuration file has faults; going on with the last good one (see `slmgate check`)")
             path = Path(orders.source.path).absolute()
-            loaded = load_text(kept.decode(errors="replace"), str(path), path.parent)
+            # of TLS, workers have what was good; and each file that is bad is named when it is looked at
+            loaded = load_text(kept.decode(errors="replace"), str(path), path.parent, tls_files=False)
     return loaded
 
 

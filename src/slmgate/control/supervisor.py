@@ -27,10 +27,11 @@ import msgspec
 
 from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address
-from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, tls_orders, url
+from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, url
 from slmgate.control.notify import tell
 from slmgate.control.orders import ConfigSource, ControlOrders
 from slmgate.control.state_dir import (
+    ADDRESSES_FILE,
     ANSWERS_DIR,
     JOURNAL_DIR,
     LIMITS_FILE,
@@ -175,7 +176,7 @@ class Supervisor:
             missing = range(len(given), self._workers)
             # beside those of a gate that serves, nobody is to stand in a line where nobody accepts yet
             given += [listener(bound, shared=True, listens=self._old is None) for _ in missing]
-            self._listening.append(Listening(str(address), listen.tls, given))
+            self._listening.append(Listening(str(address), listen.tls, given, listen.proxy_protocol))
         admin = self._config.admin.address
         self._admin = self._given_admin(str(admin), admin.host, admin.port)
         if self._old is not None:
@@ -246,7 +247,7 @@ class Supervisor:
 
     def _worker(self, slot: int) -> _Child:
         config = self._config
-        sockets = [(one.fileno(), at.tls) for at in self._listening for one in at.share(slot, self._workers)]
+        sockets = [(one.fileno(), at) for at in self._listening for one in at.share(slot, self._workers)]
         listeners = [fd for fd, _ in sockets]
         fds = [*listeners, self._loads_fd] if self._loads_fd >= 0 else listeners
         orders = WorkerOrders(
@@ -260,12 +261,14 @@ class Supervisor:
             answers=str(self._state_dir / ANSWERS_DIR),
             loads=self._loads_fd,
             salt_key=str(self._state_dir / SALT_KEY),
+            addresses=str(self._state_dir / ADDRESSES_FILE),
             workers=self._workers,
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
             complains=config.log.level != "error",
-            tls=tuple(tls_orders(tls) for _, tls in sockets),
+            tls=tuple(None if at.tls is None else at.name for _, at in sockets),
+            proxied=tuple(at.proxied for _, at in sockets),
             gate=self._gate,
         )
 

@@ -3,15 +3,16 @@
 Control sends snapshots and keys down; workers say who they are, confirm what they decide by and send tallies up. This module
 knows how messages look, not how they travel (`channel.py`) nor what is done about them.
 
-A worker that joins is sent `Publish`, then all keys in parts (`KeysWhole`); from then on what changes: `Publish` with the
-configuration and the keys declared in it, `KeysChanged` with stored keys. What changes while the parts are under way comes
-between them, and each part holds its keys as they are when it is sent: so the last word on each key is the newest.
+A worker that joins is sent `Tls` (`tls.py`), `Publish`, then all keys in parts (`KeysWhole`); from then on what changes:
+`Publish` with the configuration and the keys declared in it, `KeysChanged` with stored keys. What changes while the parts are
+under way comes between them, and each part holds its keys as they are when it is sent: so the last word on each is the newest.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from slmgate.link.tls import Tls
 from slmgate.policy.health import Failure, State
 from slmgate.policy.snapshot import SnapshotSpec
 from slmgate.terms import Bearer, Key, LimitSpec, Refuse
@@ -97,6 +98,10 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     instances: tuple[InstanceTally, ...] = ()
     shadows: int = 0
     shadows_dropped: int = 0
+    turned_away: int = 0
+    guarded: int = 0
+    bans: int = 0
+    shed: int = 0
 
 
 class CheckedOut(msgspec.Struct, frozen=True):
@@ -189,4 +194,5 @@ Message = (
     | Looked
     | Wanted
     | NotStarted
+    | Tls
 )

@@ -30,6 +30,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
 from slmgate import __version__
+from slmgate.control.admin.behind import asks_from
 from slmgate.control.admin.context import AdminContext
 from slmgate.control.admin.handlers import STATUS
 from slmgate.control.admin.params import NAMES
@@ -108,7 +109,7 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
 
     async def check_permission(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         # here, as the context of a check that is no coroutine would end with it
-        asked_from.set(connection.client.host if connection.client else "")
+        asked_from.set(_asks_from(connection, context))
         needed = route.opt.get("permission")
         if needed is Permission.PUBLIC:
             return
@@ -163,6 +164,11 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         before_send=[_mark],
         logging_config=None,
     )
+
+
+def _asks_from(connection: ASGIConnection[Any, Any, Any, Any], context: AdminContext) -> str:
+    peer = connection.client.host if connection.client else ""
+    return peer if context.config is None else asks_from(peer, connection.scope["headers"], context.config.guard)
 
 
 async def _mark(message: Message, _: Scope) -> None:
