@@ -35,6 +35,7 @@ FILES = {
     "statement": "statement",
     "logs": "logs",
     "instances": "instances",
+    "certificates": "certificates",
     "db": "db",
 }
 """Command -> the file of this folder that registers it, in the order of `slmgate --help`."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
+from slmgate.dataplane.challenges import is_answered
 from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin, begin_again
 from slmgate.dataplane.repeat import Repeat
 from slmgate.dataplane.tls import certificate_of
@@ -149,6 +150,8 @@ class ClientConnection(asyncio.Protocol):
         self.certificate = certificate_of(transport)
         self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
         self._worker.joined(self)
+        if self._worker.challenges.ever and is_answered(transport):
+            self._close()
 
     def data_received(self, data: bytes) -> None:
         state = self.state
