@@ -31,6 +31,13 @@ class Fault(msgspec.Struct, frozen=True):
 _ROWS = (
     Fault("invalid_request", 400, "client", "invalid_request_error", "The request could not be read."),
     Fault("parameter_not_allowed", 400, "policy", "invalid_request_error", "A parameter's value is not allowed for this key."),
+    Fault(
+        "context_length_exceeded",
+        400,
+        "client",
+        "invalid_request_error",
+        "The prompt, with what may be written, is longer than the model can hold.",
+    ),
     Fault("invalid_api_key", 401, "client", "authentication_error", "No valid credential was given."),
     Fault("permission_denied", 403, "policy", "permission_error", "This credential may not do that."),
     Fault("not_found", 404, "client", "invalid_request_error", "There is nothing at this path."),

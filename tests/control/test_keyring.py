@@ -215,6 +215,7 @@ def test_edit(keyring: Keyring, store: SqlStore) -> None:
     assert told == [[edited]]
     line = store.audit(1)[0]
     expected = {"owner": "joe", "team": "none", "roles": "b", "expires": (NOON + HOUR).isoformat()}
+    expected |= {"owner.before": "jane", "team.before": "acme", "roles.before": "a", "expires.before": "none"}
     assert (line.action, line.actor, line.detail) == ("key.edit", "ann", expected)
     assert keyring.edit("bot", {"owner": "joe"}) == edited  # nothing changes: nothing is told
     assert len(told) == 1

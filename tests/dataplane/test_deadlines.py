@@ -194,8 +194,8 @@ def test_within_a_sized_answer(road: Road) -> None:
         >> client  bounded
         == intent  a
         << a       <chat>
-        >> a       HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234
-        << client  200 content-length: 10 | 01234
+        >> a       HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 10\r\n\r\n01234
+        << client  200 content-type: audio/mpeg content-length: 10 | 01234
         >> clock   1
         << a       aborted
         == 200     upstream_timeout a !upstream_timeout 4+2~

@@ -145,8 +145,8 @@ def test_never_after_the_first_byte(open_road: OpenRoad) -> None:
         >> client  chat
         == intent  a
         << a       <chat>
-        >> a       HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234
-        << client  200 content-length: 10 | 01234
+        >> a       HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 10\r\n\r\n01234
+        << client  200 content-type: audio/mpeg content-length: 10 | 01234
         >> a       leaves
         == 200     upstream_error a !upstream_error 4+2~
         << client  closed

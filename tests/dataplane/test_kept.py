@@ -83,7 +83,7 @@ def test_what_a_killed_worker_leaves_is_no_answer(kept: Kept, tmp_path: Path) ->
     assert kept.claim(NAME, ONE, NOW) == answer(b"whole")
 
 
-@pytest.mark.parametrize("head", [b"{}", b"x" * 5, b"\xff" * (MAX_META + 1)])
+@pytest.mark.parametrize("head", [b"{}", b"x" * 5, b'{"fields":"\xff"}', b"\xff" * (MAX_META + 1)])
 def test_what_cannot_be_read_is_no_answer(kept: Kept, tmp_path: Path, head: bytes) -> None:
     taken(kept).keep(answer())
     (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]

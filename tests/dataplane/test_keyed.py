@@ -351,10 +351,9 @@ def test_a_chunked_answer(road: Road) -> None:
         << a       <chat>
         >> a       pieces
         >> a       chunk <used>
-        << client  200 transfer-encoding: chunked | 33\\r\\n<used>\\r\\n
         >> a       end
         == 200     complete a 5+7
-        << client  0\\r\\n\\r\\n
+        << client  200 transfer-encoding: chunked | 33\\r\\n<used>\\r\\n0\\r\\n\\r\\n
         >> client  keyed
         == 200     complete !replayed
         << client  {AGAIN}
@@ -362,15 +361,17 @@ def test_a_chunked_answer(road: Road) -> None:
     played(road, script, pieces=b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
 
 
-@pytest.mark.parametrize("status", [400, 404, 422])
-def test_what_the_engine_refuses_is_not_kept(road: Road, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "told", "code"), [(400, 400, "invalid_request"), (404, 404, "not_found"), (422, 400, "invalid_request")]
+)
+def test_what_the_engine_refuses_is_not_kept(road: Road, status: int, told: int, code: str) -> None:
     script = f"""
         >> client  keyed
         == intent  a
         << a       <chat>
         >> a       {status} {{}}
-        == {status} complete a
-        << client  {status} | {{}}
+        == {told}  complete a !{code}
+        << client  {told} !{code}
     """
     played(road, script)
     played(road, ONCE)
@@ -516,7 +517,7 @@ def test_no_room_to_keep_an_answer(road: Road, monkeypatch: pytest.MonkeyPatch) 
         """
         played(road, script)
     with monkeypatch.context() as patch:
-        patch.setattr("slmgate.dataplane.worker.traceback.print_exc", lambda file: None)
+        patch.setattr("slmgate.dataplane.worker.tell", lambda what, trace="": None)
         patch.setattr(Claim, "keep", lambda self, answer: _raises(self.release()))
         played(road, ONCE)
     played(road, ONCE)
@@ -534,7 +535,7 @@ def test_a_fault_of_our_own_costs_one_request(road: Road, monkeypatch: pytest.Mo
         >> client2 keyed
     """
     played(road, script)
-    monkeypatch.setattr("slmgate.dataplane.worker.traceback.print_exc", lambda file: None)
+    monkeypatch.setattr("slmgate.dataplane.worker.tell", lambda what, trace="": None)
     with monkeypatch.context() as patch:
         patch.setattr(Kept, "claim", lambda *_: 1 / 0)
         script = """

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from slmgate.control.config.tlsfiles import read_identity
-from slmgate.dataplane.tls import Front, Fronts, accepting, certificate_of, read_certificate, server_context
+from slmgate.dataplane.tls import Front, Fronts, accepting, certificate_of, context_of, read_certificate, server_context
 from slmgate.link.tls import Identity, Tls, TlsSpec
 from tests.tools.authority import Authority
 
@@ -327,4 +327,6 @@ def test_what_cannot_be_used_changes_nothing(authority: Authority, own: Identity
 
 def test_how_connections_are_accepted(own: Identity) -> None:
     assert accepting(None) == {}
-    assert accepting(Front(spec(own)))["ssl_handshake_timeout"] == 5
+    front = Front(spec(own))
+    assert context_of(None) is None and context_of(front) is front.context
+    assert accepting(front.context)["ssl_handshake_timeout"] == 5

@@ -199,8 +199,8 @@ def test_a_broken_off_body_until_close(road: Road) -> None:
         >> client  chat
         == intent  a
         << a       <chat>
-        >> a       HTTP/1.1 200 OK\r\n\r\nabc
-        << client  200 transfer-encoding: chunked | 3\r\nabc\r\n
+        >> a       HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n\r\nabc
+        << client  200 content-type: audio/mpeg transfer-encoding: chunked | 3\r\nabc\r\n
         >> a       resets
         == 200     upstream_error a !upstream_error 4+1~
         << client  closed

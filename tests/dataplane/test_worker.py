@@ -6,12 +6,13 @@ Length: one life, which every test here begins on the same stage.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import ssl
 import sys
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from slmgate import __version__
 from slmgate.dataplane import worker as module
 from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.door import STRANGER, Arrival
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.named import NamedConnection
@@ -43,7 +45,7 @@ from slmgate.link.tls import Tls, TlsSpec
 from slmgate.policy.snapshot import GateSpec, SnapshotSpec
 from slmgate.terms import Key, LimitSpec
 from tests.dataplane.conftest import OpenRoad
-from tests.tools.fakes import Clock, FakeLoop
+from tests.tools.fakes import Clock, FakeLoop, FakeTransport
 from tests.tools.road import Road
 from tests.tools.stage import Stage, instance, model, reply, request
 
@@ -73,6 +75,10 @@ class FakeSocket:
         """Linux's `tcp_info`, of which only the length of the line is asked."""
         return FakeSocket.waiting.to_bytes(4, sys.byteorder).rjust(size, b"\xff")
 
+    def setsockopt(self, level: int, option: int, value: object) -> None:
+        """Filters of banned addresses: there is none to be taken off."""
+        raise OSError
+
     def close(self) -> None:
         self.closed = True
 
@@ -92,8 +98,6 @@ def listening(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> OpenRoad:
 def knock(stage: Stage) -> Any:
     """A client connects through the newest listening server."""
     client: Any = stage.loop.servers[-1].factory()
-    from tests.tools.fakes import FakeTransport
-
     client.connection_made(FakeTransport(stage.loop, client, lambda what, data: stage.loop.told("client", what, data)))
     stage.clients.append(client)
     return client
@@ -134,6 +138,27 @@ def test_the_bound_of_connections(listening: OpenRoad, bound: int) -> None:
     stage.clients[0].connection_lost(None)
     stage.loop.turn(1)
     assert [server.closed for server in stage.loop.servers] == [True, True, False, False]
+
+
+def test_a_full_gate_makes_room_for_who_waits(listening: OpenRoad) -> None:
+    """Only while somebody stands in the kernel's line, and only by those who had a second to show a key."""
+    stage = listening(gate=GateSpec(max_connections=2)).stage
+    stage.loop.told = lambda *_: None
+    knock(stage)
+    stage.clients[0].data_received(request({"model": "m"}))
+    stage.loop.turn(2)
+    knock(stage)
+    FakeSocket.waiting = 1
+    stage.loop.turn(0.75)
+    assert [client.state for client in stage.clients] == ["busy", "head"]
+    FakeSocket.waiting = 0
+    stage.loop.turn(0.5)
+    assert stage.clients[1].state == "head"
+    FakeSocket.waiting = 1
+    stage.loop.turn(2 * TICK)
+    assert [client.state for client in stage.clients] == ["busy", "closed"]
+    assert stage.worker.tally.shed == 1
+    assert not stage.loop.servers[-1].closed
 
 
 def test_a_deaf_listener_is_renewed(listening: OpenRoad) -> None:
@@ -439,6 +464,109 @@ def test_who_has_knocked_already_is_served(listening: OpenRoad) -> None:
     stage.loop.settle()
     assert FakeSocket.waiting == 0
     assert stage.worker.tally.connections == 2
+
+
+class FakeDoor:
+    """What a worker does with the door of a listener."""
+
+    made: ClassVar[list[FakeDoor]] = []
+
+    def __init__(self, loop: FakeLoop, listener: FakeSocket, make: Any) -> None:
+        FakeDoor.made.append(self)
+        self.loop = loop
+        self.listener = listener
+        self.make = make
+        self.context: Any = "unset"
+        self.steps: tuple[Any, ...] = ()
+        self.most_waiting = 0
+        self.came = 0
+        self.told: list[str] = []
+        self.lines: list[str] = []
+        self.waiting: asyncio.Future[None] | None = None
+
+    def open(self) -> None:
+        self.told.append("open")
+
+    def close(self) -> None:
+        self.told.append("close")
+
+    def take_the_rest(self) -> None:
+        self.told.append("rest")
+
+    async def emptied(self) -> None:
+        if self.waiting is not None:
+            await self.waiting
+        self.told.append("empty")
+
+    def tell(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines
+
+
+@pytest.fixture
+def behind_proxies(listening: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A worker of whose two listeners the second is for proxies."""
+    FakeDoor.made = []
+    monkeypatch.setattr(module, "Door", FakeDoor)
+    return listening(proxied=(False, True), gate=GateSpec(trusted_proxies=("10.0.0.5",), max_connections=2)).stage
+
+
+def test_a_listener_for_proxies_has_a_door(behind_proxies: Stage) -> None:
+    stage = behind_proxies
+    assert len(stage.loop.servers) == 1
+    (door,) = FakeDoor.made
+    assert (door.listener.fileno, door.context, door.told) == (11, None, ["open"])
+
+    (step,) = door.steps
+    assert step(Arrival(cast(Any, None), "10.0.0.5", None, door.make), b"") is None
+    assert step(Arrival(cast(Any, None), "10.0.0.6", None, door.make), b"") == STRANGER
+    stage.publish(gate=GateSpec(trusted_proxies=("10.0.0.6",), max_connections=2))
+    assert step(Arrival(cast(Any, None), "10.0.0.6", None, door.make), b"") is None
+    client = door.make(Arrival(cast(Any, None), "203.0.113.9", None, door.make))
+    client.connection_made(FakeTransport(stage.loop, client, lambda what, data: None))
+    assert client.address == "203.0.113.9"
+    knock(stage)
+    assert door.told == ["open", "close"], "the bound of connections holds for those too"
+    client.connection_lost(None)
+    stage.loop.turn(0.25)
+    assert door.told == ["open", "close", "open"]
+    assert door.most_waiting == 504  # a quarter of the connections for which there are descriptors
+    assert FakeDoor.made == [door]
+
+
+def test_who_comes_to_the_door_is_somebody(behind_proxies: Stage) -> None:
+    """Those at the door are let in, though they are no connections yet: nobody is deaf."""
+    stage = behind_proxies
+    (door,) = FakeDoor.made
+    FakeSocket.waiting = 1
+    for _ in range(4):
+        door.came += 1
+        stage.loop.turn(0.25)
+    assert door.told == ["open"]
+    stage.loop.turn(0.25)
+    assert door.told == ["open", "close", "open"]
+    FakeSocket.waiting = 0
+
+
+def test_whom_the_door_has_turned_away(behind_proxies: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    (door,) = FakeDoor.made
+    door.lines = ["one", "two"]
+    behind_proxies.loop.turn(1)
+    assert capsys.readouterr().err == "slmgate: worker 0: one\nslmgate: worker 0: two\n"
+
+
+def test_drain_waits_for_those_at_the_door(behind_proxies: Stage) -> None:
+    stage = behind_proxies
+    (door,) = FakeDoor.made
+    door.waiting = stage.loop.create_future()
+    stage.loop.signals[signal.SIGTERM]()
+    stage.loop.turn(1)
+    assert door.told == ["open", "close", "rest"]
+    assert not stage.life.done()
+    door.waiting.set_result(None)
+    stage.loop.turn(1)
+    assert door.told == ["open", "close", "rest", "empty"]
+    assert stage.life.done()
 
 
 def test_drain_waits_for_answers_but_no_longer_than_its_limit(listening: OpenRoad) -> None:

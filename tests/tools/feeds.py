@@ -1,19 +1,20 @@
 """Feeds a scanner in every way that a network may: whole, byte by byte, in two at every place, and in given pieces.
 
-What a scanner says and sends on may not depend on where its input was cut. This module knows the `Scanner` protocol
-and no dialect.
+What a scanner says and sends on may not depend on where its input was cut. The same for readers of what bytes begin with, which
+are asked anew with all that has come. This module knows the `Scanner` protocol and no dialect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from slmgate.dialects.contract import Scanner
 from slmgate.terms import Usage
 
 Make = Callable[[], Scanner]
+Said = TypeVar("Said")
 
 
 class Fed(NamedTuple):
@@ -46,3 +47,26 @@ def every_way(make: Make, data: bytes, stride: int = 1) -> Fed:
     for place in range(0, len(data) + 1, stride):
         assert feed(make, [data[:place], data[place:]]) == whole, f"cut at {place} differs from whole"
     return whole
+
+
+TRAILING = (b"", b"\x00", b"\n", b"\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(600))
+
+
+def every_beginning(read: Callable[[bytes], Said | None], data: bytes) -> Said:
+    """What `read` makes of `data`, for which it needs the last byte; whatever may come behind it is nothing to it."""
+    for length in range(len(data)):
+        assert read(data[:length]) is None, f"{length} of {len(data)} bytes are enough"
+    said = read(data)
+    assert said is not None, "it wants more"
+    for behind in TRAILING:
+        assert read(data + behind) == said, f"{behind[:8]!r} behind it is not nothing"
+    return said
+
+
+def never_later(read: Callable[[bytes], Said | None], data: bytes) -> Said | None:
+    """What `read` makes of `data` as it comes byte by byte; what it once has said, it goes on saying."""
+    said = None
+    for length in range(len(data) + 1):
+        before, said = said, read(data[:length])
+        assert before is None or said == before, f"at {length} bytes it says something else"
+    return said

@@ -30,6 +30,7 @@ FILES = {
     "replay": "replay",
     "keys": "keys",
     "admin": "admin",
+    "audit": "audit",
     "limits": "limits",
     "usage": "usage",
     "statement": "statement",

@@ -96,9 +96,10 @@ class AdminClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.road.close()
 
-    def get(self, path: str, query: Mapping[str, object] | None = None) -> Any:
-        """The answer's JSON. None among the query's values are left out. Raises CommandFailed."""
-        return self._ask("GET", path, {name: value for name, value in (query or {}).items() if value is not None}, None)
+    def get(self, path: str, query: Mapping[str, object] | None = None, timeout: float = TIMEOUT) -> Any:
+        """The answer's JSON, within so many seconds. None among the query's values are left out. Raises CommandFailed."""
+        asked = {name: value for name, value in (query or {}).items() if value is not None}
+        return self._ask("GET", path, asked, None, timeout)
 
     def post(self, path: str, body: Mapping[str, object] | None = None, timeout: float = TIMEOUT) -> Any:
         """As `get`, for a change, which may take so many seconds."""

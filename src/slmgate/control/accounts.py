@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from slmgate.control import audit
 from slmgate.control.keyfields import BadKeyInput, check_name
 from slmgate.control.keyring import new_id, utc_now
 from slmgate.control.operators import PREFIX, ROLES
@@ -90,8 +91,8 @@ class Accounts:
             self.show(name)
         return old
 
-    def _change(self, record: AccountRecord, audit: AuditRecord) -> AccountRecord:
-        if not self.store.change_account(record, audit):
+    def _change(self, record: AccountRecord, line: AuditRecord) -> AccountRecord:
+        if not self.store.change_account(record, line):
             self.show(record.name)  # removed meanwhile: says so
         return record
 
@@ -165,7 +166,7 @@ class Accounts:
 
     def line(self, actor: str, action: str, target: str, **detail: str) -> AuditRecord:
         """An audit line of now. Never give it a secret."""
-        return AuditRecord(time=self.now(), actor=actor, action=action, target=target, detail=detail)
+        return audit.line(self.now(), actor, action, target, detail)
 
 
 def _check_role(role: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from slmgate.control import audit
 from slmgate.control.keyfields import DECLARED, BadKeyInput, check_name, check_networks, check_roles, check_tags
 from slmgate.control.keylimits import check_currencies, limit_text, read_limits
 from slmgate.stores.base import AuditRecord, KeyFilter, KeyRecord, KeySecret, KeyState, KeyStore
@@ -123,7 +124,7 @@ class Keyring:
             if "limits" in fields or "team" in fields:
                 check_currencies(changed.limits, changed.team, self.config())
             if changed != record:
-                self._save(changed, actor, "key.edit", {what: _text(value) for what, value in fields.items()})
+                self._save(changed, actor, "key.edit", _changes(record, fields))
         return changed
 
     def add(self, records: Sequence[KeyRecord], actor: str = "cli") -> None:
@@ -255,7 +256,7 @@ class Keyring:
         return found
 
     def _audit(self, actor: str, action: str, target: str, detail: dict[str, str]) -> AuditRecord:
-        return AuditRecord(time=self._clock(), actor=actor, action=action, target=target, detail=detail)
+        return audit.line(self._clock(), actor, action, target, detail)
 
     def _save(self, record: KeyRecord, actor: str, action: str, detail: dict[str, str]) -> None:
         """Called with the lock held, so that who listens hears of changes in their order."""
@@ -280,6 +281,16 @@ def as_term(record: KeyRecord) -> Key:
         expires=None if record.expires is None else record.expires.timestamp(),
         digests=tuple((old.digest, None if old.until is None else old.until.timestamp()) for old in record.secrets),
     )
+
+
+def _changes(record: KeyRecord, fields: Mapping[str, object]) -> dict[str, str]:
+    """What is changed, and what it was before, as the audit log tells it."""
+    told: dict[str, str] = {}
+    for what, value in fields.items():
+        before = getattr(record, what)
+        if value != before:
+            told |= {what: _text(value), f"{what}.before": _text(before)}
+    return told
 
 
 def _text(value: Any) -> str:

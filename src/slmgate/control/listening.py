@@ -24,11 +24,12 @@ class CannotServe(Exception):
 
 
 class Listening(NamedTuple):
-    """One address of the gate: as it is configured, how TLS is spoken there, and its sockets."""
+    """One address of the gate: as it is configured, how TLS is spoken there, its sockets, and whether proxies speak first."""
 
     name: str
     tls: ListenTls | None
     sockets: list[socket.socket]
+    proxied: bool = False
 
     def share(self, slot: int, workers: int) -> list[socket.socket]:
         """The sockets of one of so many workers. None is left out: a socket with nobody behind it lets clients wait for ever."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
 import importlib
 import logging
 import os
@@ -28,6 +29,7 @@ import msgspec
 import uvicorn
 
 from slmgate import __version__
+from slmgate.control import audit, gatelog
 from slmgate.control.access_log import AccessLog
 from slmgate.control.accounts import Accounts
 from slmgate.control.acme.presenting import Presenter
@@ -41,6 +43,7 @@ from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
@@ -48,7 +51,7 @@ from slmgate.control.engines.plan import Plan, plans
 from slmgate.control.engines.service import Engines
 from slmgate.control.engines.wiring import Prober, connect
 from slmgate.control.identity import Identity
-from slmgate.control.keyring import Keyring, as_term
+from slmgate.control.keyring import Keyring, as_term, utc_now
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.looking import Looking, Place
@@ -102,10 +105,13 @@ class Control:
         log.setLevel(config.log.level.upper())
         create_first_admin_key(self._state_dir)
         self.store: Store = open_store(self._state_dir / LEDGER_FILE)
+        self.store.on_audit = audit.teller(log)
+        self._read = _digest(self._configuration())  # of the configuration file, as it was read last
         self.keyring = Keyring(self.store)
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
         self.looking = Looking()
+        self._unverified: list[str] = []  # instances at which whoever answers is believed
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
@@ -180,11 +186,21 @@ class Control:
                     unjournaled=tally.unjournaled,
                     shadows=tally.shadows,
                     shadows_dropped=tally.shadows_dropped,
+                    turned_away=tally.turned_away,
+                    guarded=tally.guarded,
+                    bans=tally.bans,
+                    shed=tally.shed,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
             faults=[str(fault) for fault in self.publisher.faults],
-            notes=[*self.certificates.troubles, *self.automatic.troubles, *self.discovery.troubles, *self.lists.troubles],
+            notes=[
+                *self.certificates.troubles,
+                *self.automatic.troubles,
+                *self.discovery.troubles,
+                *self.lists.troubles,
+                *(f"{id}: {UNVERIFIED}" for id in self._unverified),
+            ],
             ledger_lag=self._lag,
             certificates=self._certificates(),
         )
@@ -203,6 +219,7 @@ class Control:
         """
         async with self._reloading:
             text = self._configuration()
+            self._read = _digest(text)
             try:
                 loaded = await asyncio.to_thread(self._orders.source.load)
             except ConfigError as error:
@@ -230,6 +247,10 @@ class Control:
         """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
         self.checker.configure(config)
+        before, self._unverified = self._unverified, unverified(config)
+        for id in self._unverified:
+            if id not in before:
+                log.warning("WARNING: %s: %s", id, UNVERIFIED)
         self.engines.take(self._plans(config), config.drain_timeout + 1.0)
 
     # -- engines that it starts
@@ -415,7 +436,7 @@ class Control:
             if now != before:
                 await asyncio.sleep(WATCH_SECONDS / 5)  # its writer may be in the middle of it
                 try:
-                    await self.reload()
+                    await self._reload_unasked()
                 except Exception:  # one reload that fails must not be the last
                     log.exception("the configuration could not be reloaded; the old one stays in force")
                 before = _fingerprints(self._files)
@@ -492,7 +513,16 @@ class Control:
         self._beside(self._reload_unasked())
 
     async def _reload_unasked(self) -> None:
-        await self.reload()
+        """As the file has changed, or at SIGHUP. In the audit log is what is new, and not what an operator had read already."""
+        before = self._read
+        faults = await self.reload()
+        if self._read is not None and self._read != before:
+            detail = {"applied": "no" if faults else "yes", "sha256": self._read.hex()}
+            noted = audit.line(utc_now(), audit.BY_THE_FILE, "reload", "configuration", detail)
+            try:
+                await asyncio.to_thread(self.store.append_audit, noted)
+            except LedgerUnavailable as error:
+                log.error("the configuration was read, but that is not in the audit log: %s", error)
 
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)
@@ -509,6 +539,10 @@ def _fingerprints(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
         except OSError:
             found.append(None)
     return found
+
+
+def _digest(text: bytes | None) -> bytes | None:
+    return None if text is None else hashlib.sha256(text).digest()
 
 
 def _content(file: Path) -> bytes | None:
@@ -551,9 +585,7 @@ async def _main(orders: ControlOrders) -> None:
 def main() -> None:
     """Entry of `python -m slmgate.control.process ORDERS`."""
     orders = msgspec.json.decode(sys.argv[1], type=ControlOrders)
-    logging.basicConfig(level=logging.INFO, format="slmgate: %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "uvicorn", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    gatelog.configure()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from slmgate.control import audit
 from slmgate.control.config import Config
 from slmgate.control.config.checks import is_the_gate
 from slmgate.control.config.compile import has_id, instance_id
@@ -217,7 +218,7 @@ class Roster:
     def _line(self, actor: str, action: str, record: InstanceRecord) -> AuditRecord:
         """The audit line; options hold no secret, but where one is fetched from."""
         detail = {"model": record.model, **({"options": record.options} if action == "instance.add" else {})}
-        return AuditRecord(time=self._clock(), actor=actor, action=action, target=record.id, detail=detail)
+        return audit.line(self._clock(), actor, action, record.id, detail)
 
 
 def _sentence(error: BadValueError) -> str:

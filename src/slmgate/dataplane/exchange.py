@@ -19,6 +19,7 @@ from slmgate.dataplane.deadlines import NOT_A_TIME, bounded, seconds_of
 from slmgate.dataplane.elsewhere import answer_elsewhere
 from slmgate.dataplane.fallback import fall_back, name_of
 from slmgate.dataplane.hedge import Hedge
+from slmgate.dataplane.hiding import mask_for
 from slmgate.dataplane.journal import NEEDED
 from slmgate.dataplane.limiter import Refusal
 from slmgate.dataplane.second import END_SECONDS, STALE_SECONDS, is_refusal
@@ -27,8 +28,10 @@ from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import STREAMS, Dialect, Route, Scanner
 from slmgate.dialects.figures import says_error
+from slmgate.dialects.masking import Rough
 from slmgate.dialects.parameters import answers, bound, longest, settle, values
 from slmgate.dialects.prompts import prompt_of
+from slmgate.dialects.resaid import resaid
 from slmgate.dialects.salt import salted
 from slmgate.errors import FAULTS, Fault
 from slmgate.http1.answers import CLOSE, JSON, KEEP_ALIVE, answer, without_body
@@ -45,7 +48,7 @@ from slmgate.http1.heads import (
 from slmgate.policy.access import GENERATING, NO_ROLE, Access, Admit, no_such_model
 from slmgate.policy.balance import Affinity, first_byte_of
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import WRONG, Unverified, identify, not_from_here
+from slmgate.policy.identify import MISSING, WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
 from slmgate.policy.snapshot import ModelSpec, Snapshot
@@ -134,6 +137,7 @@ class Exchange:
         "instance",
         "keep_alive",
         "kept",
+        "kept_size",
         "limit_fields",
         "model",
         "next_owed",
@@ -148,6 +152,7 @@ class Exchange:
         "refused",
         "repeat",
         "request_id",
+        "rough",
         "route",
         "scanner",
         "slot",
@@ -221,7 +226,9 @@ class Exchange:
         self.pending_head = b""  # built, not yet written: it goes out with the first bytes of the body
         self.scanner: Scanner | None = None
         self.passing = False  # the client is being sent its stream in chunks: usual ones go past here
-        self.kept: list[bytes] | None = None  # an unstreamed JSON answer so far, for its usage
+        self.kept: list[bytes] | None = None  # an unstreamed JSON answer so far, which goes on when it is whole
+        self.kept_size = 0
+        self.rough: Rough | None = None  # masks one that was too long to be kept
         self.usage: Usage | None = None
         self.ending = False
         self.held = b""  # the end of a stream, which waits for the end of the answer that carries it
@@ -299,6 +306,8 @@ class Exchange:
         """The caller is known, by the snapshot in force; unless it calls from where it may not."""
         self.principal, self.until = principal, _ = row
         self.snapshot = self.worker.snapshot
+        if not self.client.known and principal.kind != "anonymous":
+            self.client.recognised()
         if principal.networks and not networks_of(principal.networks).holds(self.client.number):
             return not_from_here(principal)
         return None
@@ -626,10 +635,12 @@ class Exchange:
             return
         assert route is not None
         self.first_byte_at = now = time.monotonic()
-        self.usage = route.dialect.usage(route.endpoint, body)
+        self.usage, name = route.dialect.told(route.endpoint, body)
         if self.usage is None and says_error(body):
-            self._fail_in_words(connection)
+            self._fail_in_words(connection, body)
             return
+        if name is None or self.asked is None or name != self.asked.model:
+            body = mask_for(self).document(body)
         self.upstream_status = 200
         instance = self.instance
         if instance is not None and instance.watched:
@@ -667,14 +678,14 @@ class Exchange:
             return  # answer_ended or answer_data says it in the gate's words
         if self.instance is not None and self.instance.watched:
             self.instance.answered(self.asked_at)
-        if not content_type or content_type.startswith(JSON):
+        if status >= 400 or not content_type or content_type.startswith(JSON):
             self.kept = []
         elif ask.stream and status == 200 and content_type.startswith(STREAMS):
-            self.scanner = route.dialect.scanner(route.endpoint, ask)
+            self.scanner = route.dialect.scanner(route.endpoint, ask, mask_for(self))
             self._learn(now)
         if status == 204 or status == 304:
             framing_line = b""  # neither has a body, and 204 no length (RFC 9110 section 8.6)
-        elif framing >= 0 and self.scanner is None:
+        elif framing >= 0 and self.scanner is None and (self.kept is None or framing <= KEPT_ANSWER):
             framing_line = b"content-length: %d\r\n" % framing
         elif self.head.minor == 1:
             self.chunked = True
@@ -696,7 +707,7 @@ class Exchange:
         scanner, transport, worker = self.scanner, self.client.transport, self.worker
         if self.passing and not self.done and scanner is not None and scanner.at_rest and transport is not None:
             worker.outbox.flush()  # what was written before goes first
-            connection.let_pass(scanner.usual, transport, worker)
+            connection.let_pass(scanner.usual, transport, worker, scanner.swap)
 
     def _add_up(self) -> None:
         """Take over what the connection has let pass since the last time."""
@@ -730,16 +741,21 @@ class Exchange:
         scanner = self.scanner
         if scanner is not None:
             data = scanner.feed(data)
+            if scanner.failed is not None:
+                self._fail_in_stream(data)
+                return
             if scanner.finished:
                 self._hold(data)
                 return
         elif self.kept is not None:
-            self._keep(data)
+            data = self._keep(data)
+        elif self.rough is not None:
+            data = self.rough.feed(data)
         if self.chunked and not self.pending_head:  # the common piece of a stream
             if data:
                 self.bytes_out += len(data)
                 self.client.write(b"%x\r\n%b\r\n" % (len(data), data))
-        elif data or self.pending_head:
+        elif data or (self.pending_head and self.kept is None):
             self.client.write(self._framed(data))
 
     def answer_ended(self, data: bytes, connection: UpstreamConnection | None) -> None:
@@ -749,10 +765,20 @@ class Exchange:
             return
         scanner = self.scanner
         if scanner is None and self.kept is not None:
-            self._keep(data)
-            if self._read_usage():
-                self._fail_in_words(connection)
-                return
+            data = self._keep(data)
+            if self.kept is not None:
+                body = self.kept[0] if len(self.kept) == 1 else b"".join(self.kept)
+                if self.upstream_status >= 400:
+                    self._say_again(body, connection)
+                    return
+                if self._read_usage(body):
+                    self._fail_in_words(connection, body)
+                    return
+                data = self._masked(body)
+        elif self.rough is not None:
+            data = self.rough.feed(data)
+        if self.rough is not None:
+            data += self.rough.close()
         if scanner is None and self.upstream_status == 200:
             self._learn(time.monotonic())
         self._give_back(connection)
@@ -763,6 +789,9 @@ class Exchange:
                 if data:
                     data = scanner.feed(data)
                 rest = scanner.close()
+                if scanner.failed is not None:
+                    self._fail_in_stream(data)
+                    return
                 if not scanner.finished:
                     self._fail_upstream("upstream_error", "The model's answer broke off.", data)
                     return
@@ -820,13 +849,26 @@ class Exchange:
             took = now - self.asked_at
             instance.learn(took if usage is None else first_byte_of(took, usage.completion_tokens), now)
 
-    def _keep(self, data: bytes) -> None:
-        """Keep an unstreamed answer's bytes for reading its usage, up to a bound."""
-        if self.kept is not None:
-            if self.bytes_out + len(data) <= KEPT_ANSWER:
-                self.kept.append(data)
-            else:
-                self.kept = None
+    def _keep(self, data: bytes) -> bytes:
+        """Keep an unstreamed answer until it is whole: its usage is to be read, and it is to be masked. Of one that is longer
+        than is kept, return what goes on now.
+        """
+        assert self.kept is not None
+        self.kept.append(data)
+        self.kept_size += len(data)
+        if self.kept_size <= KEPT_ANSWER:
+            return b""
+        whole, self.kept = b"".join(self.kept), None
+        self.rough = Rough(mask_for(self))
+        return self.rough.feed(whole)
+
+    def _masked(self, body: bytes) -> bytes:
+        """A whole answer as the client sees it. Its head waits, and is told another length if it has one."""
+        masked = mask_for(self).document(body)
+        if len(masked) != len(body) and not self.chunked:
+            line = b"\r\ncontent-length: %d\r\n"
+            self.pending_head = self.pending_head.replace(line % len(body), line % len(masked), 1)
+        return masked
 
     def _framed(self, out: bytes) -> bytes:
         """`out` as it goes on the client's wire, behind the head if that is still to be written."""
@@ -843,14 +885,12 @@ class Exchange:
                     self.worker.calm_until(self.client, self.deadline)
         return out
 
-    def _read_usage(self) -> bool:
-        """Read the usage of an answer that was kept. True: it is an error, of which the client has seen nothing yet."""
+    def _read_usage(self, body: bytes) -> bool:
+        """Read the usage of a whole answer. True: it is an error, of which the client has seen nothing yet."""
         route = self.route
-        if self.kept is None or route is None:
-            return False
-        body = self.kept[0] if len(self.kept) == 1 else b"".join(self.kept)
+        assert route is not None
         self.usage = route.dialect.usage(route.endpoint, body)
-        return self.usage is None and not self.status and self.upstream_status == 200 and says_error(body)
+        return self.usage is None and self.upstream_status == 200 and says_error(body)
 
     def _waited(self, now: float) -> tuple[int, int, int]:
         """Microseconds in line or until a connection was there, at the instance, and the gate's own before."""
@@ -896,13 +936,46 @@ class Exchange:
         assert self.model is not None
         return is_refusal(status) or str(status) in self.model.retry_on
 
-    def _fail_in_words(self, connection: UpstreamConnection | None) -> None:
+    def _fail_in_words(self, connection: UpstreamConnection | None, body: bytes) -> None:
         """The instance says in its answer that it failed, under a status that says the contrary: it ought to have been 500."""
         self.upstream_status = 500
-        self.pending_head = b""  # nothing of it went out: the next answer has a head and a framing of its own
+        self._unsay()
+        words = self.worker.quoted(body, self.body)
+        self._fail_status(connection, f"answered 200, and that it failed: {words}")
+
+    def _fail_in_stream(self, data: bytes) -> None:
+        """The instance says in the middle of its stream that it failed; `data` goes before that."""
+        scanner = self.scanner
+        assert scanner is not None and scanner.failed is not None
+        words = self.worker.quoted(scanner.failed, self.body)
+        self.worker.complain(f"{self.tried[-1].spec.id}: failed in its answer: {words}", self.request_id.decode())
+        if not self.status:
+            self.upstream_status = 500
+            self._unsay()
+            self._fail_status(None, "answered 200")
+            return
+        self._fail_upstream("upstream_error", "The model failed in its answer.", data)
+
+    def _say_again(self, body: bytes, connection: UpstreamConnection | None) -> None:
+        """The engine does not accept the request: the client is told what it can do about it, and the operator all of it."""
+        instance, ask = self.instance, self.ask
+        assert ask is not None
+        refuse = resaid(self.upstream_status, body, ask.fields)
+        if instance is not None:
+            words = self.worker.quoted(body, self.body)
+            self.worker.complain(f"{instance.spec.id}: answered {self.upstream_status}: {words}", self.request_id.decode())
+            if instance.watched:
+                instance.completed(self.asked_at)
+        self._give_back(connection)
+        self._unsay()
+        self.refuse(refuse, ended="complete")
+
+    def _unsay(self) -> None:
+        """Nothing of the answer went out: the next one has a head and a framing of its own."""
+        self.pending_head = b""
         self.chunked = False
-        self.kept = None
-        self._fail_status(connection, "answered 200, and that it failed")
+        self.kept = self.rough = self.scanner = None
+        self.kept_size = 0
 
     def _fail_status(self, connection: UpstreamConnection | None = None, why: str = "") -> None:
         """The answer is not for the client: another instance may do better, else it is said in the gate's words."""
@@ -960,6 +1033,9 @@ class Exchange:
             fields += b"retry-after: %d\r\n" % refuse.retry_after
         if fault.status == 401:
             fields += b"www-authenticate: Bearer\r\n"
+            visitor = self.client.visitor
+            if visitor is not None and refuse is not MISSING:
+                self.worker.guard.failed(visitor)
         if ended is None:
             ended = "refused"
             if fault.source == "upstream":

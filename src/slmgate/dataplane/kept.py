@@ -169,7 +169,7 @@ def _answer(fd: int, now: float) -> Answer | None:
         return None
     try:
         found = _read(os.pread(fd, length, _PRINT + _LENGTH))
-    except msgspec.DecodeError:
+    except ValueError:  # not JSON of that form, or not UTF-8 (which msgspec tells apart)
         return None
     if not now - KEPT_SECONDS < found.at:
         return None

@@ -18,6 +18,7 @@ from slmgate.dataplane.deadlines import FIELD as TIMEOUT
 from slmgate.dataplane.deadlines import bounded
 from slmgate.dataplane.exchange import KEPT_ANSWER, Exchange
 from slmgate.dataplane.fallback import field_of
+from slmgate.dataplane.hiding import mask_for
 from slmgate.dataplane.kept import OTHER, PARTS, Answer, Claim, Kept, name_of
 from slmgate.dialects.multipart import boundary_of
 from slmgate.policy.access import Admit
@@ -307,7 +308,10 @@ class KeyedExchange(Exchange):
         fields = "".join(f"{line}\r\n" for line in lines if line and not line.startswith("content-type:"))
         fields += field_of(self).decode("latin-1")
         content_type = head.content_type.decode("latin-1") or "application/octet-stream"
-        claim.keep(Answer(head.status, content_type, fields, time.time(), self._size, b"".join(self._pieces)))
+        body = b"".join(self._pieces)
+        if content_type.startswith("application/json"):
+            body = mask_for(self).document(body)
+        claim.keep(Answer(head.status, content_type, fields, time.time(), len(body), body))
 
 
 def fingerprint(route: Route, body: bytes, content_type: str) -> bytes:

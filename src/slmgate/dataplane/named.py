@@ -17,6 +17,7 @@ from slmgate.http1.heads import RequestHead
 from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
+    from slmgate.dataplane.door import Arrival
     from slmgate.dataplane.worker import Worker
 
 _MISDIRECTED = Refuse(
@@ -27,8 +28,8 @@ _MISDIRECTED = Refuse(
 class NamedConnection(ClientConnection):
     __slots__ = ("_front", "_good", "_shown")
 
-    def __init__(self, worker: Worker, front: Front) -> None:
-        super().__init__(worker)
+    def __init__(self, worker: Worker, front: Front, arrival: Arrival | None = None) -> None:
+        super().__init__(worker, arrival)
         # connection
         self._front = front
         self._shown: ssl.SSLContext = front.context

@@ -16,12 +16,13 @@ from slmgate.http1.framing import CHUNK_LINES, USUAL
 
 if TYPE_CHECKING:
     from slmgate.dataplane.worker import Worker
+    from slmgate.dialects.masking import Swap
 
 
 class Passing(asyncio.Protocol):
     """What the loop hands over is one usual chunk, which goes on from here, or it is `received`."""
 
-    __slots__ = ("_clock", "_heard", "_size", "_to", "_tokens", "_usual")
+    __slots__ = ("_clock", "_heard", "_size", "_swap", "_to", "_tokens", "_usual")
 
     _clock: Worker
     _to: asyncio.Transport
@@ -32,13 +33,17 @@ class Passing(asyncio.Protocol):
         self._heard = 0.0  # when the last of it came, to a tick
         self._size = 0  # bytes of body
         self._tokens = 0
+        self._swap: Swap | None = None  # masks each chunk, if there is one: then `_usual` is its own
 
-    def let_pass(self, usual: Callable[[bytes], int], to: asyncio.Transport, clock: Worker) -> None:
+    def let_pass(self, usual: Callable[[bytes], int], to: asyncio.Transport, clock: Worker, swap: Swap | None = None) -> None:
         """The next bytes begin a chunk and an event: while they are `usual` (see `contract.Scanner`), they go on `to` the client.
+
+        With `swap`, they go on as it changes them.
 
         They are written at once, where all else waits for the end of the loop's turn: what was put there before must be out.
         """
-        self._usual = usual
+        self._usual = usual if swap is None else swap.usual
+        self._swap = swap
         self._to = to
         self._clock = clock
 
@@ -66,8 +71,13 @@ class Passing(asyncio.Protocol):
         try:
             tokens = usual(data[len(line) : -2])
             if tokens < 0:
-                self.received(data)
-                return
+                if tokens == -1 or self._swap is None:
+                    self.received(data)
+                    return
+                tokens = -2 - tokens
+                data = self._swap.out
+                size = len(data)
+                line = CHUNK_LINES[size] if size < USUAL else data[: data.index(b"\n") + 1]
             self._heard = self._clock.now
             self._size += size - len(line) - 2
             self._tokens += tokens

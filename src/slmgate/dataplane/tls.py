@@ -188,8 +188,13 @@ def _add(names: dict[str, tuple[str, ...]], field: str | None, value: str) -> No
         names[field] = (*names.get(field, ()), value)
 
 
-def accepting(front: Front | None) -> dict[str, Any]:
+def context_of(front: Front | None) -> ssl.SSLContext | None:
+    """What handshakes begin with there; None: there are none."""
+    return None if front is None else front.context
+
+
+def accepting(context: ssl.SSLContext | None) -> dict[str, Any]:
     """Of the loop's methods that accept connections; None: for plain HTTP."""
-    if front is None:
+    if context is None:
         return {}
-    return {"ssl": front.context, "ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
+    return {"ssl": context, "ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}

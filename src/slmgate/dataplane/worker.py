@@ -31,7 +31,9 @@ from slmgate import __version__
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
+from slmgate.dataplane.door import MOST_WAITING, Door, Step, announced_by
 from slmgate.dataplane.exchange import Exchange
+from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
@@ -41,13 +43,17 @@ from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.shadow import Shadows
+from slmgate.dataplane.shedding import shed
+from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
-from slmgate.dataplane.tls import Front, Fronts, accepting
+from slmgate.dataplane.tls import Front, Fronts, accepting, context_of
 from slmgate.dataplane.tokens import Tokens
+from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
+from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Answering,
@@ -115,8 +121,7 @@ class Worker:
         self.pools = Pools(loop, self.say, loads, lambda model: self._link.send(Wanted(orders.slot, model)))
         self.salts = Salts(orders.salt_key)
         if self.salts.problem:
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: {self.salts.problem}", file=sys.stderr, flush=True)
+            tell(self.salts.problem)
         self.heads = HeadReader()
         self.challenges = Pending()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
@@ -124,19 +129,25 @@ class Worker:
         self.shadows = Shadows(self)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
+        addresses = Path(orders.addresses) if orders.addresses else None
+        self.guard = Guard(addresses, (orders.slot, orders.workers), self.tally, self.say, self._banish)
+        self.buffered = 0  # bytes of requests that are not whole yet, and of long ones that are under way
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()
         self.calm: set[ClientConnection] = set()  # those of streams under way of which nothing is due for a while
         self._ticks = 0
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
+        self._sieve = Sieve(self._sockets)
         self._fronts = Fronts()  # how TLS is spoken, by listener, once control has said it
-        self._servers: list[asyncio.Server] = []
+        self._doors: dict[int, Door] = {}  # by the listener's place: of those whose connections begin with a proxy's word
+        self._servers: list[asyncio.Server | Door] = []
         self._room_for = 0  # connections that the file descriptors allow
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
         self._complaints_left = COMPLAINTS_PER_SECOND
         self._second = 0
         self._synced = 0.0
+        self._ends = False  # no listener is opened any more
         self.draining = False
         self.handed_over = False  # drains because another gate has taken over the sockets: nobody is sent away
         self.stopping = False
@@ -203,6 +214,8 @@ class Worker:
     def left(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
         self.calm.discard(connection)
+        if connection.came_from is not None:
+            self.guard.left(connection.came_from)
         if self.draining and not self._connections and not self._drained.done():
             self._drained.set_result(None)
 
@@ -223,15 +236,17 @@ class Worker:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
-                print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+            tell(f"request {request_id}: {what}")
+
+    def quoted(self, body: bytes, asked: bytes) -> str:
+        """An instance's words for `complain`, unless that would say nothing now: to look through them takes its time."""
+        return quoted(body, asked) if self._complaints_left > 0 and self._orders.complains else ""
 
     def say(self, what: str) -> None:
         """A line for the operator about what has become of an instance; as seldom as `complain`."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: worker {self.slot}: {what}", file=sys.stderr, flush=True)
+            tell(f"worker {self.slot}: {what}")
 
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the event loop."""
@@ -245,8 +260,8 @@ class Worker:
         """The traceback of an exception that is being handled, for the operator; never a client's bytes."""
         if self._complaints_left > 0:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError, MemoryError):  # who calls has a fault to mend, and needs no second one
-                traceback.print_exc(file=sys.stderr)
+            with contextlib.suppress(MemoryError):  # who calls has a fault to mend, and needs no second one
+                tell(f"worker {self.slot}: this failed", traceback.format_exc())
 
     # -- the link
 
@@ -302,15 +317,18 @@ class Worker:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
             for problem in self.counters.update(snapshot.models):
-                with contextlib.suppress(OSError, ValueError):
-                    print(f"slmgate: {problem}", file=sys.stderr, flush=True)
+                tell(problem)
         self.limiter.prepare(snapshot.charges)
-        first = self.snapshot.generation == 0
+        self.guard.update(snapshot.gate.guard)
+        first, others = self.snapshot.generation == 0, snapshot.forwarders is not self.snapshot.forwarders
         self.snapshot, self._prepared = snapshot, None
+        if others:
+            for connection in self._connections:
+                connection.look_whose()
         if not self.keys.renewed:  # else there are keys of that generation which have not come yet
             self._confirmed = snapshot.generation
             self._link.send(Confirm(self.slot, snapshot.generation))
-        if first and not self.draining:
+        if first and not self._ends:
             self._loop.create_task(self._accept())
 
     # -- listening
@@ -320,24 +338,29 @@ class Worker:
 
     async def _accept(self) -> None:
         """Listen. The sockets stay open in the supervisor: who knocks while nobody accepts waits in the kernel's line."""
-        if self._servers or self.draining:
+        if self._servers or self._ends:
             return
-        for one, front in self._doors():
-            server = await self._loop.create_server(self._connection(front), sock=one.dup(), backlog=4096, **accepting(front))
+        for place, one, front in self._spoken():
+            if steps := self._steps(place):
+                self._servers.append(self._door(place, steps, front))
+                continue
+            server = await self._loop.create_server(
+                self._connection(front), sock=one.dup(), backlog=4096, **accepting(context_of(front))
+            )
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
 
-    def _doors(self) -> list[tuple[socket.socket, Front | None]]:
-        """The listening sockets with what is spoken there; None: plain HTTP. Not those of which nobody has said it yet."""
+    def _spoken(self) -> list[tuple[int, socket.socket, Front | None]]:
+        """The listeners, by their place, with what is spoken there; None: plain HTTP. Not those of which nobody has said it."""
         names = self._orders.tls or (None,) * len(self._sockets)
-        doors = [(one, name, self._fronts.get(name or "")) for one, name in zip(self._sockets, names, strict=True)]
-        return [(one, front) for one, name, front in doors if name is None or front is not None]
+        found = [(place, one, self._fronts.get(names[place] or "")) for place, one in enumerate(self._sockets)]
+        return [(place, one, front) for place, one, front in found if names[place] is None or front is not None]
 
-    def _connection(self, front: Front | None) -> Callable[[], ClientConnection]:
+    def _connection(self, front: Front | None) -> Callable[..., ClientConnection]:
         """What makes the connections of a listener."""
         if front is not None and front.several:
-            return lambda: NamedConnection(self, front)
-        return lambda: ClientConnection(self)
+            return lambda arrival=None: NamedConnection(self, front, arrival)
+        return lambda arrival=None: ClientConnection(self, arrival)
 
     def _speak(self, tls: Tls) -> None:
         """Speak TLS so from now on. Connections and handshakes under way go on as they began.
@@ -362,15 +385,34 @@ class Worker:
             self.say(f"a challenge cannot be answered: {error}")
         self._link.send(Answering(self.slot, challenges.number))
 
+    def _steps(self, place: int) -> list[Step]:
+        """What a connection of that listener goes through before it is one; of most listeners, nothing."""
+        return [announced_by(lambda: self.snapshot.proxies)] if self._orders.proxied[place : place + 1] == (True,) else []
+
+    def _door(self, place: int, steps: list[Step], front: Front | None) -> Door:
+        """The open door of that listener."""
+        door = self._doors.get(place)
+        if door is None:
+            door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front))
+        door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
+        door.make, door.context, door.steps = self._connection(front), context_of(front), tuple(steps)
+        door.open()
+        return door
+
     def _is_deaf(self) -> bool:
         """Whether somebody has stood in the kernel's line for a whole tick in which nobody was let in.
 
         A loop that had no memory for a newcomer asks the kernel for no more of them and says nothing: it has to listen anew.
         """
         before = self._passed_by
-        in_line = any(int.from_bytes(one.getsockopt(*_LINE)[24:], sys.byteorder) for one in self._sockets)
-        self._passed_by = self.tally.connections if in_line else -1
+        in_line = self._in_line()
+        came = self.tally.connections + self.tally.turned_away + sum(door.came for door in self._doors.values())
+        self._passed_by = came if in_line else -1
         return in_line and self._passed_by == before
+
+    def _in_line(self) -> bool:
+        """Whether anybody stands in the kernel's line."""
+        return any(int.from_bytes(one.getsockopt(*_LINE)[24:], sys.byteorder) for one in self._sockets)
 
     def _stop_accepting(self) -> None:
         for server in self._servers:
@@ -415,9 +457,23 @@ class Worker:
             self._each_second(now, wall)
         if self._servers and self._is_deaf():
             self._stop_accepting()
-        paused = not self._servers and not self.draining and self.snapshot.generation > 0
-        if paused and len(self._connections) < self._most_connections() * 0.95:
-            await self._accept()
+        self.guard.tick()
+        if self._ends:
+            return
+        self._sieve.keep_out(self.guard.kept_out())
+        if not self._servers and self.snapshot.generation > 0:
+            most = self._most_connections()
+            if len(self._connections) < most * 0.95:
+                await self._accept()
+            elif self._in_line():
+                self.tally.shed += shed(self._connections, now, max(1, most // 20), self.date)
+
+    def _banish(self, subjects: frozenset[int]) -> None:
+        """These are banned now: their connections end."""
+        for connection in list(self._connections):
+            if connection.came_from is not None and connection.came_from.subject in subjects:
+                connection.came_from.left = 0
+                connection.banned()
 
     def _half_tick(self) -> None:
         """The limiter has twice as many ticks: what it holds of limits and does not need goes back within two of its own."""
@@ -427,6 +483,10 @@ class Worker:
     def _each_second(self, now: float, wall: float) -> None:
         self.date = date_line(wall)
         self._complaints_left = COMPLAINTS_PER_SECOND
+        self.guard.each_second()
+        for door in self._doors.values():
+            for line in door.tell():
+                self.say(line)
         self.journal.prepare()
         self.limiter.prepare(self.snapshot.charges)
         if self._orders.sync is not None and now - self._synced >= self._orders.sync:
@@ -451,6 +511,10 @@ class Worker:
             self.pools.tallies(now),
             tally.shadows,
             tally.shadows_dropped,
+            tally.turned_away,
+            tally.guarded,
+            tally.bans,
+            tally.shed,
         )
 
     # -- life
@@ -513,10 +577,16 @@ class Worker:
 
     async def _drain(self) -> None:
         """Take what has knocked already, finish what is under way within the limit, then close."""
-        waiting = self._doors() if self._servers else []
+        waiting = self._spoken() if self._servers else []
+        self._ends = True
         self._stop_accepting()
-        for one, front in waiting:
-            await self._accept_the_rest(one, front)
+        for place, one, front in waiting:
+            if self._steps(place):
+                self._doors[place].take_the_rest()
+            else:
+                await self._accept_the_rest(one, front)
+        for door in self._doors.values():
+            await door.emptied()
         self.draining = True
         self.shadows.stop()
         for one in self._sockets:
@@ -542,7 +612,7 @@ class Worker:
         with contextlib.suppress(OSError):
             while True:
                 let_in.append(listener.accept()[0])
-        make, arguments = self._connection(front), accepting(front)
+        make, arguments = self._connection(front), accepting(context_of(front))
         # All at once: with TLS each waits for its client. Who fails the handshake loses its own connection only.
         await asyncio.gather(
             *(self._loop.connect_accepted_socket(make, one, **arguments) for one in let_in),

@@ -13,6 +13,7 @@ import msgspec
 
 from slmgate.dialects.body import bound, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
+from slmgate.dialects.masking import Mask
 from slmgate.dialects.openai import BOUNDS, OpenAI
 from slmgate.dialects.sse import SseScanner, event_data
 from slmgate.errors import Fault
@@ -65,8 +66,8 @@ class MessageScanner(SseScanner):
 
     __slots__ = ("_estimate", "_prompt")
 
-    def __init__(self, prompt_estimate: int) -> None:
-        super().__init__()
+    def __init__(self, prompt_estimate: int, mask: Mask | None = None) -> None:
+        super().__init__(mask=mask)
         # llama.cpp leaves `message_start` out when its first token is half a character: then only an estimate is to be had.
         self._estimate = prompt_estimate
         self._prompt: int | None = None
@@ -128,8 +129,11 @@ class Anthropic:
         figures = answer.usage if answer else None
         return believable(figures.prompt(), figures.output_tokens) if figures else None
 
-    def scanner(self, endpoint: str, ask: Ask) -> MessageScanner:
-        return MessageScanner(ask.prompt_estimate)
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
+    def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> MessageScanner:
+        return MessageScanner(ask.prompt_estimate, mask)
 
     def error(self, fault: Fault, refuse: Refuse, request_id: str) -> bytes:
         return msgspec.json.encode({"type": "error", "error": _error(fault, refuse.message), "request_id": request_id})

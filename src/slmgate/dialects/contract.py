@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from slmgate.dialects.masking import Mask, Swap
 from slmgate.errors import Fault
 from slmgate.terms import Ask, Refuse, Usage
 
@@ -31,6 +32,10 @@ class Scanner(Protocol):
     """
     finished: bool
     """The dialect's own end of stream has passed (`[DONE]`, `message_stop`, `"done":true` ...)."""
+    failed: bytes | None
+    """What the instance said of its failure, in the middle of the stream: it was left out, and nothing after it goes on."""
+    swap: Swap | None
+    """What makes the stream's usual chunk one that may pass, where something in each is to be masked."""
 
     @property
     def mid_event(self) -> bool:
@@ -39,7 +44,7 @@ class Scanner(Protocol):
 
     @property
     def at_rest(self) -> bool:
-        """No event is unfinished: the next bytes begin a new one, and `usual` may be asked about them."""
+        """No event is unfinished, and what to mask is known: `swap` or else `usual` may be asked about the next bytes."""
         ...
 
     def usual(self, chunk: bytes) -> int:
@@ -76,8 +81,15 @@ class Dialect(Protocol):
         """The engine's figures in a complete, unstreamed answer; None when absent or not believable."""
         ...
 
-    def scanner(self, endpoint: str, ask: Ask) -> Scanner:
-        """A scanner for this streamed answer. It strips usage from the stream when the gate, not the client, asked for it."""
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        """The same figures and, where they are read together, the model's name: if it is right, the answer needs no mask."""
+        ...
+
+    def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> Scanner:
+        """A scanner for this streamed answer. It strips usage from the stream when the gate, not the client, asked for it.
+
+        With a mask it sends on whole events only, and looks for failures among them.
+        """
         ...
 
     def error(self, fault: Fault, refuse: Refuse, request_id: str) -> bytes:

@@ -13,6 +13,7 @@ import msgspec
 
 from slmgate.dialects.body import bound, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
+from slmgate.dialects.masking import Mask
 from slmgate.dialects.openai import OpenAI
 from slmgate.dialects.sse import SseScanner, event_data
 from slmgate.errors import Fault
@@ -44,8 +45,8 @@ class CompletionScanner(SseScanner):
 
     __slots__ = ("_ended", "_expected")
 
-    def __init__(self, expected: int) -> None:
-        super().__init__()
+    def __init__(self, expected: int, mask: Mask | None = None) -> None:
+        super().__init__(mask=mask)
         # The figures of each completion by its index: one that is said again replaces, it does not add.
         self._ended: dict[int, Usage | None] = {}
         self._expected = expected
@@ -94,8 +95,11 @@ class LlamaCpp:
             return _sum([result.usage() for result in answer])
         return answer.usage() if answer else None
 
-    def scanner(self, endpoint: str, ask: Ask) -> CompletionScanner:
-        return CompletionScanner(_completions(ask.fields))
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
+    def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> CompletionScanner:
+        return CompletionScanner(_completions(ask.fields), mask)
 
     def error(self, fault: Fault, refuse: Refuse, request_id: str) -> bytes:
         return msgspec.json.encode({"error": _error(fault, refuse.message)})

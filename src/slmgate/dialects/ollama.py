@@ -12,6 +12,7 @@ import msgspec
 
 from slmgate.dialects.body import bound, child, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
+from slmgate.dialects.masking import Mask
 from slmgate.dialects.ndjson import NdjsonScanner
 from slmgate.errors import Fault
 from slmgate.terms import Ask, Refuse, Usage
@@ -36,7 +37,8 @@ class ObjectScanner(NdjsonScanner):
     __slots__ = ()
 
     def special(self, data: bytes) -> bool:
-        return data.find(b'"done":true') >= 0 or data.find(b'"done": true') >= 0
+        # The arguments of a tool are an object here: a `model` among them is the model's own, and must be told from the others.
+        return data.find(b'"done":true') >= 0 or data.find(b'"done": true') >= 0 or data.find(b'"arguments"') >= 0
 
     def count(self, data: bytes) -> int:
         return data.count(b'"done":false') or data.count(b'"done": false')
@@ -78,8 +80,11 @@ class Ollama:
         completion = _figure(answer.eval_count) if endpoint in _STREAMING else 0
         return believable(_figure(answer.prompt_eval_count), completion)
 
-    def scanner(self, endpoint: str, ask: Ask) -> ObjectScanner:
-        return ObjectScanner()
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
+    def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> ObjectScanner:
+        return ObjectScanner(mask)
 
     def error(self, fault: Fault, refuse: Refuse, request_id: str) -> bytes:
         return msgspec.json.encode({"error": refuse.message, "code": fault.code})

@@ -24,7 +24,8 @@ from slmgate.dialects.body import (
     splice,
     unreadable,
 )
-from slmgate.dialects.figures import MAX_COUNT, decoded, openai_answer_usage, openai_usage
+from slmgate.dialects.figures import MAX_COUNT, decoded, openai_answer, openai_usage
+from slmgate.dialects.masking import Mask
 from slmgate.dialects.sse import ENDS, SseScanner, event_data
 from slmgate.errors import Fault
 from slmgate.terms import Ask, Refuse, Usage
@@ -86,6 +87,11 @@ def _special(data: bytes) -> bool:
     return data.find(b'"usage"') >= 0 and data.count(b'"usage"') != data.count(b'"usage":null')
 
 
+def _odd(data: bytes) -> bool:
+    """See `SseScanner.odd`, of a stream of chunks."""
+    return data.find(b"error") >= 0 or data.find(b'"system_fingerprint"') >= 0
+
+
 def _count(data: bytes) -> int:
     """See `SseScanner.count`, of a stream of chunks."""
     if written := data.count(b'content":"'):  # `content` and `reasoning_content`
@@ -100,19 +106,32 @@ class ChunkScanner(SseScanner):
     """Reads a stream of chunks (chat, completions, and audio as some engines stream it): it ends with `[DONE]`."""
 
     __slots__ = ()
+    swaps = True
 
     @staticmethod
     def usual(chunk: bytes) -> int:
         # The base's way, written out for the chunk of which there are most: calls would double its cost. `find`, because
         # `in` tries its left side as a number first, which takes as long again. Static: so the scanner itself, one of
         # thousands that fit no near cache, is left alone.
-        if chunk.find(b'"usage"') < 0 and chunk.find(b"[DONE]") < 0 and chunk.endswith(b"\n\n"):
+        # One event of one line that carries text is neither the end nor a failure.
+        if (
+            chunk.find(b'"usage"') < 0
+            and chunk.find(b'"system_fingerprint"') < 0
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk.endswith(b"\n\n")
+        ):
             written = chunk.count(b'content":"')
-            return written - chunk.count(b'content":""') if written else _count(chunk)
-        return _count(chunk) if chunk.endswith(ENDS) and not _special(chunk) else -1
+            if written:
+                return written - chunk.count(b'content":""')
+            if written := _count(chunk):
+                return written
+        return _count(chunk) if chunk.endswith(ENDS) and not _special(chunk) and not _odd(chunk) else -1
 
     def special(self, data: bytes) -> bool:
         return _special(data)
+
+    def odd(self, data: bytes) -> bool:
+        return _odd(data)
 
     def count(self, data: bytes) -> int:
         return _count(data)
@@ -136,6 +155,9 @@ class TypedScanner(SseScanner):
 
     def special(self, data: bytes) -> bool:
         return b"[DONE]" in data or any(mark in data for mark in _LAST_MARKS)
+
+    def odd(self, data: bytes) -> bool:
+        return data.find(b"error") >= 0 or data.find(b'"model"') >= 0
 
     def count(self, data: bytes) -> int:
         return data.count(b'.delta"')
@@ -162,7 +184,7 @@ class AudioScanner(TypedScanner):
     __slots__ = ()
 
     def special(self, data: bytes) -> bool:
-        return data.find(b'"usage"') >= 0 or super().special(data)
+        return data.find(b'"usage"') >= 0 or data.find(b'"model"') >= 0 or super().special(data)
 
     def count(self, data: bytes) -> int:
         return super().count(data) or data.count(b'content":"') - data.count(b'content":""')
@@ -225,12 +247,15 @@ class OpenAI:
     def usage(self, endpoint: str, body: bytes) -> Usage | None:
         if endpoint == "speech":
             return None
-        return openai_answer_usage(body)
+        return openai_answer(body)[0]
 
-    def scanner(self, endpoint: str, ask: Ask) -> SseScanner:
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return openai_answer(body)
+
+    def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> SseScanner:
         if endpoint in _ON_DEMAND:
-            return ChunkScanner(strip=not ask.wants_usage)
-        return AudioScanner() if endpoint in FORMS else TypedScanner()
+            return ChunkScanner(not ask.wants_usage, mask)
+        return AudioScanner(mask=mask) if endpoint in FORMS else TypedScanner(mask=mask)
 
     def error(self, fault: Fault, refuse: Refuse, request_id: str) -> bytes:
         return msgspec.json.encode({"error": _error(fault, refuse.message, refuse.param)})

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 
+from slmgate.dialects.figures import says_failure
+from slmgate.dialects.masking import Edit, Mask, Swap, edited, learnt
 from slmgate.terms import Usage
 
 MAX_HELD = 256 * 1024
-"""Bytes of one unfinished event that are kept. What is longer passes unread, and nothing is stripped after it."""
+"""Bytes of one unfinished event that are kept. What is longer passes unread; its beginning
+is masked all the same."""
 
 _HEAD = 1024  # bytes of an event longer than MAX_HELD: enough to see how it begins
 _OVERLAP = 3  # bytes of an event's end, at most four long, that may have come before the chunk that completes it
@@ -34,17 +37,38 @@ def event_data(event: bytes) -> bytes:
 class SseScanner:
     """Forwards a stream of events and reads it as it passes.
 
-    With `strip`, an unfinished event is held back until it is known whether it goes on; without, nothing is.
+    With `strip` or a mask, an unfinished event is held back until it is known how it goes on; without, nothing is.
     Subclasses answer `special`, `count` and `look`, which must say the same of a chunk as of its events one by one.
     """
 
-    __slots__ = ("_buffer", "_cut", "_dropped", "_head", "_open", "_searched", "_strip", "finished", "tokens_seen", "usage")
+    __slots__ = (
+        "_buffer",
+        "_cut",
+        "_dropped",
+        "_head",
+        "_holds",
+        "_learning",
+        "_mask",
+        "_open",
+        "_searched",
+        "_sent",
+        "_strip",
+        "failed",
+        "finished",
+        "swap",
+        "tokens_seen",
+        "usage",
+    )
+    swaps = False
+    """Whether each event with text says what the model is called, so that what is to be masked in one is so in all."""
 
-    def __init__(self, strip: bool = False) -> None:
+    def __init__(self, strip: bool = False, mask: Mask | None = None) -> None:
         # What the road asks for; see `contract.Scanner`.
         self.usage: Usage | None = None
         self.tokens_seen = 0
         self.finished = False
+        self.failed: bytes | None = None
+        self.swap: Swap | None = None
         # The unfinished event and how far it was searched for its end; `_head` is its beginning, once it was too long
         # to keep: then the buffer holds only its last bytes.
         self._buffer = bytearray()
@@ -56,10 +80,21 @@ class SseScanner:
         self._dropped = False
         self._open = False
         self._strip = strip
+        self._mask = mask
+        self._learning = mask is not None  # no event with text has come yet to show what is to be masked
+        self._holds = strip or mask is not None
+        self._sent = 0  # of the buffer's bytes, when they belong to an event too long to keep
 
     def special(self, data: bytes) -> bool:
         """Whether these bytes may hold an event that must be looked at."""
         raise NotImplementedError
+
+    def odd(self, data: bytes) -> bool:
+        """Whether these bytes may hold an event that is no part of an answer, or tells of the inside.
+
+        It is not asked of a chunk that is one event with generated text: what is to be masked there is learnt.
+        """
+        return data.find(b"error") >= 0
 
     def count(self, data: bytes) -> int:
         """How many events with generated text these bytes hold."""
@@ -75,25 +110,27 @@ class SseScanner:
     @property
     def mid_event(self) -> bool:
         """Whether the client has been sent the beginning of an event without its end."""
-        return self._head is not None or (not self._strip and len(self._buffer) > 0)
+        return self._head is not None or (not self._holds and len(self._buffer) > 0)
 
     @property
     def at_rest(self) -> bool:
-        """No event is unfinished, nor its last line end in doubt."""
-        return not self._open
+        """No event is unfinished, nor its last line end in doubt; and what to mask is known."""
+        return not self._open and not self._learning
 
     def usual(self, chunk: bytes) -> int:
         """The tokens in whole events with nothing special in them; -1 where it is anything else."""
-        return self.count(chunk) if chunk.endswith(ENDS) and not self.special(chunk) else -1
+        written = self.count(chunk)
+        if written and chunk.find(b"\n\n") == len(chunk) - 2 > 0:
+            return -1 if self.special(chunk) else written
+        return written if chunk.endswith(ENDS) and not self.special(chunk) and not self.odd(chunk) else -1
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the body, return what to send on: `chunk` itself, where nothing is held or stripped."""
-        if not self._open and (tokens := self.usual(chunk)) >= 0:
+        if self.at_rest and self.swap is None and (tokens := self.usual(chunk)) >= 0:
             self.tokens_seen += tokens
             return chunk
-        strip = self._strip
         out = self._split(chunk)
-        return out if strip else chunk
+        return out if self._holds else chunk
 
     def close(self) -> bytes:
         """The body ended: return what was held back. It is looked at first, in case only its last blank line is missing."""
@@ -103,10 +140,10 @@ class SseScanner:
         if self._head is not None or not rest:
             return b""
         kept = self._event(rest)
-        return kept if self._strip else b""
+        return kept if self._holds else b""
 
     def _split(self, chunk: bytes) -> bytes:
-        """Take `chunk` apart into events; return what a stripping scanner sends on."""
+        """Take `chunk` apart into events; return what a scanner that holds back sends on."""
         out = []
         if self._cut and chunk:
             self._cut = False
@@ -124,15 +161,20 @@ class SseScanner:
             else:
                 self.skim(self._head)
                 self._head = None
+                out.append(bytes(buffer[start + self._sent : end]))
+                self._sent = 0
+                self._dropped = False
             self._cut = end == len(buffer) and buffer[-1] == _CR
             start = end
         del buffer[:start]
         if self._head is None and len(buffer) > MAX_HELD:
-            out.append(bytes(buffer))
+            out.append(bytes(buffer) if self._mask is None else self._mask.rough(bytes(buffer)))
             self._head = bytes(buffer[:_HEAD])
-            self._strip = False
+            self._sent = len(buffer)
         if self._head is not None:
+            out.append(bytes(buffer[self._sent :]))
             del buffer[:-_OVERLAP]
+            self._sent = len(buffer)
         self._searched = max(0, len(buffer) - _OVERLAP)
         self._open = len(buffer) > 0 or self._cut
         return b"".join(out)
@@ -152,5 +194,43 @@ class SseScanner:
         return found.end() if found else start
 
     def _event(self, event: bytes) -> bytes:
-        self.tokens_seen += self.count(event)
-        return self.look(event) if self.special(event) else event
+        mask, tokens = self._mask, self.count(event)
+        self.tokens_seen += tokens
+        if mask is None:
+            return self.look(event) if self.special(event) else event
+        if self.failed is not None:
+            return b""
+        if self.odd(event) and _is_failure(event):
+            self.failed = event_data(event) or event
+            return b""
+        kept = self.look(event) if self.special(event) else event
+        if not kept or mask.clean(kept):
+            if tokens:
+                self._learning = False
+            return kept
+        lines = kept.splitlines(keepends=True)
+        of_data = [number for number, line in enumerate(lines) if line.startswith(b"data:")]
+        if len(of_data) != 1:
+            return mask.rough(kept) if of_data else kept
+        line = lines[of_data[0]]
+        edits = mask.edits(line[5:])
+        if edits is None:
+            return mask.rough(kept)
+        lines[of_data[0]] = line[:5] + edited(line[5:], edits)
+        if tokens and self._learning:
+            self._learn(mask, kept, edits)
+        return b"".join(lines)
+
+    def _learn(self, mask: Mask, event: bytes, edits: list[Edit]) -> None:
+        """From an event with text: how the next ones can be masked. What is not so simple is looked at each time."""
+        if not edits:
+            self._learning = False
+        elif self.swaps and event.startswith(b"data:"):
+            self.swap = learnt(mask, event, 5, self.usual, b"\n\n")
+            self._learning = self.swap is None
+
+
+def _is_failure(event: bytes) -> bool:
+    if any(line.replace(b" ", b"") == b"event:error" or line.startswith(b"error:") for line in event.splitlines()):
+        return True  # older llama.cpp had a field of that name
+    return says_failure(event_data(event))

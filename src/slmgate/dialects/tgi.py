@@ -13,6 +13,7 @@ import msgspec
 
 from slmgate.dialects.body import bound, child, estimate, flag, read_request, replace
 from slmgate.dialects.figures import believable, decoded
+from slmgate.dialects.masking import Mask
 from slmgate.dialects.openai import OpenAI
 from slmgate.dialects.sse import SseScanner, event_data
 from slmgate.errors import Fault
@@ -43,8 +44,8 @@ class TokenScanner(SseScanner):
 
     __slots__ = ("_estimate",)
 
-    def __init__(self, strip: bool, prompt_estimate: int) -> None:
-        super().__init__(strip)
+    def __init__(self, strip: bool, prompt_estimate: int, mask: Mask | None = None) -> None:
+        super().__init__(strip, mask)
         # For versions that do not say how long the prompt was.
         self._estimate = prompt_estimate
 
@@ -101,8 +102,11 @@ class Tgi:
         details = decoded(_DETAILS, answer.details) if answer and bytes(answer.details) else None
         return believable(len(details.prefill), details.generated_tokens) if details and details.prefill else None
 
-    def scanner(self, endpoint: str, ask: Ask) -> TokenScanner:
-        return TokenScanner(not ask.wants_usage, ask.prompt_estimate)
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
+    def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> TokenScanner:
+        return TokenScanner(not ask.wants_usage, ask.prompt_estimate, mask)
 
     def error(self, fault: Fault, refuse: Refuse, request_id: str) -> bytes:
         return msgspec.json.encode({"error": refuse.message, "error_type": fault.code})

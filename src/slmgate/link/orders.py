@@ -12,13 +12,14 @@ LIMITS_FORMAT = b"SLMLIMT2"
 
 
 class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """`listeners`, `beats`, `lifeline` and `loads` are file descriptors; `link`, `journal`, `limits` (a file), `answers` and
-    `salt_key` (a file) are paths. `loads` is -1 where there is one worker.
+    """`listeners`, `beats`, `lifeline` and `loads` are file descriptors; `link`, `journal`, `limits` (a file), `answers`,
+    `salt_key` (a file) and `addresses` (a file; empty: none) are paths. `loads` is -1 where there is one worker.
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
-    `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener: its
-    address as configured, by which control says how TLS is spoken there (`tls.py`), or None for plain HTTP; empty: all are plain.
+    `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener: its address as
+    configured, by which control says how TLS is spoken there (`tls.py`), or None for plain HTTP; empty: all are plain. `proxied`
+    has one, whether every connection begins with a PROXY protocol header; empty: none does.
     """
 
     slot: int
@@ -32,9 +33,11 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     loads: int = -1
     salt_key: str = ""
+    addresses: str = ""
     segment_size: int = 8 * 1024 * 1024
     sync: float | None = 1.0
     serve_unaccounted: bool = False
     complains: bool = True
     tls: tuple[str | None, ...] = ()
+    proxied: tuple[bool, ...] = ()
     gate: str = ""

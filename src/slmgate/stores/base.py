@@ -100,14 +100,36 @@ class KeyFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One change made by an operator. `detail` says what was set, never a secret. `id` is given by the store (0 before)."""
+    """One change made by an operator, or one that was refused. `detail` says what was set, never a secret.
+
+    `address` is where its actor came from, empty for commands without a gate and for the gate itself. `id` and `seal` are given
+    by the store: its number, without gaps from 1 on, and what ties it to the one before (64 hexadecimal digits).
+    """
 
     time: datetime
     actor: str
     action: str
     target: str
+    address: str = ""
     detail: dict[str, str] = {}
     id: int = 0
+    seal: str = ""
+
+
+class AuditVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the audit log is as it was written, by its chain of seals.
+
+    `rows` follow one from another from the first on. `first_bad` is the number of the first row that is changed, missing or out
+    of place, `why` says what is wrong with it; none and empty where all are right. Seals from `keyed_from` on are made with the
+    key of this store. `head` is the newest right row, as NUMBER:SEAL.
+    """
+
+    right: bool
+    rows: int
+    first_bad: int | None
+    why: str
+    keyed_from: int
+    head: str
 
 
 class Batch(msgspec.Struct, kw_only=True):
@@ -279,10 +301,17 @@ class KeyStore(Protocol):
         """
         ...
 
+    on_audit: Callable[[AuditRecord, str], object]
+    """Told of every row of the audit log once it is committed, with what is wrong with the log, if anything."""
+
     def append_audit(self, record: AuditRecord) -> None: ...
 
     def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
         """The newest changes first, with ids below `before`."""
+        ...
+
+    def verify_audit(self, known: str = "") -> AuditVerdict:
+        """Look at every row of the audit log. `known` is a head that was told once and kept elsewhere. Raises ValueError."""
         ...
 
 

@@ -176,15 +176,19 @@ key_uses = sa.Table(
     sa.Column("address", sa.Text, nullable=False),
 )
 
+# Numbered by who writes, without gaps. A trigger refuses to change or to delete a row; `sealing.py` says what `seal` is.
 audit = sa.Table(
     "audit",
     metadata,
-    sa.Column("id", _Sequence, sa.Identity(), primary_key=True),
+    sa.Column("id", _Sequence, primary_key=True, autoincrement=False),
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("target", sa.Text, nullable=False),
-    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # JSON, as it was sealed
+    sa.Column("previous", sa.LargeBinary, nullable=False),  # the seal of the row before
+    sa.Column("seal", sa.LargeBinary, nullable=False),
 )
 
 # The operators' own tables: who may change things here, and who is signed in. Digests only.

@@ -24,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from slmgate.stores import migrations, retention, schema, usage, verifying
 from slmgate.stores.base import (
     AuditRecord,
+    AuditVerdict,
     Batch,
     KeyFilter,
     KeyRecord,
@@ -40,6 +41,7 @@ from slmgate.stores.keys import KeyRows, SavedKeys
 from slmgate.stores.parted import Parted, parted
 from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
+from slmgate.stores.sql_audit import SqlAudit
 from slmgate.stores.sql_billing import SqlBilling
 from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
@@ -54,25 +56,30 @@ _entries = schema.entries.c
 _FORGET_SEGMENT = sa.delete(schema.journal_positions).where(schema.journal_positions.c.segment == sa.bindparam("gone"))
 
 
-def open_store(where: Path | str, *, full_sync: bool = False) -> SqlStore:
+def open_store(where: Path | str, *, full_sync: bool = False, home: Path | None = None) -> SqlStore:
     """Open a SQLite file (a `Path`) or a PostgreSQL database (a URL), with its schema brought up to date.
 
     A SQLite file is made if absent, readable by its owner only. `full_sync` has SQLite sync at every commit rather
-    than at every checkpoint: dearer, and nothing already taken from the journal is lost with the power.
-    Raises LedgerUnavailable, SchemaTooNew.
+    than at every checkpoint: dearer, and nothing already taken from the journal is lost with the power. `home` is the directory
+    of the audit log's key and note, that of the SQLite file by default. Raises LedgerUnavailable, SchemaTooNew.
     """
     engine = _sqlite_engine(where, full_sync) if isinstance(where, Path) else _postgresql_engine(where)
     with _translated():
         migrations.upgrade(engine)
-    return SqlStore(engine, where if isinstance(where, Path) else None)
+    path = where if isinstance(where, Path) else None
+    store = SqlStore(engine, path, path.parent if home is None and path is not None else home)
+    store.find_audit_key()
+    return store
 
 
 class SqlStore:
-    """`Store` over one engine. `path` is the SQLite file, None for PostgreSQL."""
+    """`Store` over one engine. `path` is the SQLite file, None for PostgreSQL; `home` as `open_store` has it."""
 
-    def __init__(self, engine: Engine, path: Path | None) -> None:
+    def __init__(self, engine: Engine, path: Path | None, home: Path | None = None) -> None:
         self._engine = engine
         self._path = path
+        self._audit = SqlAudit(home)
+        self.on_audit: Callable[[AuditRecord, str], object] = lambda record, trouble: None
         self._insert = sqlite_insert if path else postgresql_insert
         self._entries = EntryWriter(engine, self._insert)
         self._rollups = RollupWriter(engine, self._insert)
@@ -84,11 +91,11 @@ class SqlStore:
 
     @property
     def operators(self) -> SqlOperators:
-        return SqlOperators(self._reading, self._writing, _add_audit)
+        return SqlOperators(self._reading, self._writing, self._audit.add)
 
     @property
     def instances(self) -> SqlInstances:
-        return SqlInstances(self._reading, self._writing, _add_audit)
+        return SqlInstances(self._reading, self._writing, self._audit.add)
 
     @property
     def billing(self) -> SqlBilling:
@@ -111,8 +118,20 @@ class SqlStore:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _translated(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
-            yield connection
+        with _translated(), self._engine.connect().execution_options(writes=True) as connection:
+            self._audit.begin(connection)
+            with connection.begin():
+                yield connection
+            added = self._audit.committed(connection, self.make_durable)
+        if added is not None:
+            self.on_audit(*added)
+
+    def find_audit_key(self) -> None:
+        """Read the key of the audit log, or make it. Raises LedgerUnavailable."""
+        self._audit.find_key()
+        if not self._audit.has_key:
+            with self._writing() as connection:
+                self._audit.take_key(connection)
 
     # The ledger
 
@@ -252,28 +271,22 @@ class SqlStore:
         rows = SavedKeys(records)
         with self._writing() as connection:
             self._keys.save(connection, rows)
-            _add_audit(connection, audit)
+            self._audit.add(connection, audit)
 
     def append_audit(self, record: AuditRecord) -> None:
         with self._writing() as connection:
-            _add_audit(connection, record)
+            self._audit.add(connection, record)
 
     def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
-        query = sa.select(schema.audit).order_by(schema.audit.c.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(schema.audit.c.id < before)
         with self._reading() as connection:
-            return [
-                AuditRecord(
-                    id=row.id,
-                    time=from_us(row.time),
-                    actor=row.actor,
-                    action=row.action,
-                    target=row.target,
-                    detail=row.detail,
-                )
-                for row in connection.execute(query)
-            ]
+            return self._audit.page(connection, limit, before)
+
+    def verify_audit(self, known: str = "") -> AuditVerdict:
+        walk, more = self._audit.verifying(known), True
+        while more:
+            with self._reading() as connection:
+                more = walk.step(connection)
+        return walk.verdict()
 
 
 # Engines
@@ -354,16 +367,3 @@ def _conditions(which: ReceiptFilter) -> list[sa.ColumnElement[bool]]:
     if which.until is not None:
         found.append(_receipts.time < to_us(which.until))
     return found
-
-
-def _add_audit(connection: Connection, record: AuditRecord) -> None:
-    connection.execute(
-        sa.insert(schema.audit).inline(),
-        {
-            "time": to_us(record.time),
-            "actor": record.actor,
-            "action": record.action,
-            "target": record.target,
-            "detail": record.detail,
-        },
-    )

@@ -133,7 +133,7 @@ class FakeAuthority:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in wanted]), critical=False)
         from cryptography.hazmat.primitives.hashes import SHA256
 
-        return builder.sign(key, SHA256()).public_bytes(Encoding.PEM) + self.ca.cert_pem.bytes()  # type: ignore[arg-type]  # an authority's key signs
+        return builder.sign(key, SHA256()).public_bytes(Encoding.PEM) + self.ca.cert_pem.bytes()
 
 
 class Raw:

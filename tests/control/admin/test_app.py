@@ -193,3 +193,68 @@ def test_the_description_is_openapi_3_1(client: TestClient[Litestar]) -> None:
         row.path.replace(":str", "") for row in ROUTES if row.path.startswith("/api/v1")
     }
     assert "digest" not in str(described)
+
+
+def test_who_changed_what_from_where(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    made = client.post("/api/v1/keys", json={"name": "bot"}).json()["key"]["id"]
+    client.post(f"/api/v1/keys/{made}", json={"owner": "jane"})
+    client.post("/api/v1/reload")
+    rows = gate.store.audit(9)[::-1]
+    assert [(row.actor, row.action, row.address) for row in rows] == [
+        ("admin", action, "testclient") for action in ("key.create", "key.edit", "reload")
+    ]
+    assert rows[1].detail == {"owner": "jane", "owner.before": "none"}
+    assert client.get("/api/v1/audit/verify").json()["right"] is True
+    assert client.get("/api/v1/audit/verify?head=nonsense").status_code == 400
+
+
+def test_a_refused_change_is_in_the_audit_log(gate: AdminGate, client: TestClient[Litestar]) -> None:
+    _, secret = gate.accounts.create_key("ci", "viewer", None, "admin")
+    headers = {"authorization": f"Bearer {secret}"}
+    before = len(gate.store.audit(9))
+    assert client.get("/api/v1/admin/users", headers=headers).status_code == 403  # nothing would have changed
+    assert client.post("/api/v1/keys/%0aforged/revoke", headers=headers).status_code == 403
+    rows = gate.store.audit(9)
+    assert len(rows) == before + 1
+    assert (rows[0].actor, rows[0].action, rows[0].target, rows[0].address, rows[0].detail) == (
+        "key:ci", "refused", "POST /api/v1/keys/{id}/revoke", "testclient", {"needs": "owner"},
+    )  # fmt: skip
+
+
+def test_a_change_that_cannot_be_noted_is_still_refused(gate: AdminGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise LedgerUnavailable("disk full")
+
+    _, secret = gate.accounts.create_key("ci", "viewer", None, "admin")
+    monkeypatch.setattr(gate.store, "append_audit", fail)
+    with asking(gate) as client:
+        answer = client.post("/api/v1/keys", json={"name": "x"}, headers={"authorization": f"Bearer {secret}"})
+    assert answer.status_code == 503
+    assert gate.keyring.page(KeyFilter(), 9) == []
+
+
+def test_parameters_that_nobody_knows(client: TestClient[Litestar]) -> None:
+    answer = client.get("/api/v1/keys?state=revoked&limit=5")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        400,
+        "This has no parameter 'state'; it takes after, in_state, key, limit, owner, role, search, tag, team.",
+    )
+    assert client.get("/api/v1/whoami?x=").json()["detail"] == "This has no parameter 'x'."
+    assert client.get("/api/v1/keys?limit=5&limit=6").json()["detail"].startswith("A parameter is there twice")
+    assert client.post("/api/v1/keys?dry_run=true", json={"name": "bot"}).status_code == 400
+    assert client.get("/healthz?t=1").status_code == 200
+    assert client.get("/login?x=1").status_code == 200
+    del client.headers["authorization"]
+    assert client.get("/api/v1/keys?state=revoked").status_code == 401  # strangers learn nothing of what there is
+
+
+def test_the_description_says_what_else_may_come(client: TestClient[Litestar]) -> None:
+    paths = client.get("/api/openapi.json").json()["paths"]
+    assert set(paths["/api/v1/keys"]["post"]["responses"]) == {
+        "201", "400", "401", "403", "404", "409", "413", "415", "421", "503",
+    }  # fmt: skip
+    assert list(paths["/api/v1/keys"]["post"]["responses"]["409"]["content"]) == ["application/problem+json"]
+    assert list(paths["/api/v1/reload"]["post"]["responses"]["409"]["content"]) == ["application/json"]
+    assert list(paths["/api/v1/statement.html"]["get"]["responses"]["200"]["content"]) == ["text/html"]
+    assert (paths["/healthz"]["get"]["security"], "security" in paths["/api/v1/keys"]["post"]) == ([{}], False)
+    assert "/api/{path}" not in paths

@@ -17,6 +17,7 @@ from slmgate.control import keyfiles
 from slmgate.control.accounts import UnknownOperator
 from slmgate.control.admin import views
 from slmgate.control.admin.context import GateStatus
+from slmgate.control.audit import line
 from slmgate.control.instance_words import state, takes_requests
 from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
 from slmgate.control.keyring import EDITABLE, KeyDeclared, KeyRevoked, NameTaken, SecretTaken, UnknownKey, utc_now
@@ -25,7 +26,7 @@ from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, U
 from slmgate.control.trials.wish import BadTrial
 from slmgate.stores.base import (
     USAGE_GROUPS,
-    AuditRecord,
+    AuditVerdict,
     KeyFilter,
     KeyState,
     LedgerUnavailable,
@@ -314,8 +315,8 @@ async def reload(context: Context, caller: Caller) -> Response[views.ReloadRepor
 
     faults = [str(fault) for fault in await context.reload()]
     detail = {"applied": "no" if faults else "yes"}
-    line = AuditRecord(time=utc_now(), actor=caller.name, action="reload", target="configuration", detail=detail)
-    await asyncio.to_thread(context.store.append_audit, line)
+    noted = line(utc_now(), caller.name, "reload", "configuration", detail)
+    await asyncio.to_thread(context.store.append_audit, noted)
     return Response(views.ReloadReport(applied=not faults, faults=faults), status_code=409 if faults else 200)
 
 
@@ -323,6 +324,17 @@ def audit(context: Context, limit: Limit = 100, before: Cursor = None) -> views.
     """Every change that was made, by whom, newest first."""
     changes = context.store.audit(limit, before)
     return views.AuditPage(changes, changes[-1].id if len(changes) == limit else None)
+
+
+def verify_audit(context: Context, head: FromQuery[str] = "") -> AuditVerdict:
+    """Whether the audit log is as it was written: every row follows from the one before, and none is missing at the end.
+
+    `head` is what an earlier answer, or the gate's log, told as the newest row (`NUMBER:SEAL`), where it was kept elsewhere.
+    """
+    try:
+        return context.store.verify_audit(head)
+    except ValueError as error:
+        raise BadQuery(str(error)) from None
 
 
 def _moment(text: str | None) -> datetime | None:

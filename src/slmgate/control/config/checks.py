@@ -18,6 +18,7 @@ from slmgate.control.config.engine_checks import check_engine, check_ports, lack
 from slmgate.control.config.faults import quote
 from slmgate.control.config.limit_checks import check_limits, check_money
 from slmgate.control.config.options import Config, Instance, Listen, Model, Parameter
+from slmgate.control.config.proxy_checks import check_proxies
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
 from slmgate.control.config.tls_options import ListenTls
@@ -29,6 +30,7 @@ from slmgate.control.config.tlsfiles import (
     read_identity,
 )
 from slmgate.control.config.tokenizer_files import tokenizer_fault
+from slmgate.control.config.trust_checks import check_trust
 from slmgate.control.config.version_checks import check_versions
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
@@ -44,6 +46,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
     """Give `reader` every fault between options of `config`, and of files that they name; `tls_files`: of those of TLS too."""
     _listeners(config, reader)
+    check_proxies(config, reader)
     gate = [listen.address for listen in config.listen]
     for name, model in config.models.items():
         _instances(name, model, gate, reader)
@@ -55,6 +58,7 @@ def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
     _discovery(config, reader)
     _tls(config, reader, tls_files)
     check_acme(config, reader)
+    check_trust(config, reader)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest revision."""
 
 

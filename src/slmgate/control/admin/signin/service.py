@@ -12,7 +12,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import msgspec
 
@@ -111,7 +110,7 @@ class SignIn:
         try:
             account = await asyncio.to_thread(self._accounts.store.account, name)
             if not await self._accounts.passwords.check(password, account.password if account else None):
-                await self._failed(f"user:{name}" if account else "unknown", "password", address, "wrong password or name")
+                await self._failed(f"user:{name}" if account else "unknown", "password", "wrong password or name")
                 return WRONG
             assert account is not None  # nobody's password is never right
             self._by_account.forget(name)
@@ -169,7 +168,7 @@ class SignIn:
             self._by_address.give_back(near)
             role = role_of(claims, provider.options.roles)
             if role is None:
-                await self._failed(f"oidc:{name}", "oidc", address, "no role")
+                await self._failed(f"oidc:{name}", "oidc", "no role")
                 return NO_ROLE
             return await self._start(Signed(f"oidc:{name}", role), address, before)
         except (CodeRefused, BadToken) as error:
@@ -186,12 +185,12 @@ class SignIn:
 
     async def _unproven(self, address: str, why: str, answer: Refused = NOT_PROVEN) -> Refused:
         log.warning("a sign-in from %s failed: %s", address, why)
-        await self._failed("unknown", "oidc", address, why)
+        await self._failed("unknown", "oidc", why)
         return answer
 
-    async def _failed(self, actor: str, how: str, address: str, why: str) -> None:
-        line = partial(self._accounts.line, actor, "sign-in.failed", "admin")
-        await asyncio.to_thread(self._accounts.note, line(how=how, address=address, reason=why))
+    async def _failed(self, actor: str, how: str, why: str) -> None:
+        line = self._accounts.line(actor, "sign-in.failed", "admin", how=how, reason=why)
+        await asyncio.to_thread(self._accounts.note, line)
 
 
 def _slower(wait: float) -> Refused:

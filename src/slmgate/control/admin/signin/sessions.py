@@ -64,7 +64,7 @@ class Sessions:
             seen=now,
         )
         how = "password" if who.account is not None else "oidc"
-        line = self._accounts.line(who.operator, "sign-in", "admin", how=how, role=who.role, address=address)
+        line = self._accounts.line(who.operator, "sign-in", "admin", how=how, role=who.role)
         if not store.add_session(record, line, (MOST, MOST_EACH), who.account):
             return None
         if _COOKIE.fullmatch(before):
@@ -85,9 +85,9 @@ class Sessions:
         permission = ROLES.get(record.role)
         return None if permission is None else Operator(record.operator, permission)
 
-    def end(self, cookie: str, operator: str, address: str) -> None:
+    def end(self, cookie: str, operator: str) -> None:
         """Sign a browser out. Raises LedgerUnavailable."""
-        line = self._accounts.line(operator, "sign-out", "admin", address=address)
+        line = self._accounts.line(operator, "sign-out", "admin")
         self._accounts.store.end_sessions([_digest(cookie)], line)
 
 
