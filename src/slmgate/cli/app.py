@@ -37,6 +37,7 @@ FILES = {
     "logs": "logs",
     "instances": "instances",
     "doctor": "doctor",
+    "certificates": "certificates",
     "db": "db",
 }
 """Command -> the file of this folder that registers it, in the order of `slmgate --help`."""

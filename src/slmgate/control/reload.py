@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -73,6 +73,11 @@ class Publisher:
     @property
     def generation(self) -> int:
         return self._generation
+
+    @property
+    def workers(self) -> Collection[Peer]:
+        """Those that are connected, and are told what is in force."""
+        return self._peers.keys()
 
     @property
     def models(self) -> Sequence[ModelSpec]:
