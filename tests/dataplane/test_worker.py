@@ -76,6 +76,10 @@ class FakeSocket:
         """Linux's `tcp_info`, of which only the length of the line is asked."""
         return FakeSocket.waiting.to_bytes(4, sys.byteorder).rjust(size, b"\xff")
 
+    def setsockopt(self, level: int, option: int, value: object) -> None:
+        """Filters of banned addresses: there is none to be taken off."""
+        raise OSError
+
     def close(self) -> None:
         self.closed = True
 
@@ -135,6 +139,27 @@ def test_the_bound_of_connections(listening: OpenRoad, bound: int) -> None:
     stage.clients[0].connection_lost(None)
     stage.loop.turn(1)
     assert [server.closed for server in stage.loop.servers] == [True, True, False, False]
+
+
+def test_a_full_gate_makes_room_for_who_waits(listening: OpenRoad) -> None:
+    """Only while somebody stands in the kernel's line, and only by those who had a second to show a key."""
+    stage = listening(gate=GateSpec(max_connections=2)).stage
+    stage.loop.told = lambda *_: None
+    knock(stage)
+    stage.clients[0].data_received(request({"model": "m"}))
+    stage.loop.turn(2)
+    knock(stage)
+    FakeSocket.waiting = 1
+    stage.loop.turn(0.75)
+    assert [client.state for client in stage.clients] == ["busy", "head"]
+    FakeSocket.waiting = 0
+    stage.loop.turn(0.5)
+    assert stage.clients[1].state == "head"
+    FakeSocket.waiting = 1
+    stage.loop.turn(2 * TICK)
+    assert [client.state for client in stage.clients] == ["busy", "closed"]
+    assert stage.worker.tally.shed == 1
+    assert not stage.loop.servers[-1].closed
 
 
 def test_a_deaf_listener_is_renewed(listening: OpenRoad) -> None:

@@ -25,6 +25,7 @@ IN_SYSTEM = {
 """Source file -> why its tests are in tests/system. Never a file of the pure floor."""
 WHOLE = {
     "tests/control/config/test_golden.py": "golden files: text in, configuration or faults out, through the whole of loading",
+    "tests/dataplane/test_guard_on_the_road.py": "limits and bans of addresses, slow requests and a full gate, as clients see it",
     "tests/dataplane/test_health_on_the_road.py": "an instance's health from the ends of requests to the next choice",
     "tests/dataplane/test_table_histories.py": "the limit table under random histories, held against slow counting",
     "tests/dataplane/test_client_ambiguous.py": "a table of malformed and ambiguous requests, cut at every byte",

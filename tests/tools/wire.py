@@ -96,8 +96,11 @@ def chunked(body: bytes, size: int = 7) -> bytes:
 class Wire:
     """One client connection."""
 
-    def __init__(self, port: int, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, timeout: float = 10.0, receive_buffer: int | None = None, source: str = "") -> None:
+        """`source`: the address to come from, one of this machine's."""
         self.socket = socket.socket()
+        if source:
+            self.socket.bind((source, 0))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)

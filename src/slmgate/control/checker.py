@@ -16,7 +16,6 @@ import random
 import ssl
 import time
 from collections.abc import Callable
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 import msgspec
@@ -26,6 +25,8 @@ from slmgate.control.catalogue import Catalogue, Wanted
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.options import Engine, Instance, Model
+from slmgate.control.config.trust import stamped, tls_of, trust_of
+from slmgate.control.reaching import Clients, Way, may_want_a_certificate, why_not_reached
 from slmgate.link.messages import Checked, CheckedOut
 from slmgate.policy.health import VERDICT_SECONDS, Checks, Failure
 
@@ -54,7 +55,7 @@ PATHS: dict[Engine, str] = {
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What is checked, and how. `strict`: only a status of 2xx is good, else any below 500. `wanted`: what it is to serve; None:
-    it is not asked."""
+    it is not asked. `way`: how it is spoken to over TLS."""
 
     url: str
     path: str
@@ -65,6 +66,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     healthy_after: int
     unhealthy_after: int
     wanted: Wanted | None = None
+    way: Way | None = None
 
 
 def targets(config: Config) -> dict[str, Target]:
@@ -99,6 +101,9 @@ def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
             named=instance.upstream_model is not None,
             route=model.health.catalogue == "route",
         ),
+        way=None
+        if not url.startswith("https:")
+        else Way(stamped(trust_of(model, instance)), tls_of(model, instance).server_name),
     )
 
 
@@ -296,17 +301,24 @@ class Checker:
                 status = answer.status_code
         except (TimeoutError, httpx.TimeoutException):
             return Outcome(f"{what}: no answer within {target.timeout:g} s", "silent")
-        except httpx.ConnectError:
-            return Outcome("it cannot be reached", "unreachable")
-        except httpx.HTTPError as error:
-            return Outcome(f"{what}: no valid answer ({type(error).__name__})", "broken")
+        except httpx.ConnectError as error:
+            return Outcome(why_not_reached(error, target.url, target.way) or "it cannot be reached", "unreachable")
+        except (httpx.HTTPError, ssl.SSLError) as error:  # what comes of TLS later than its handshake, httpx lets pass
+            if (why := why_not_reached(error, target.url, target.way)) is not None:
+                return Outcome(why, "unreachable")
+            more = may_want_a_certificate(target.way) if isinstance(error, httpx.TransportError) else ""
+            return Outcome(f"{what}: no valid answer ({type(error).__name__}){more}", "broken")
         except Exception as fault:  # noqa: BLE001  # a name that httpx takes for none, say; this check must not be the last
             return Outcome(f"{what}: it could not be asked ({type(fault).__name__})", "broken")
         good = 200 <= status < 300 if target.strict else status < 500
         return Outcome(f"{what} answered {status}", None if good else "refused")
 
-    async def _check(self, client: httpx.AsyncClient, one: Checkup) -> None:
+    async def _check(self, clients: Clients, one: Checkup) -> None:
         target = one.target
+        client = clients.of(target.way)
+        if isinstance(client, str):
+            self.heard(one, Outcome(client, "unreachable"), self._loop.time(), time.time())
+            return
         outcome = await self.ask(client, target)
         if target.wanted is not None and outcome.kind is None and self._loop.time() >= one.catalogue_due:
             # Before anybody hears that it is well: one that has come back without its model must not be asked.
@@ -321,14 +333,14 @@ class Checker:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        async with make_client(self._transport) as client:
+        async with Clients(self._say, self._transport) as clients:
             while True:
                 now = self._loop.time()
                 if now >= self._next_step:
                     self._next_step = now + _STEP
                     for one in self.due(now):
                         one.under_way = True
-                        task = self._loop.create_task(self._check(client, one))
+                        task = self._loop.create_task(self._check(clients, one))
                         self._tasks.add(task)
                         task.add_done_callback(self._tasks.discard)
                 self.report(now)
@@ -348,17 +360,3 @@ class Checker:
         if self._out or self._well:
             self._tell(Checked(tuple(self._out.values()), tuple(self._well)))
             self._out, self._well = {}, {}
-
-
-def make_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """What checks are made with. `transport` stands for the network in tests."""
-    return httpx.AsyncClient(
-        transport=transport,
-        verify=ssl.create_default_context() if transport is None else True,  # as workers do
-        follow_redirects=False,
-        trust_env=False,  # workers leave proxies of the environment aside too
-        headers={"accept-encoding": "identity", "user-agent": "slmgate"},
-        # What one instance sets would be kept without a bound, and told to each other one on that host.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
-    )

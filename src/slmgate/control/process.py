@@ -29,7 +29,7 @@ import msgspec
 import uvicorn
 
 from slmgate import __version__
-from slmgate.control import audit
+from slmgate.control import audit, gatelog
 from slmgate.control.access_log import AccessLog
 from slmgate.control.accounts import Accounts
 from slmgate.control.admin import create_app
@@ -39,6 +39,7 @@ from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
@@ -106,6 +107,7 @@ class Control:
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
         self.looking = Looking()
+        self._unverified: list[str] = []  # instances at which whoever answers is believed
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
         self.discovery = Discovery(self._state_dir / DISCOVERED, log.warning)
@@ -176,11 +178,20 @@ class Control:
                     unjournaled=tally.unjournaled,
                     shadows=tally.shadows,
                     shadows_dropped=tally.shadows_dropped,
+                    turned_away=tally.turned_away,
+                    guarded=tally.guarded,
+                    bans=tally.bans,
+                    shed=tally.shed,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
             faults=[str(fault) for fault in self.publisher.faults],
-            notes=[*self.certificates.troubles, *self.discovery.troubles, *self.lists.troubles],
+            notes=[
+                *self.certificates.troubles,
+                *self.discovery.troubles,
+                *self.lists.troubles,
+                *(f"{id}: {UNVERIFIED}" for id in self._unverified),
+            ],
             ledger_lag=self._lag,
         )
 
@@ -226,6 +237,10 @@ class Control:
         """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
         self.checker.configure(config)
+        before, self._unverified = self._unverified, unverified(config)
+        for id in self._unverified:
+            if id not in before:
+                log.warning("WARNING: %s: %s", id, UNVERIFIED)
         self.engines.take(self._plans(config), config.drain_timeout + 1.0)
 
     # -- engines that it starts
@@ -545,9 +560,7 @@ async def _main(orders: ControlOrders) -> None:
 def main() -> None:
     """Entry of `python -m slmgate.control.process ORDERS`."""
     orders = msgspec.json.decode(sys.argv[1], type=ControlOrders)
-    logging.basicConfig(level=logging.INFO, format="slmgate: %(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "uvicorn", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    gatelog.configure()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -24,6 +24,7 @@ from slmgate.control.config import (
     owned_twice,
     restart_needed,
 )
+from slmgate.control.config.trust import trusting
 from slmgate.control.roster import Roster
 from slmgate.link.channel import Peer, pack
 from slmgate.link.messages import KeysChanged, KeysWhole, Message, Publish
@@ -188,7 +189,9 @@ class Publisher:
         """The snapshot of a configuration and of what the roster says now; both are in force from here on."""
         self._loaded = config
         self.config = config if self._roster is None else self._roster.expand(config)
-        return measured(compile_snapshot(self.config, self._generation, () if self._roster is None else self._roster.drained))
+        return trusting(
+            measured(compile_snapshot(self.config, self._generation, () if self._roster is None else self._roster.drained))
+        )
 
     def refresh(self) -> None:
         """The roster has changed: publish the configuration in force with what it says now."""

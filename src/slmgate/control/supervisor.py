@@ -31,6 +31,7 @@ from slmgate.control.listening import CannotServe, Listening, bound_to, listener
 from slmgate.control.notify import tell
 from slmgate.control.orders import ConfigSource, ControlOrders
 from slmgate.control.state_dir import (
+    ADDRESSES_FILE,
     ANSWERS_DIR,
     JOURNAL_DIR,
     LIMITS_FILE,
@@ -40,7 +41,7 @@ from slmgate.control.state_dir import (
     note_admin_address,
 )
 from slmgate.control.takeover import FORMATS, Door, Offer, Predecessor, find, open_door
-from slmgate.link import beats, loads
+from slmgate.link import beats, lines, loads
 from slmgate.link.orders import WorkerOrders
 
 CONTROL_TIMEOUT = 10.0
@@ -260,6 +261,7 @@ class Supervisor:
             answers=str(self._state_dir / ANSWERS_DIR),
             loads=self._loads_fd,
             salt_key=str(self._state_dir / SALT_KEY),
+            addresses=str(self._state_dir / ADDRESSES_FILE),
             workers=self._workers,
             segment_size=config.journal.segment_size,
             sync=None if config.journal.sync == "never" else config.journal.sync,
@@ -527,4 +529,4 @@ class Supervisor:
 
 
 def _say(what: str) -> None:
-    print(f"slmgate: {what}", file=sys.stderr, flush=True)
+    lines.tell(what)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import httptools
 
 from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin, begin_again
+from slmgate.dataplane.guard import TURNED_AWAY, Visitor
+from slmgate.dataplane.proxied import Proxied
 from slmgate.dataplane.repeat import Repeat
 from slmgate.dataplane.tls import certificate_of
 from slmgate.http1.answers import CONTINUE
@@ -45,6 +47,13 @@ HEADS_A_TURN = 16
 SKIPPED = 64 * 1024
 """A refused body up to this size is read past, and the connection kept; a larger one costs the connection."""
 LINGER_SECONDS = 2.0
+TRICKLE_SECONDS = 60.0
+"""So long a body may come as slowly as it likes."""
+SAY_WHO_SECONDS = 1.0
+"""So long a client has to show a credential before a full gate may close its connection."""
+IDLE_SECONDS = 10.0
+"""The same, for a client that has shown one and has nothing to ask."""
+MEMORY_FULL = Refuse("overloaded", "The gate has no memory for more requests at the moment. Try again soon.", retry_after=1)
 MAX_UNLIKE = 4
 """How often a connection's head may be kept in vain, before its client is taken for one whose heads all differ."""
 NEVER = float("inf")
@@ -71,6 +80,9 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_backlog",
         "_body",
+        "_body_from",
+        "_body_got",
+        "_buffered",
         "_chunks",
         "_fields",
         "_held",
@@ -81,16 +93,23 @@ class ClientConnection(asyncio.Protocol):
         "_repeat",
         "_running",
         "_scanned",
+        "_settled",
         "_unlike",
         "_worker",
         "address",
+        "born",
+        "came_from",
         "certificate",
         "deadline",
         "exchange",
+        "known",
         "on_header",
         "paused_at",
+        "proxied",
+        "read_head",
         "state",
         "transport",
+        "visitor",
     )
 
     def __init__(self, worker: Worker, arrival: Arrival | None = None) -> None:
@@ -98,9 +117,18 @@ class ClientConnection(asyncio.Protocol):
         # connection
         self._worker = worker
         self.transport: asyncio.Transport | None = None
-        self.address = "" if arrival is None else arrival.address  # whose the request is: limits, networks, receipts go by it
+        # Whose the request is: whoever goes by an address goes by this one. What a trusted proxy says stands here too.
+        self.address = "" if arrival is None else arrival.address
+        self._settled = arrival is not None and arrival.settled  # no head on it can say otherwise
+        self.proxied: Proxied | None = None  # the other end is a trusted proxy, whose heads say whose they are
+        self.read_head = worker.heads.read
         self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
-        self._number: int | None = None  # the same, once somebody asked for it
+        self._number: int | None = None  # the address as a number, once somebody asked for it
+        self.born = 0.0  # monotonic
+        self.came_from: Visitor | None = None  # who is counted for the connection; None: nobody
+        self.visitor: Visitor | None = None  # who is counted for its requests
+        self.known = False  # it has shown a good credential
+        self._buffered = 0  # bytes of the worker's `buffered` that are of this connection
         self._fields: dict[bytes, bytes] = {}
         # llhttp calls this for each field; the dict's own method spares a Python call per header (first one wins,
         # and `HeadReader` notices by the count of lines that there was a second)
@@ -122,6 +150,9 @@ class ClientConnection(asyncio.Protocol):
         self._left = 0  # bytes of a sized body still to come
         self._chunks: ChunkedReader | None = None
         self._body: list[bytes] = []
+        # of a body that does not come at once: when it began, and how many bytes have come
+        self._body_from = 0.0
+        self._body_got = 0
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.address} {self.state}>"
@@ -149,8 +180,17 @@ class ClientConnection(asyncio.Protocol):
         if not self.address:
             peer = transport.get_extra_info("peername")
             self.address = peer[0] if isinstance(peer, tuple) else ""
+        visitor = self._worker.guard.connected(self.address)
+        if visitor is TURNED_AWAY:
+            self._enter(CLOSED, NEVER)
+            self._abort()
+            return
+        self.came_from = self.visitor = visitor
         self.certificate = certificate_of(transport)
-        self._enter(HEAD, time.monotonic() + self._worker.snapshot.gate.header_timeout)
+        if self._worker.snapshot.gate.trusted_proxies:
+            self.look_whose()
+        self.born = time.monotonic()
+        self._enter(HEAD, self.born + self._worker.snapshot.gate.header_timeout)
         self._worker.joined(self)
 
     def data_received(self, data: bytes) -> None:
@@ -173,7 +213,8 @@ class ClientConnection(asyncio.Protocol):
             self._run()
         elif state is BODY or state is SKIP:
             self._backlog += data
-            self.deadline = time.monotonic() + self._worker.snapshot.gate.body_timeout
+            self._body_got += len(data)
+            self.deadline = self._body_due()
             self._run()
         # LINGER and CLOSED: nobody is to read it
 
@@ -191,6 +232,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._enter(CLOSED, NEVER)
         exchange, self.exchange = self.exchange, None
+        if self._buffered:
+            self._buffer(0)
         if exchange is not None:
             exchange.client_left()
         self._worker.left(self)
@@ -207,6 +250,34 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.resume()
         elif self._backlog and self.state is HEAD and not self._running:
             self._worker.soon(self._go_on)
+
+    # -- whose its requests are
+
+    def look_whose(self) -> None:
+        """Whether heads may say whose their requests are: asked when it is made, and when others may say so than before."""
+        if self.proxied is None and not self._settled and self._worker.snapshot.forwarders.holds(self.number):
+            self.proxied = Proxied(self, self._worker)
+            self.read_head = self.proxied.read
+            self.certificate = None  # it is the proxy's, and says nothing of the clients behind it
+
+    def is_for(self, address: str) -> None:
+        """The request that is being read is a client's at this address."""
+        if address != self.address:
+            self.address = address
+            self._number = None
+            self.visitor = self._worker.guard.visitor(address)
+            self.known = False
+            if self._repeat is not None:  # a head that is kept is one of the address that stands here
+                self._repeat = None
+                self._unlike += 1
+
+    def is_direct(self) -> None:
+        """The other end is no trusted proxy any more: it speaks for itself."""
+        if self.proxied is not None and self.transport is not None:
+            self.is_for(self.proxied.address)
+            self.proxied = None
+            self.read_head = self._worker.heads.read
+            self.certificate = certificate_of(self.transport)
 
     # -- called by the worker
 
@@ -238,7 +309,39 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.gate_stops()
         self._close()
 
+    def banned(self) -> None:
+        """Its address is: what is under way goes on to its end, and nothing after it."""
+        if self.exchange is None:
+            self._abort()
+        else:
+            self.exchange.keep_alive = False
+
+    def expendable(self, now: float) -> tuple[int, float] | None:
+        """How well the gate can do without this connection when it is full: the least first; None: not at all.
+
+        First who has shown no good credential and had time to, the youngest before the others; then who has had nothing to ask
+        for a while, the longest idle first.
+        """
+        if self.exchange is not None or self.state is not HEAD:
+            return None
+        if not self.known:
+            return (0, -self.born) if now - self.born >= SAY_WHO_SECONDS else None
+        idle = self._worker.snapshot.gate.keep_alive - (self.deadline - now)
+        return (1, -idle) if not self._backlog and idle >= IDLE_SECONDS else None
+
+    def give_way(self, answer: bytes) -> None:
+        """Close for others' sake; whoever has begun to ask for something is given the answer."""
+        if self._backlog:
+            self.write(answer)
+        self._close()
+
     # -- called by the exchange
+
+    def recognised(self) -> None:
+        """It has shown a good credential."""
+        self.known = True
+        if self.visitor is not None:
+            self._worker.guard.knows(self.visitor)
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client, at the end of this turn of the loop."""
@@ -248,6 +351,8 @@ class ClientConnection(asyncio.Protocol):
     def exchange_over(self, last: bytes, keep_alive: bool, cut: bool) -> None:
         """The exchange ended; `last` are its last bytes. `cut`: the answer must not look whole: the line is closed behind it."""
         self.exchange = None
+        if self._buffered:
+            self._buffer(0)
         if self.state is CLOSED or self.transport is None:
             return
         if last:
@@ -273,7 +378,7 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
         else:
             # refused at the head, or in the middle of the body: what is left of it is small, and read past
-            self._enter(SKIP, time.monotonic() + self._worker.snapshot.gate.body_timeout)
+            self._enter(SKIP, self._body_due())
 
     # -- reading requests
 
@@ -338,6 +443,8 @@ class ClientConnection(asyncio.Protocol):
         if end < 0 or end > gate.max_header:
             return self._unfinished_head(data, gate.max_header)
         self._scanned = 0
+        if self._buffered:
+            self._buffer(0)
         self._backlog = data[end + 4 :]
         self._fields.clear()
         try:
@@ -348,7 +455,7 @@ class ClientConnection(asyncio.Protocol):
             return self._refuse_bytes(Refuse("invalid_request", "The request is not valid HTTP/1.1."))
         if data.count(b"\r\n", 0, end) > gate.max_headers:  # of their lines: one name may come many times
             return self._refuse_bytes(Refuse("headers_too_large", f"A request may have {gate.max_headers} headers at the most."))
-        head = self._worker.heads.read(data[:end], self._fields)
+        head = self.read_head(data[:end], self._fields)
         if isinstance(head, Refuse):
             return self._refuse_bytes(head)
         framing = request_framing(head.fields, head.minor)
@@ -372,6 +479,9 @@ class ClientConnection(asyncio.Protocol):
             return self._refuse_bytes(Refuse("invalid_request", "The request line is malformed."))
         if _BAD_LINE_END.search(data, max(0, looked_at - 2)):
             return self._refuse_bytes(Refuse("invalid_request", "A line of the head does not end as it must."))
+        if not self._buffer(len(data)):
+            self._worker.tally.guarded += 1
+            return self._refuse_bytes(MEMORY_FULL, recorded=False)
         return False
 
     def _begin_again(self, repeat: Repeat, body: bytes) -> None:
@@ -379,8 +489,11 @@ class ClientConnection(asyncio.Protocol):
         worker = self._worker
         exchange = self.exchange = begin_again(self, worker, repeat)
         self._enter(BUSY, NEVER)
+        visitor = self.visitor
         try:
-            if len(body) > worker.snapshot.gate.max_body:
+            if visitor is not None and (refused := visitor.asks()) is not None:
+                self._turn_away(exchange, refused)
+            elif len(body) > worker.snapshot.gate.max_body:
                 self._too_large(exchange)
             elif exchange.until > exchange.started + worker.wall_offset:
                 exchange.body_complete(body)
@@ -422,10 +535,23 @@ class ClientConnection(asyncio.Protocol):
             if framing > self._worker.snapshot.gate.max_body:
                 self._too_large(exchange)
             else:
-                exchange.open()
+                self._open(exchange)
                 self._body_here(exchange, raw, body)
             return self.state is HEAD
         return self._begin_partial(exchange, framing, expect, raw)
+
+    def _open(self, exchange: Exchange) -> None:
+        """Ask question 1 of a request whose address may still make one. Else it is refused without a receipt."""
+        visitor = self.visitor
+        if visitor is not None and (refused := visitor.asks()) is not None:
+            self._turn_away(exchange, refused)
+        else:
+            exchange.open()
+
+    def _turn_away(self, exchange: Exchange, refuse: Refuse) -> None:
+        """Refuse what the guard does not let in; it reached no verdict, and an attack must not fill the ledger."""
+        exchange.recorded = False
+        exchange.refuse(refuse)
 
     def _body_here(self, exchange: Exchange, raw: bytes, body: bytes) -> None:
         """Question 1 was asked, and the whole body is here."""
@@ -448,7 +574,8 @@ class ClientConnection(asyncio.Protocol):
                 self._body_here(exchange, held.raw, held.body)
                 return
             self._set_reading(True)
-            self._enter(BODY, time.monotonic() + self._worker.snapshot.gate.body_timeout)
+            self._body_from, self._body_got = time.monotonic(), len(self._backlog)
+            self._enter(BODY, self._body_due())
             exchange.keep_alive = held.skippable
             exchange.told_who(row)
             self._go_on_partial(exchange, held.framing, held.expect, held.keep_alive)
@@ -466,13 +593,14 @@ class ClientConnection(asyncio.Protocol):
         self._chunks = ChunkedReader() if framing == CHUNKED else None
         if framing == CHUNKED:
             self._renew_parser()  # llhttp waits for a body that it will not get
-        self._enter(BODY, time.monotonic() + self._worker.snapshot.gate.body_timeout)
+        self._body_from, self._body_got = time.monotonic(), len(self._backlog)
+        self._enter(BODY, self._body_due())
         if expect is not None and expect.lower() != b"100-continue":
             exchange.refuse(Refuse("expectation_failed", "The only expectation that is understood is 100-continue."))
         elif framing > self._worker.snapshot.gate.max_body:
             self._too_large(exchange)
         else:
-            exchange.open()
+            self._open(exchange)
         if exchange.asking is not None:
             self._held = Held(raw, None, framing, expect, keep_alive, exchange.keep_alive)
             exchange.keep_alive = False  # whatever ends it now leaves a body behind that nobody reads
@@ -507,6 +635,9 @@ class ClientConnection(asyncio.Protocol):
                 self._body.append(data)
                 self._left -= len(data)
                 self._backlog = b""
+                if not self._buffer(self._buffered + len(data)):
+                    exchange.keep_alive = False
+                    exchange.refuse(MEMORY_FULL)
             return False
         pieces, self._backlog = self._chunks.feed(data)
         self._body += pieces
@@ -519,6 +650,9 @@ class ClientConnection(asyncio.Protocol):
             self._too_large(exchange)
             return False
         if not self._chunks.done:
+            if not self._buffer(self._buffered + len(data)):
+                exchange.keep_alive = False
+                exchange.refuse(MEMORY_FULL)
             return False
         body, self._body = b"".join(self._body), []
         return self._body_complete(exchange, body)
@@ -544,6 +678,20 @@ class ClientConnection(asyncio.Protocol):
         self._next()
         return True
 
+    def _body_due(self) -> float:
+        """Until when more of the body has to come: it may neither pause for long, nor trickle, nor take for ever."""
+        gate = self._worker.snapshot.gate
+        begun = self._body_from
+        trickles = begun + TRICKLE_SECONDS + self._body_got / gate.body_rate
+        return min(time.monotonic() + gate.body_timeout, trickles, begun + gate.body_total)
+
+    def _buffer(self, size: int) -> bool:
+        """So many bytes of a request that is not whole are kept here. False: the worker keeps more than it may."""
+        worker = self._worker
+        worker.buffered += size - self._buffered
+        self._buffered = size
+        return worker.buffered <= worker.snapshot.gate.max_buffered
+
     def _feed_parser(self, body: bytes) -> None:
         """Keep llhttp in step: it counts a sized body down by itself."""
         try:
@@ -558,9 +706,16 @@ class ClientConnection(asyncio.Protocol):
         bound = self._worker.snapshot.gate.max_body
         exchange.refuse(Refuse("request_too_large", f"The request body is larger than the {bound} bytes that this gate accepts."))
 
-    def _refuse_bytes(self, refuse: Refuse) -> bool:
+    def _refuse_bytes(self, refuse: Refuse, *, recorded: bool = True) -> bool:
         """What came is no request that can be read in one way: say so and close; where the next would begin is not known."""
+        if self.proxied is not None:
+            self.is_for(self.proxied.address)  # nor is it known whose it is
+        visitor = self.visitor
+        if visitor is not None and visitor.asks() is not None:
+            self._close()
+            return False
         exchange = self.exchange = begin(self, self._worker, NO_HEAD)
+        exchange.recorded = recorded
         exchange.keep_alive = False
         self._backlog = b""
         exchange.refuse(refuse)

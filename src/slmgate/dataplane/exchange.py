@@ -48,7 +48,7 @@ from slmgate.http1.heads import (
 from slmgate.policy.access import GENERATING, NO_ROLE, Access, Admit, no_such_model
 from slmgate.policy.balance import Affinity, first_byte_of
 from slmgate.policy.decide import decide
-from slmgate.policy.identify import WRONG, Unverified, identify, not_from_here
+from slmgate.policy.identify import MISSING, WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
 from slmgate.policy.snapshot import ModelSpec, Snapshot
@@ -306,6 +306,8 @@ class Exchange:
         """The caller is known, by the snapshot in force; unless it calls from where it may not."""
         self.principal, self.until = principal, _ = row
         self.snapshot = self.worker.snapshot
+        if not self.client.known and principal.kind != "anonymous":
+            self.client.recognised()
         if principal.networks and not networks_of(principal.networks).holds(self.client.number):
             return not_from_here(principal)
         return None
@@ -633,13 +635,12 @@ class Exchange:
             return
         assert route is not None
         self.first_byte_at = now = time.monotonic()
-        self.usage = route.dialect.usage(route.endpoint, body)
+        self.usage, name = route.dialect.told(route.endpoint, body)
         if self.usage is None and says_error(body):
             self._fail_in_words(connection, body)
             return
-        mask = mask_for(self)
-        if not mask.clean(body):
-            body = mask.document(body)
+        if name is None or self.asked is None or name != self.asked.model:
+            body = mask_for(self).document(body)
         self.upstream_status = 200
         instance = self.instance
         if instance is not None and instance.watched:
@@ -1032,6 +1033,9 @@ class Exchange:
             fields += b"retry-after: %d\r\n" % refuse.retry_after
         if fault.status == 401:
             fields += b"www-authenticate: Bearer\r\n"
+            visitor = self.client.visitor
+            if visitor is not None and refuse is not MISSING:
+                self.worker.guard.failed(visitor)
         if ended is None:
             ended = "refused"
             if fault.source == "upstream":

@@ -9,9 +9,23 @@ from __future__ import annotations
 class Tally:
     """All counts are since this worker started. `unjournaled`: refusals for which the journal had no room. `shadows`: copies that
     have ended, which are no requests; `shadows_dropped`: those for which there was no room, and which were not sent.
+
+    Of the guard: `turned_away` and `shed` are connections, that were closed at once and because the gate was full; `guarded`
+    are requests that got an answer and no receipt; `bans` are those made here.
     """
 
-    __slots__ = ("connections", "refused", "requests", "shadows", "shadows_dropped", "unjournaled")
+    __slots__ = (
+        "bans",
+        "connections",
+        "guarded",
+        "refused",
+        "requests",
+        "shadows",
+        "shadows_dropped",
+        "shed",
+        "turned_away",
+        "unjournaled",
+    )
 
     def __init__(self) -> None:
         self.connections = 0
@@ -20,3 +34,7 @@ class Tally:
         self.shadows_dropped = 0
         self.refused = 0
         self.unjournaled = 0
+        self.turned_away = 0
+        self.guarded = 0
+        self.bans = 0
+        self.shed = 0

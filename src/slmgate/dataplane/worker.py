@@ -32,6 +32,7 @@ from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
 from slmgate.dataplane.door import MOST_WAITING, Door, Step, announced_by
 from slmgate.dataplane.exchange import Exchange
+from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
@@ -42,6 +43,8 @@ from slmgate.dataplane.pool import Pools
 from slmgate.dataplane.reading import Reading, buffer
 from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.shadow import Shadows
+from slmgate.dataplane.shedding import shed
+from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import Front, Fronts, accepting, context_of
 from slmgate.dataplane.tokens import Tokens
@@ -50,6 +53,7 @@ from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
+from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Checked,
@@ -115,20 +119,23 @@ class Worker:
         self.pools = Pools(loop, self.say, loads, lambda model: self._link.send(Wanted(orders.slot, model)))
         self.salts = Salts(orders.salt_key)
         if self.salts.problem:
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: {self.salts.problem}", file=sys.stderr, flush=True)
+            tell(self.salts.problem)
         self.heads = HeadReader()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
+        addresses = Path(orders.addresses) if orders.addresses else None
+        self.guard = Guard(addresses, (orders.slot, orders.workers), self.tally, self.say, self._banish)
+        self.buffered = 0  # bytes of requests that are not whole yet, and of long ones that are under way
         self.date = date_line(time.time())
         self._connections: set[ClientConnection] = set()
         self.calm: set[ClientConnection] = set()  # those of streams under way of which nothing is due for a while
         self._ticks = 0
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
+        self._sieve = Sieve(self._sockets)
         self._fronts = Fronts()  # how TLS is spoken, by listener, once control has said it
         self._decrypted = buffer()
         self._doors: dict[int, Door] = {}  # by the listener's place: of those whose connections begin with a proxy's word
@@ -205,6 +212,8 @@ class Worker:
     def left(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
         self.calm.discard(connection)
+        if connection.came_from is not None:
+            self.guard.left(connection.came_from)
         if self.draining and not self._connections and not self._drained.done():
             self._drained.set_result(None)
 
@@ -225,8 +234,7 @@ class Worker:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
-                print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+            tell(f"request {request_id}: {what}")
 
     def quoted(self, body: bytes, asked: bytes) -> str:
         """An instance's words for `complain`, unless that would say nothing now: to look through them takes its time."""
@@ -236,8 +244,7 @@ class Worker:
         """A line for the operator about what has become of an instance; as seldom as `complain`."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: worker {self.slot}: {what}", file=sys.stderr, flush=True)
+            tell(f"worker {self.slot}: {what}")
 
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the event loop."""
@@ -251,8 +258,8 @@ class Worker:
         """The traceback of an exception that is being handled, for the operator; never a client's bytes."""
         if self._complaints_left > 0:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError, MemoryError):  # who calls has a fault to mend, and needs no second one
-                traceback.print_exc(file=sys.stderr)
+            with contextlib.suppress(MemoryError):  # who calls has a fault to mend, and needs no second one
+                tell(f"worker {self.slot}: this failed", traceback.format_exc())
 
     # -- the link
 
@@ -306,11 +313,14 @@ class Worker:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
             for problem in self.counters.update(snapshot.models):
-                with contextlib.suppress(OSError, ValueError):
-                    print(f"slmgate: {problem}", file=sys.stderr, flush=True)
+                tell(problem)
         self.limiter.prepare(snapshot.charges)
-        first = self.snapshot.generation == 0
+        self.guard.update(snapshot.gate.guard)
+        first, others = self.snapshot.generation == 0, snapshot.forwarders is not self.snapshot.forwarders
         self.snapshot, self._prepared = snapshot, None
+        if others:
+            for connection in self._connections:
+                connection.look_whose()
         if not self.keys.renewed:  # else there are keys of that generation which have not come yet
             self._confirmed = snapshot.generation
             self._link.send(Confirm(self.slot, snapshot.generation))
@@ -384,10 +394,14 @@ class Worker:
         A loop that had no memory for a newcomer asks the kernel for no more of them and says nothing: it has to listen anew.
         """
         before = self._passed_by
-        in_line = any(int.from_bytes(one.getsockopt(*_LINE)[24:], sys.byteorder) for one in self._sockets)
-        came = self.tally.connections + sum(door.came for door in self._doors.values())
+        in_line = self._in_line()
+        came = self.tally.connections + self.tally.turned_away + sum(door.came for door in self._doors.values())
         self._passed_by = came if in_line else -1
         return in_line and self._passed_by == before
+
+    def _in_line(self) -> bool:
+        """Whether anybody stands in the kernel's line."""
+        return any(int.from_bytes(one.getsockopt(*_LINE)[24:], sys.byteorder) for one in self._sockets)
 
     def _stop_accepting(self) -> None:
         for server in self._servers:
@@ -432,9 +446,23 @@ class Worker:
             self._each_second(now, wall)
         if self._servers and self._is_deaf():
             self._stop_accepting()
-        paused = not self._servers and not self._ends and self.snapshot.generation > 0
-        if paused and len(self._connections) < self._most_connections() * 0.95:
-            await self._accept()
+        self.guard.tick()
+        if self._ends:
+            return
+        self._sieve.keep_out(self.guard.kept_out())
+        if not self._servers and self.snapshot.generation > 0:
+            most = self._most_connections()
+            if len(self._connections) < most * 0.95:
+                await self._accept()
+            elif self._in_line():
+                self.tally.shed += shed(self._connections, now, max(1, most // 20), self.date)
+
+    def _banish(self, subjects: frozenset[int]) -> None:
+        """These are banned now: their connections end."""
+        for connection in list(self._connections):
+            if connection.came_from is not None and connection.came_from.subject in subjects:
+                connection.came_from.left = 0
+                connection.banned()
 
     def _half_tick(self) -> None:
         """The limiter has twice as many ticks: what it holds of limits and does not need goes back within two of its own."""
@@ -444,6 +472,7 @@ class Worker:
     def _each_second(self, now: float, wall: float) -> None:
         self.date = date_line(wall)
         self._complaints_left = COMPLAINTS_PER_SECOND
+        self.guard.each_second()
         for door in self._doors.values():
             for line in door.tell():
                 self.say(line)
@@ -471,6 +500,10 @@ class Worker:
             self.pools.tallies(now),
             tally.shadows,
             tally.shadows_dropped,
+            tally.turned_away,
+            tally.guarded,
+            tally.bans,
+            tally.shed,
         )
 
     # -- life

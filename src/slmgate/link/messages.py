@@ -98,6 +98,10 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     instances: tuple[InstanceTally, ...] = ()
     shadows: int = 0
     shadows_dropped: int = 0
+    turned_away: int = 0
+    guarded: int = 0
+    bans: int = 0
+    shed: int = 0
 
 
 class CheckedOut(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ LIMITS_FORMAT = b"SLMLIMT2"
 
 
 class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """`listeners`, `beats`, `lifeline` and `loads` are file descriptors; `link`, `journal`, `limits` (a file), `answers` and
-    `salt_key` (a file) are paths. `loads` is -1 where there is one worker.
+    """`listeners`, `beats`, `lifeline` and `loads` are file descriptors; `link`, `journal`, `limits` (a file), `answers`,
+    `salt_key` (a file) and `addresses` (a file; empty: none) are paths. `loads` is -1 where there is one worker.
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
@@ -33,6 +33,7 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     loads: int = -1
     salt_key: str = ""
+    addresses: str = ""
     segment_size: int = 8 * 1024 * 1024
     sync: float | None = 1.0
     serve_unaccounted: bool = False

@@ -27,7 +27,7 @@ OWN_PREFIX = b"sk-slm-"
 """Secrets that slmgate makes begin so: nobody else is ever asked about one."""
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # b64token, RFC 6750 section 2.1
 
-_MISSING = Refuse(
+MISSING = Refuse(
     "invalid_api_key",
     "No API key was given. Send it as 'Authorization: Bearer <key>', 'x-api-key: <key>' or 'api-key: <key>'.",
 )
@@ -55,7 +55,7 @@ def credential(fields: Mapping[bytes, bytes]) -> bytes | Refuse:
                     return _TWO
                 found = value
     if found is None:
-        return _MISSING
+        return MISSING
     return found or WRONG
 
 
@@ -80,7 +80,7 @@ def identify(
     """
     secret = credential(fields)
     if isinstance(secret, Refuse):
-        if secret is not _MISSING:
+        if secret is not MISSING:
             return secret
         if certificate is not None and snapshot.auth.certificates is not None:
             return certificate.opens(snapshot.auth.certificates, now)

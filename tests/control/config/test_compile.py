@@ -11,10 +11,13 @@ import msgspec
 
 from slmgate.control.config import compile_snapshot, declared_keys, instance_id, load_text, owned_twice
 from slmgate.control.config.addresses import Origin
+from slmgate.control.config.compile_guard import guard_spec
+from slmgate.control.config.options import Guard
 from slmgate.policy.certificates import CertificateSpec
+from slmgate.policy.guard import GuardSpec, RateSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TrustSpec
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key
 from tests.tools.authority import Authority
@@ -27,7 +30,8 @@ models:
     balance_by: header x-session
     cache_salt: none
     instances:
-      - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: s3cret}
+      - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: s3cret,
+         tls: {server_name: A.test, verify: false}}
     retry: {attempts: 1, on: [connect, 429], budget: 7%%}
     timeouts: {connect: 1s, first_byte: 2s, idle: 3s, total: 6s}
     queue: {waiting: 4, timeout: 5s}
@@ -39,7 +43,8 @@ models:
   n: {instances: [{url: "http://h:1"}]}
 guard:
   {max_body: 6k, max_header: 7k, max_headers: 8, max_connections: 9, header_timeout: 10s,
-   body_timeout: 11s, keep_alive: 12s, send_timeout: 13s}
+   body_timeout: 11s, keep_alive: 12s, send_timeout: 13s, body_total: 21s, body_rate: 22, max_buffered: 23M,
+   exempt: [], per_ip: {requests: off, connections: off, new_connections: 3/second, failed_auth: {limit: off}}}
 drain_timeout: 14s
 roles: {partner: {models: ["*"]}}
 keys:
@@ -52,7 +57,8 @@ def test_the_defaults_are_those_of_the_snapshot() -> None:
     """Two tables of defaults would drift apart; this holds them together."""
     spec = compile_snapshot(load_text(MINIMAL).unwrap(), 7)
     model = ModelSpec(name="m", instances=(InstanceSpec(id="m/h:1", host="h", port=1),))
-    assert spec == SnapshotSpec(generation=7, gate=GateSpec(), models=(model,))
+    gate = GateSpec(guard=guard_spec(Guard()))  # what is counted of addresses, in unit tests nothing is
+    assert spec == SnapshotSpec(generation=7, gate=gate, models=(model,))
 
 
 def test_one_that_the_gate_starts() -> None:
@@ -77,6 +83,8 @@ def test_every_value_arrives() -> None:
         host="::1",
         port=443,
         tls=True,
+        trust=TrustSpec(verify=False),
+        server_name="a.test",
         engine="vllm",
         weight=3,
         max_in_flight=7,
@@ -122,6 +130,10 @@ def test_every_value_arrives() -> None:
         keep_alive=12,
         send_timeout=13,
         drain_timeout=14,
+        body_total=21,
+        body_rate=22,
+        max_buffered=23_000_000,
+        guard=GuardSpec(new_connections=RateSpec(3, 1, 3, "3 requests/second")),
     )
     assert spec == SnapshotSpec(generation=1, gate=gate, models=(model, hidden, other), roles=(RoleSpec(name="partner"),))
 

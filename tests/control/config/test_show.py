@@ -43,10 +43,12 @@ def uncommented() -> str:
 
 
 def without_alternatives(text: str) -> str:
-    """Without what can only stand in another's place, which is there as well; and with the other model that a version needs."""
+    """Without what can only stand in another's place, which is there as well; and with the other model that a version needs, and
+    an instance that is reached over TLS, as options of that have to be looked at."""
     other = 'models:\n  smollm2-next: {instances: [{url: "http://127.0.0.1:8001"}]}\n'
     others = "dns|port|file|command|environment: {}|directory|start|start_within|stop_within|idle: 10m|output"
-    return re.sub(rf"^ +({others})(: .*)?\n", "", text, flags=re.MULTILINE).replace("models:\n", other, 1)
+    secure = text.replace("url: http://127.0.0.1:8000", "url: https://127.0.0.1:8000", 1)
+    return re.sub(rf"^ +({others})(: .*)?\n", "", secure, flags=re.MULTILINE).replace("models:\n", other, 1)
 
 
 def test_the_sample_is_all_defaults() -> None:
@@ -59,6 +61,8 @@ def test_the_sample_without_its_comment_signs_has_every_option(tmp_path: Path) -
     authority = Authority(tmp_path)
     authority.server("gate")
     authority.crl()
+    authority.server("gate-client")
+    (tmp_path / "instances-ca.pem").write_bytes(authority.file.read_bytes())
     authority.file.rename(tmp_path / "clients.pem")
     (tmp_path / "smollm2").mkdir()
     written(tmp_path / "smollm2")

@@ -72,6 +72,8 @@ class InstanceStatus(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record, `shadows` the
     copies of requests that were sent and have ended, `shadows_dropped` those for which there was no room.
+    Of the guard: connections that were closed at once (`turned_away`) or because the gate was full (`shed`), requests that were
+    refused without a receipt (`guarded`), and bans.
     """
 
     slot: int
@@ -84,6 +86,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     unjournaled: int = 0
     shadows: int = 0
     shadows_dropped: int = 0
+    turned_away: int = 0
+    guarded: int = 0
+    bans: int = 0
+    shed: int = 0
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from slmgate.control.config.tlsfiles import (
     read_identity,
 )
 from slmgate.control.config.tokenizer_files import tokenizer_fault
+from slmgate.control.config.trust_checks import check_trust
 from slmgate.control.config.version_checks import check_versions
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
@@ -55,6 +56,7 @@ def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
     check_ports((instance for model in config.models.values() for instance in model.instances), reader)
     _discovery(config, reader)
     _tls(config, reader, tls_files)
+    check_trust(config, reader)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)

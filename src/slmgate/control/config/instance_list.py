@@ -182,6 +182,7 @@ def instance_of(entry: Instance, listed: Listed) -> Instance:
         for option in ("engine", "weight", "max_in_flight", "upstream_model")
         if (value := getattr(listed, option)) is not None
     }
+    tls = entry.tls if listed.url.tls else None  # the list says which are reached over TLS, the configuration whom to believe
     if listed.name is not None:
-        return msgspec.structs.replace(entry, file=None, dns=listed.name, port=listed.url.port, **given)
-    return msgspec.structs.replace(entry, file=None, url=listed.url, **given)
+        return msgspec.structs.replace(entry, file=None, dns=listed.name, port=listed.url.port, tls=tls, **given)
+    return msgspec.structs.replace(entry, file=None, url=listed.url, tls=tls, **given)

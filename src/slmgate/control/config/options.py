@@ -16,6 +16,7 @@ from slmgate.control.config.addresses import Address, HostName, Listener, Origin
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.auth_options import DAY, HOUR, NAME, NOTHING, Auth
 from slmgate.control.config.discovery_options import Discovery
+from slmgate.control.config.guard_options import NEW_CONNECTIONS, PerIp
 from slmgate.control.config.health_options import Health
 from slmgate.control.config.kinds import (
     Choice,
@@ -38,11 +39,13 @@ from slmgate.control.config.kinds import (
 )
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
+from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.plan_options import Plan
-from slmgate.control.config.proxy_options import ProxyProtocol, TrustedProxies
+from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.trust_options import InstanceTls
 from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.roles import Hours, Scalar
@@ -107,7 +110,6 @@ class Listen(Section, frozen=True, kw_only=True):
 class Instance(Section, frozen=True, kw_only=True):
     """One running copy of a model: at an address, or one that the gate starts; or as many as a name has or a file lists."""
 
-    later: ClassVar[tuple[str, ...]] = ("tls",)
     one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "file", "command")
 
     url: Annotated[
@@ -122,8 +124,8 @@ class Instance(Section, frozen=True, kw_only=True):
     dns: Annotated[
         str | None,
         Option(
-            "In place of `url`, a name: each of its addresses is an instance with these options, reached over plain HTTP. They "
-            "come and go as the name says; docs/operations.md tells how it is followed.",
+            "In place of `url`, a name: each of its addresses is an instance with these options, reached over plain HTTP, or "
+            "over TLS with `tls` beside it. They come and go as the name says; docs/operations.md tells how it is followed.",
             HostName(),
             example="vllm.models.svc",
         ),
@@ -244,6 +246,13 @@ class Instance(Section, frozen=True, kw_only=True):
             example="${env:VLLM_KEY}",
         ),
     ] = None
+    tls: Annotated[
+        InstanceTls | None,
+        Option(
+            "Whom to believe where `url` is https, and as whom the gate shows itself; with `dns` it also says that its addresses "
+            "are reached over TLS. What is not said is as the model's `tls` says. Unset: all of it."
+        ),
+    ] = None
 
 
 class Queue(Section, frozen=True, kw_only=True):
@@ -329,6 +338,9 @@ class Model(Section, frozen=True, kw_only=True):
     ] = "tenant"
     retry: Annotated[Retry, Option("When a failed request is tried again.")] = Retry()
     timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
+    tls: Annotated[
+        InstanceTls | None, Option("What holds for its instances that are reached over TLS, where their own `tls` says nothing.")
+    ] = None
     queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
     health: Annotated[Health, Option("Which instances are passed over.")] = Health()
     fallback: Annotated[
@@ -492,8 +504,6 @@ class DeclaredKey(Section, frozen=True, kw_only=True):
 class Guard(Section, frozen=True, kw_only=True):
     """Bounds of the listening side, whoever calls."""
 
-    later: ClassVar[tuple[str, ...]] = ("per_ip",)
-
     max_body: Annotated[
         int, Option("The largest request body; a larger one gets `request_too_large`.", Size(low=KIB, high=GIB))
     ] = 8 * MIB
@@ -502,10 +512,29 @@ class Guard(Section, frozen=True, kw_only=True):
     ] = 32 * KIB
     max_headers: Annotated[int, Option("The most header fields of a request.", Whole(low=8, high=10_000))] = 100
     trusted_proxies: TrustedProxies = ()
+    proxy_header: ProxyHeader = "x-forwarded-for"
+    per_ip: Annotated[PerIp, Option("What each address may do, whoever calls from there; docs/security.md.")] = PerIp()
+    exempt: Annotated[
+        tuple[str, ...],
+        Option(
+            "Networks and addresses that `per_ip` and `new_connections` do not count, and that are never banned: this machine's "
+            "own programs, among them a proxy that stands before the gate.",
+            Network(),
+        ),
+    ] = ("127.0.0.0/8", "::1/128")
+    new_connections: Annotated[
+        LimitWords | None,
+        Option(
+            "New connections of all addresses together; one too many is closed. Unset: no bound.",
+            NEW_CONNECTIONS,
+            example="2000/second",
+        ),
+    ] = None
     max_connections: Annotated[
         int,
         Option(
-            "The most client connections of each worker; more wait in the kernel's line until one of them ends.",
+            "The most client connections of each worker. Above, those are closed that show no key within a second or have been "
+            "idle for long; while there are none, newcomers wait in the kernel's line.",
             Whole(low=1, high=1_000_000),
         ),
     ] = 20_000
@@ -516,6 +545,24 @@ class Guard(Section, frozen=True, kw_only=True):
     body_timeout: Annotated[float, Option("The longest silence while a request body arrives.", Duration(low=100, high=HOUR))] = (
         30.0
     )
+    body_total: Annotated[float, Option("The longest that a request body may take to arrive.", Duration(low=100, high=DAY))] = (
+        300.0
+    )
+    body_rate: Annotated[
+        int,
+        Option(
+            "The least bytes a second that a request body must come with, on the average, once it has taken a minute.",
+            Size(low=1, high=GIB),
+        ),
+    ] = 512
+    max_buffered: Annotated[
+        int,
+        Option(
+            "Bytes that each worker keeps at the most of requests that do not come in one piece, until they are done; with more, "
+            "the request that would go beyond gets `overloaded`.",
+            Size(low=MIB, high=1024 * GIB),
+        ),
+    ] = 256 * MIB
     keep_alive: Annotated[float, Option("How long an idle client connection is kept open.", Duration(low=100, high=DAY))] = 75.0
     send_timeout: Annotated[
         float, Option("How long a client may take nothing of its answer before it is given up.", Duration(low=100, high=HOUR))
