@@ -56,6 +56,7 @@ _ROWS = (
     Fault(
         "expectation_failed", 417, "client", "invalid_request_error", "The only expectation that is understood is 100-continue."
     ),
+    Fault("misdirected_request", 421, "client", "invalid_request_error", "The connection is for another host than the request."),
     Fault("idempotency_conflict", 422, "client", "invalid_request_error", "This idempotency key was used with another body."),
     Fault("rate_limit_exceeded", 429, "policy", "rate_limit_error", "A rate limit is used up.", retry=True),
     Fault("quota_exceeded", 429, "policy", "insufficient_quota", "A quota is used up.", retry=True),

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from slmgate.cli import check
+from slmgate.control.config.trust_checks import UNVERIFIED
 
 RIGHT = 'models: {m: {instances: [{url: "http://h:1"}]}}\n'
 WRONG = RIGHT + "workers: 0\nbogus: 1\n"
@@ -58,11 +59,21 @@ def test_files_of_instances(tmp_path: Path) -> None:
 
 def test_json(tmp_path: Path) -> None:
     code, output = run(tmp_path, RIGHT, "--json")
-    assert (code, json.loads(output)) == (0, {"file": "DIR/slmgate.yaml", "ok": True, "faults": []})
+    assert (code, json.loads(output)) == (0, {"file": "DIR/slmgate.yaml", "ok": True, "faults": [], "warnings": []})
     code, output = run(tmp_path, WRONG, "--json")
     report = json.loads(output)
     assert (code, report["ok"]) == (1, False)
     assert [(fault["line"], fault["column"]) for fault in report["faults"]] == [(2, 10), (3, 1)]
+
+
+def test_who_is_not_verified_is_said_loudly(tmp_path: Path) -> None:
+    text = 'models: {m: {instances: [{url: "https://h:1", tls: {verify: false}}]}}\n'
+    path = tmp_path / "slmgate.yaml"
+    path.write_text(text)
+    result = CliRunner().invoke(app(), ["check", "-c", str(path)])
+    assert (result.exit_code, result.stderr) == (0, f"WARNING: m/h:1: {UNVERIFIED}\n")
+    code, output = run(tmp_path, text, "--json")
+    assert (code, json.loads(output)["warnings"]) == (0, [f"m/h:1: {UNVERIFIED}"])
 
 
 def test_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

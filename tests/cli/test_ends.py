@@ -25,3 +25,9 @@ def test_the_exit_code(error: Exception, code: int, message: str, capsys: pytest
         raise error
     assert left.value.exit_code == code
     assert message in capsys.readouterr().err
+
+
+def test_a_message_brings_no_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), exits():
+        raise CommandFailed(1, "There is no key '\x1b[2J\u202e'.\nIts second line.")
+    assert capsys.readouterr().err == "slmgate: There is no key '\ufffd[2J\ufffd'.\nIts second line.\n"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 from slmgate.cli import init
 from slmgate.control.config import Config, load, load_text
 from slmgate.control.probe import Probe, ProbeError
+from tests.tools.authority import Authority
 
 URL = "http://10.0.0.5:8000"
 ONE = Probe(URL, "vllm", ("HuggingFaceTB/SmolLM2-135M-Instruct",), "0.11.0", "its model list is vLLM's")
@@ -46,7 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def answer(monkeypatch: pytest.MonkeyPatch, *answers: Probe | ProbeError) -> None:
     queue = list(answers)
 
-    async def probe(url: str, within: float) -> Probe:
+    async def probe(url: str, within: float, ca: str = "") -> Probe:
         found = queue.pop(0)
         if isinstance(found, ProbeError):
             raise found
@@ -78,6 +80,21 @@ def test_the_file_and_the_key(monkeypatch: pytest.MonkeyPatch, home: Path) -> No
     assert "vllm 0.11.0 at http://10.0.0.5:8000: its model list is vLLM's" in result.stderr
     assert result.stdout.endswith("next:\n  slmgate serve\n  slmgate keys create --name me\n")
     assert all(len(line) < 120 for line in Path("slmgate.yaml").read_text().splitlines())
+
+
+def test_an_authority_of_ones_own(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """It is written for the models that are reached over TLS; a file that is none is refused before anybody is asked."""
+    authority = Authority(home / "it's")
+    answer(monkeypatch, msgspec.structs.replace(ONE, url="https://10.0.0.5:8000"), PATH)
+    result = run("--upstream", "https://10.0.0.5:8000", "--upstream", URL, "--ca", "it's/ca.pem")
+    assert result.exit_code == 0, result.output
+    secure, plain = written().models.values()
+    assert secure.tls is not None and secure.tls.ca == authority.file
+    assert plain.tls is None
+    Path("slmgate.yaml").unlink()
+    Path("text").write_text("no certificate")
+    result = run("--upstream", URL, "--ca", "text")
+    assert (result.exit_code, "text holds no certificate" in result.stderr, Path("slmgate.yaml").exists()) == (2, True, False)
 
 
 def test_a_path_as_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +168,10 @@ def test_a_file_is_never_overwritten_unless_told() -> None:
 
 def test_elsewhere(home: Path) -> None:
     (home / "etc").mkdir()
-    result = run("--upstream", URL, "--engine", "tgi", "--model", "m", "--output", "etc/gate.yaml", "--listen", ":9000")
+    words = ("--upstream", URL, "--engine", "tgi", "--model", "m", "--output", "etc/gate.yaml", "--listen", ":9000")
+    refused = run(*words)
+    assert refused.exit_code == 2 and "plain_http: true" in refused.stderr
+    result = run(*words, "--plain-http")
     assert result.exit_code == 0
     assert "slmgate serve -c etc/gate.yaml" in result.stdout
     config = load(Path("etc/gate.yaml")).unwrap()

@@ -138,3 +138,10 @@ def test_a_pipe_that_must_be_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
     log.write(b"one\n")
     log.close()
     assert (tmp_path / "access.log").read_bytes() == b"one\n"
+
+
+def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
+    log = AccessLog(tmp_path / "access.log")
+    log.write('{"model":"a\u2028\x9b2J\x7f"}\n{"model":"é"}\n'.encode())
+    log.close()
+    assert (tmp_path / "access.log").read_text() == '{"model":"a\\u2028\\u009b2J\\u007f"}\n{"model":"é"}\n'

@@ -1,11 +1,14 @@
 """Checks on a turned clock and a transport of functions: what is asked, how outcomes are told, when the next one is due.
 
 What a row of outcomes comes to is `tests/policy/test_health.py`'s; real instances are asked in tests/system.
+
+Length: one file for each source file, and what comes of TLS is one more way in which a check ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,12 +29,13 @@ from slmgate.control.checker import (
     Checker,
     Outcome,
     Target,
-    make_client,
     targets,
 )
 from slmgate.control.config import Config, load_text
 from slmgate.control.config.addresses import Origin
+from slmgate.control.reaching import Way, make_client, may_want_a_certificate
 from slmgate.link.messages import Checked, CheckedOut
+from slmgate.policy.snapshot import HeldSpec, TrustSpec
 from tests.tools.fakes import Clock, FakeLoop
 
 ONE = 'models: {m: {instances: [{url: "http://a:1"}]%s}}'
@@ -274,6 +278,73 @@ def test_outcomes(scene: Scene, answer: Callable[[], int], strict: bool, outcome
             return await scene.checker.ask(client, target)
 
     assert scene.loop.run_until_complete(asks()) == outcome
+
+
+def refusal(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
+
+
+def caused(failure: Exception, cause: Exception) -> Exception:
+    failure.__cause__ = cause
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [
+        (
+            caused(httpx.ConnectError("no"), refusal("UNSUPPORTED_PROTOCOL")),
+            Outcome("it speaks no TLS of version 1.2 or newer", "unreachable"),
+        ),
+        (httpx.ConnectError("no"), Outcome("it cannot be reached", "unreachable")),
+        (
+            refusal("TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+            Outcome("it needs a client certificate (tls.cert), and was shown none", "unreachable"),
+        ),
+        (
+            httpx.ReadError("no"),
+            Outcome(f"GET /health: no valid answer (ReadError){may_want_a_certificate(Way())}", "broken"),
+        ),
+    ],
+)
+def test_outcomes_of_tls(scene: Scene, failure: Exception, outcome: Outcome) -> None:
+    scene.answers["a"] = raises(failure)
+
+    async def asks() -> Outcome:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(scene._answer)) as client:
+            return await scene.checker.ask(client, structs.replace(TARGET, url="https://a:1", way=Way()))
+
+    assert scene.loop.run_until_complete(asks()) == outcome
+
+
+def test_checks_believe_whom_requests_believe(scene: Scene) -> None:
+    text = """
+models:
+  m:
+    instances: [{url: "https://a:1"}, {url: "http://a:2"}, {url: "https://a:3", tls: {server_name: b, verify: true}}]
+    tls: {verify: false}
+"""
+    ways = {id: target.way for id, target in targets(load_text(text).unwrap()).items()}
+    assert ways == {"m/a:1": Way(TrustSpec(verify=False)), "m/a:2": None, "m/a:3": Way(TrustSpec(), "b")}
+
+
+def test_a_name_that_was_added_is_held_to_where_it_may_lead() -> None:
+    text = 'models: {m: {instances: [{url: "http://a:1"}, {url: "http://b:1"}]}}\ndiscovery: {networks: [10.0.0.0/8]}'
+    found = {id: target.held for id, target in targets(load_text(text).unwrap(), {"m/b:1"}).items()}
+    assert found == {"m/a:1": None, "m/b:1": HeldSpec(networks=("10.0.0.0/8",))}
+
+
+def test_files_that_cannot_be_used(scene: Scene) -> None:
+    """Nobody is asked, and the operator reads why; it is not held against the instance, which workers may reach all the same."""
+    made = config(of='models: {m: {instances: [{url: "https://a:1"}]%s}}')
+    scene.checker.configure(made)
+    one = scene.checker.checkups()["m/a:1"]
+    one.target = structs.replace(one.target, way=Way(TrustSpec(ca="/none.pem")))
+    scene.loop.turn(10)
+    assert one.outcome == Outcome("the TLS files for it cannot be used: No such file or directory")
+    assert one.checks.verdict == "checking" and not one.under_way and one.due > scene.loop.time()
 
 
 def test_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,3 +266,29 @@ def test_addresses_that_may_not_be_instances_are_none_to_start_with(scene: Scene
     hangs.set_result(None)
     scene.loop.settle()
     assert waiting.done() and scene.ids(stricter) == ["m/10.0.0.9:8000", "m/10.1.0.1:8000"]
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "name"),
+    [
+        ("on", "{verify: false}", "a.example"),
+        ("{server_name: b.example}", "{server_name: c.example}", "b.example"),
+        ("on", "{server_name: c.example}", "c.example"),
+    ],
+)
+def test_over_tls_the_name_is_verified_not_the_address(scene: Scene, own: str, shared: str, name: str) -> None:
+    scene.answers["a.example"] = Found(("10.0.0.1",), 8.0)
+    text = TEXT.replace("weight: 3", f"tls: {own}").replace("discovery:", f"    tls: {shared}\ndiscovery:")
+    config = load_text(text).unwrap()
+    scene.follow(config)
+    spec = compile_snapshot(scene.discovery.expand(config), 1).models[0].instances
+    (found,) = [one for one in spec if one.host == "10.0.0.1"]
+    assert (found.tls, found.server_name, found.trust) == (True, name, None)
+
+
+def test_without_a_word_a_name_is_reached_over_plain_http(scene: Scene) -> None:
+    scene.answers["a.example"] = Found(("10.0.0.1",), 8.0)
+    config = load_text(TEXT.replace("discovery:", "    tls: {server_name: c.example}\ndiscovery:")).unwrap()
+    scene.follow(config)
+    spec = compile_snapshot(scene.discovery.expand(config), 1).models[0].instances
+    assert [(one.tls, one.trust, one.server_name) for one in spec] == [(False, None, "")] * 2

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from slmgate.control import listening as module
-from slmgate.control.config.tls_options import ListenTls, ServerCertificate
-from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, tls_orders, url
-from slmgate.link.orders import TlsOrders
+from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, url
 
 INET, INET6 = 2, 10
 _socket: Any = vars(module)["socket"]
@@ -128,11 +125,6 @@ def test_addresses(address: Any, text: str) -> None:
     assert url((2, address)) == text
 
 
-def test_how_a_listener_speaks() -> None:
-    assert tls_orders(None) is None
-    own = ServerCertificate(cert=Path("/c"), key=Path("/k"))
-    assert tls_orders(ListenTls(certificates=(own,))) == TlsOrders(certificate="/c", key="/k")
-    asking = ListenTls(certificates=(own,), min_version="1.3", client_ca=Path("/ca"), client_auth="required")
-    assert tls_orders(asking) == TlsOrders(certificate="/c", key="/k", min_version="1.3", client_ca="/ca", client_required=True)
+def test_addresses_with_tls() -> None:
     assert url((2, ("127.0.0.1", 1)), tls=True) == "https://127.0.0.1:1"
     assert url((10, ("::1", 1)), tls=True) == "https://[::1]:1"

@@ -40,10 +40,15 @@ def test_an_upstream() -> None:
 
 def test_addresses_and_state_without_a_file(tmp_path: Path) -> None:
     source = ConfigSource(
-        upstream="http://h:1", models=("m",), listen=":9000", admin="[::1]:9001", state_dir=str(tmp_path / "state")
+        upstream="http://h:1",
+        models=("m",),
+        listen=":9000",
+        plain_http=True,
+        admin="[::1]:9001",
+        state_dir=str(tmp_path / "state"),
     )
     config = source.load().unwrap()
-    assert [str(each.address) for each in config.listen] == [":9000"]
+    assert [(str(each.address), each.plain_http) for each in config.listen] == [(":9000", True)]
     assert str(config.admin.address) == "[::1]:9001"
     assert config.state_dir == tmp_path / "state"
 
@@ -53,6 +58,7 @@ def test_addresses_and_state_without_a_file(tmp_path: Path) -> None:
     [
         ConfigSource(upstream="nonsense", models=("m",)),
         ConfigSource(upstream="http://h:1", models=("m",), listen="9000"),
+        ConfigSource(upstream="http://h:1", models=("m",), listen=":9000"),
         ConfigSource(upstream="http://h:1", models=("m",), admin="http://h:1"),
     ],
 )

@@ -7,6 +7,7 @@ for the network.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -148,6 +149,47 @@ def test_a_redirect_is_not_followed() -> None:
     with pytest.raises(ProbeError):
         run(httpx.MockTransport(answer))
     assert all(url.startswith(URL) for url in asked)
+
+
+def caused(failure: Exception, cause: Exception) -> Exception:
+    failure.__cause__ = cause
+    return failure
+
+
+def not_verified() -> ssl.SSLError:
+    error = ssl.SSLCertVerificationError(1, "no")
+    error.verify_code = 20
+    return error
+
+
+def alert() -> ssl.SSLError:
+    error = ssl.SSLError(1, "no")
+    error.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (
+            caused(httpx.ConnectError("no"), not_verified()),
+            "is not asked: its certificate is from an unknown authority. Name its authority with --ca, or name",
+        ),
+        (
+            alert(),
+            "https://10.0.0.5:8000 is not asked: it needs a client certificate (tls.cert), and was shown none. Write the file",
+        ),
+        (ssl.SSLError(1, "no"), "https://10.0.0.5:8000 is not asked: TLS fails: for no reason that is known. Write the file"),
+        (httpx.ConnectError("refused"), "nothing answers at https://10.0.0.5:8000"),
+    ],
+)
+def test_failures_of_tls(failure: Exception, words: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise failure
+
+    with pytest.raises(ProbeError) as caught:
+        asyncio.run(probe("https://10.0.0.5:8000", transport=httpx.MockTransport(answer)))
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -262,3 +264,13 @@ def test_the_rows_of_a_csv(store: SqlStore, plans: dict[str, Plan]) -> None:
     ]
     assert {row["team"] for row in read} == {"acme"}
     assert [row[-1] for row in statements.table(made(store, plans)) if row[6] == "credit"] == [Decimal("0.00")]
+
+
+def test_the_page_takes_no_other_style_than_its_own() -> None:
+    policy = statements.page_headers()["content-security-policy"]
+    assert "unsafe" not in policy and "script" not in policy
+    page = (Path(statements.__file__).parent / "pages" / "statement.html").read_text()
+    assert page.count("<style") == page.count("<style>") == 1
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    assert "{{" not in style and "{%" not in style  # else its digest would be another one
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy

@@ -517,7 +517,7 @@ def test_no_room_to_keep_an_answer(road: Road, monkeypatch: pytest.MonkeyPatch) 
         """
         played(road, script)
     with monkeypatch.context() as patch:
-        patch.setattr("slmgate.dataplane.worker.traceback.print_exc", lambda file: None)
+        patch.setattr("slmgate.dataplane.worker.tell", lambda what, trace="": None)
         patch.setattr(Claim, "keep", lambda self, answer: _raises(self.release()))
         played(road, ONCE)
     played(road, ONCE)
@@ -535,7 +535,7 @@ def test_a_fault_of_our_own_costs_one_request(road: Road, monkeypatch: pytest.Mo
         >> client2 keyed
     """
     played(road, script)
-    monkeypatch.setattr("slmgate.dataplane.worker.traceback.print_exc", lambda file: None)
+    monkeypatch.setattr("slmgate.dataplane.worker.tell", lambda what, trace="": None)
     with monkeypatch.context() as patch:
         patch.setattr(Kept, "claim", lambda *_: 1 / 0)
         script = """

@@ -9,7 +9,9 @@ import pytest
 
 from slmgate.dataplane.passing import Passing
 from slmgate.dataplane.worker import TICK
+from slmgate.dialects.masking import Swap
 from slmgate.dialects.openai import ChunkScanner
+from slmgate.http1.framing import USUAL
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, TEXTS
 from tests.tools.stage import model
@@ -247,3 +249,22 @@ def test_a_fault_in_a_passing_stream(open_road: OpenRoad, monkeypatch: pytest.Mo
     (receipt,) = stage.receipts
     assert (receipt["ended"], receipt["status"], end.lost, client.lost) == ("gate_failed", 200, True, True)
     assert "a fault of ours" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [1, 4000, 4090, 9000])
+def test_a_masked_chunk_goes_on_with_its_own_size_line(size: int) -> None:
+    inside, outside = b'"model":"/srv/models/a.gguf"', b'"model":"m"'
+    swap = Swap([(inside, outside)], ChunkScanner.usual, b"\n\n")
+    connection, client = Connection(), Client()
+    connection.let_pass(ChunkScanner.usual, cast(Any, client), cast(Any, SimpleNamespace(now=5.0)), swap)
+    event = b'data: {%b,"choices":[{"delta":{"content":"%b"}}]}\n\n' % (inside, b"a" * size)
+    odd = framed(EVENT)
+    connection.data_received(framed(event))
+    connection.data_received(odd)
+    masked = event.replace(inside, outside)
+    if len(framed(event)) < USUAL:
+        assert client.got == [framed(masked)]
+        assert connection.read == [odd]
+        assert connection.passed() == (5.0, len(masked), 1)
+    else:
+        assert connection.read == [framed(event), odd], "too long to be known at a glance"

@@ -18,7 +18,7 @@ from slmgate.dataplane.pool import IDLE_SECONDS, Instance, ModelPool
 from slmgate.policy.health import FIRST_EJECTION, LONGEST_EJECTION
 from slmgate.policy.retries import FLOOR, HALF
 from slmgate.policy.roles import RoleSpec
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.snapshot import GateSpec, TrustSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road
@@ -330,10 +330,58 @@ def test_a_failed_connection_serves_who_waits(open_road: OpenRoad) -> None:
 
 def test_tls_to_an_instance(open_road: OpenRoad) -> None:
     road = open_road(model(instance("a", tls=True)))
-    context = first(road)._context
-    assert isinstance(context, ssl.SSLContext)
-    assert context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
+    must = first(road).secured
+    assert must is not None and isinstance(must.context, ssl.SSLContext)
+    assert must.context.verify_mode == ssl.CERT_REQUIRED and must.context.check_hostname
     serve(road.stage)
+
+
+def test_who_must_be_somebody_else_now_is_connected_to_anew(open_road: OpenRoad) -> None:
+    """Idle connections end at once, and one that was busy meanwhile is not used again; one that must show the same goes on."""
+    road = open_road(model(instance("a", tls=True)))
+    stage = road.stage
+    serve(stage)
+    one, opened = first(road), stage.loop.opened["a"]
+    stage.publish(model(instance("a", tls=True, weight=2)))
+    assert len(one.idle) == 1
+    client = stage.connect()
+    client.feed(CHAT)
+    stage.loop.settle()
+    stage.publish(model(instance("a", tls=True, server_name="b")))
+    assert one.secured is not None and one.secured.name == "b"
+    opened[0].feed(reply(b"{}"))
+    assert len(one.idle) == 1 and not opened[0].lost
+    client.feed(CHAT)
+    stage.loop.settle()
+    assert opened[0].lost and len(opened) == 2
+    opened[1].feed(reply(b"{}"))
+    stage.publish(model(instance("a", tls=True, server_name="c")))
+    stage.loop.settle()
+    assert not one.idle and opened[1].lost
+
+
+def test_a_refusal_after_the_handshake(open_road: OpenRoad, capsys: pytest.CaptureFixture[str]) -> None:
+    """With TLS 1.3 an instance that misses the gate's certificate says so only then, and to operators it is told as such."""
+    road = open_road(model(instance("a", tls=True)))
+    stage = road.stage
+    stage.connect().feed(CHAT)
+    stage.loop.settle()
+    refusal = ssl.SSLError(1, "")
+    refusal.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    stage.loop.opened["a"][0].lose(refusal)
+    assert "a: it needs a client certificate (tls.cert), and was shown none" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_used(open_road: OpenRoad) -> None:
+    """Nothing is connected to, and the operator reads why."""
+    road = open_road(model(instance("a", tls=True, trust=TrustSpec(ca="/none.pem"))))
+    road.plays("""
+        >> client   chat
+        == 502      upstream_error a !upstream_error
+        << client   502 !upstream_error
+    """)
+    assert "a" not in road.stage.loop.opened
+    assert first(road).health.why == "the TLS files for it cannot be used: No such file or directory"
 
 
 def test_every_instance_is_visited(open_road: OpenRoad) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -18,9 +19,12 @@ import pytest
 
 from slmgate import __version__
 from slmgate.dataplane import worker as module
+from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.door import STRANGER, Arrival
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
+from slmgate.dataplane.named import NamedConnection
+from slmgate.dataplane.reading import Reading
 from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, OUT_OF_MEMORY, TICK
 from slmgate.link.beats import READY, STARTING, Beats
 from slmgate.link.messages import (
@@ -38,6 +42,7 @@ from slmgate.link.messages import (
     Tally,
 )
 from slmgate.link.orders import WorkerOrders
+from slmgate.link.tls import Tls, TlsSpec
 from slmgate.policy.snapshot import GateSpec, SnapshotSpec
 from slmgate.terms import Key, LimitSpec
 from tests.dataplane.conftest import OpenRoad
@@ -351,6 +356,89 @@ def test_it_accepts_nobody_before_it_has_all_keys(tmp_path: Any, monkeypatch: py
     stage.shut()
 
 
+# --- TLS
+
+
+def spoken(*names: str, **options: Any) -> Tls:
+    return Tls(tuple(TlsSpec(name=name, identities=(), **options) for name in names))
+
+
+class FakeFront:
+    """Of a listener with several certificates where its oldest version is 1.3; one for clients with certificates is broken."""
+
+    def __init__(self, spec: TlsSpec, ticket_key: bytes) -> None:
+        if spec.client_required:
+            raise ssl.SSLError(1, "no such certificate")
+        self.spec, self.context, self.several = spec, object(), spec.min_version == "1.3"
+
+    def is_misdirected(self, host: str, context: object) -> bool:
+        return False
+
+
+def behind(protocol: Any) -> Any:
+    """The connection behind what a listener with TLS makes."""
+    assert isinstance(protocol, Reading)
+    return protocol.client
+
+
+@pytest.fixture
+def speaking(listening: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A worker with one plain listener and one that is to speak TLS; nobody has said yet how."""
+    monkeypatch.setattr("slmgate.dataplane.tls.Front", FakeFront)
+    return listening(tls=(None, "a:1")).stage
+
+
+def test_nobody_is_let_in_where_nobody_has_said_how_tls_is_spoken(speaking: Stage) -> None:
+    assert len(speaking.loop.servers) == 1
+    speaking.worker._told(spoken("another:2"))
+    speaking.loop.turn(0.5)
+    speaking.worker._told(spoken("a:1"))
+    speaking.loop.settle()
+    assert [server.closed for server in speaking.loop.servers][-2:] == [False, False]
+    assert type(behind(speaking.loop.servers[-1].factory())) is ClientConnection
+
+
+def test_new_orders_make_it_listen_anew(speaking: Stage) -> None:
+    worker, loop = speaking.worker, speaking.loop
+    worker._told(spoken("a:1"))
+    loop.settle()
+    kept = behind(knock(speaking))
+    speaking.clients[-1] = kept
+    before = list(loop.servers)
+    worker._told(spoken("a:1"))
+    loop.settle()
+    assert loop.servers == before, "nothing is new"
+    worker._told(spoken("a:1", min_version="1.3"))
+    loop.settle()
+    assert all(server.closed for server in before)
+    assert [server.closed for server in loop.servers[len(before) :]] == [False, False]
+    assert kept.state == "head"
+    assert type(behind(loop.servers[-1].factory())) is NamedConnection
+    assert type(loop.servers[-2].factory()) is ClientConnection, "plain HTTP"
+
+
+def test_what_cannot_be_used_is_said(speaking: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    speaking.worker._told(spoken("a:1"))
+    speaking.loop.settle()
+    before = list(speaking.loop.servers)
+    speaking.worker._told(spoken("a:1", client_required=True))
+    speaking.loop.settle()
+    assert speaking.loop.servers == before and not before[-1].closed
+    assert "TLS goes on as before, what is new cannot be used" in capsys.readouterr().err
+
+
+def test_who_does_not_listen_is_not_made_to(speaking: Stage) -> None:
+    """At its bound of connections, or at its end."""
+    speaking.worker._told(spoken("a:1"))
+    speaking.loop.settle()
+    speaking.loop.signals[signal.SIGUSR1]()
+    speaking.loop.settle()
+    before = list(speaking.loop.servers)
+    speaking.worker._told(spoken("a:1", min_version="1.3"))
+    speaking.loop.settle()
+    assert speaking.loop.servers == before and all(server.closed for server in before)
+
+
 # --- the end
 
 
@@ -400,6 +488,7 @@ class FakeDoor:
         self.steps: tuple[Any, ...] = ()
         self.most_waiting = 0
         self.came = 0
+        self.turned_away = 0
         self.told: list[str] = []
         self.lines: list[str] = []
         self.waiting: asyncio.Future[None] | None = None

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmgate.dialects.anthropic import Anthropic
+from slmgate.dialects.masking import mask_of
 from slmgate.errors import FAULTS
 from slmgate.terms import Ask, Refuse, Usage
 from tests.tools.feeds import cut, every_way, feed
@@ -159,3 +160,13 @@ def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int]) -> None
     whole = every_way(lambda: SUBJECT.scanner("messages", Ask("m", True)), data, stride=29)
     assert feed(lambda: SUBJECT.scanner("messages", Ask("m", True)), cut(data, places)) == whole
     assert whole.sent == data
+
+
+def test_masked() -> None:
+    start = START.replace(b'{"usage"', b'{"model":"/srv/a","content":[{"model":"T"}],"usage"')
+    text = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"x"}}\n\n'
+    fed = every_way(lambda: SUBJECT.scanner("messages", Ask("pub", True), mask_of("pub")), start + text + STOP)
+    assert fed.sent == start.replace(b"/srv/a", b"pub") + text + STOP
+    failure = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"/srv"}}\n\n'
+    assert every_way(lambda: SUBJECT.scanner("messages", Ask("pub", True), mask_of("pub")), text + failure).sent == text
+    assert SUBJECT.told("messages", b'{"usage":{"input_tokens":1,"output_tokens":2}}') == (Usage(1, 2), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer_usage, openai_usage, says_error
+from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer, openai_usage, says_error
 from slmgate.terms import Usage
 
 
@@ -74,7 +74,7 @@ def test_nothing_that_an_engine_says_raises(data: bytes) -> None:
     ],
 )
 def test_the_figures_of_a_complete_answer(body: bytes, expected: Usage | None) -> None:
-    assert openai_answer_usage(body) == expected
+    assert openai_answer(body)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,20 @@ def test_the_figures_of_a_complete_answer(body: bytes, expected: Usage | None) -
 )
 def test_an_error_under_any_status(body: bytes, failed: bool) -> None:
     assert says_error(body) is failed
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (b'"model":"m",', "m"),
+        (b"", ""),
+        (b'"model":"m","system_fingerprint":null,"kv_transfer_params":null,', "m"),
+        (b'"model":"m","system_fingerprint":"b0",', None),
+        (b'"model":"m","kv_transfer_params":{"remote_host":"h"},', None),
+        (b'"model":"m","__verbose":{},', None),
+        (b'"model":null,', None),
+    ],
+)
+def test_the_name_is_told_where_it_is_all_there_is_to_hide(more: bytes, name: str | None) -> None:
+    body = b'{%b"usage":{"prompt_tokens":1,"completion_tokens":2}}' % more
+    assert openai_answer(body) == (Usage(1, 2), name)

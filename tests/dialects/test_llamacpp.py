@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmgate.dialects.llamacpp import LlamaCpp
+from slmgate.dialects.masking import mask_of
 from slmgate.errors import FAULTS
 from slmgate.terms import Ask, Refuse, Usage
 from tests.tools.feeds import cut, every_way, feed
@@ -158,3 +159,12 @@ def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int]) -> None
     data = b"".join(pieces)
     whole = every_way(lambda: SUBJECT.scanner("completion", ASK), data, stride=29)
     assert feed(lambda: SUBJECT.scanner("completion", ASK), cut(data, places)) == whole
+
+
+def test_masked() -> None:
+    """The last event tells the model's file; older versions told it twice."""
+    said = b'data: {"content":"","stop":true,"model":"/srv/a.gguf","generation_settings":{"model":"/srv/a.gguf"}}\n\n'
+    text = b'data: {"content":"x","stop":false}\n\n'
+    fed = every_way(lambda: SUBJECT.scanner("completion", Ask("pub", True), mask_of("pub")), text + said)
+    assert fed.sent == text + said.replace(b"/srv/a.gguf", b"pub")
+    assert SUBJECT.told("completion", b'{"tokens_evaluated":1,"tokens_predicted":2}') == (Usage(1, 2), None)

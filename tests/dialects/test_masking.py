@@ -38,6 +38,7 @@ INSIDE = "/srv/models/secret.gguf"
         ('{"kv_transfer_params":null,"model":"pub"}', '{"kv_transfer_params":null,"model":"pub"}'),
         ('{"model":"pub","kv_transfer_params":{"remote_host":"10.0.0.5","a":[{}]},"z":1}', None),
         ('{"__verbose":{"model":"/srv/a","prompt":"<|im_start|>"},"model":"/srv/a"}', '{"__verbose":null,"model":"pub"}'),
+        ('{"model":"pub","mod\\u0065l":"/srv/a","z":[{"model":1}]}', '{"model":"pub","mod\\u0065l":"pub","z":[{"model":1}]}'),
         ('{"z":1,"system_fingerprint":"a","system_fingerprint":"b"}', '{"z":1,"system_fingerprint":null}'),
         # where the APIs have a model of its own
         ('{"type":"response.created","response":{"model":"/srv/a","output":[]}}', None),

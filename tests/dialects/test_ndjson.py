@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slmgate.dialects.masking import Mask
 from slmgate.dialects.ndjson import MAX_KEPT, NdjsonScanner
 from slmgate.terms import Usage
 from tests.tools.feeds import cut, every_way, feed
@@ -87,3 +88,51 @@ def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int]) -> None
     whole = every_way(Letters, data, stride=3)
     assert feed(Letters, cut(data, places)) == whole
     assert whole.sent == data
+
+
+# --- masked
+
+
+def masked_by() -> Letters:
+    return Letters(Mask("pub"))
+
+
+LINE = b'{"c":"t","model":"/srv/a"}\n'
+
+
+def test_whole_lines_are_sent_on_masked() -> None:
+    data = b'{"c":"","model":"/srv/a"}\n' + LINE + b'{"c":"t","model":"pub"}\n\n{"x, "model":"/srv/a"\n' + LINE.strip()
+    whole = every_way(masked_by, data)
+    assert whole.sent == data.replace(b"/srv/a", b"pub")
+    assert whole.tokens_seen == 3
+
+
+def test_what_is_to_be_masked_is_learnt_from_the_first_line_with_text() -> None:
+    subject = masked_by()
+    assert not subject.at_rest
+    subject.feed(LINE)
+    assert subject.at_rest
+    assert subject.swap is not None
+    assert subject.swap.usual(LINE) == -3
+    assert subject.feed(LINE) == LINE.replace(b"/srv/a", b"pub")
+    plain = masked_by()
+    plain.feed(b"t\n")
+    assert plain.at_rest
+    assert plain.swap is None
+    assert plain.feed(b"t\nt") == b"t\n"
+    assert not plain.mid_event
+
+
+def test_a_failure_is_left_out_and_all_that_follows() -> None:
+    said = b'{"error":"/srv/engine"}\n'
+    assert every_way(masked_by, b"t\n" + said + b"t\nend!\n").sent == b"t\n"
+    subject = masked_by()
+    subject.feed(said)
+    assert subject.failed == said.strip()
+
+
+def test_the_beginning_of_a_line_too_long_is_masked() -> None:
+    long = b'{"model":"/srv/a","x":"' + b"x" * MAX_KEPT
+    subject = masked_by()
+    out = [subject.feed(long), subject.feed(b"yy"), subject.feed(b'"}\nt\n')]
+    assert b"".join(out) == long.replace(b"/srv/a", b"pub") + b'yy"}\nt\n'

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slmgate.dialects.masking import mask_of
 from slmgate.dialects.ollama import Ollama
 from slmgate.errors import FAULTS
 from slmgate.terms import Ask, Refuse, Usage
@@ -139,3 +140,12 @@ def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int]) -> None
     data = b"".join(pieces)
     whole = every_way(lambda: SUBJECT.scanner("chat", Ask("m", True)), data, stride=13)
     assert feed(lambda: SUBJECT.scanner("chat", Ask("m", True)), cut(data, places)) == whole
+
+
+def test_masked() -> None:
+    text = b'{"model":"/srv/a","message":{"role":"assistant","content":"x"},"done":false}\n'
+    tool = b'{"model":"/srv/a","message":{"tool_calls":[{"function":{"arguments":{"model":"/srv/a"}}}]},"done":false}\n'
+    fed = every_way(lambda: SUBJECT.scanner("chat", Ask("pub", True), mask_of("pub")), text * 2 + tool + LAST)
+    assert fed.sent == text.replace(b"/srv/a", b"pub") * 2 + tool.replace(b"/srv/a", b"pub", 1) + LAST
+    assert fed.finished
+    assert SUBJECT.told("chat", b'{"prompt_eval_count":1,"eval_count":2}') == (Usage(1, 2), None)

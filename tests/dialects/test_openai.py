@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slmgate.dialects.masking import mask_of
 from slmgate.dialects.openai import OpenAI
 from slmgate.errors import FAULTS
 from slmgate.terms import Ask, Refuse, Usage
@@ -351,3 +352,21 @@ def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int], endpoin
     data = b"".join(pieces)
     whole = every_way(lambda: SUBJECT.scanner(endpoint, Ask("m", True)), data, stride=17)
     assert feed(lambda: SUBJECT.scanner(endpoint, Ask("m", True)), cut(data, places)) == whole
+
+
+def test_masked() -> None:
+    """Streams of chunks say the name in each event, typed ones in a few, and transcriptions either way."""
+    inside = b'"model":"/srv/a","system_fingerprint":"b1"'
+    text = b'data: {"choices":[{"delta":{"content":"x"}}],%b}\n\n' % inside
+    other = b'data: {"choices":[{"delta":{"arguments":"x"}}]}\n\n'
+    typed = b'data: {"type":"response.output_text.delta","delta":"x"}\n\n'
+    created = b'data: {"type":"response.created","response":{"model":"/srv/a"}}\n\n'
+    shown = text.replace(inside, b'"model":"pub"')
+    for endpoint, said, expected in (
+        ("chat", text * 2 + other, shown * 2 + other),
+        ("responses", typed + created, typed + created.replace(b"/srv/a", b"pub")),
+        ("transcriptions", text + typed, shown + typed),
+    ):
+        assert every_way(lambda: SUBJECT.scanner(endpoint, Ask("pub", True, True), mask_of("pub")), said).sent == expected  # noqa: B023  # called at once
+    assert SUBJECT.scanner("chat", Ask("pub", True, True)).usual(other) == 1
+    assert SUBJECT.told("chat", b'{"model":"m","usage":{"prompt_tokens":1,"completion_tokens":2}}') == (Usage(1, 2), "m")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slmgate.dialects.masking import Mask
 from slmgate.dialects.sse import MAX_HELD, SseScanner, event_data
 from slmgate.terms import Usage
 from tests.tools.feeds import cut, every_way, feed
@@ -182,3 +183,75 @@ def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int], strip: 
     assert feed(lambda: Letters(strip), cut(data, places)) == whole
     if not strip:
         assert whole.sent == data
+
+
+# --- masked
+
+
+class Masked(Letters):
+    """The same, of events that say what the model is called."""
+
+    __slots__ = ()
+    swaps = True
+
+
+INSIDE = b'"model":"/srv/a"'
+
+
+def masked_by(kind: type[Letters] = Masked, strip: bool = False) -> Letters:
+    return kind(strip, Mask("pub"))
+
+
+@pytest.mark.parametrize("eol", ENDS)
+@pytest.mark.parametrize("kind", [Letters, Masked])
+def test_whole_events_are_sent_on_masked(kind: type[Letters], eol: bytes) -> None:
+    lines = [b"event: x", b'data: {"t":"!",%b}' % INSIDE, b"", b'data: {"t":"#",%b}' % INSIDE, b"", b": " + INSIDE, b""]
+    more = [b'data: {"t":"#","model":"pub"}', b"", b'data: {"broken', b"data: " + INSIDE, b"", b"data: end!", b""]
+    data = eol.join([*lines, *more, b""])
+    whole = every_way(lambda: masked_by(kind), data)
+    assert (whole.tokens_seen, whole.finished) == (2, True)
+    assert whole.sent.count(b"/srv") == 1, "in a comment, which says nothing to anybody"
+    assert whole.sent.replace(b"/srv/a", b"pub") == data.replace(b"/srv/a", b"pub")
+
+
+def test_a_data_line_that_is_no_json_is_masked_all_the_same() -> None:
+    for end in (b"", b"\ndata: x"):
+        assert masked_by().feed(b"data: {%b%b\n\n" % (INSIDE, end)) == b'data: {"model":"pub"%b\n\n' % end
+
+
+def test_what_is_to_be_masked_is_learnt_from_the_first_event_with_text() -> None:
+    subject = masked_by()
+    assert not subject.at_rest
+    subject.feed(b'data: {"t":"","model":"/srv/a"}\n\n')
+    assert not subject.at_rest
+    subject.feed(b'data: {"t":"#","model":"/srv/a"}\n\n')
+    assert subject.at_rest
+    assert subject.swap is not None
+    assert subject.swap.usual(b'data: {"t":"##","model":"/srv/a"}\n\n') == -4
+    assert subject.feed(b'data: {"t":"#","model":"/srv/a"}\n\n') == b'data: {"t":"#","model":"pub"}\n\n'
+    plain = masked_by()
+    plain.feed(b'data: {"t":"#"}\n\n')
+    assert plain.at_rest
+    assert plain.swap is None
+    every_time = masked_by(Letters)
+    every_time.feed(b'data: {"t":"#","model":"/srv/a"}\n\n')
+    assert not every_time.at_rest
+    deep = masked_by()
+    deep.feed(b'data: {"t":"#","model":"pub","deep":{"model":"other"}}\n\n')
+    assert deep.at_rest
+    assert deep.swap is None
+
+
+@pytest.mark.parametrize("said", [b'data: {"error":{"message":"/srv"}}\n\n', b"event: error\ndata: {}\n\n", b"error: {}\n\n"])
+def test_a_failure_is_left_out_and_all_that_follows(said: bytes) -> None:
+    assert every_way(masked_by, b"data: #\n\n" + said + b"data: #\n\ndata: end!\n\n").sent == b"data: #\n\n"
+    subject = masked_by()
+    subject.feed(said)
+    assert subject.failed
+    assert not subject.mid_event
+
+
+def test_the_beginning_of_an_event_too_long_is_masked() -> None:
+    long = b'data: {"model":"/srv/a","x":"' + b"x" * MAX_HELD + b'"}\n\n'
+    subject = masked_by()
+    assert subject.feed(long) + subject.feed(b"data: #\n\n") == long.replace(b"/srv/a", b"pub") + b"data: #\n\n"

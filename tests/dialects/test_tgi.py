@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slmgate.dialects.masking import mask_of
 from slmgate.dialects.tgi import Tgi
 from slmgate.errors import FAULTS
 from slmgate.terms import Ask, Refuse, Usage
@@ -161,3 +162,11 @@ def test_any_stream_cut_anywhere(pieces: list[bytes], places: list[int], wants_u
     ask = Ask("", True, wants_usage)
     whole = every_way(lambda: SUBJECT.scanner("generate_stream", ask), data, stride=29)
     assert feed(lambda: SUBJECT.scanner("generate_stream", ask), cut(data, places)) == whole
+
+
+def test_masked() -> None:
+    fed = every_way(lambda: SUBJECT.scanner("generate_stream", Ask("", True, True), mask_of("pub")), TOKEN + last())
+    assert fed.sent == TOKEN + last()
+    failure = b'data:{"error":"/srv/engine","error_type":"generation"}\n\n'
+    assert every_way(lambda: SUBJECT.scanner("generate_stream", Ask("", True), mask_of("pub")), TOKEN + failure).sent == TOKEN
+    assert SUBJECT.told("generate", b"{}") == (None, None)

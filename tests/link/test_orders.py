@@ -8,21 +8,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.link.orders import TlsOrders, WorkerOrders
+from slmgate.link.orders import WorkerOrders
 
 ORDERS = WorkerOrders(
     slot=1, listeners=(3, 4), beats=5, lifeline=6, link="/run/link", journal="/var/journal", answers="/var/answers"
 )
 
 
-TLS = (None, TlsOrders(certificate="/c", key="/k"), TlsOrders(certificate="/c", key="/k", client_ca="/ca", client_required=True))
-
-
 @pytest.mark.parametrize(
     "orders",
     [
         ORDERS,
-        msgspec.structs.replace(ORDERS, tls=TLS),
+        msgspec.structs.replace(ORDERS, tls=(None, "0.0.0.0:8443")),
         msgspec.structs.replace(ORDERS, sync=None, serve_unaccounted=True, segment_size=1),
     ],
 )

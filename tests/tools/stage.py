@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane.client import ClientConnection
+from slmgate.dataplane.door import Arrival
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.worker import Worker
 from slmgate.link import beats, journal
@@ -150,9 +151,9 @@ class Stage:
         self.worker.apply(SnapshotSpec(generation=generation, gate=self.gate, models=self.models, roles=self.roles, **more))
         self.loop.settle()
 
-    def connect(self, name: str = "client") -> FakeTransport:
-        """A client connects; `name` is what it is called in what the loop tells."""
-        client = ClientConnection(self.worker)
+    def connect(self, name: str = "client", arrival: Arrival | None = None) -> FakeTransport:
+        """A client connects; `name` is what it is called in what the loop tells. `arrival`: as it came through a door."""
+        client = ClientConnection(self.worker, arrival)
         transport = FakeTransport(self.loop, client, lambda what, data: self.loop.told(name, what, data))
         client.connection_made(transport)
         self.clients.append(client)

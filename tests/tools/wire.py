@@ -73,11 +73,12 @@ def request(
     secret: str | None = None,
     headers: tuple[str, ...] = (),
     version: str = "1.1",
+    host: str = "gate.test",
 ) -> bytes:
     """One request. `body` None leaves the framing to `headers`; otherwise Content-Length is right."""
     lines = [
         f"{method} {path} HTTP/{version}",
-        "Host: gate.test",
+        f"Host: {host}",
         *([f"Authorization: Bearer {secret}"] if secret else []),
         *headers,
     ]

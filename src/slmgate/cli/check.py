@@ -16,6 +16,7 @@ import typer
 
 from slmgate.cli import faults
 from slmgate.control.config import Config, ConfigFault, Loaded
+from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.lists import list_faults
 from slmgate.control.trials.running import load_tested
 
@@ -53,8 +54,9 @@ def _trouble(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def _report(path: Path, found: Sequence[ConfigFault]) -> str:
-    return msgspec.json.format(msgspec.json.encode({"file": str(path), "ok": not found, "faults": found}), indent=2).decode()
+def _report(path: Path, found: Sequence[ConfigFault], warnings: Sequence[str] = ()) -> str:
+    report = {"file": str(path), "ok": not found, "faults": found, "warnings": warnings}
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
 
 
 def check(config: FileOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
@@ -64,9 +66,12 @@ def check(config: FileOption = DEFAULT_FILE, as_json: JsonOption = False) -> Non
     loaded = load_tested(config)
     if loaded.config is not None and (found := list_faults(loaded.config)):
         loaded = Loaded(config=None, faults=found)
+    warnings = [] if loaded.config is None else [f"{id}: {UNVERIFIED}" for id in unverified(loaded.config)]
     if as_json:
-        typer.echo(_report(config, loaded.faults))
+        typer.echo(_report(config, loaded.faults, warnings))
     elif loaded.config is not None:
+        for warning in warnings:
+            typer.echo(f"WARNING: {warning}", err=True)
         typer.echo(f"{config} is right: {_summary(loaded.config)}")
     else:
         typer.echo(faults.text(loaded.faults))

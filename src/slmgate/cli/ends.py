@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import typer
 
+from slmgate.cli.show import visible
+
 DONE, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 
@@ -27,11 +29,16 @@ def exits() -> Iterator[None]:
     try:
         yield
     except CommandFailed as error:
-        typer.echo(f"slmgate: {error}", err=True)
+        typer.echo(f"slmgate: {_shown(str(error))}", err=True)
         raise typer.Exit(error.code) from None
     except PermissionError as error:
         typer.echo(f"slmgate: {not_ours(error)}", err=True)
         raise typer.Exit(UNREACHABLE) from None
+
+
+def _shown(message: str) -> str:
+    """Its lines are ours, what stands in them may not be: names and answers from elsewhere."""
+    return "\n".join(map(visible, message.split("\n")))
 
 
 def not_ours(error: PermissionError) -> str:

@@ -18,10 +18,11 @@ from typing import Annotated, NoReturn, cast, get_args
 import msgspec
 import typer
 
-from slmgate.cli import faults
+from slmgate.cli import faults, show
 from slmgate.control.config import Config, client_names, load_text
 from slmgate.control.config.document import yaml_type
 from slmgate.control.config.options import Engine
+from slmgate.control.config.tlsfiles import authorities_fault
 from slmgate.control.probe import Probe, ProbeError, probe
 
 PROBE_TIMEOUT = 5.0
@@ -53,6 +54,15 @@ def init(
     listen: Annotated[
         str, typer.Option("--listen", metavar="ADDRESS", help="Where clients will reach the gate.")
     ] = "127.0.0.1:8080",
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="With --listen: plain HTTP on an address that is not private is meant.")
+    ] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca", metavar="FILE", readable=False, help="For https: the authorities (PEM) to believe, in place of the system's."
+        ),
+    ] = None,
 ) -> None:
     """Write slmgate.yaml for a running model server, and a first admin key."""
     if engine is not None and engine not in get_args(Engine):
@@ -63,9 +73,12 @@ def init(
         _stop(2, f"{output} cannot be looked at: {error.strerror}; name another --output")
     if there and not force:
         _stop(2, f"{output} exists already: choose another --output, or --force to overwrite it")
+    if ca is not None and (fault := authorities_fault(ca)) is not None:
+        _stop(2, f"{ca} {fault.problem}: {fault.hint}")
+    authorities = "" if ca is None else str(ca.absolute())
     urls = upstream or _ask()
-    found = [each for url in urls for each in _find(url, model, cast("Engine | None", engine))]
-    text = render(found, listen)
+    found = [each for url in urls for each in _find(url, model, cast("Engine | None", engine), authorities)]
+    text = render(found, listen, plain_http, authorities)
     loaded = load_text(text, str(output), output.absolute().parent)
     if loaded.config is None:
         typer.echo(faults.text(loaded.faults), err=True)
@@ -89,18 +102,19 @@ def _stop(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _find(url: str, model: str | None, engine: Engine | None) -> list[Found]:
+def _find(url: str, model: str | None, engine: Engine | None, ca: str) -> list[Found]:
     """The models of the server at `url`, of which `model` chooses one. With engine and model named, nothing is asked."""
     if engine is not None and model is not None:
         return [Found(model, Probe(url, engine, (model,), None, "named, not asked"), model)]
     typer.echo(f"asking {url} what it is ...", err=True)
     try:
-        answer = asyncio.run(probe(url, PROBE_TIMEOUT))
+        answer = asyncio.run(probe(url, PROBE_TIMEOUT, ca=ca))
     except ProbeError as error:
         _stop(3, str(error))
     if engine is not None:
         answer = msgspec.structs.replace(answer, engine=engine)
-    typer.echo(f"{_title(answer)}: {answer.detail}; models: {', '.join(answer.models) or 'none that can be read'}", err=True)
+    models = ", ".join(answer.models) or "none that can be read"
+    typer.echo(show.visible(f"{_title(answer)}: {answer.detail}; models: {models}"), err=True)
     return choose(answer, model)
 
 
@@ -118,17 +132,19 @@ def choose(answer: Probe, model: str | None) -> list[Found]:
     return [Found(model, answer, own or (answer.models[0] if answer.models else model))]
 
 
-def render(found: Sequence[Found], listen: str) -> str:
-    """The text of the file."""
-    return "\n".join(_file(found, listen)) + "\n"
+def render(found: Sequence[Found], listen: str, plain_http: bool = False, ca: str = "") -> str:
+    """The text of the file. `ca`: the file of the authorities that vouch for instances."""
+    return "\n".join(_file(found, listen, plain_http, ca)) + "\n"
 
 
-def _file(found: Sequence[Found], listen: str) -> Iterator[str]:
+def _file(found: Sequence[Found], listen: str, plain_http: bool, ca: str) -> Iterator[str]:
     yield "# Made by `slmgate init`. `slmgate check` validates this file, `slmgate config sample` prints every option."
     yield ""
-    yield "# Where clients reach the gate; 0.0.0.0:8080 would be every IPv4 address of this machine."
+    yield "# Where clients reach the gate; 0.0.0.0:8080, every IPv4 address of this machine, needs tls or plain_http: true."
     yield "listen:"
     yield f"  - address: {_scalar(listen)}"
+    if plain_http:
+        yield "    plain_http: true"
     yield ""
     yield "# For operators: keys, usage, health. Keep it on a private address."
     yield "admin:"
@@ -141,6 +157,8 @@ def _file(found: Sequence[Found], listen: str) -> Iterator[str]:
     yield "models:"
     for name in dict.fromkeys(each.name for each in found):
         yield f"  {_scalar(name)}:"
+        if ca and any(each.name == name and each.upstream.url.startswith("https:") for each in found):
+            yield f"    tls: {{ca: {_scalar(ca)}}}"
         yield "    instances:"
         for each in found:
             if each.name == name:

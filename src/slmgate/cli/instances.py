@@ -102,6 +102,10 @@ def add(
         str | None,
         typer.Option("--bearer-env", metavar="NAME", help="The gate's environment variable with the secret that it asks for."),
     ] = None,
+    server_name: Annotated[
+        str | None,
+        typer.Option("--server-name", metavar="NAME", help="For https: whose certificate it must show, if not the URL's."),
+    ] = None,
     config: ConfigOption = None,
     admin: AdminOption = None,
     as_json: JsonOption = False,
@@ -115,6 +119,7 @@ def add(
         "max_in_flight": max_in_flight,
         "upstream_model": upstream_model,
         "bearer_env": bearer_env,
+        "server_name": server_name,
     }
     with session(config, admin) as client:
         row = client.post("/api/v1/instances", {name: value for name, value in given.items() if value is not None})

@@ -38,6 +38,9 @@ def serve(
     listen: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="With --upstream: where clients reach it, 127.0.0.1:8080 if absent.")
     ] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="With --listen: plain HTTP on an address that is not private is meant.")
+    ] = False,
     admin: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="With --upstream: where operators do, 127.0.0.1:8081 if absent.")
     ] = None,
@@ -56,14 +59,15 @@ def serve(
 
     if upstream is not None and config is not None:
         raise typer.BadParameter("give --config or --upstream, not both")
-    if upstream is None and (model or engine or listen or admin or state_dir):
+    if upstream is None and (model or engine or listen or plain_http or admin or state_dir):
         raise typer.BadParameter(
-            "--model, --engine, --listen, --admin and --state-dir go with --upstream; with a file, write it there"
+            "--model, --engine, --listen, --plain-http, --admin and --state-dir go with --upstream; with a file, write it there"
         )
     if upstream is not None:
         _check_flags(upstream, model or [], engine, listen, admin)
         source = _ask(upstream, model or [], engine)
-        source = replace(source, listen=listen, admin=admin, state_dir=None if state_dir is None else str(state_dir.absolute()))
+        state = None if state_dir is None else str(state_dir.absolute())
+        source = replace(source, listen=listen, plain_http=plain_http, admin=admin, state_dir=state)
     else:
         path = config or DEFAULT_FILE
         if config is None and not os.path.exists(path):

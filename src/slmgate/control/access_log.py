@@ -12,6 +12,8 @@ import threading
 from pathlib import Path
 from typing import Literal
 
+from slmgate.control.gatelog import visible
+
 MAX_BYTES = 16 * 1024 * 1024
 """Bytes that may wait to be written; lines beyond are dropped."""
 
@@ -48,6 +50,7 @@ class AccessLog:
         """Take whole lines, each with its newline. Never blocks and never fails."""
         if self._off:
             return
+        lines = visible(lines)
         with self._changed:
             room = self._max_bytes - self._waiting_bytes
             if len(lines) > room:

@@ -15,8 +15,7 @@ import contextlib
 import random
 import ssl
 import time
-from collections.abc import Callable
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Callable, Collection
 
 import httpx
 import msgspec
@@ -25,9 +24,13 @@ from slmgate.control import catalogue
 from slmgate.control.catalogue import Catalogue, Wanted
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
+from slmgate.control.config.held import held
 from slmgate.control.config.options import Engine, Instance, Model
+from slmgate.control.config.trust import stamped, tls_of, trust_of
+from slmgate.control.reaching import Clients, Way, may_want_a_certificate, why_not_reached
 from slmgate.link.messages import Checked, CheckedOut
 from slmgate.policy.health import VERDICT_SECONDS, Checks, Failure
+from slmgate.policy.snapshot import HeldSpec
 
 PER_SECOND = 100
 AT_ONCE = 64
@@ -54,7 +57,7 @@ PATHS: dict[Engine, str] = {
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What is checked, and how. `strict`: only a status of 2xx is good, else any below 500. `wanted`: what it is to serve; None:
-    it is not asked."""
+    it is not asked. `way`: how it is spoken to over TLS. `held`: where its name has to lead."""
 
     url: str
     path: str
@@ -65,13 +68,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     healthy_after: int
     unhealthy_after: int
     wanted: Wanted | None = None
+    way: Way | None = None
+    held: HeldSpec | None = None
 
 
-def targets(config: Config) -> dict[str, Target]:
+def targets(config: Config, added: Collection[str] = ()) -> dict[str, Target]:
     """The instances that are to be checked, by their ids. A name (`dns`) is none: those that it leads to stand beside it. Nor is
-    one that the gate would have to start."""
+    one that the gate would have to start. `added` are ids of instances that were given at run time."""
+    names = held(config, added)
     return {
-        instance_id(name, instance): target_of(name, model, instance, str(instance.url))
+        (id := instance_id(name, instance)): target_of(name, model, instance, str(instance.url), names.get(id))
         for name, model in config.models.items()
         if not model.health.off
         for instance in model.instances
@@ -79,7 +85,7 @@ def targets(config: Config) -> dict[str, Target]:
     }
 
 
-def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
+def target_of(name: str, model: Model, instance: Instance, url: str, held: HeldSpec | None = None) -> Target:
     """How an instance of a model of this name is checked, were it at this address."""
     return Target(
         url=url,
@@ -90,6 +96,7 @@ def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
         timeout=model.health.timeout,
         healthy_after=model.health.healthy_after,
         unhealthy_after=model.health.unhealthy_after,
+        held=held,
         wanted=None
         if model.health.catalogue == "off"
         else Wanted(
@@ -99,6 +106,9 @@ def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
             named=instance.upstream_model is not None,
             route=model.health.catalogue == "route",
         ),
+        way=None
+        if not url.startswith("https:")
+        else Way(stamped(trust_of(model, instance)), tls_of(model, instance).server_name),
     )
 
 
@@ -150,9 +160,9 @@ class Checker:
         self._wakes_at = 0.0  # when it looks for checks that are due again, unless it is woken
         self._next_step = 0.0  # no checks are begun before
 
-    def configure(self, config: Config) -> None:
-        """Check these instances from now on; what is known of them already stands."""
-        wanted = targets(config)
+    def configure(self, config: Config, added: Collection[str] = ()) -> None:
+        """Check these instances from now on, of which some (their ids) were added at run time; what is known of them stands."""
+        wanted = targets(config, added)
         now = self._loop.time()
         fresh = [id for id in wanted if id not in self._known]
         spread = len(fresh) / PER_SECOND
@@ -211,6 +221,11 @@ class Checker:
         one.due = now + pause * random.uniform(0.9, 1.0)  # noqa: S311  # no secret: it keeps them from falling into step
         if one.due < self._wakes_at:
             self._turn.set()
+
+    def _not_made(self, one: Checkup, why: str) -> None:
+        """No check can be made with the files that there are: that says nothing of the instance. Workers may have better ones."""
+        one.outcome, one.at, one.under_way = Outcome(why), time.time(), False
+        one.due = self._loop.time() + one.target.interval
 
     def _settle(self, id: str, one: Checkup | None) -> None:
         """Workers are to be told; None: that there is no bad word for it any more."""
@@ -296,17 +311,24 @@ class Checker:
                 status = answer.status_code
         except (TimeoutError, httpx.TimeoutException):
             return Outcome(f"{what}: no answer within {target.timeout:g} s", "silent")
-        except httpx.ConnectError:
-            return Outcome("it cannot be reached", "unreachable")
-        except httpx.HTTPError as error:
-            return Outcome(f"{what}: no valid answer ({type(error).__name__})", "broken")
+        except httpx.ConnectError as error:
+            return Outcome(why_not_reached(error, target.url, target.way) or "it cannot be reached", "unreachable")
+        except (httpx.HTTPError, ssl.SSLError) as error:  # what comes of TLS later than its handshake, httpx lets pass
+            if (why := why_not_reached(error, target.url, target.way)) is not None:
+                return Outcome(why, "unreachable")
+            more = may_want_a_certificate(target.way) if isinstance(error, httpx.TransportError) else ""
+            return Outcome(f"{what}: no valid answer ({type(error).__name__}){more}", "broken")
         except Exception as fault:  # noqa: BLE001  # a name that httpx takes for none, say; this check must not be the last
             return Outcome(f"{what}: it could not be asked ({type(fault).__name__})", "broken")
         good = 200 <= status < 300 if target.strict else status < 500
         return Outcome(f"{what} answered {status}", None if good else "refused")
 
-    async def _check(self, client: httpx.AsyncClient, one: Checkup) -> None:
+    async def _check(self, clients: Clients, one: Checkup) -> None:
         target = one.target
+        client = clients.of(target.way, target.held)
+        if isinstance(client, str):
+            self._not_made(one, client)
+            return
         outcome = await self.ask(client, target)
         if target.wanted is not None and outcome.kind is None and self._loop.time() >= one.catalogue_due:
             # Before anybody hears that it is well: one that has come back without its model must not be asked.
@@ -321,14 +343,14 @@ class Checker:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        async with make_client(self._transport) as client:
+        async with Clients(self._say, self._transport) as clients:
             while True:
                 now = self._loop.time()
                 if now >= self._next_step:
                     self._next_step = now + _STEP
                     for one in self.due(now):
                         one.under_way = True
-                        task = self._loop.create_task(self._check(client, one))
+                        task = self._loop.create_task(self._check(clients, one))
                         self._tasks.add(task)
                         task.add_done_callback(self._tasks.discard)
                 self.report(now)
@@ -348,17 +370,3 @@ class Checker:
         if self._out or self._well:
             self._tell(Checked(tuple(self._out.values()), tuple(self._well)))
             self._out, self._well = {}, {}
-
-
-def make_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """What checks are made with. `transport` stands for the network in tests."""
-    return httpx.AsyncClient(
-        transport=transport,
-        verify=ssl.create_default_context() if transport is None else True,  # as workers do
-        follow_redirects=False,
-        trust_env=False,  # workers leave proxies of the environment aside too
-        headers={"accept-encoding": "identity", "user-agent": "slmgate"},
-        # What one instance sets would be kept without a bound, and told to each other one on that host.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # that it accepts is part of the check
-    )

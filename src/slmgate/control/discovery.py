@@ -18,8 +18,10 @@ from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address, Origin
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.discovery_options import Discovery as Options
-from slmgate.control.config.options import Instance
-from slmgate.control.naming import CannotTell, Found, allowed, ask, family
+from slmgate.control.config.options import Instance, Model
+from slmgate.control.config.trust_options import InstanceTls
+from slmgate.control.naming import CannotTell, Found, ask, family
+from slmgate.policy.places import allowed
 
 SHORTEST, LONGEST = 1.0, 3600.0
 """Bounds of the seconds between two questions, whatever the time to live."""
@@ -173,7 +175,8 @@ class Discovery:
                 if entry.dns is None or entry.port is None:
                     continue
                 for address in self._usable(entry.dns, config.discovery):
-                    made = msgspec.structs.replace(entry, url=Origin(address, entry.port), dns=None, port=None)
+                    origin = Origin(address, entry.port, entry.tls is not None)
+                    made = msgspec.structs.replace(entry, url=origin, dns=None, port=None, tls=_named(entry, model))
                     id = instance_id(name, made)
                     if id not in there:
                         there.add(id)
@@ -186,6 +189,14 @@ class Discovery:
     def source(self, id: str) -> str | None:
         """By what an instance was found: `dns:` and its name; None: it was not found here."""
         return self._sources.get(id)
+
+
+def _named(entry: Instance, model: Model) -> InstanceTls | None:
+    """How TLS is spoken to each address of a name: it must show the name's certificate, whatever the address."""
+    if entry.tls is None:
+        return None
+    name = entry.tls.server_name or (model.tls.server_name if model.tls is not None else None) or entry.dns
+    return msgspec.structs.replace(entry.tls, server_name=name)
 
 
 def _names(config: Config) -> list[str]:

@@ -10,7 +10,6 @@ import socket
 from typing import NamedTuple
 
 from slmgate.control.config.tls_options import ListenTls
-from slmgate.link.orders import TlsOrders
 
 SEND_BUFFER = 256 * 1024
 """Bytes the kernel may hold for a client that does not read; by itself it takes megabytes for each, and a thousand such clients
@@ -91,20 +90,6 @@ def listener(bound: Bound, *, shared: bool, listens: bool = True) -> socket.sock
         one.close()
         raise CannotServe(f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}") from error
     return one
-
-
-def tls_orders(options: ListenTls | None) -> TlsOrders | None:
-    """How a worker is told to speak TLS."""
-    if options is None:
-        return None
-    own = options.certificates[0]
-    return TlsOrders(
-        certificate=str(own.cert),
-        key=str(own.key),
-        min_version=options.min_version,
-        client_ca=None if options.client_ca is None else str(options.client_ca),
-        client_required=options.client_auth == "required",
-    )
 
 
 def url(bound: tuple[int, tuple[str, int]], tls: bool = False) -> str:

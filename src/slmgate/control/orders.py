@@ -11,7 +11,8 @@ import msgspec
 from msgspec.structs import replace
 
 from slmgate.control.config import ConfigError, ConfigFault, Loaded, from_upstream
-from slmgate.control.config.addresses import Address, Listener
+from slmgate.control.config.addresses import Address, Listener, is_public
+from slmgate.control.config.checks import PLAIN_PROBLEM
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.config.options import Listen
 from slmgate.control.trials.running import load_tested
@@ -20,7 +21,8 @@ from slmgate.control.trials.running import load_tested
 class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where the configuration comes from: a file, or (`serve --upstream`) an instance and what it said of itself.
 
-    `listen`, `admin` and `state_dir` stand for the options of these names where there is no file; None: their defaults.
+    `listen`, `plain_http`, `admin` and `state_dir` stand for the options of these names where there is no file; None: their
+    defaults.
     """
 
     path: str | None = None
@@ -28,6 +30,7 @@ class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     engine: str = "openai"
     listen: str | None = None
+    plain_http: bool = False
     admin: str | None = None
     state_dir: str | None = None
 
@@ -38,12 +41,20 @@ class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
         assert self.upstream is not None
         config = from_upstream(self.upstream, self.models, self.engine)  # type: ignore[arg-type]  # checked inside
         if self.listen is not None:
-            config = replace(config, listen=(Listen(address=_address("--listen", self.listen)),))
+            config = replace(config, listen=(self._listen(self.listen),))
         if self.admin is not None:
             config = replace(config, admin=replace(config.admin, address=_address("--admin", self.admin)))
         if self.state_dir is not None:
             config = replace(config, state_dir=Path(self.state_dir).absolute())
         return Loaded(config=config)
+
+    def _listen(self, text: str) -> Listen:
+        address = _address("--listen", text)
+        if is_public(address.host) and not self.plain_http:
+            hint = "give a private address, or --plain-http where a proxy with TLS stands before it or the network is closed"
+            problem = f"{str(address)!r} {PLAIN_PROBLEM}"
+            raise ConfigError([ConfigFault(file="--listen", line=0, column=0, option="", problem=problem, hint=hint)])
+        return Listen(address=address, plain_http=self.plain_http)
 
 
 class ControlOrders(msgspec.Struct, frozen=True, kw_only=True):

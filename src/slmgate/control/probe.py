@@ -7,7 +7,9 @@ redirect, takes at most `MAX_BODY` bytes of an answer and ends with its time lim
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -15,6 +17,8 @@ import msgspec
 from slmgate.control.config.addresses import Url
 from slmgate.control.config.faults import BadValueError, printable
 from slmgate.control.config.options import Engine
+from slmgate.link.trust import client_context, why_not
+from slmgate.policy.snapshot import TrustSpec
 
 MAX_BODY = 1024 * 1024
 MAX_MODELS = 1000
@@ -47,8 +51,9 @@ class Answer(msgspec.Struct, frozen=True):
         return self.body if self.status == 200 and isinstance(self.body, dict) else {}
 
 
-async def probe(url: str, within: float = 5.0, transport: httpx.AsyncBaseTransport | None = None) -> Probe:
-    """Find out what serves at `url`; `within` is the time for it all, in seconds. `transport` stands for the network in tests.
+async def probe(url: str, within: float = 5.0, transport: httpx.AsyncBaseTransport | None = None, ca: str = "") -> Probe:
+    """Find out what serves at `url`; `within` is the time for it all, in seconds. `transport` stands for the network in tests;
+    `ca` is the file of the authorities that are believed over TLS, in place of the system's.
 
     Raises `ProbeError` when the URL is none, nothing answers, or no model server does.
     """
@@ -60,6 +65,7 @@ async def probe(url: str, within: float = 5.0, transport: httpx.AsyncBaseTranspo
     client = httpx.AsyncClient(
         base_url=base,
         transport=transport,
+        verify=client_context(TrustSpec(ca=ca)) if transport is None else True,
         timeout=within,
         follow_redirects=False,
         trust_env=False,
@@ -70,9 +76,13 @@ async def probe(url: str, within: float = 5.0, transport: httpx.AsyncBaseTranspo
             return await _recognise(base, client)
     except (TimeoutError, httpx.TimeoutException):
         raise ProbeError(f"no answer from {base} within {within:g} s: is the server still loading? Try again, {_GO_ON}") from None
-    except httpx.ConnectError:
+    except httpx.ConnectError as error:
+        if base.startswith("https:") and (why := why_not(error, urlsplit(base).hostname or "")) is not None:
+            raise ProbeError(f"{base} is not asked: {why}. Name its authority with --ca, {_GO_ON}") from None
         raise ProbeError(f"nothing answers at {base}: is the server running? Start it, {_GO_ON}") from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ssl.SSLError) as error:  # what comes of TLS later than its handshake, httpx lets pass
+        if base.startswith("https:") and (why := why_not(error, "", opening=False)) is not None:
+            raise ProbeError(f"{base} is not asked: {why}. Write the file by hand, {_GO_ON}") from None
         what = type(error).__name__
         raise ProbeError(
             f"{base} does not answer as HTTP should ({what}): is it the right port, http or https? Else {_GO_ON[3:]}"

@@ -27,7 +27,7 @@ import msgspec
 
 from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address
-from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, tls_orders, url
+from slmgate.control.listening import CannotServe, Listening, bound_to, listener, probe_port, resolve, url
 from slmgate.control.notify import tell
 from slmgate.control.orders import ConfigSource, ControlOrders
 from slmgate.control.state_dir import (
@@ -41,7 +41,7 @@ from slmgate.control.state_dir import (
     note_admin_address,
 )
 from slmgate.control.takeover import FORMATS, Door, Offer, Predecessor, find, open_door
-from slmgate.link import beats, loads
+from slmgate.link import beats, lines, loads
 from slmgate.link.orders import WorkerOrders
 
 CONTROL_TIMEOUT = 10.0
@@ -267,7 +267,7 @@ class Supervisor:
             sync=None if config.journal.sync == "never" else config.journal.sync,
             serve_unaccounted=config.on_ledger_loss == "serve",
             complains=config.log.level != "error",
-            tls=tuple(tls_orders(at.tls) for _, at in sockets),
+            tls=tuple(None if at.tls is None else at.name for _, at in sockets),
             proxied=tuple(at.proxied for _, at in sockets),
             gate=self._gate,
         )
@@ -529,4 +529,4 @@ class Supervisor:
 
 
 def _say(what: str) -> None:
-    print(f"slmgate: {what}", file=sys.stderr, flush=True)
+    lines.tell(what)

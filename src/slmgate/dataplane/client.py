@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
+from slmgate.dataplane.challenges import is_answered
 from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin, begin_again
 from slmgate.dataplane.guard import TURNED_AWAY, Visitor
+from slmgate.dataplane.proxied import Proxied
 from slmgate.dataplane.repeat import Repeat
 from slmgate.dataplane.tls import certificate_of
 from slmgate.http1.answers import CONTINUE
@@ -92,6 +94,7 @@ class ClientConnection(asyncio.Protocol):
         "_repeat",
         "_running",
         "_scanned",
+        "_settled",
         "_unlike",
         "_worker",
         "address",
@@ -103,6 +106,8 @@ class ClientConnection(asyncio.Protocol):
         "known",
         "on_header",
         "paused_at",
+        "proxied",
+        "read_head",
         "state",
         "transport",
         "visitor",
@@ -113,7 +118,11 @@ class ClientConnection(asyncio.Protocol):
         # connection
         self._worker = worker
         self.transport: asyncio.Transport | None = None
-        self.address = "" if arrival is None else arrival.address  # whose the request is: limits, networks, receipts go by it
+        # Whose the request is: whoever goes by an address goes by this one. What a trusted proxy says stands here too.
+        self.address = "" if arrival is None else arrival.address
+        self._settled = arrival is not None and arrival.settled  # no head on it can say otherwise
+        self.proxied: Proxied | None = None  # the other end is a trusted proxy, whose heads say whose they are
+        self.read_head = worker.heads.read
         self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
         self._number: int | None = None  # the address as a number, once somebody asked for it
         self.born = 0.0  # monotonic
@@ -179,9 +188,13 @@ class ClientConnection(asyncio.Protocol):
             return
         self.came_from = self.visitor = visitor
         self.certificate = certificate_of(transport)
+        if self._worker.snapshot.gate.trusted_proxies:
+            self.look_whose()
         self.born = time.monotonic()
         self._enter(HEAD, self.born + self._worker.snapshot.gate.header_timeout)
         self._worker.joined(self)
+        if self._worker.challenges.ever and is_answered(transport):
+            self._close()
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -240,6 +253,34 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.resume()
         elif self._backlog and self.state is HEAD and not self._running:
             self._worker.soon(self._go_on)
+
+    # -- whose its requests are
+
+    def look_whose(self) -> None:
+        """Whether heads may say whose their requests are: asked when it is made, and when others may say so than before."""
+        if self.proxied is None and not self._settled and self._worker.snapshot.forwarders.holds(self.number):
+            self.proxied = Proxied(self, self._worker)
+            self.read_head = self.proxied.read
+            self.certificate = None  # it is the proxy's, and says nothing of the clients behind it
+
+    def is_for(self, address: str) -> None:
+        """The request that is being read is a client's at this address."""
+        if address != self.address:
+            self.address = address
+            self._number = None
+            self.visitor = self._worker.guard.visitor(address)
+            self.known = False
+            if self._repeat is not None:  # a head that is kept is one of the address that stands here
+                self._repeat = None
+                self._unlike += 1
+
+    def is_direct(self) -> None:
+        """The other end is no trusted proxy any more: it speaks for itself."""
+        if self.proxied is not None and self.transport is not None:
+            self.is_for(self.proxied.address)
+            self.proxied = None
+            self.read_head = self._worker.heads.read
+            self.certificate = certificate_of(self.transport)
 
     # -- called by the worker
 
@@ -417,7 +458,7 @@ class ClientConnection(asyncio.Protocol):
             return self._refuse_bytes(Refuse("invalid_request", "The request is not valid HTTP/1.1."))
         if data.count(b"\r\n", 0, end) > gate.max_headers:  # of their lines: one name may come many times
             return self._refuse_bytes(Refuse("headers_too_large", f"A request may have {gate.max_headers} headers at the most."))
-        head = self._worker.heads.read(data[:end], self._fields)
+        head = self.read_head(data[:end], self._fields)
         if isinstance(head, Refuse):
             return self._refuse_bytes(head)
         framing = request_framing(head.fields, head.minor)
@@ -670,6 +711,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_bytes(self, refuse: Refuse, *, recorded: bool = True) -> bool:
         """What came is no request that can be read in one way: say so and close; where the next would begin is not known."""
+        if self.proxied is not None:
+            self.is_for(self.proxied.address)  # nor is it known whose it is
         visitor = self.visitor
         if visitor is not None and visitor.asks() is not None:
             self._close()

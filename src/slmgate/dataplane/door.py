@@ -42,7 +42,7 @@ class Arrival:
     __slots__ = ("address", "context", "make", "settled", "socket", "taken")
 
     def __init__(
-        self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.Protocol]
+        self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.BaseProtocol]
     ) -> None:
         self.socket = one
         self.address = address  # of its other end, until a step knows better
@@ -87,12 +87,12 @@ class Door:
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
-        make: Callable[[Arrival], asyncio.Protocol],
+        make: Callable[[Arrival], asyncio.BaseProtocol],
     ) -> None:
         self._loop = loop
         self._listener = listener
-        self._make = make
         # may be changed at any time: they hold for those who come from then on
+        self.make = make
         self.context: ssl.SSLContext | None = None
         self.steps: tuple[Step, ...] = ()
         self.most_waiting = MOST_WAITING
@@ -170,7 +170,7 @@ class Door:
             return False
         one.setblocking(False)
         self.came += 1
-        arrival = Arrival(one, peer[0] if isinstance(peer, tuple) else "", self.context, self._make)
+        arrival = Arrival(one, peer[0] if isinstance(peer, tuple) else "", self.context, self.make)
         for step in self.steps[:1]:
             if isinstance(why := step(arrival, b""), str):  # no task for those who may not come in at all
                 self._turn_away(arrival, why)

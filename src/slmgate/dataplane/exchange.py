@@ -635,13 +635,12 @@ class Exchange:
             return
         assert route is not None
         self.first_byte_at = now = time.monotonic()
-        self.usage = route.dialect.usage(route.endpoint, body)
+        self.usage, name = route.dialect.told(route.endpoint, body)
         if self.usage is None and says_error(body):
             self._fail_in_words(connection, body)
             return
-        mask = mask_for(self)
-        if not mask.clean(body):
-            body = mask.document(body)
+        if name is None or self.asked is None or name != self.asked.model:
+            body = mask_for(self).document(body)
         self.upstream_status = 200
         instance = self.instance
         if instance is not None and instance.watched:

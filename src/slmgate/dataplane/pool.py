@@ -8,7 +8,6 @@ Length: an instance and the pool that it is in change each other's numbers at ev
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from math import ceil, inf
@@ -19,11 +18,14 @@ from msgspec.structs import replace
 
 from slmgate.dataplane.account import named
 from slmgate.dataplane.balancing import affinity_of, chooser_of, shares_loads
+from slmgate.dataplane.held import connect
+from slmgate.dataplane.secured import Secured, closing, connecting, secured, trouble
 from slmgate.dataplane.sleepers import NEWS_SECONDS, Sleepers
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.http1.heads import instance_fields
 from slmgate.link.loads import MARK, Loads
 from slmgate.link.messages import Checked, CheckedOut, InstanceTally, NotStarted
+from slmgate.link.trust import Trusts
 from slmgate.policy.balance import SCANNED, Chooser, learned
 from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
@@ -50,7 +52,6 @@ class Instance:
     """One instance as this worker sees it. Outlives snapshots: `update` takes a new one's settings."""
 
     __slots__ = (
-        "_context",
         "_loop",
         "_stood",
         "_tasks",
@@ -73,6 +74,7 @@ class Instance:
         "over",
         "removed",
         "salted",
+        "secured",
         "served",
         "share",
         "slowness",
@@ -96,7 +98,7 @@ class Instance:
         self.learns = False  # whether its model's strategy asks for how slow it is
         self.salted = False  # whether its engine is told whose cache a request may use
         self.fields = b""
-        self._context: ssl.SSLContext | None = None
+        self.secured: Secured | None = None  # whom it must be over TLS
         # of this worker's life with the instance
         self.idle: deque[UpstreamConnection] = deque()  # newest right: the warmest is used first, the oldest ages out
         self.busy = 0  # exchanges that have it, connecting or connected
@@ -130,9 +132,12 @@ class Instance:
         self.connect_timeout = model.connect_timeout
         self.learns = model.balance == "peak_ewma"
         self.salted = model.cache_salt == "tenant" and spec.engine == "vllm"
-        self.fields = instance_fields(spec.host, spec.port, spec.tls, spec.bearer)
-        if spec.tls and self._context is None:
-            self._context = ssl.create_default_context()
+        self.fields = instance_fields(spec.server_name or spec.host, spec.port, spec.tls, spec.bearer)
+        must = secured(spec, self.model.trusts)
+        if must != self.secured:
+            self.secured = must
+            while self.idle:  # those that are busy are found not to be usable when they are wanted next
+                self.idle.pop().retire()
 
     def begin(self, exchange: Exchange) -> None:
         """Give the exchange a connection: an idle one in this very call, else a new one when it is open."""
@@ -163,19 +168,21 @@ class Instance:
         task.add_done_callback(self._tasks.discard)
 
     async def _open(self, exchange: Exchange) -> None:
-        began = self._loop.time()
+        began, must = self._loop.time(), self.secured
         try:
             async with asyncio.timeout(self.connect_timeout):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self), self.spec.host, self.spec.port, ssl=self._context
-                )
+                arguments = connecting(must, self.connect_timeout)
+                transport, connection = await connect(self._loop, lambda: UpstreamConnection(self), self.spec, arguments)
         except (OSError, MemoryError) as failure:  # TimeoutError is an OSError
-            self.failed("unreachable", "it cannot be reached", began)
+            why = trouble(must, failure)
+            self.failed("unreachable", why or "it cannot be reached", began)
             if exchange.wants(self):  # else it is over, and has given its place back already
                 self._has(self.busy - 1)
-                exchange.connect_failed(self, str(failure) or "the connection was not accepted in time")
+                exchange.connect_failed(self, why or str(failure) or "the connection was not accepted in time")
             self.model.serve_next()
             return
+        if must is not None:
+            connection.closing = closing(transport, must, lambda: self.secured)
         if self.watched:
             self.health.connected(began, self._loop.time(), self.model.spec.health)
             self.learned()
@@ -328,6 +335,7 @@ class ModelPool:
         "say",
         "spec",
         "telling",
+        "trusts",
         "turns",
         "unweighed",
         "waiting",
@@ -340,9 +348,11 @@ class ModelPool:
         say: Callable[[str], None],
         loads: Loads | None = None,
         want: Callable[[str], None] = lambda _: None,
+        trusts: Trusts | None = None,
     ) -> None:
         """`say` brings what is new of an instance before the operator, `want` that the model with this name wants one started."""
         self._loop = loop
+        self.trusts = trusts or Trusts(say)  # what all models share
         self.say = say
         self._engines = Sleepers(spec, want)
         self.unweighed = False  # what is known of the instances' health has yet to be put together
@@ -696,7 +706,7 @@ def _seconds(count: int) -> str:
 class Pools:
     """All models of this worker, by name."""
 
-    __slots__ = ("_leaving", "_loads", "_loop", "_say", "_told", "_want", "models")
+    __slots__ = ("_leaving", "_loads", "_loop", "_say", "_told", "_trusts", "_want", "models")
 
     def __init__(
         self,
@@ -712,6 +722,7 @@ class Pools:
         self._loads = loads
         self._told: dict[str, CheckedOut | None] = {}  # what checks have said before the first snapshot was here
         self._leaving: list[Instance] = []  # of models that are gone, and still at work
+        self._trusts = Trusts(say)
         self.models: dict[str, ModelPool] = {}
 
     def update(self, specs: dict[str, ModelSpec]) -> None:
@@ -726,7 +737,7 @@ class Pools:
         for name, spec in specs.items():
             pool = self.models.get(name)
             if pool is None:
-                self.models[name] = ModelPool(spec, self._loop, self._say, self._loads, self._want)
+                self.models[name] = ModelPool(spec, self._loop, self._say, self._loads, self._want, self._trusts)
             elif pool.spec != spec:  # of a thousand models, a reload changes few
                 pool.update(spec)
         told, self._told = self._told, {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from slmgate.dataplane.passing import Passing
+from slmgate.dataplane.secured import trouble
 from slmgate.http1.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader
 from slmgate.http1.heads import ANSWER_FIELDS_PASSED, AnswerHead, FieldNames, answer_fields
 from slmgate.http1.repeats import SeenHead, seen_head
@@ -172,7 +173,9 @@ class UpstreamConnection(Passing):
         elif self._head is not None and self._head.framing == UNTIL_CLOSE and exc is None:
             exchange.answer_ended(b"", None)
         else:
-            exchange.upstream_failed("the connection was closed before the answer's end", began=self._head is not None)
+            why = trouble(self.instance.secured, exc, opening=False)  # with TLS 1.3 some refuse after the handshake
+            why = why or "the connection was closed before the answer's end"
+            exchange.upstream_failed(why, began=self._head is not None)
 
     def pause_writing(self) -> None:
         """Nothing to hold: a request is written whole, and bounded."""

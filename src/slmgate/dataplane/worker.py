@@ -28,31 +28,37 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
+from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
-from slmgate.dataplane.door import MOST_WAITING, Arrival, Door, Step, announced_by
+from slmgate.dataplane.door import MOST_WAITING, Door, Step, announced_by
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
+from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
+from slmgate.dataplane.reading import Reading, buffer
 from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.shedding import shed
 from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
-from slmgate.dataplane.tls import accepting, contexts
+from slmgate.dataplane.tls import Front, Fronts, accepting, context_of
 from slmgate.dataplane.tokens import Tokens
 from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
 from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
+from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
+    Answering,
+    Challenges,
     Checked,
     Confirm,
     Grounds,
@@ -68,6 +74,7 @@ from slmgate.link.messages import (
 )
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
+from slmgate.link.tls import Tls
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import Snapshot, SnapshotSpec
 
@@ -115,9 +122,9 @@ class Worker:
         self.pools = Pools(loop, self.say, loads, lambda model: self._link.send(Wanted(orders.slot, model)))
         self.salts = Salts(orders.salt_key)
         if self.salts.problem:
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: {self.salts.problem}", file=sys.stderr, flush=True)
+            tell(self.salts.problem)
         self.heads = HeadReader()
+        self.challenges = Pending()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
@@ -133,7 +140,8 @@ class Worker:
         self._beats = Beats(orders.beats)
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._sieve = Sieve(self._sockets)
-        self._contexts = contexts(orders)  # by listener
+        self._fronts = Fronts()  # how TLS is spoken, by listener, once control has said it
+        self._decrypted = buffer()
         self._doors: dict[int, Door] = {}  # by the listener's place: of those whose connections begin with a proxy's word
         self._servers: list[asyncio.Server | Door] = []
         self._room_for = 0  # connections that the file descriptors allow
@@ -230,8 +238,7 @@ class Worker:
         """A line for the operator about an instance; so many a second at most, as a dying pool has much to say."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):  # a full disk under the log, or nobody behind it: work goes on
-                print(f"slmgate: request {request_id}: {what}", file=sys.stderr, flush=True)
+            tell(f"request {request_id}: {what}")
 
     def quoted(self, body: bytes, asked: bytes) -> str:
         """An instance's words for `complain`, unless that would say nothing now: to look through them takes its time."""
@@ -241,8 +248,7 @@ class Worker:
         """A line for the operator about what has become of an instance; as seldom as `complain`."""
         if self._complaints_left > 0 and self._orders.complains:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError):
-                print(f"slmgate: worker {self.slot}: {what}", file=sys.stderr, flush=True)
+            tell(f"worker {self.slot}: {what}")
 
     def soon(self, act: Callable[[], None]) -> None:
         """Call `act` in the next turn of the event loop."""
@@ -256,8 +262,8 @@ class Worker:
         """The traceback of an exception that is being handled, for the operator; never a client's bytes."""
         if self._complaints_left > 0:
             self._complaints_left -= 1
-            with contextlib.suppress(OSError, ValueError, MemoryError):  # who calls has a fault to mend, and needs no second one
-                traceback.print_exc(file=sys.stderr)
+            with contextlib.suppress(MemoryError):  # who calls has a fault to mend, and needs no second one
+                tell(f"worker {self.slot}: this failed", traceback.format_exc())
 
     # -- the link
 
@@ -288,6 +294,10 @@ class Worker:
             self.pools.checked(message)
         elif isinstance(message, NotStarted):
             self.pools.not_started(message)
+        elif isinstance(message, Tls):
+            self._speak(message)
+        elif isinstance(message, Challenges):
+            self._answer(message)
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -309,12 +319,14 @@ class Worker:
         if snapshot.models is not self.snapshot.models:
             self.pools.update(snapshot.models)
             for problem in self.counters.update(snapshot.models):
-                with contextlib.suppress(OSError, ValueError):
-                    print(f"slmgate: {problem}", file=sys.stderr, flush=True)
+                tell(problem)
         self.limiter.prepare(snapshot.charges)
         self.guard.update(snapshot.gate.guard)
-        first = self.snapshot.generation == 0
+        first, others = self.snapshot.generation == 0, snapshot.forwarders is not self.snapshot.forwarders
         self.snapshot, self._prepared = snapshot, None
+        if others:
+            for connection in self._connections:
+                connection.look_whose()
         if not self.keys.renewed:  # else there are keys of that generation which have not come yet
             self._confirmed = snapshot.generation
             self._link.send(Confirm(self.slot, snapshot.generation))
@@ -330,32 +342,66 @@ class Worker:
         """Listen. The sockets stay open in the supervisor: who knocks while nobody accepts waits in the kernel's line."""
         if self._servers or self._ends:
             return
-        for place, (one, context) in enumerate(zip(self._sockets, self._contexts, strict=True)):
+        for place, one, front in self._spoken():
             if steps := self._steps(place):
-                self._servers.append(self._door(place, steps))
+                self._servers.append(self._door(place, steps, front))
                 continue
             server = await self._loop.create_server(
-                lambda: ClientConnection(self), sock=one.dup(), backlog=4096, **accepting(context)
+                self._connection(front), sock=one.dup(), backlog=4096, **accepting(context_of(front))
             )
             self._servers.append(server)
         self._beats.mark(self.slot, READY)
+
+    def _spoken(self) -> list[tuple[int, socket.socket, Front | None]]:
+        """The listeners, by their place, with what is spoken there; None: plain HTTP. Not those of which nobody has said it."""
+        names = self._orders.tls or (None,) * len(self._sockets)
+        found = [(place, one, self._fronts.get(names[place] or "")) for place, one in enumerate(self._sockets)]
+        return [(place, one, front) for place, one, front in found if names[place] is None or front is not None]
+
+    def _connection(self, front: Front | None) -> Callable[..., ClientConnection | Reading]:
+        """What makes the connections of a listener."""
+        if front is None:
+            return lambda arrival=None: ClientConnection(self, arrival)
+        if front.several:
+            return lambda arrival=None: Reading(NamedConnection(self, front, arrival), self._decrypted)
+        return lambda arrival=None: Reading(ClientConnection(self, arrival), self._decrypted)
+
+    def _speak(self, tls: Tls) -> None:
+        """Speak TLS so from now on. Connections and handshakes under way go on as they began.
+
+        To listen anew costs nobody anything: who knocks meanwhile waits in the kernel's line.
+        """
+        try:
+            changed = self._fronts.take(tls)
+        except (ssl.SSLError, OSError) as error:  # control has tried the same before: here something is missing
+            self.say(f"TLS goes on as before, what is new cannot be used: {error}")
+            return
+        self.challenges.dress(self._fronts.contexts())
+        if changed and self._servers:
+            self._stop_accepting()
+            self._loop.create_task(self._accept())
+
+    def _answer(self, challenges: Challenges) -> None:
+        """Answer an authority so from now on."""
+        try:
+            self.challenges.take(challenges, self._fronts.contexts())
+        except (ssl.SSLError, OSError) as error:
+            self.say(f"a challenge cannot be answered: {error}")
+        self._link.send(Answering(self.slot, challenges.number))
 
     def _steps(self, place: int) -> list[Step]:
         """What a connection of that listener goes through before it is one; of most listeners, nothing."""
         return [announced_by(lambda: self.snapshot.proxies)] if self._orders.proxied[place : place + 1] == (True,) else []
 
-    def _door(self, place: int, steps: list[Step]) -> Door:
+    def _door(self, place: int, steps: list[Step], front: Front | None) -> Door:
         """The open door of that listener."""
         door = self._doors.get(place)
         if door is None:
-            door = self._doors[place] = Door(self._loop, self._sockets[place], self._arrived)
+            door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front))
         door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
-        door.context, door.steps = self._contexts[place], tuple(steps)
+        door.make, door.context, door.steps = self._connection(front), context_of(front), tuple(steps)
         door.open()
         return door
-
-    def _arrived(self, arrival: Arrival) -> ClientConnection:
-        return ClientConnection(self, arrival)
 
     def _is_deaf(self) -> bool:
         """Whether somebody has stood in the kernel's line for a whole tick in which nobody was let in.
@@ -469,7 +515,7 @@ class Worker:
             self.pools.tallies(now),
             tally.shadows,
             tally.shadows_dropped,
-            tally.turned_away,
+            tally.turned_away + sum(door.turned_away for door in self._doors.values()),
             tally.guarded,
             tally.bans,
             tally.shed,
@@ -535,14 +581,14 @@ class Worker:
 
     async def _drain(self) -> None:
         """Take what has knocked already, finish what is under way within the limit, then close."""
-        waiting = list(zip(self._sockets, self._contexts, strict=True)) if self._servers else []
+        waiting = self._spoken() if self._servers else []
         self._ends = True
         self._stop_accepting()
-        for place, (one, context) in enumerate(waiting):
+        for place, one, front in waiting:
             if self._steps(place):
                 self._doors[place].take_the_rest()
             else:
-                await self._accept_the_rest(one, context)
+                await self._accept_the_rest(one, front)
         for door in self._doors.values():
             await door.emptied()
         self.draining = True
@@ -563,17 +609,17 @@ class Worker:
             await asyncio.sleep(TICK)
         self.keyed.stop()
 
-    async def _accept_the_rest(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+    async def _accept_the_rest(self, listener: socket.socket, front: Front | None) -> None:
         """Whom the kernel has let in counts as accepted: they are served before the worker goes."""
         listener.setblocking(False)
         let_in: list[socket.socket] = []
         with contextlib.suppress(OSError):
             while True:
                 let_in.append(listener.accept()[0])
-        arguments = accepting(context)
+        make, arguments = self._connection(front), accepting(context_of(front))
         # All at once: with TLS each waits for its client. Who fails the handshake loses its own connection only.
         await asyncio.gather(
-            *(self._loop.connect_accepted_socket(lambda: ClientConnection(self), one, **arguments) for one in let_in),
+            *(self._loop.connect_accepted_socket(make, one, **arguments) for one in let_in),
             return_exceptions=True,
         )
 

@@ -129,6 +129,9 @@ class Anthropic:
         figures = answer.usage if answer else None
         return believable(figures.prompt(), figures.output_tokens) if figures else None
 
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> MessageScanner:
         return MessageScanner(ask.prompt_estimate, mask)
 

@@ -81,6 +81,10 @@ class Dialect(Protocol):
         """The engine's figures in a complete, unstreamed answer; None when absent or not believable."""
         ...
 
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        """The same figures and, where they are read together, the model's name: if it is right, the answer needs no mask."""
+        ...
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> Scanner:
         """A scanner for this streamed answer. It strips usage from the stream when the gate, not the client, asked for it.
 

@@ -68,7 +68,13 @@ class _UsualFigures(OpenAIFigures):
 
 
 class _UsualAnswer(msgspec.Struct):
+    """An answer with figures, and with nothing that `masking` would take out but perhaps the model's name."""
+
     usage: _UsualFigures
+    model: str = ""
+    system_fingerprint: None = None
+    kv_transfer_params: None = None
+    verbose: None = msgspec.field(default=None, name="__verbose")
 
 
 class _Answer(msgspec.Struct):
@@ -79,14 +85,18 @@ _USUAL_ANSWER = msgspec.json.Decoder(_UsualAnswer).decode
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
-def openai_answer_usage(body: bytes) -> Usage | None:
-    """The `Usage` in a complete answer; what is not as usual is decoded again, with all the care it needs."""
+def openai_answer(body: bytes) -> tuple[Usage | None, str | None]:
+    """The `Usage` in a complete answer, and the model's name if that is all it tells of the inside (None: look again).
+
+    What is not as usual is decoded again, with all the care it needs.
+    """
     try:
-        figures = _USUAL_ANSWER(body).usage
+        answer = _USUAL_ANSWER(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        answer = decoded(_ANSWER, body)
-        return openai_usage(answer.usage) if answer else None
-    return Usage(figures.prompt_tokens, figures.completion_tokens)
+        careful = decoded(_ANSWER, body)
+        return openai_usage(careful.usage) if careful else None, None
+    figures = answer.usage
+    return Usage(figures.prompt_tokens, figures.completion_tokens), answer.model
 
 
 class _Failure(msgspec.Struct):

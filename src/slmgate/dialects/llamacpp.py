@@ -95,6 +95,9 @@ class LlamaCpp:
             return _sum([result.usage() for result in answer])
         return answer.usage() if answer else None
 
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> CompletionScanner:
         return CompletionScanner(_completions(ask.fields), mask)
 

@@ -80,6 +80,9 @@ class Ollama:
         completion = _figure(answer.eval_count) if endpoint in _STREAMING else 0
         return believable(_figure(answer.prompt_eval_count), completion)
 
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> ObjectScanner:
         return ObjectScanner(mask)
 

@@ -24,7 +24,7 @@ from slmgate.dialects.body import (
     splice,
     unreadable,
 )
-from slmgate.dialects.figures import MAX_COUNT, decoded, openai_answer_usage, openai_usage
+from slmgate.dialects.figures import MAX_COUNT, decoded, openai_answer, openai_usage
 from slmgate.dialects.masking import Mask
 from slmgate.dialects.sse import ENDS, SseScanner, event_data
 from slmgate.errors import Fault
@@ -113,8 +113,13 @@ class ChunkScanner(SseScanner):
         # The base's way, written out for the chunk of which there are most: calls would double its cost. `find`, because
         # `in` tries its left side as a number first, which takes as long again. Static: so the scanner itself, one of
         # thousands that fit no near cache, is left alone.
-        # One event that carries text is neither the end nor a failure.
-        if chunk.find(b'"usage"') < 0 and chunk.find(b'"system_fingerprint"') < 0 and chunk.find(b"\n\n") == len(chunk) - 2:
+        # One event of one line that carries text is neither the end nor a failure.
+        if (
+            chunk.find(b'"usage"') < 0
+            and chunk.find(b'"system_fingerprint"') < 0
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk.endswith(b"\n\n")
+        ):
             written = chunk.count(b'content":"')
             if written:
                 return written - chunk.count(b'content":""')
@@ -242,7 +247,10 @@ class OpenAI:
     def usage(self, endpoint: str, body: bytes) -> Usage | None:
         if endpoint == "speech":
             return None
-        return openai_answer_usage(body)
+        return openai_answer(body)[0]
+
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return openai_answer(body)
 
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> SseScanner:
         if endpoint in _ON_DEMAND:

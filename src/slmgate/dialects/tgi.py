@@ -102,6 +102,9 @@ class Tgi:
         details = decoded(_DETAILS, answer.details) if answer and bytes(answer.details) else None
         return believable(len(details.prefill), details.generated_tokens) if details and details.prefill else None
 
+    def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
+        return self.usage(endpoint, body), None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> TokenScanner:
         return TokenScanner(not ask.wants_usage, ask.prompt_estimate, mask)
 

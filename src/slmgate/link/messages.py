@@ -3,15 +3,16 @@
 Control sends snapshots and keys down; workers say who they are, confirm what they decide by and send tallies up. This module
 knows how messages look, not how they travel (`channel.py`) nor what is done about them.
 
-A worker that joins is sent `Publish`, then all keys in parts (`KeysWhole`); from then on what changes: `Publish` with the
-configuration and the keys declared in it, `KeysChanged` with stored keys. What changes while the parts are under way comes
-between them, and each part holds its keys as they are when it is sent: so the last word on each key is the newest.
+A worker that joins is sent `Tls` (`tls.py`), `Publish`, then all keys in parts (`KeysWhole`); from then on what changes:
+`Publish` with the configuration and the keys declared in it, `KeysChanged` with stored keys. What changes while the parts are
+under way comes between them, and each part holds its keys as they are when it is sent: so the last word on each is the newest.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from slmgate.link.tls import Tls
 from slmgate.policy.health import Failure, State
 from slmgate.policy.snapshot import SnapshotSpec
 from slmgate.terms import Bearer, Key, LimitSpec, Refuse
@@ -178,6 +179,28 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
     found: tuple[tuple[int, int], ...] | None
 
 
+class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
+    """Answer an authority's challenges so from now on, and no others (control/acme).
+
+    `tokens`: for each token of http-01 its text. `certificates`: for each name of tls-alpn-01 the certificate to show, with its
+    key (PEM). `number` comes back in `Answering`.
+    """
+
+    number: int
+    tokens: dict[str, str] = {}
+    certificates: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Challenges({self.number})"
+
+
+class Answering(msgspec.Struct, frozen=True, tag="answering"):
+    """This worker answers challenges as the message of that number says."""
+
+    slot: int
+    number: int
+
+
 Message = (
     Hello
     | Publish
@@ -193,4 +216,7 @@ Message = (
     | Looked
     | Wanted
     | NotStarted
+    | Tls
+    | Challenges
+    | Answering
 )

@@ -5,22 +5,10 @@ Only the form stands here, since both sides need it and neither imports the othe
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 LIMITS_FORMAT = b"SLMLIMT2"
 """What the workers' table of limits begins with. Changed with its form: a table of another is begun anew."""
-
-
-class TlsOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """How one listener speaks TLS; the files are paths. `client_ca` None: clients are asked for no certificate."""
-
-    certificate: str
-    key: str
-    min_version: Literal["1.2", "1.3"] = "1.2"
-    client_ca: str | None = None
-    client_required: bool = False
 
 
 class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +17,9 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
 
     `sync`: seconds between two times that the journal is forced to the disk, None for never.
     `serve_unaccounted`: go on when the journal is full, instead of refusing. `complains`: say what instances do wrong.
-    `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener, None where it speaks
-    plain HTTP; empty: all do. `proxied` has one, whether every connection begins with a PROXY protocol header; empty: none does.
+    `slot` is one of `workers`; `gate` is the run of their supervisor. `tls` has an entry for each listener: its address as
+    configured, by which control says how TLS is spoken there (`tls.py`), or None for plain HTTP; empty: all are plain. `proxied`
+    has one, whether every connection begins with a PROXY protocol header; empty: none does.
     """
 
     slot: int
@@ -49,6 +38,6 @@ class WorkerOrders(msgspec.Struct, frozen=True, kw_only=True):
     sync: float | None = 1.0
     serve_unaccounted: bool = False
     complains: bool = True
-    tls: tuple[TlsOrders | None, ...] = ()
+    tls: tuple[str | None, ...] = ()
     proxied: tuple[bool, ...] = ()
     gate: str = ""

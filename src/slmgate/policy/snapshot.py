@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from typing import Literal
 
 import msgspec
 
@@ -28,6 +29,24 @@ MAX_ACCESSES = 10_000
 """Teams and lists of roles whose access is remembered; who signs tokens may name as many teams as they like."""
 
 
+class TrustSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What instances are believed by over TLS: the authorities' file (empty: those of the system), and as whom the gate shows
+    itself. `stamp` tells that the files, which are named by their paths, are others than before."""
+
+    verify: bool = True
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    stamp: str = ""
+
+
+class HeldSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an instance whose host is a name has to be, whenever it is connected to: see `places.py`."""
+
+    loopback: bool = False
+    networks: tuple[str, ...] = ()
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One running copy of a model. `id` is how operators see it; clients never do."""
 
@@ -35,6 +54,10 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     tls: bool = False
+    trust: TrustSpec | None = None
+    """With `tls`: whom to believe. None: as usual."""
+    server_name: str = ""
+    """With `tls`: the name that it must show, and is asked for; empty: `host`."""
     engine: str = "openai"
     weight: int = 1
     max_in_flight: int | None = None
@@ -46,6 +69,8 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The gate would have to start it first."""
     start_within: float = 0.0
     """Seconds that a start of it may take; 0: it is nobody's to start."""
+    held: HeldSpec | None = None
+    """Its name was given at run time, and may lead to certain addresses only. None: wherever it leads."""
 
 
 class TokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,9 +117,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the listening side. Sizes are bytes, times seconds. `trusted_proxies`: who may say whose a request is."""
+    """Bounds of the listening side. Sizes are bytes, times seconds. `trusted_proxies` (networks) may say whose a request is, by
+    the PROXY protocol and in `proxy_header`.
+    """
 
     trusted_proxies: tuple[str, ...] = ()
+    proxy_header: Literal["x-forwarded-for", "forwarded", "none"] = "x-forwarded-for"
     max_body: int = 8 * 1024 * 1024
     max_header: int = 32 * 1024
     max_headers: int = 100
@@ -154,6 +182,7 @@ class Snapshot:
         "anonymous",
         "auth",
         "charges",
+        "forwarders",
         "gate",
         "generation",
         "keys",
@@ -176,6 +205,7 @@ class Snapshot:
         self.generation = spec.generation
         self.gate = spec.gate
         self.proxies = networks_of(spec.gate.trusted_proxies)
+        self.forwarders = self.proxies if spec.gate.proxy_header != "none" else networks_of(())  # who may say it in a header
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
         self.model_names: tuple[str, ...] = tuple(self.models)
         self._open = {name: model for name, model in self.models.items() if not model.hidden}  # what callers may know of

@@ -231,3 +231,30 @@ def test_a_change_that_cannot_be_noted_is_still_refused(gate: AdminGate, monkeyp
         answer = client.post("/api/v1/keys", json={"name": "x"}, headers={"authorization": f"Bearer {secret}"})
     assert answer.status_code == 503
     assert gate.keyring.page(KeyFilter(), 9) == []
+
+
+def test_parameters_that_nobody_knows(client: TestClient[Litestar]) -> None:
+    answer = client.get("/api/v1/keys?state=revoked&limit=5")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        400,
+        "This has no parameter 'state'; it takes after, in_state, key, limit, owner, role, search, tag, team.",
+    )
+    assert client.get("/api/v1/whoami?x=").json()["detail"] == "This has no parameter 'x'."
+    assert client.get("/api/v1/keys?limit=5&limit=6").json()["detail"].startswith("A parameter is there twice")
+    assert client.post("/api/v1/keys?dry_run=true", json={"name": "bot"}).status_code == 400
+    assert client.get("/healthz?t=1").status_code == 200
+    assert client.get("/login?x=1").status_code == 200
+    del client.headers["authorization"]
+    assert client.get("/api/v1/keys?state=revoked").status_code == 401  # strangers learn nothing of what there is
+
+
+def test_the_description_says_what_else_may_come(client: TestClient[Litestar]) -> None:
+    paths = client.get("/api/openapi.json").json()["paths"]
+    assert set(paths["/api/v1/keys"]["post"]["responses"]) == {
+        "201", "400", "401", "403", "404", "409", "413", "415", "421", "503",
+    }  # fmt: skip
+    assert list(paths["/api/v1/keys"]["post"]["responses"]["409"]["content"]) == ["application/problem+json"]
+    assert list(paths["/api/v1/reload"]["post"]["responses"]["409"]["content"]) == ["application/json"]
+    assert list(paths["/api/v1/statement.html"]["get"]["responses"]["200"]["content"]) == ["text/html"]
+    assert (paths["/healthz"]["get"]["security"], "security" in paths["/api/v1/keys"]["post"]) == ([{}], False)
+    assert "/api/{path}" not in paths

@@ -118,3 +118,4 @@ def test_the_options_of_a_new_one() -> None:
     assert NewInstance(model="m", url="u").options() == {"url": "u"}
     made = NewInstance(model="m", url="u", weight=2, bearer_env="X")
     assert made.options() == {"url": "u", "weight": 2, "bearer": "${env:X}"}
+    assert NewInstance(model="m", url="u", server_name="a.test").options() == {"url": "u", "tls": {"server_name": "a.test"}}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url, WebUrl, host_of, is_loopback
+from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url, WebUrl, host_of, is_loopback, is_public
 from slmgate.control.config.faults import BadValueError
 
 
@@ -239,3 +239,38 @@ def test_host_names(text: str, name: str) -> None:
 def test_what_is_no_host_name(text: str) -> None:
     with pytest.raises(BadValueError):
         HostName().take(text, "quoted")
+
+
+@pytest.mark.parametrize(
+    ("host", "public"),
+    [
+        ("", True),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("127.0.0.1", False),
+        ("127.9.9.9", False),
+        ("::1", False),
+        ("localhost", False),
+        ("gate.example", True),
+        ("10.1.2.3", False),
+        ("172.15.255.255", True),
+        ("172.16.0.0", False),
+        ("172.31.255.255", False),
+        ("172.32.0.0", True),
+        ("192.168.0.1", False),
+        ("192.169.0.1", True),
+        ("100.64.0.1", False),
+        ("100.128.0.1", True),
+        ("169.254.1.1", False),
+        ("192.0.2.1", True),
+        ("8.8.8.8", True),
+        ("fd00::1", False),
+        ("fe80::1", False),
+        ("fec0::1", True),
+        ("2001:db8::1", True),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
+    ],
+)
+def test_what_may_be_reached_from_outside(host: str, public: bool) -> None:
+    assert is_public(host) is public

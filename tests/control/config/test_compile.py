@@ -17,7 +17,7 @@ from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.guard import GuardSpec, RateSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TrustSpec
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key
 from tests.tools.authority import Authority
@@ -30,7 +30,8 @@ models:
     balance_by: header x-session
     cache_salt: none
     instances:
-      - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: s3cret}
+      - {url: "https://[::1]", engine: vllm, weight: 3, max_in_flight: 7, upstream_model: "Big/M", bearer: s3cret,
+         tls: {server_name: A.test, verify: false}}
     retry: {attempts: 1, on: [connect, 429], budget: 7%%}
     timeouts: {connect: 1s, first_byte: 2s, idle: 3s, total: 6s}
     queue: {waiting: 4, timeout: 5s}
@@ -82,6 +83,8 @@ def test_every_value_arrives() -> None:
         host="::1",
         port=443,
         tls=True,
+        trust=TrustSpec(verify=False),
+        server_name="a.test",
         engine="vllm",
         weight=3,
         max_in_flight=7,

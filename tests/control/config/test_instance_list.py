@@ -14,6 +14,7 @@ from slmgate.control.config import instance_list, load_text
 from slmgate.control.config.addresses import Address, Origin
 from slmgate.control.config.document import MAX_BYTES
 from slmgate.control.config.instance_list import CannotRead, Listed, Rules, instance_of, read_file, read_list
+from slmgate.control.config.trust_options import InstanceTls
 
 RULES = Rules(loopback=False, gate=(Address("10.0.0.1", 8080),))
 
@@ -201,6 +202,13 @@ def test_instances() -> None:
     assert (made.url, made.dns, made.port, made.file) == (None, "vllm.svc", 8000, None)
     made = instance_of(entry, secure)
     assert (made.url, made.dns) == (Origin("vllm.svc", 8001, True), None)
+
+
+def test_the_list_says_which_are_reached_over_tls_and_the_configuration_whom_to_believe() -> None:
+    text = "models: {m: {instances: [{file: i.yaml, tls: {server_name: a.test}}]}}"
+    (entry,) = load_text(text).unwrap().models["m"].instances
+    made = [instance_of(entry, one) for one in listed("- http://10.0.0.5:1\n- http://vllm.svc:1\n- https://10.0.0.6:1\n")]
+    assert [one.tls for one in made] == [None, None, InstanceTls(server_name="a.test")]
 
 
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

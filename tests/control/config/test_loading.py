@@ -153,7 +153,9 @@ def test_client_names_are_all_different() -> None:
     [
         ("", []),
         ("guard: {max_body: 2k}\ndrain_timeout: 1s\nkeys: [{name: a, hash: 'sha256:%s'}]" % ("00" * 32), []),
-        ("listen: [{address: ':9'}]", ["listen"]),
+        ("listen: [{address: '127.0.0.1:9'}]", ["listen[0].address"]),
+        ("listen: [{address: '127.0.0.1:8080', plain_http: false}]", []),
+        ("listen: [{address: '127.0.0.1:8080'}, {address: '127.0.0.1:9'}]", ["listen"]),
         ("admin: {address: ':9'}", ["admin.address"]),
         ("admin: {auth: {oidc: {issuer: 'https://a.example', client_id: x, roles: {map: {a: owner}}}}}", []),
         (
@@ -166,3 +168,13 @@ def test_restart_needed(change: str, needed: list[str]) -> None:
     old, new = load_text(MINIMAL).unwrap(), load_text(MINIMAL + change).unwrap()
     assert restart_needed(old, new) == needed
     assert restart_needed(new, old) == needed
+
+
+def test_how_tls_is_spoken_needs_no_restart_but_whether_it_is_does() -> None:
+    own = "certificates: [{cert: a.pem, key: a.key}]"
+    texts = ["", f"tls: {{{own}}}", f"tls: {{{own}, min_version: '1.3'}}", "tls: {certificates: [{cert: b.pem, key: b.key}]}"]
+    plain, *spoken = (
+        load_text(f"{MINIMAL}listen: [{{address: '127.0.0.1:9', {text}}}]", tls_files=False).unwrap() for text in texts
+    )
+    assert [restart_needed(spoken[0], other) for other in spoken] == [[], [], []]
+    assert restart_needed(plain, spoken[0]) == restart_needed(spoken[0], plain) == ["listen[0].tls"]

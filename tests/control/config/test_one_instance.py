@@ -29,6 +29,7 @@ def test_all_options() -> None:
         ('{"dns": "x.example", "port": 1}', "dns: only the configuration may name a name"),
         ('{"command": ["sh"]}', "command: only the configuration may name a command"),
         ('{"file": "x.yaml"}', "file: only the configuration may name a file"),
+        ('{"url": "http://a:1", "tls": {"server_name": "a.test"}}', "tls is never looked at"),
         ("{}", "url: url is missing"),
         ("[]", "a list is not a mapping of options"),
         ("", "there are no options"),

@@ -19,7 +19,7 @@ BASE = Path("/base")
 TEXT = """\
 models:
   "1.5": {instances: [{url: "http://[::1]:1", upstream_model: "$${env:A}", weight: 2}], retry: {on: [connect, 502]}}
-listen: [{address: ":80"}]
+listen: [{address: ":80", plain_http: true}]
 keys: [{name: "12", hash: "sha256:%s", expires: 2027-01-01, disabled: true}]
 guard: {max_body: 10M}
 log: {access: off}
@@ -43,10 +43,12 @@ def uncommented() -> str:
 
 
 def without_alternatives(text: str) -> str:
-    """Without what can only stand in another's place, which is there as well; and with the other model that a version needs."""
+    """Without what can only stand in another's place, which is there as well; and with the other model that a version needs, and
+    an instance that is reached over TLS, as options of that have to be looked at."""
     other = 'models:\n  smollm2-next: {instances: [{url: "http://127.0.0.1:8001"}]}\n'
     others = "dns|port|file|command|environment: {}|directory|start|start_within|stop_within|idle: 10m|output"
-    return re.sub(rf"^ +({others})(: .*)?\n", "", text, flags=re.MULTILINE).replace("models:\n", other, 1)
+    secure = text.replace("url: http://127.0.0.1:8000", "url: https://127.0.0.1:8000", 1)
+    return re.sub(rf"^ +({others})(: .*)?\n", "", secure, flags=re.MULTILINE).replace("models:\n", other, 1)
 
 
 def test_the_sample_is_all_defaults() -> None:
@@ -58,10 +60,14 @@ def test_the_sample_is_all_defaults() -> None:
 def test_the_sample_without_its_comment_signs_has_every_option(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.server("gate")
+    authority.crl()
+    authority.server("gate-client")
+    (tmp_path / "instances-ca.pem").write_bytes(authority.file.read_bytes())
     authority.file.rename(tmp_path / "clients.pem")
+    (tmp_path / "acme-root.pem").write_bytes((tmp_path / "clients.pem").read_bytes())
     (tmp_path / "smollm2").mkdir()
     written(tmp_path / "smollm2")
-    env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x", "SLMGATE_NOTIFY_SECRET": "x"}
+    env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x", "SLMGATE_NOTIFY_SECRET": "x", "EAB_KEY": "a" * 22}
     config = load_text(without_alternatives(uncommented()), base_dir=tmp_path, env=env).unwrap()
     assert config.keys[0].name == "acme-bot"
     assert config.models["smollm2"].instances[0].bearer is not None

@@ -8,6 +8,7 @@ Errors are problem+json (RFC 9457) and say nothing of files, stacks or SQL.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ipaddress
 import logging
 import time
@@ -23,11 +24,13 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
 from slmgate import __version__
+from slmgate.control.admin.behind import asks_from
 from slmgate.control.admin.context import AdminContext
 from slmgate.control.admin.handlers import STATUS
 from slmgate.control.admin.params import NAMES
@@ -42,6 +45,7 @@ from slmgate.control.operators import Operator, Permission
 from slmgate.stores.base import LedgerUnavailable
 
 _log = logging.getLogger("slmgate.admin")
+PROBLEM = "application/problem+json"
 _FOREIGN = "Requests from other sites' pages are not taken."
 _EVERYWHERE = (
     (MARK.encode(), __version__.encode()),
@@ -105,7 +109,7 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
 
     async def check_permission(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         # here, as the context of a check that is no coroutine would end with it
-        asked_from.set(connection.client.host if connection.client else "")
+        asked_from.set(_asks_from(connection, context))
         needed = route.opt.get("permission")
         if needed is Permission.PUBLIC:
             return
@@ -125,9 +129,21 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
             raise HTTPException(status_code=403, detail="Your admin role may not do that.")
         connection.state.operator = operator
 
+    def check_query(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+        known = route.opt.get("query")
+        if known is None:
+            return
+        given = [name for name, _ in connection.query_params.multi_items()]
+        for name in given:
+            if name not in known:
+                takes = f"; it takes {', '.join(sorted(known))}" if known else ""
+                raise HTTPException(status_code=400, detail=f"This has no parameter {name[:40]!r}{takes}.")
+        if len(set(given)) < len(given):
+            raise HTTPException(status_code=400, detail="A parameter is there twice; nobody can say which one is meant.")
+
     return Litestar(
         route_handlers=[_handler(row) for row in (*ROUTES, *PAGES)],
-        guards=[check_origin, check_permission],
+        guards=[check_origin, check_permission, check_query],
         dependencies={
             "context": Provide(lambda: context, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
@@ -137,7 +153,7 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="slmgate admin API",
             version=__version__,
-            openapi_router=Router("/api", route_handlers=[], opt={"permission": Permission.PUBLIC}),
+            openapi_router=Router("/api", route_handlers=[], opt={"permission": Permission.PUBLIC}, include_in_schema=False),
             render_plugins=[JsonRenderPlugin()],
             use_handler_docstrings=True,
             components=Components(security_schemes={"admin_key": SecurityScheme(type="http", scheme="bearer")}),
@@ -148,6 +164,11 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         before_send=[_mark],
         logging_config=None,
     )
+
+
+def _asks_from(connection: ASGIConnection[Any, Any, Any, Any], context: AdminContext) -> str:
+    peer = connection.client.host if connection.client else ""
+    return peer if context.config is None else asks_from(peer, connection.scope["headers"], context.config.guard)
 
 
 async def _mark(message: Message, _: Scope) -> None:
@@ -174,12 +195,41 @@ def _handler(row: Route) -> HTTPRouteHandler:
         row.path,
         http_method=row.method,
         status_code=row.status,
-        opt={"permission": row.permission, "page": row.page, "row": f"{row.method} {row.path.replace(':str', '')}"},
+        opt={
+            "permission": row.permission,
+            "page": row.page,
+            "row": f"{row.method} {row.path.replace(':str', '')}",
+            "query": None if row.page or row.permission is Permission.PUBLIC else _query(row),
+        },
         include_in_schema=not row.page,
         sync_to_thread=True if blocks else None,
         operation_id=row.handler.__name__,
         request_max_body_size=row.max_body,
+        media_type=row.media,
+        responses=None if row.page else _described(row),
+        security=[{}] if row.permission is Permission.PUBLIC else None,  # instead of what holds for all others
     )(row.handler)
+
+
+def _described(row: Route) -> dict[int, ResponseSpec]:
+    """What a row may answer beside what it is for, so that its description is true."""
+    statuses = {400, 403, 421}
+    if row.permission is not Permission.PUBLIC:
+        statuses |= {401, 404, 503}
+    if row.method != "GET":
+        statuses |= {409, 413, 415}
+    found = {
+        status: ResponseSpec(Problem, generate_examples=False, description=_TITLES[status], media_type=PROBLEM)
+        for status in sorted(statuses)
+    }
+    more = {status: ResponseSpec(kind, generate_examples=False, description=kind.__name__) for status, kind in row.other.items()}
+    return found | more
+
+
+def _query(row: Route) -> frozenset[str]:
+    """The query parameters that a row takes: a filter that is misspelt must not show, or change, more than was meant."""
+    named = set(inspect.signature(row.handler).parameters) - {"context", "caller", "data"}
+    return frozenset(name for name in named if f"{{{name}:" not in row.path)
 
 
 def _is_coroutine(row: Route) -> bool:
@@ -260,6 +310,4 @@ def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 def _answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     body = Problem(title=_TITLES.get(status, "Error"), status=status, detail=detail)
-    return Response(
-        msgspec.json.encode(body), status_code=status, media_type="application/problem+json", headers=dict(headers or {})
-    )
+    return Response(msgspec.json.encode(body), status_code=status, media_type=PROBLEM, headers=dict(headers or {}))

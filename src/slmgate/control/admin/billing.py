@@ -64,7 +64,7 @@ def statement_page(
     from litestar import Response
 
     text = statements.html(statement(context, team, month, plan))
-    return Response(text, media_type="text/html", headers=statements.PAGE_HEADERS)
+    return Response(text, media_type="text/html", headers=statements.page_headers())
 
 
 def notices(context: Context, limit: Limit = 100) -> Sequence[NoticeView]:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from slmgate.control.accounts import Accounts
+from slmgate.control.acme.status import CertificateStatus
 from slmgate.control.catalogue import Catalogue
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
@@ -94,7 +95,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The gate as it is now. `faults` are those of the last configuration that was refused; empty: the newest is in force.
-    `notes` say what is wrong with names and files of instances that are followed.
+    `notes` say what is wrong with names and files that are followed: of instances, and of TLS.
 
     `ledger_lag` is seconds since the ledger had all that was journaled, None when it never had.
     `running` False: no gate runs, and the rest says nothing.
@@ -108,6 +109,7 @@ class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     faults: Sequence[str] = ()
     notes: Sequence[str] = ()
     ledger_lag: float | None = None
+    certificates: Sequence[CertificateStatus] = ()
     running: bool = True
 
     @property

@@ -81,7 +81,7 @@ async def healthz() -> views.Health:
 async def readyz(context: Context) -> Response[views.Readiness]:
     """Ready: every model has an instance. 503 when not, with the models that have none, and each instance that takes nothing.
 
-    Instances that do not list their model, and how much is wrong with names and files of instances, are told in either case: not
+    Instances that do not list their model, and how much is wrong with names and files, are told in either case: not
     what is, for that may quote a file, and this needs no credential.
     """
     from litestar import Response

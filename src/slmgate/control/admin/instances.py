@@ -29,6 +29,7 @@ class NewInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an instance is made from: a model of the configuration, and the options of `models.NAME.instances[]`.
 
     `bearer_env` names the gate's environment variable that holds the instance's secret; the secret itself is not taken.
+    `server_name` is that of `tls`, of which all else is as the model says.
     """
 
     model: str
@@ -38,13 +39,19 @@ class NewInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_in_flight: int | None = None
     upstream_model: str | None = None
     bearer_env: str | None = None
+    server_name: str | None = None
 
     def options(self) -> dict[str, object]:
         """As the configuration has them."""
         given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         del given["model"]
         variable = given.pop("bearer_env", None)
-        return given if variable is None else {**given, "bearer": f"${{env:{variable}}}"}
+        name = given.pop("server_name", None)
+        if variable is not None:
+            given["bearer"] = f"${{env:{variable}}}"
+        if name is not None:
+            given["tls"] = {"server_name": name}
+        return given
 
 
 async def instances(context: Context) -> list[InstanceStatus]:

@@ -6,11 +6,11 @@ ask. The handlers' own work stands in `handlers.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmgate.control.admin import billing, explaining, handlers, instances, operating, standing
+from slmgate.control.admin import billing, certificates, explaining, handlers, instances, operating, standing, views
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -28,7 +28,8 @@ class Route:
     """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said.
 
     `page`: for a browser. It takes forms and not JSON, sends strangers to the sign-in, and is not in the API's description.
-    `max_body` is in bytes.
+    `max_body` is in bytes. `media` is what it answers with when all is well; `other` are further statuses with what is told then,
+    where that is no problem (RFC 9457).
     """
 
     method: Method
@@ -38,6 +39,8 @@ class Route:
     status: int = 200
     page: bool = False
     max_body: int = MAX_BODY
+    media: str = "application/json"
+    other: Mapping[int, type] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.permission, Permission):
@@ -46,7 +49,7 @@ class Route:
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", Permission.PUBLIC, handlers.healthz),
-    Route("GET", "/readyz", Permission.PUBLIC, handlers.readyz),
+    Route("GET", "/readyz", Permission.PUBLIC, handlers.readyz, other={503: views.Readiness}),
     Route("GET", "/api/v1/status", Permission.VIEWER, handlers.status),
     Route("GET", "/api/v1/instances", Permission.VIEWER, instances.instances),
     # An owner's, since whoever names an instance is sent prompts there, and the secret in the variable that he names.
@@ -54,6 +57,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/instances/drain", Permission.OPERATOR, instances.drain_instance),
     Route("POST", "/api/v1/instances/enable", Permission.OPERATOR, instances.enable_instance),
     Route("POST", "/api/v1/instances/remove", Permission.OWNER, instances.remove_instance),
+    Route("GET", "/api/v1/certificates", Permission.VIEWER, certificates.certificates),
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
@@ -61,7 +65,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/explain", Permission.VIEWER, explaining.explain),
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),
-    Route("GET", "/api/v1/statement.html", Permission.VIEWER, billing.statement_page),
+    Route("GET", "/api/v1/statement.html", Permission.VIEWER, billing.statement_page, media="text/html"),
     Route("GET", "/api/v1/notices", Permission.VIEWER, billing.notices),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),
@@ -73,7 +77,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/keys/{id:str}/disable", Permission.OPERATOR, handlers.disable_key),
     Route("POST", "/api/v1/keys/{id:str}/enable", Permission.OPERATOR, handlers.enable_key),
     Route("POST", "/api/v1/keys/{id:str}/revoke", Permission.OWNER, handlers.revoke_key),
-    Route("POST", "/api/v1/reload", Permission.OPERATOR, handlers.reload),
+    Route("POST", "/api/v1/reload", Permission.OPERATOR, handlers.reload, other={409: views.ReloadReport}),
     Route("GET", "/api/v1/audit", Permission.VIEWER, handlers.audit),
     Route("GET", "/api/v1/audit/verify", Permission.VIEWER, handlers.verify_audit),
     Route("GET", "/api/v1/whoami", Permission.VIEWER, operating.whoami),

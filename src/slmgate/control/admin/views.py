@@ -188,7 +188,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """`ready`: every model has an instance. `models` says which has; `instances` are those that take no requests, and why.
 
     `missing` are those that do not list their model, with what they list; `notes` is how much is wrong with names and files
-    of instances: the status and `instances list` say what.
+    that are followed: the status and `instances list` say what.
     """
 
     ready: bool

@@ -7,12 +7,20 @@ so that equal places compare equal. This module opens no socket.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, ClassVar, NamedTuple
 
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.config.kinds import Kind
 
+_PRIVATE = tuple(
+    ip_network(text)
+    for text in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+"""This machine itself, private networks (RFC 1918, 4193, 6598) and links (RFC 3927, 4291)."""
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
@@ -53,6 +61,17 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_public(host: str) -> bool:
+    """Whether a host to listen on may be reached from outside of private networks; of a name nobody can say that it may not."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host != "localhost"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return not any(address in network for network in _PRIVATE)
 
 
 class Listener(Kind, frozen=True, kw_only=True):

@@ -10,29 +10,41 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from slmgate.control.config.addresses import Address, Origin
+from slmgate.control.config.acme_checks import check_acme
+from slmgate.control.config.addresses import Address, Origin, is_public
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.engine_checks import check_engine, check_ports, lacks_words
 from slmgate.control.config.faults import quote
-from slmgate.control.config.kinds import NOT_YET
 from slmgate.control.config.limit_checks import check_limits, check_money
-from slmgate.control.config.options import Config, Instance, Model, Parameter
+from slmgate.control.config.options import Config, Instance, Listen, Model, Parameter
 from slmgate.control.config.proxy_checks import check_proxies
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Section
-from slmgate.control.config.tlsfiles import authorities_fault, certificate_fault
+from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.tlsfiles import (
+    FileFault,
+    authorities_fault,
+    crl_fault,
+    never_shown,
+    read_identity,
+)
 from slmgate.control.config.tokenizer_files import tokenizer_fault
+from slmgate.control.config.trust_checks import check_trust
 from slmgate.control.config.version_checks import check_versions
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
 
 _ANY = ("", "0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
+PLAIN_PROBLEM = (
+    "can be reached from outside of private networks, and speaks plain HTTP: keys and prompts can be read on their way"
+)
+PLAIN_HINT = "give tls, or a private address; behind a proxy with TLS, or in a closed network, write plain_http: true beside it"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def check(config: Config, reader: Reader) -> None:
-    """Give `reader` every fault between options of `config`."""
+def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
+    """Give `reader` every fault between options of `config`, and of files that they name; `tls_files`: of those of TLS too."""
     _listeners(config, reader)
     check_proxies(config, reader)
     gate = [listen.address for listen in config.listen]
@@ -44,7 +56,9 @@ def check(config: Config, reader: Reader) -> None:
         check_versions(name, model, config, reader)
     check_ports((instance for model in config.models.values() for instance in model.instances), reader)
     _discovery(config, reader)
-    _tls(config, reader)
+    _tls(config, reader, tls_files)
+    check_acme(config, reader)
+    check_trust(config, reader, tls_files)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
@@ -176,22 +190,52 @@ def _keys(config: Config, reader: Reader) -> None:
                 _blame(reader, place, f"is the {option} of another key already", f"see {earlier.option}; each key needs its own")
 
 
-def _tls(config: Config, reader: Reader) -> None:
+def _tls(config: Config, reader: Reader, files: bool) -> None:
     """TLS files are looked into now: a fault in one would stop the gate at its next start."""
-    for tls in (listen.tls for listen in config.listen if listen.tls is not None):
-        several = _place(reader, tls, "certificates")
-        if several is not None and len(tls.certificates) > 1:
-            reader.blame(several, several.node.span, f"several certificates: choosing among them {NOT_YET}", "leave one")
-        for own in tls.certificates:
-            fault = certificate_fault(own.cert, own.key)
-            if fault is not None and (place := _place(reader, own, fault.option)) is not None:
-                _blame(reader, place, fault.problem, fault.hint)
-        place = _place(reader, tls, "client_ca")
-        if tls.client_ca is not None and place is not None and (fault := authorities_fault(tls.client_ca)) is not None:
-            _blame(reader, place, fault.problem, fault.hint)
-        place = _place(reader, tls, "client_auth")
+    for listen in config.listen:
+        if listen.tls is not None and files:
+            _certificates(listen.tls, reader)
+            _clients(listen.tls, reader)
+        _plain(listen, reader)
+
+
+def _certificates(tls: ListenTls, reader: Reader) -> None:
+    identities = []
+    for own in tls.certificates:
+        read = read_identity(own.cert, own.key)
+        if not isinstance(read, FileFault):
+            identities.append(read)
+        elif (place := _place(reader, own, read.option)) is not None:
+            _blame(reader, place, read.problem, read.hint)
+    if len(identities) == len(tls.certificates):
+        for number, problem in never_shown(identities).items():
+            if (place := _place(reader, tls.certificates[number], "cert")) is not None:
+                _blame(reader, place, problem, "leave it out, or put it first to have it shown to whoever asks for no name")
+
+
+def _clients(tls: ListenTls, reader: Reader) -> None:
+    authorities, crl = _place(reader, tls, "client_ca"), _place(reader, tls, "crl")
+    if tls.client_ca is not None and authorities is not None:
+        if (fault := authorities_fault(tls.client_ca)) is not None:
+            _blame(reader, authorities, fault.problem, fault.hint)
+        elif tls.crl is not None and crl is not None and (fault := crl_fault(tls.crl, tls.client_ca)) is not None:
+            _blame(reader, crl, fault.problem, fault.hint)
+    for place in (_place(reader, tls, "client_auth"), crl):
         if place is not None and tls.client_ca is None and not reader.broken(tls):
             _blame(reader, place, "is never looked at", "say in client_ca whose client certificates are taken")
+
+
+def _plain(listen: Listen, reader: Reader) -> None:
+    """Plain HTTP where the world can listen in needs a word."""
+    place, word = _place(reader, listen, "address"), _place(reader, listen, "plain_http")
+    if reader.broken(listen) or place is None:
+        return
+    if listen.tls is not None and listen.plain_http and word is not None:
+        reader.blame(
+            word, word.node.span, "plain_http is never looked at where TLS is spoken", "leave out one of tls and plain_http"
+        )
+    elif listen.tls is None and not listen.plain_http and is_public(listen.address.host):
+        _blame(reader, place, PLAIN_PROBLEM, PLAIN_HINT)
 
 
 def _auth(config: Config, reader: Reader) -> None:

@@ -18,13 +18,14 @@ from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
 from slmgate.control.config.plan_options import Plan
+from slmgate.control.config.trust import tls_of, trust_of
 from slmgate.control.config.version_options import Canary, Shadow
 from slmgate.control.keyfields import DECLARED
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec
+from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec, TrustSpec
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key, Principal
 
@@ -32,6 +33,7 @@ LOOPBACK = "127.0.0.1"
 """Where instances are that the gate starts itself."""
 START_WITHIN = 120.0
 """Seconds that one may take to be ready, unless it is said otherwise."""
+_AS_USUAL = TrustSpec()
 
 
 def compile_snapshot(config: Config, generation: int, drained: Collection[str] = ()) -> SnapshotSpec:
@@ -118,6 +120,7 @@ def _declared(key: DeclaredKey) -> Key:
 def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
     return GateSpec(
         trusted_proxies=guard.trusted_proxies,
+        proxy_header=guard.proxy_header,
         max_body=guard.max_body,
         max_header=guard.max_header,
         max_headers=guard.max_headers,
@@ -137,7 +140,7 @@ def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
 def _model(name: str, model: Model, limits: Limits, drained: Collection[str]) -> ModelSpec:
     return ModelSpec(
         name=name,
-        instances=tuple(_instance(name, one, drained) for one in model.instances if has_id(one)),
+        instances=tuple(_instance(name, model, one, drained) for one in model.instances if has_id(one)),
         balance=model.balance,
         balance_by=model.balance_by,
         cache_salt=model.cache_salt,
@@ -244,14 +247,17 @@ def _parameters(options: Mapping[str, Parameter]) -> tuple[ParameterRule, ...]:
     )
 
 
-def _instance(model: str, instance: Instance, drained: Collection[str]) -> InstanceSpec:
-    id = instance_id(model, instance)
+def _instance(name: str, model: Model, instance: Instance, drained: Collection[str]) -> InstanceSpec:
+    id = instance_id(name, instance)
     url = instance.url or Origin(LOOPBACK, 0)
+    trust = trust_of(model, instance)
     return InstanceSpec(
         id=id,
         host=url.host,
         port=url.port,
         tls=url.tls,
+        trust=trust if url.tls and trust != _AS_USUAL else None,
+        server_name=(tls_of(model, instance).server_name or "") if url.tls else "",
         engine=instance.engine,
         weight=instance.weight,
         max_in_flight=instance.max_in_flight,

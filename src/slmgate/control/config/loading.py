@@ -45,9 +45,17 @@ def _unreadable(path: Path, problem: str, hint: str) -> Loaded:
 
 
 def load_text(
-    text: str, name: str = "slmgate.yaml", base_dir: Path | None = None, env: Mapping[str, str] | None = None
+    text: str,
+    name: str = "slmgate.yaml",
+    base_dir: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    *,
+    tls_files: bool = True,
 ) -> Loaded:
-    """Read a configuration from `text`, called `name` in faults; relative paths count from `base_dir`. Never raises."""
+    """Read a configuration from `text`, called `name` in faults; relative paths count from `base_dir`. Never raises.
+
+    `tls_files`: whether what TLS is spoken with is looked into.
+    """
     text = text.removeprefix("\ufeff")
     reader = Reader(name, text, (base_dir or Path()).absolute(), os.environ if env is None else env)
     root, troubles = parse(text)
@@ -58,7 +66,7 @@ def load_text(
         reader.blame(None, Span(0, 0, 0, 0), "the file is empty", "begin with models:, or let `slmgate init` write one")
     config = reader.config(root) if root is not None else None
     if config is not None:
-        check(config, reader)
+        check(config, reader, tls_files=tls_files)
     faults = reader.faults()
     return Loaded(config=None if faults else config, faults=faults, files=tuple(dict.fromkeys(reader.files)))
 
@@ -124,7 +132,10 @@ def _differing(section: type[Section], old: Section, new: Section, prefix: str) 
         before, after = getattr(old, row.name), getattr(new, row.name)
         if before == after:
             continue
-        if not row.option.reloadable:
+        if row.shape == "list" and row.section is not None and not row.option.reloadable and len(before) == len(after):
+            for number, (one, other) in enumerate(zip(before, after, strict=True)):
+                found.extend(_differing(row.section, one, other, f"{prefix}{row.name}[{number}]."))
+        elif not row.option.reloadable and (row.section is None or before is None or after is None or row.shape != "one"):
             found.append(prefix + row.name)
         elif row.section is not None and row.shape == "one" and before is not None and after is not None:
             found.extend(_differing(row.section, before, after, f"{prefix}{row.name}."))

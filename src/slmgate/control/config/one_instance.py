@@ -33,4 +33,6 @@ def read_instance(text: str, env: Mapping[str, str] | None = None) -> Instance:
     if made.url is None:
         option, what = ("command", "command") if made.command else ("file", "file") if made.dns is None else ("dns", "name")
         raise BadValueError(f"{option}: only the configuration may name a {what}", "write url: http://127.0.0.1:8000")
+    if made.tls is not None and not made.url.tls:
+        raise BadValueError("tls is never looked at", f"write url: https://{made.url.location} if TLS is meant")
     return made

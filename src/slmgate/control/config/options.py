@@ -41,10 +41,11 @@ from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.plan_options import Plan
-from slmgate.control.config.proxy_options import ProxyProtocol, TrustedProxies
+from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.trust_options import InstanceTls
 from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
 from slmgate.policy.roles import Hours, Scalar
@@ -95,13 +96,20 @@ class Listen(Section, frozen=True, kw_only=True):
         ),
     ]
     tls: Annotated[ListenTls | None, Option("Speak TLS on this address. Unset: plain HTTP.", reloadable=False)] = None
+    plain_http: Annotated[
+        bool,
+        Option(
+            "Whether plain HTTP is meant on an address that can be reached from outside of private networks, where keys and "
+            "prompts can be read on their way. Without `tls`, such an address needs this word; `0.0.0.0`, `::` and names too.",
+            Switch(),
+        ),
+    ] = False
     proxy_protocol: ProxyProtocol = False
 
 
 class Instance(Section, frozen=True, kw_only=True):
     """One running copy of a model: at an address, or one that the gate starts; or as many as a name has or a file lists."""
 
-    later: ClassVar[tuple[str, ...]] = ("tls",)
     one_of: ClassVar[tuple[str, ...]] = ("url", "dns", "file", "command")
 
     url: Annotated[
@@ -116,8 +124,8 @@ class Instance(Section, frozen=True, kw_only=True):
     dns: Annotated[
         str | None,
         Option(
-            "In place of `url`, a name: each of its addresses is an instance with these options, reached over plain HTTP. They "
-            "come and go as the name says; docs/operations.md tells how it is followed.",
+            "In place of `url`, a name: each of its addresses is an instance with these options, reached over plain HTTP, or "
+            "over TLS with `tls` beside it. They come and go as the name says; docs/operations.md tells how it is followed.",
             HostName(),
             example="vllm.models.svc",
         ),
@@ -238,6 +246,13 @@ class Instance(Section, frozen=True, kw_only=True):
             example="${env:VLLM_KEY}",
         ),
     ] = None
+    tls: Annotated[
+        InstanceTls | None,
+        Option(
+            "Whom to believe where `url` is https, and as whom the gate shows itself; with `dns` it also says that its addresses "
+            "are reached over TLS. What is not said is as the model's `tls` says. Unset: all of it."
+        ),
+    ] = None
 
 
 class Queue(Section, frozen=True, kw_only=True):
@@ -323,6 +338,9 @@ class Model(Section, frozen=True, kw_only=True):
     ] = "tenant"
     retry: Annotated[Retry, Option("When a failed request is tried again.")] = Retry()
     timeouts: Annotated[Timeouts, Option("How long the gate waits for the model's instances.")] = Timeouts()
+    tls: Annotated[
+        InstanceTls | None, Option("What holds for its instances that are reached over TLS, where their own `tls` says nothing.")
+    ] = None
     queue: Annotated[Queue, Option("The line before the model when all its instances are at work.")] = Queue()
     health: Annotated[Health, Option("Which instances are passed over.")] = Health()
     fallback: Annotated[
@@ -494,6 +512,7 @@ class Guard(Section, frozen=True, kw_only=True):
     ] = 32 * KIB
     max_headers: Annotated[int, Option("The most header fields of a request.", Whole(low=8, high=10_000))] = 100
     trusted_proxies: TrustedProxies = ()
+    proxy_header: ProxyHeader = "x-forwarded-for"
     per_ip: Annotated[PerIp, Option("What each address may do, whoever calls from there; docs/security.md.")] = PerIp()
     exempt: Annotated[
         tuple[str, ...],

@@ -6,10 +6,10 @@ A part of `options.py`'s table in a file of its own. It knows no connection: who
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 
 from slmgate.control.config.faults import BadValueError
-from slmgate.control.config.kinds import Network, Switch
+from slmgate.control.config.kinds import Choice, Network, Switch
 from slmgate.control.config.table import Option
 
 
@@ -26,10 +26,19 @@ class ProxyNetwork(Network, frozen=True, kw_only=True):
 TrustedProxies = Annotated[
     tuple[str, ...],
     Option(
-        "The proxies before the gate, by network or address. Only they may say who the client is, in the PROXY protocol where a "
-        "listener has `proxy_protocol`.",
+        "The proxies before the gate, by network or address. Only they may say who the client is: in `proxy_header`, and in the "
+        "PROXY protocol where a listener has `proxy_protocol`. From anybody else, the former is ignored, the latter closed. "
+        "docs/security.md.",
         ProxyNetwork(),
         example="[10.0.0.5, fd00:2::/64]",
+    ),
+]
+ProxyHeader = Annotated[
+    Literal["x-forwarded-for", "forwarded", "none"],
+    Option(
+        "The one header in which trusted proxies name the client; any other is ignored, since a client may have written it. "
+        "`none`: they pass on whatever a client wrote, and only the PROXY protocol says who it is.",
+        Choice(values=("x-forwarded-for", "forwarded", "none")),
     ),
 ]
 ProxyProtocol = Annotated[

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from slmgate.control.checker import Checker, Outcome, Target, make_client
+from slmgate.control.checker import Checker, Outcome, Target
 from slmgate.control.engines.service import Engines
+from slmgate.control.reaching import make_client
 
 if TYPE_CHECKING:
     import httpx

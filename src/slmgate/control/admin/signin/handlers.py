@@ -25,6 +25,7 @@ from slmgate.control.admin.signin import pages
 from slmgate.control.admin.signin.flow import own_path
 from slmgate.control.admin.signin.service import FLOW_SECONDS, FORM_SECONDS, NO_STORE, STRAY, Outcome, Refused, SignIn
 from slmgate.control.admin.signin.sessions import form_token
+from slmgate.control.audit import asked_from
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.instance_words import condition
 from slmgate.control.operators import Operator
@@ -102,7 +103,7 @@ async def login(request: Asked, signin: SignInService) -> Page:
     if not _form_is_ours(request, signin, fields):
         return _login(request, signin, next, STRAY, name)
     site, before = _site(request, signin), _session(request, signin)
-    outcome = await signin.with_password(name, fields.get("password", ""), _address(request), before)
+    outcome = await signin.with_password(name, fields.get("password", ""), asked_from.get(), before)
     return _arrive(site, signin, outcome, next, FORM) or _login(request, signin, next, outcome, name)
 
 
@@ -126,7 +127,7 @@ async def login_callback(request: Asked, signin: SignInService) -> Page:
     attempt = signin.flows.open(request.cookies.get(site.name(FLOW), ""), time.time())
     if len(query) < len(pairs):  # a name twice: which one was meant, nobody can say
         attempt = None
-    came = _address(request), before
+    came = asked_from.get(), before
     outcome = await signin.back_from_provider(query, attempt, site.origin + CALLBACK, came)
     arrived = _arrive(site, signin, outcome, attempt.next if attempt else "/", FLOW)
     if arrived is not None:
@@ -244,7 +245,3 @@ def _site(request: Asked, signin: SignIn) -> Site:
 
 def _session(request: Asked, signin: SignIn) -> str:
     return session_cookie(request.headers.get("host", ""), request.cookies, signin.options())
-
-
-def _address(request: Asked) -> str:
-    return request.client.host if request.client else ""

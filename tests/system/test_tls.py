@@ -1,0 +1,269 @@
+"""TLS towards clients through the whole gate: certificates that change under load, names, resumption, revocation lists.
+
+Whom client certificates stand for is in test_certificates.py. Nobody may notice a change but who looks at serial numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.conftest import SHARED, Launch, running
+from tests.tools.authority import Authority, TlsWire, serial_of
+from tests.tools.gate import SECRET, Gate, eventually, model
+from tests.tools.load import LONG
+from tests.tools.upstream import MockUpstream
+from tests.tools.wire import ClosedEarlyError, ask, chat, request
+
+NAMES = ("a.example", "b.example", "*.wild.example")
+SERVED_WITHIN = 1.0 if LONG else 5.0
+"""Seconds after which a new certificate is shown; a busy machine gets more in the short form."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def shared_named(authority: Authority, shared_upstream: MockUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    own = [authority.server(f"n{number}", name) for number, name in enumerate(NAMES)]
+    models = {"tiny": model(shared_upstream.url)}
+    made = Gate(tmp_path_factory.mktemp("named"), models, tls={"certificates": own}, **{**SHARED, "workers": 2})
+    running.append(made)
+    yield made
+    running.remove(made)
+    made.stop()
+
+
+@pytest.fixture
+def named(shared_named: Gate, upstream: MockUpstream) -> Gate:
+    """Two workers that listen with certificates for several names."""
+    assert shared_named.process.poll() is None, f"the gate died:\n{shared_named.text()}"
+    return shared_named
+
+
+def any_name(authority: Authority) -> ssl.SSLContext:
+    """A client that trusts the authority and takes a certificate for whatever name."""
+    context = authority.context()
+    context.check_hostname = False
+    return context
+
+
+def shown_serial(port: int, context: ssl.SSLContext) -> int:
+    """The serial number of the certificate that a new connection is shown; a request is served over it."""
+    with TlsWire(port, context) as wire:
+        der = wire.tls.getpeercert(binary_form=True)
+        assert der is not None
+        assert wire.ask(request(chat(), secret=SECRET)).status == 200
+        return serial_of(ssl.DER_cert_to_PEM_cert(der).encode())
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [("a.example", "a.example"), ("B.Example", "b.example"), ("x.wild.example", "*.wild.example"), ("c.example", "a.example")],
+)
+def test_the_name_chooses(named: Gate, authority: Authority, asked: str, shown: str) -> None:
+    with TlsWire(named.tls_port, any_name(authority), name=asked) as wire:
+        peer = wire.tls.getpeercert()
+        assert peer is not None and ("DNS", shown) in peer["subjectAltName"]
+        assert wire.ask(request(chat(), secret=SECRET, host=asked)).status == 200
+
+
+def test_a_host_of_another_certificate(named: Gate, authority: Authority, upstream: MockUpstream) -> None:
+    """421 and closed, nothing upstream; the right one before it is served, and so is a name that no certificate is for."""
+    with TlsWire(named.tls_port, any_name(authority), name="a.example") as wire:
+        assert wire.ask(request(chat(), secret=SECRET, host="a.example:8443")).status == 200
+        assert wire.ask(request(chat(), secret=SECRET, host="gate.internal")).status == 200
+        before = len(upstream.journal())
+        answer = wire.ask(request(chat(), secret=SECRET, host="b.example"))
+        assert (answer.status, answer.json()["error"]["code"]) == (421, "misdirected_request")
+        assert wire.closed(5)
+    assert len(upstream.journal()) == before
+    row = named.receipt(answer.header("x-request-id"))
+    assert (row["status"], row["verdict"]) == (421, "refuse"), row
+
+
+def test_one_name_on_the_plain_listener(named: Gate) -> None:
+    assert ask(named.port, request(chat(), secret=SECRET, host="b.example")).status == 200
+
+
+# --- time
+
+
+def test_a_slow_handshake_is_cut(named: Gate, authority: Authority) -> None:
+    """A client that sends its first bytes one at a time has 5 s for the whole handshake; others are served meanwhile."""
+    out = ssl.MemoryBIO()
+    client = any_name(authority).wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = out.read()
+    with socket.create_connection(("127.0.0.1", named.tls_port), timeout=0.1) as slow:
+        started = time.monotonic()
+        for byte in hello:
+            slow.sendall(bytes((byte,)))
+            try:
+                if not slow.recv(1024):
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        lasted = time.monotonic() - started
+        assert 4 < lasted < 10, lasted
+    with TlsWire(named.tls_port, any_name(authority), name="a.example") as wire:
+        assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
+
+
+# --- resumption
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_goes_on_at_another_worker(named: Gate, authority: Authority, version: ssl.TLSVersion) -> None:
+    context = any_name(authority)
+    context.minimum_version = context.maximum_version = version
+
+    def visit(session: ssl.SSLSession | None) -> tuple[str, bool, ssl.SSLSession]:
+        with TlsWire(named.tls_port, context, name="a.example", session=session) as wire:
+            answer = wire.ask(request(chat(), secret=SECRET, host="a.example"))
+            assert answer.status == 200
+            kept = wire.tls.session
+            assert kept is not None and kept.has_ticket
+            return str(answer.header("x-request-id"))[:12], bool(wire.tls.session_reused), kept
+
+    first, reused, session = visit(None)
+    assert not reused
+    visits = [visit(session) for _ in range(24)]  # by chance all go to one worker once in 16 million times
+    assert {worker for worker, _, _ in visits} > {first}
+    assert all(reused for _, reused, _ in visits)
+
+
+# --- certificates that change
+
+
+def test_rotations_that_nobody_notices(launch: Launch, authority: Authority, upstream: MockUpstream, tmp_path: Path) -> None:
+    """Ten new certificates, in between a key that does not fit: no handshake fails, and who is connected stays so."""
+    own = Authority(tmp_path / "rotating")
+    tls = {"certificates": [own.server()]}
+    gate = launch({"tiny": model(upstream.url)}, tls=tls, workers=2, guard={"keep_alive": "2m"})
+    context = own.context()
+    journal: list[tuple[int, float]] = []
+    handshakes = 0
+
+    def replace(name: str, *parts: str) -> None:
+        for part in parts:
+            (own.home / f"{name}.{part}").replace(own.home / f"gate.{part}")
+
+    with TlsWire(gate.tls_port, context, timeout=60) as kept, TlsWire(gate.tls_port, context, timeout=60) as streaming:
+        assert kept.ask(request(chat(), secret=SECRET)).status == 200
+        streaming.send(request(chat(stream=True, events=400, rate=20), secret=SECRET))
+        assert streaming.head()[0] == 200
+        for rotation in range(10):
+            if rotation == 5:
+                before = shown_serial(gate.tls_port, context)
+                own.server("wrong")
+                replace("wrong", "key")
+                eventually(lambda: "is not the key of its certificate" in gate.text(), 10, "the wrong key is named")
+                assert {shown_serial(gate.tls_port, context) for _ in range(6)} == {before}
+            own.server("next")
+            wanted = serial_of((own.home / "next.pem").read_bytes())
+            replace("next", "key", "pem")
+            started = time.monotonic()
+            seen: set[int] = set()
+            while seen != {wanted}:  # several in a row, so both workers
+                assert time.monotonic() - started < SERVED_WITHIN + 1, f"{seen}, not {wanted}"
+                served = time.monotonic() - started
+                seen = {shown_serial(gate.tls_port, context) for _ in range(4)}
+                handshakes += 4
+            assert served <= SERVED_WITHIN
+            journal.append((wanted, served))
+            assert f"{wanted:x}" in gate.text()
+            assert kept.ask(request(chat(), secret=SECRET)).status == 200
+            assert streaming.event()
+    assert len({serial for serial, _ in journal}) == 10
+    print(f"{handshakes} handshakes; new ones after {', '.join(f'{served:.2f}' for _, served in journal)} s")
+    assert "Traceback" not in gate.text()
+
+
+def test_a_worker_and_control_that_start_beside_bad_files(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:
+    """A worker that is replaced gets what is in force from control; a control process that is replaced disturbs no worker."""
+    own = Authority(tmp_path / "bad")
+    gate = launch({"tiny": model(upstream.url)}, tls={"certificates": [own.server()]}, workers=1)
+    context = own.context()
+    before = shown_serial(gate.tls_port, context)
+    good = (own.home / "gate.key").read_bytes()
+    (own.home / "gate.key").write_bytes(b"")
+    eventually(lambda: "holds no private key" in gate.text(), 10, "the bad file is named")
+    (worker,) = gate.workers()
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: gate.workers() not in ([], [worker]), 10, "another worker")
+    assert eventually(lambda: _serial_or_none(gate, context), 20, "the new worker serves") == before
+    os.kill(gate.control(), signal.SIGKILL)
+    eventually(lambda: gate.text().count("holds no private key") >= 2, 20, "another control process")
+    assert shown_serial(gate.tls_port, context) == before
+    (own.home / "gate.key").write_bytes(good)
+    eventually(lambda: gate.text().count("is in force") >= 2, 20, "control has read the good files")
+    assert shown_serial(gate.tls_port, context) == before
+
+
+def _serial_or_none(gate: Gate, context: ssl.SSLContext) -> int | None:
+    try:
+        return shown_serial(gate.tls_port, context)
+    except (OSError, ClosedEarlyError, AssertionError):
+        return None
+
+
+def test_options_change_without_a_restart(launch: Launch, authority: Authority, upstream: MockUpstream) -> None:
+    """Another version, and clients asked for certificates: for new connections at once, and the old ones go on."""
+    tls: dict[str, Any] = {"certificates": [authority.server("options")]}
+    gate = launch({"tiny": model(upstream.url)}, tls=tls, workers=2)
+    old = authority.context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with TlsWire(gate.tls_port, old) as wire:
+        assert wire.ask(request(chat(), secret=SECRET)).status == 200
+        gate.write(listen=[gate.config["listen"][0], {**gate.config["listen"][1], "tls": {**tls, "min_version": "1.3"}}])
+        eventually(lambda: all(_serial_or_none(gate, old) is None for _ in range(6)), 10, "the old version is refused")
+        assert wire.ask(request(chat(), secret=SECRET)).status == 200
+    assert _serial_or_none(gate, authority.context()) is not None
+    assert "after a restart only" not in gate.text()
+
+
+# --- revocation lists
+
+
+def test_revoked(launch: Launch, authority: Authority, upstream: MockUpstream) -> None:
+    """Who is on the list is refused from when it is there; a list that has ended lets in nobody with a certificate."""
+    good, bad = authority.client("good"), authority.client("bad")
+    tls = {"certificates": [authority.server("crl")], "client_ca": str(authority.file), "crl": str(authority.crl())}
+    gate = launch({"tiny": model(upstream.url)}, tls=tls, workers=2)
+
+    def let_in(context: ssl.SSLContext) -> bool:
+        try:
+            with TlsWire(gate.tls_port, context) as wire:
+                return wire.ask(request(chat(), secret=SECRET)).status == 200
+        except (ssl.SSLError, ConnectionError, ClosedEarlyError):
+            return False
+
+    assert all(let_in(authority.context(one)) for one in (good, bad))
+    authority.crl(bad)
+    eventually(lambda: not any(let_in(authority.context(bad)) for _ in range(4)), 10, "the revoked one is refused")
+    assert let_in(authority.context(good)) and let_in(authority.context())
+    authority.crl(ends=-timedelta(hours=1))
+    eventually(lambda: "a revocation list has ended" in gate.text(), 10, "it is said")
+    assert not any(let_in(authority.context(one)) for one in (good, bad))
+    assert let_in(authority.context()), "who shows no certificate is not concerned"
+    authority.crl(bad)
+    eventually(lambda: all(let_in(authority.context(good)) for _ in range(4)), 10, "a new list")
+    assert not let_in(authority.context(bad))
