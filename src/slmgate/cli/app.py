@@ -36,6 +36,7 @@ FILES = {
     "statement": "statement",
     "logs": "logs",
     "instances": "instances",
+    "doctor": "doctor",
     "certificates": "certificates",
     "db": "db",
 }

@@ -246,7 +246,7 @@ class Control:
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
-        self.checker.configure(config)
+        self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
         for id in self._unverified:
             if id not in before:

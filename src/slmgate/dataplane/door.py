@@ -42,7 +42,7 @@ class Arrival:
     __slots__ = ("address", "context", "make", "settled", "socket", "taken")
 
     def __init__(
-        self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.Protocol]
+        self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.BaseProtocol]
     ) -> None:
         self.socket = one
         self.address = address  # of its other end, until a step knows better
@@ -87,7 +87,7 @@ class Door:
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
-        make: Callable[[Arrival], asyncio.Protocol],
+        make: Callable[[Arrival], asyncio.BaseProtocol],
     ) -> None:
         self._loop = loop
         self._listener = listener

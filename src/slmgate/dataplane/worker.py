@@ -41,6 +41,7 @@ from slmgate.dataplane.looking import looked
 from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
+from slmgate.dataplane.reading import Reading, buffer
 from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.shedding import shed
@@ -140,6 +141,7 @@ class Worker:
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._sieve = Sieve(self._sockets)
         self._fronts = Fronts()  # how TLS is spoken, by listener, once control has said it
+        self._decrypted = buffer()
         self._doors: dict[int, Door] = {}  # by the listener's place: of those whose connections begin with a proxy's word
         self._servers: list[asyncio.Server | Door] = []
         self._room_for = 0  # connections that the file descriptors allow
@@ -356,11 +358,13 @@ class Worker:
         found = [(place, one, self._fronts.get(names[place] or "")) for place, one in enumerate(self._sockets)]
         return [(place, one, front) for place, one, front in found if names[place] is None or front is not None]
 
-    def _connection(self, front: Front | None) -> Callable[..., ClientConnection]:
+    def _connection(self, front: Front | None) -> Callable[..., ClientConnection | Reading]:
         """What makes the connections of a listener."""
-        if front is not None and front.several:
-            return lambda arrival=None: NamedConnection(self, front, arrival)
-        return lambda arrival=None: ClientConnection(self, arrival)
+        if front is None:
+            return lambda arrival=None: ClientConnection(self, arrival)
+        if front.several:
+            return lambda arrival=None: Reading(NamedConnection(self, front, arrival), self._decrypted)
+        return lambda arrival=None: Reading(ClientConnection(self, arrival), self._decrypted)
 
     def _speak(self, tls: Tls) -> None:
         """Speak TLS so from now on. Connections and handshakes under way go on as they began.
@@ -511,7 +515,7 @@ class Worker:
             self.pools.tallies(now),
             tally.shadows,
             tally.shadows_dropped,
-            tally.turned_away,
+            tally.turned_away + sum(door.turned_away for door in self._doors.values()),
             tally.guarded,
             tally.bans,
             tally.shed,

@@ -58,7 +58,7 @@ def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
     _discovery(config, reader)
     _tls(config, reader, tls_files)
     check_acme(config, reader)
-    check_trust(config, reader)
+    check_trust(config, reader, tls_files)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
