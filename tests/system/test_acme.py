@@ -42,6 +42,11 @@ class AcmeGate(Gate):
         home.mkdir(exist_ok=True)
         super().__init__(home, {"tiny": model(upstream.url)}, wait=True)
 
+    def start(self, wait: bool = True) -> None:
+        self.process = self._launched()
+        if wait:
+            self.wait_ready(GOT)
+
     def write(self, **changes: Any) -> None:
         self.config["listen"] = [
             {"address": f"127.0.0.1:{self.port}"},

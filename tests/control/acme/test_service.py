@@ -108,7 +108,8 @@ def test_a_name_has_a_placeholder_until_its_certificate_is_here(world: World) ->
     assert not leaf_of(path.read_bytes()).placeholder
     status = world.automatic.statuses()[0]
     assert (status.state, status.error, status.source) == ("valid", "", "acme-v02.api.letsencrypt.org")
-    assert [order.domain for order in world.orders] == [ONE] and f"for {ONE} is here" in world.said[0]
+    assert [order.domain for order in world.orders] == [ONE] and len(world.said) == 2
+    assert f"no certificate for {ONE} yet" in world.said[0] and f"for {ONE} is here" in world.said[1]
 
 
 def test_a_configuration_without_it_is_left_as_it_is(world: World) -> None:

@@ -149,6 +149,8 @@ class Automatic:
         pem = placeholder_pem(one.domain, now)
         try:
             one.files.keep_certificate(one.domain, pem)
+            if one.leaf is None:
+                self._say(f"there is no certificate for {one.domain} yet: until it is here, one that nobody vouches for is shown")
             one.leaf, one.unkept = leaf_of(pem), ""
         except OSError as error:
             problem = f"nothing can be shown for {one.domain}, since {one.files.folder} cannot be written: {error.strerror}"
