@@ -88,7 +88,7 @@ CASES: dict[tuple[str, str], Case] = {
 }
 DOCS = {"/api": 200, "/api/openapi.json": 200, "/api/nothing": 404}
 """What the description of the API answers to everybody."""
-ALL = {(row.method, row.path): row for row in (*ROUTES, *PAGES)}
+ALL: dict[tuple[str, str], Route] = {(row.method, row.path): row for row in (*ROUTES, *PAGES)}
 
 
 class Caller(NamedTuple):
