@@ -160,7 +160,7 @@ class Gate:
         self.started.append(made)
         return made
 
-    def wait_ready(self, within: float = 10.0) -> None:
+    def wait_ready(self, within: float = 30.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, f"the gate ended with {self.process.returncode}:\n{self.text()}"
             return get(self.port, "/readyz") == 200
