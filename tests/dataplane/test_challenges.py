@@ -26,6 +26,10 @@ def pem(*names: str) -> bytes:
 
 ANSWER = Challenges(7, {}, {NAME: pem(NAME, "answer.test")})
 NOTHING = Challenges(8)
+_OFFER = b"\0\x10\0\x0d\0\x0b\x0aacme-tls/1"
+_HELLO = b"\x03\x03" + bytes(32) + b"\0" + b"\0\2\xc0\x2b" + b"\1\0" + b"\0\x15" + _OFFER + b"\0\0\xff\xff"
+OFFERS_AND_BREAKS = b"\x16\x03\x01\0" + bytes((len(_HELLO) + 4,)) + b"\1\0\0" + bytes((len(_HELLO),)) + _HELLO
+"""A ClientHello that offers acme-tls/1 and then breaks off: OpenSSL hands it out, and refuses it before it comes to any name."""
 
 
 @pytest.fixture
@@ -171,7 +175,10 @@ def test_a_handshake_that_began_before_is_not_taken_for_one_that_offers(listener
     server = listener.wrap_bio(received, sent, server_side=True)
     pending = Pending()
     pending.take(ANSWER, [listener])
-    assert is_the_answer(Handshake(listener, ACME_TLS))
+    broken = listener.wrap_bio(other := ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    other.write(OFFERS_AND_BREAKS)
+    with pytest.raises(ssl.SSLError):
+        broken.do_handshake()
     with pytest.raises(ssl.SSLWantReadError):
         early.do_handshake()
     received.write(up.read())
