@@ -82,3 +82,9 @@ def test_a_part_of_the_prompt_is_not_shown_either(cut: int) -> None:
     prompt = "My diary: nobody may read this."
     told = quoted(f"got {prompt[:cut]}...".encode(), prompt.encode())
     assert told == "got [...]..."
+
+
+def test_what_looks_like_a_credential_is_not_shown() -> None:
+    said = b"got sk-slm-abc_DEF-0123456789, Bearer abcdef0123 and eyJhbGciOi.eyJzdWIi.c2ln; api-version 2, keys, monkey-business"
+    assert quoted(said, b"") == "got [...], [...] and [...]; api-version 2, keys, monkey-business"
+    assert quoted(b"x-header: own-secret-of-the-gate", b"authorization: Bearer own-secret-of-the-gate") == "x-header:[...]"

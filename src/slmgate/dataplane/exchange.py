@@ -940,14 +940,14 @@ class Exchange:
         """The instance says in its answer that it failed, under a status that says the contrary: it ought to have been 500."""
         self.upstream_status = 500
         self._unsay()
-        words = self.worker.quoted(body, self.body)
+        words = self._quoted(body)
         self._fail_status(connection, f"answered 200, and that it failed: {words}")
 
     def _fail_in_stream(self, data: bytes) -> None:
         """The instance says in the middle of its stream that it failed; `data` goes before that."""
         scanner = self.scanner
         assert scanner is not None and scanner.failed is not None
-        words = self.worker.quoted(scanner.failed, self.body)
+        words = self._quoted(scanner.failed)
         self.worker.complain(f"{self.tried[-1].spec.id}: failed in its answer: {words}", self.request_id.decode())
         if not self.status:
             self.upstream_status = 500
@@ -962,13 +962,17 @@ class Exchange:
         assert ask is not None
         refuse = resaid(self.upstream_status, body, ask.fields)
         if instance is not None:
-            words = self.worker.quoted(body, self.body)
+            words = self._quoted(body)
             self.worker.complain(f"{instance.spec.id}: answered {self.upstream_status}: {words}", self.request_id.decode())
             if instance.watched:
                 instance.completed(self.asked_at)
         self._give_back(connection)
         self._unsay()
         self.refuse(refuse, ended="complete")
+
+    def _quoted(self, words: bytes) -> str:
+        """An instance's words for the operator, without what it was sent: neither the prompt nor the gate's own credential."""
+        return self.worker.quoted(words, self.tried[-1].fields + self.body)
 
     def _unsay(self) -> None:
         """Nothing of the answer went out: the next one has a head and a framing of its own."""

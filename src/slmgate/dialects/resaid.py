@@ -28,6 +28,10 @@ _TOO_LONG = re.compile(
     rb"|too (?:long|many tokens)|longer than the (?:maximum|model)|max_total_tokens|`inputs` must have less"
 )
 _SIZE = re.compile(rb"(?:context (?:length|size|window)|n_ctx|max_total_tokens)[^0-9]{0,24}([0-9]{1,9})", re.IGNORECASE)
+_SECRET = re.compile(
+    r"\b(?:sk|pk|hf|api|key)[-_][A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_.-]*|(?i:\bbearer +)[^\s'\"]{4,}"
+)
+"""What looks like a credential, whoever's it is."""
 _STATUS = {413: "request_too_large", 415: "unsupported_media_type"}
 
 
@@ -67,7 +71,7 @@ def quoted(body: bytes, asked: bytes) -> str:
     """An engine's words for the operator: one line, bounded, without what they repeat of the request, whose body is `asked`."""
     if len(asked) > SEARCHED:
         return f"{len(body)} bytes, not shown, as the request is too long to look for its text in them"
-    text = _words(body)[:SHOWN]
+    text = _SECRET.sub("[...]", _words(body)[:SHOWN])
     shown, at = [], 0
     known = asked.decode(errors="replace")
     while at < len(text):
