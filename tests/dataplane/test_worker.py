@@ -24,6 +24,7 @@ from slmgate.dataplane.door import STRANGER, Arrival
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.named import NamedConnection
+from slmgate.dataplane.reading import Reading
 from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, OUT_OF_MEMORY, TICK
 from slmgate.link.beats import READY, STARTING, Beats
 from slmgate.link.messages import (
@@ -374,6 +375,12 @@ class FakeFront:
         return False
 
 
+def behind(protocol: Any) -> Any:
+    """The connection behind what a listener with TLS makes."""
+    assert isinstance(protocol, Reading)
+    return protocol.client
+
+
 @pytest.fixture
 def speaking(listening: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A worker with one plain listener and one that is to speak TLS; nobody has said yet how."""
@@ -388,14 +395,15 @@ def test_nobody_is_let_in_where_nobody_has_said_how_tls_is_spoken(speaking: Stag
     speaking.worker._told(spoken("a:1"))
     speaking.loop.settle()
     assert [server.closed for server in speaking.loop.servers][-2:] == [False, False]
-    assert type(speaking.loop.servers[-1].factory()) is ClientConnection
+    assert type(behind(speaking.loop.servers[-1].factory())) is ClientConnection
 
 
 def test_new_orders_make_it_listen_anew(speaking: Stage) -> None:
     worker, loop = speaking.worker, speaking.loop
     worker._told(spoken("a:1"))
     loop.settle()
-    kept = knock(speaking)
+    kept = behind(knock(speaking))
+    speaking.clients[-1] = kept
     before = list(loop.servers)
     worker._told(spoken("a:1"))
     loop.settle()
@@ -405,7 +413,7 @@ def test_new_orders_make_it_listen_anew(speaking: Stage) -> None:
     assert all(server.closed for server in before)
     assert [server.closed for server in loop.servers[len(before) :]] == [False, False]
     assert kept.state == "head"
-    assert type(loop.servers[-1].factory()) is NamedConnection
+    assert type(behind(loop.servers[-1].factory())) is NamedConnection
     assert type(loop.servers[-2].factory()) is ClientConnection, "plain HTTP"
 
 
@@ -480,6 +488,7 @@ class FakeDoor:
         self.steps: tuple[Any, ...] = ()
         self.most_waiting = 0
         self.came = 0
+        self.turned_away = 0
         self.told: list[str] = []
         self.lines: list[str] = []
         self.waiting: asyncio.Future[None] | None = None

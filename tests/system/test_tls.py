@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -97,6 +98,33 @@ def test_a_host_of_another_certificate(named: Gate, authority: Authority, upstre
 
 def test_one_name_on_the_plain_listener(named: Gate) -> None:
     assert ask(named.port, request(chat(), secret=SECRET, host="b.example")).status == 200
+
+
+# --- time
+
+
+def test_a_slow_handshake_is_cut(named: Gate, authority: Authority) -> None:
+    """A client that sends its first bytes one at a time has 5 s for the whole handshake; others are served meanwhile."""
+    out = ssl.MemoryBIO()
+    client = any_name(authority).wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = out.read()
+    with socket.create_connection(("127.0.0.1", named.tls_port), timeout=0.1) as slow:
+        started = time.monotonic()
+        for byte in hello:
+            slow.sendall(bytes((byte,)))
+            try:
+                if not slow.recv(1024):
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        lasted = time.monotonic() - started
+        assert 4 < lasted < 10, lasted
+    with TlsWire(named.tls_port, any_name(authority), name="a.example") as wire:
+        assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
 
 
 # --- resumption

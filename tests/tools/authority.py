@@ -28,10 +28,16 @@ class Authority:
         self.ca.cert_pem.write_to_path(self.file)
 
     def server(
-        self, name: str = "gate", *hosts: str, kind: trustme.KeyType = trustme.KeyType.ECDSA, not_after: datetime | None = None
+        self,
+        name: str = "gate",
+        *hosts: str,
+        kind: trustme.KeyType = trustme.KeyType.ECDSA,
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
     ) -> dict[str, str]:
         """An entry of `listen[].tls.certificates`."""
-        made = self.ca.issue_cert(*(hosts or ("127.0.0.1", "localhost")), key_type=kind, not_after=not_after)
+        names = hosts or ("127.0.0.1", "localhost")
+        made = self.ca.issue_cert(*names, key_type=kind, not_before=not_before, not_after=not_after)
         cert, key = self.home / f"{name}.pem", self.home / f"{name}.key"
         cert.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
         made.private_key_pem.write_to_path(key)

@@ -42,7 +42,7 @@ class Arrival:
     __slots__ = ("address", "context", "make", "settled", "socket", "taken")
 
     def __init__(
-        self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.Protocol]
+        self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.BaseProtocol]
     ) -> None:
         self.socket = one
         self.address = address  # of its other end, until a step knows better
@@ -87,7 +87,7 @@ class Door:
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
-        make: Callable[[Arrival], asyncio.Protocol],
+        make: Callable[[Arrival], asyncio.BaseProtocol],
     ) -> None:
         self._loop = loop
         self._listener = listener
@@ -212,8 +212,7 @@ class Door:
             return
         task = asyncio.current_task()
         assert task is not None
-        if self._waiting.pop(task, None) is None:
-            return  # turned away in this very moment
+        del self._waiting[task]  # whoever is turned away meanwhile was cancelled, and does not come here
         arrival.taken = True
         with contextlib.suppress(OSError):  # who leaves, or fails the handshake, loses its own connection only
             await self._loop.connect_accepted_socket(lambda: arrival.make(arrival), arrival.socket, **accepting(arrival.context))

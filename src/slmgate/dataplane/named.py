@@ -11,9 +11,8 @@ import ssl
 from typing import TYPE_CHECKING
 
 from slmgate.dataplane.client import ClientConnection
-from slmgate.dataplane.exchange import begin
+from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.tls import Front
-from slmgate.http1.heads import RequestHead
 from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
@@ -39,19 +38,20 @@ class NamedConnection(ClientConnection):
         self._shown = transport.get_extra_info("ssl_object").context
         super().connection_made(transport)
 
-    def _begin(self, head: RequestHead, framing: int, raw: bytes) -> bool:
-        host = head.fields.get(b"host")
-        if host is not None and host != self._good:
-            name = host.decode("latin-1").lower()
-            if self._front.is_misdirected(name.rpartition(":")[0] if ":" in name else name, self._shown):
-                return self._misdirected(head)
+    def _open(self, exchange: Exchange) -> None:
+        host = exchange.head.fields.get(b"host")
+        if host == self._good or host is None or self.proxied is not None:  # a trusted proxy speaks for many hosts
+            super()._open(exchange)
+            return
+        name = host.decode("latin-1").lower()
+        if not self._front.is_misdirected(name.rpartition(":")[0] if ":" in name else name, self._shown):
             self._good = host
-        return super()._begin(head, framing, raw)
-
-    def _misdirected(self, head: RequestHead) -> bool:
-        """Say so and close: whoever reads it may ask anew, over another connection (RFC 9110 section 15.5.20)."""
-        exchange = self.exchange = begin(self, self._worker, head)
+            super()._open(exchange)
+            return
+        # Say so and close: whoever reads it may ask anew, over another connection (RFC 9110 section 15.5.20).
         exchange.keep_alive = False
-        self._backlog = b""
-        exchange.refuse(_MISDIRECTED)
-        return False
+        visitor = self.visitor
+        if visitor is not None and (refused := visitor.asks()) is not None:
+            self._turn_away(exchange, refused)
+        else:
+            exchange.refuse(_MISDIRECTED)

@@ -28,6 +28,7 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
+from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
 from slmgate.dataplane.door import MOST_WAITING, Door, Step, announced_by
@@ -40,6 +41,7 @@ from slmgate.dataplane.looking import looked
 from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
+from slmgate.dataplane.reading import Reading, buffer
 from slmgate.dataplane.salts import Salts
 from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.shedding import shed
@@ -55,6 +57,8 @@ from slmgate.link.channel import LinkClient
 from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
+    Answering,
+    Challenges,
     Checked,
     Confirm,
     Grounds,
@@ -120,6 +124,7 @@ class Worker:
         if self.salts.problem:
             tell(self.salts.problem)
         self.heads = HeadReader()
+        self.challenges = Pending()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
@@ -136,6 +141,7 @@ class Worker:
         self._sockets = [socket.socket(fileno=fd) for fd in orders.listeners]
         self._sieve = Sieve(self._sockets)
         self._fronts = Fronts()  # how TLS is spoken, by listener, once control has said it
+        self._decrypted = buffer()
         self._doors: dict[int, Door] = {}  # by the listener's place: of those whose connections begin with a proxy's word
         self._servers: list[asyncio.Server | Door] = []
         self._room_for = 0  # connections that the file descriptors allow
@@ -290,6 +296,8 @@ class Worker:
             self.pools.not_started(message)
         elif isinstance(message, Tls):
             self._speak(message)
+        elif isinstance(message, Challenges):
+            self._answer(message)
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -350,11 +358,13 @@ class Worker:
         found = [(place, one, self._fronts.get(names[place] or "")) for place, one in enumerate(self._sockets)]
         return [(place, one, front) for place, one, front in found if names[place] is None or front is not None]
 
-    def _connection(self, front: Front | None) -> Callable[..., ClientConnection]:
+    def _connection(self, front: Front | None) -> Callable[..., ClientConnection | Reading]:
         """What makes the connections of a listener."""
-        if front is not None and front.several:
-            return lambda arrival=None: NamedConnection(self, front, arrival)
-        return lambda arrival=None: ClientConnection(self, arrival)
+        if front is None:
+            return lambda arrival=None: ClientConnection(self, arrival)
+        if front.several:
+            return lambda arrival=None: Reading(NamedConnection(self, front, arrival), self._decrypted)
+        return lambda arrival=None: Reading(ClientConnection(self, arrival), self._decrypted)
 
     def _speak(self, tls: Tls) -> None:
         """Speak TLS so from now on. Connections and handshakes under way go on as they began.
@@ -366,9 +376,18 @@ class Worker:
         except (ssl.SSLError, OSError) as error:  # control has tried the same before: here something is missing
             self.say(f"TLS goes on as before, what is new cannot be used: {error}")
             return
+        self.challenges.dress(self._fronts.contexts())
         if changed and self._servers:
             self._stop_accepting()
             self._loop.create_task(self._accept())
+
+    def _answer(self, challenges: Challenges) -> None:
+        """Answer an authority so from now on."""
+        try:
+            self.challenges.take(challenges, self._fronts.contexts())
+        except (ssl.SSLError, OSError) as error:
+            self.say(f"a challenge cannot be answered: {error}")
+        self._link.send(Answering(self.slot, challenges.number))
 
     def _steps(self, place: int) -> list[Step]:
         """What a connection of that listener goes through before it is one; of most listeners, nothing."""
@@ -496,7 +515,7 @@ class Worker:
             self.pools.tallies(now),
             tally.shadows,
             tally.shadows_dropped,
-            tally.turned_away,
+            tally.turned_away + sum(door.turned_away for door in self._doors.values()),
             tally.guarded,
             tally.bans,
             tally.shed,

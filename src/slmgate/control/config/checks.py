@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from slmgate.control.config.acme_checks import check_acme
 from slmgate.control.config.addresses import Address, Origin, is_public
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.compile import instance_id
@@ -60,7 +61,8 @@ def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
     check_ports((instance for model in config.models.values() for instance in model.instances), reader)
     _discovery(config, reader)
     _tls(config, reader, tls_files)
-    check_trust(config, reader)
+    check_acme(config, reader)
+    check_trust(config, reader, tls_files)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
