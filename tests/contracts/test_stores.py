@@ -5,6 +5,7 @@ A store's own file tests only what is its own. Each test begins with an empty st
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -408,3 +409,14 @@ def test_the_audit_log(store: Store) -> None:
 
 def test_revision(store: Store) -> None:
     assert store.revision() == migrations.HEAD
+
+
+def test_the_audit_log_is_one_chain_whoever_writes(store: Store) -> None:
+    threads = [threading.Thread(target=lambda: [store.append_audit(change()) for _ in range(15)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [row.id for row in store.audit(100)] == list(range(60, 0, -1))
+    verdict = store.verify_audit()
+    assert (verdict.right, verdict.rows, verdict.head) == (True, 60, f"60:{store.audit(1)[0].seal}")
