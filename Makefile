@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --constraint constraints.txt
 SETUP := pyproject.toml constraints.txt
 CODE := src tests bench docs
-TEST_TOOLS := node npm chromium ip nft faketime slowhttptest
+TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy
 BENCH_TOOLS := nginx wrk node npm
 
 .DEFAULT_GOAL := help

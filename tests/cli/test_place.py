@@ -29,11 +29,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_places(here: Path) -> None:
     place = find(None, None)  # no file: what `serve --upstream` uses
     assert (place.url, place.state_dir) == ("http://127.0.0.1:8081", Path("slmgate-data"))
-    (here / "slmgate.yaml").write_text(YAML + "admin: {address: '0.0.0.0:99'}\nstate_dir: ./s\n")
+    (here / "slmgate.yaml").write_text(YAML + "admin: {address: '0.0.0.0:99', plain_http: true}\nstate_dir: ./s\n")
     place = find(None, None)
     assert (place.url, place.state_dir) == ("http://127.0.0.1:99", here / "s")
     assert find(None, "https://gate.lan").url == "https://gate.lan"
-    (here / "other.yaml").write_text(YAML + "admin: {address: '[::]:99'}\n")
+    (here / "other.yaml").write_text(YAML + "admin: {address: '[::]:99', plain_http: true}\n")
     assert find(Path("other.yaml"), None).url == "http://[::1]:99"
 
 

@@ -35,7 +35,7 @@ from slmgate.control.config import Config, load_text
 from slmgate.control.config.addresses import Origin
 from slmgate.control.reaching import Way, make_client, may_want_a_certificate
 from slmgate.link.messages import Checked, CheckedOut
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.policy.snapshot import HeldSpec, TrustSpec
 from tests.tools.fakes import Clock, FakeLoop
 
 ONE = 'models: {m: {instances: [{url: "http://a:1"}]%s}}'
@@ -330,15 +330,21 @@ models:
     assert ways == {"m/a:1": Way(TrustSpec(verify=False)), "m/a:2": None, "m/a:3": Way(TrustSpec(), "b")}
 
 
+def test_a_name_that_was_added_is_held_to_where_it_may_lead() -> None:
+    text = 'models: {m: {instances: [{url: "http://a:1"}, {url: "http://b:1"}]}}\ndiscovery: {networks: [10.0.0.0/8]}'
+    found = {id: target.held for id, target in targets(load_text(text).unwrap(), {"m/b:1"}).items()}
+    assert found == {"m/a:1": None, "m/b:1": HeldSpec(networks=("10.0.0.0/8",))}
+
+
 def test_files_that_cannot_be_used(scene: Scene) -> None:
-    """Nobody is asked, and the operator reads why."""
+    """Nobody is asked, and the operator reads why; it is not held against the instance, which workers may reach all the same."""
     made = config(of='models: {m: {instances: [{url: "https://a:1"}]%s}}')
     scene.checker.configure(made)
     one = scene.checker.checkups()["m/a:1"]
     one.target = structs.replace(one.target, way=Way(TrustSpec(ca="/none.pem")))
     scene.loop.turn(10)
-    assert one.outcome == Outcome("the TLS files for it cannot be used: No such file or directory", "unreachable")
-    assert one.checks.verdict == "unhealthy"
+    assert one.outcome == Outcome("the TLS files for it cannot be used: No such file or directory")
+    assert one.checks.verdict == "checking" and not one.under_way and one.due > scene.loop.time()
 
 
 def test_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:

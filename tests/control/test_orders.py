@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from slmgate.control.config import ConfigError
 from slmgate.control.orders import ConfigSource, ControlOrders
@@ -65,3 +66,12 @@ def test_addresses_and_state_without_a_file(tmp_path: Path) -> None:
 def test_an_upstream_that_cannot_be(source: ConfigSource) -> None:
     with pytest.raises(ConfigError):
         source.load()
+
+
+def test_an_admin_address_that_is_not_private_needs_the_word() -> None:
+    source = ConfigSource(upstream="http://h:1", models=("m",), admin="0.0.0.0:9001")
+    with pytest.raises(ConfigError) as refused:
+        source.load()
+    assert refused.value.faults[0].file == "--admin"
+    assert "admin keys" in refused.value.faults[0].problem
+    assert str(replace(source, plain_http=True).load().unwrap().admin.address) == "0.0.0.0:9001"

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from slmgate.control.reaching import Clients, Way, make_client, may_want_a_certificate, why_not_reached
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.control.reaching import Clients, NoPlace, Way, make_client, may_want_a_certificate, why_not_reached
+from slmgate.policy.snapshot import HeldSpec, TrustSpec
 from tests.tools.authority import Authority
 
 
@@ -79,3 +79,53 @@ def test_words() -> None:
     assert why_not_reached(lost, "https://a:1", Way()) is None
     assert may_want_a_certificate(None) == "" == may_want_a_certificate(Way(TrustSpec(cert="x")))
     assert "tls.cert names none" in may_want_a_certificate(Way())
+
+
+class Network(httpx.AsyncBaseTransport):
+    """Notes what is asked of it; one address takes no connection."""
+
+    def __init__(self) -> None:
+        self.seen: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(request)
+        if request.url.host == "10.0.0.1":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(302, headers={"location": "http://169.254.169.254/"})
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...], name: str | None = None) -> list[httpx.Request]:
+    network = Network()
+
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        return [(0, 0, 0, "", (one, 0)) for one in addresses]
+
+    async def ask() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        async with make_client(network, None, name, HeldSpec()) as client:
+            answer = await client.get("https://a.test:8000/health")
+        assert answer.status_code == 302, "a redirect is not followed"
+
+    asyncio.run(ask())
+    return network.seen
+
+
+def test_a_name_is_looked_up_once_and_every_address_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = asked(monkeypatch, ("10.0.0.1", "10.0.0.2"))
+    assert [str(one.url) for one in seen] == ["https://10.0.0.1:8000/health", "https://10.0.0.2:8000/health"]
+    assert {one.headers["host"] for one in seen} == {"a.test:8000"}
+    assert {one.extensions["sni_hostname"] for one in seen} == {"a.test"}
+    (named,) = asked(monkeypatch, ("10.0.0.2",), "b.test")
+    assert (named.headers["host"], named.extensions["sni_hostname"]) == ("b.test:8000", "b.test")
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "127.0.0.1", "fd00:ec2::254", "::ffff:7f00:1"])
+def test_a_name_that_leads_where_no_instance_may_be(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    with pytest.raises(NoPlace) as caught:
+        asked(monkeypatch, ("10.0.0.2", address))
+    assert why_not_reached(caught.value, "https://a.test", None) == "its name leads where no instance may be"
+
+
+def test_a_name_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(httpx.ConnectError, match="its name has no address"):
+        asked(monkeypatch, ())

@@ -97,7 +97,7 @@ def test_the_file_goes_before_what_was_added(opened: Open) -> None:
         ("m", {"url": "http://a:1"}, InstanceTaken, "m/a:1 is an instance of m already."),
         ("m", {"url": "c:1"}, BadInstance, "url: 'c:1' has no scheme (write http:// or https:// in front)"),
         ("m", {"url": "http://c:1", "bearer": "${env:NO}"}, BadInstance, "bearer: '${env:NO}' needs the environment variable NO"),
-        ("m", {"url": "http://127.0.0.1:8080"}, BadInstance, "m/127.0.0.1:8080 is the gate itself"),
+        ("m", {"url": "http://127.0.0.1:8080"}, BadInstance, "http://127.0.0.1:8080 is the gate itself"),
     ],
 )
 def test_what_cannot_be_added(
@@ -174,3 +174,106 @@ def test_a_change_that_cannot_be_written_is_none(opened: Open, store: SqlStore, 
     with pytest.raises(OSError):
         roster.drain("m/a:1", "ann")
     assert roster.drained == frozenset()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "http://169.254.169.254",
+            "https://169.254.169.254:443",
+            "http://[fe80::1]:80",
+            "http://[fd00:ec2::254]",
+            "http://[fd20:ce::254]",
+        ),
+        *("http://100.100.100.200", "http://168.63.129.16", "http://192.0.0.192"),
+        *(
+            "http://[::ffff:169.254.169.254]",
+            "http://[::ffff:a9fe:a9fe]",
+            "http://[64:ff9b::a9fe:a9fe]",
+            "http://[2002:a9fe:a9fe::]",
+        ),
+        *(
+            "http://2852039166",
+            "http://0xa9fea9fe",
+            "http://0xA9.0xFE.0xA9.0xFE",
+            "http://0251.0376.0251.0376",
+            "http://169.254.43518",
+        ),
+        *(
+            "http://169.254.169.254.",
+            "http://1",
+            "http://0",
+            "http://0.0.0.0:80",
+            "http://[::]:80",
+            "http://224.0.0.1",
+            "http://255.255.255.255",
+        ),
+        *(
+            "http://127.0.0.1:8081",
+            "http://127.1",
+            "http://2130706433",
+            "http://0x7f000001",
+            "http://017700000001",
+            "http://[::1]:8081",
+        ),
+        *("http://[::ffff:127.0.0.1]:8081", "http://[0:0:0:0:0:ffff:7f00:1]"),
+        *(
+            "http://user:pass@10.0.0.5",
+            "http://10.0.0.5@169.254.169.254",
+            "http://169.254.169.254#@10.0.0.5",
+            "http://10.0.0.5/../x",
+        ),
+        *(
+            "http://10.0.0.5\\@169.254.169.254",
+            "http://10.0.0.5%00.test",
+            "http://10.0.0.5\r\nX-Secret: 1",
+            "http://10.0.0.5:80\r\n",
+        ),
+        *(
+            "http://10.0.0.5 .test",
+            "http://10.0.0.5?x=1",
+            "http://10.0.0.5:99999",
+            "http://\uff11\uff16\uff19.254.169.254",
+            "http://a\u3002test",
+        ),
+        *(
+            "file:///etc/passwd",
+            "gopher://10.0.0.5:70/_x",
+            "ftp://10.0.0.5",
+            "dict://10.0.0.5:11211",
+            "unix:///run/x.sock",
+            "//10.0.0.5",
+            "",
+        ),
+        *(
+            "//10.0.0.5",
+            "http:10.0.0.5",
+            "http:/10.0.0.5",
+            "javascript:1",
+            "http://",
+            "https://:443",
+            "http://[::1",
+            "http://[v1.a]:80",
+        ),
+    ],
+)
+def test_where_no_instance_may_be(opened: Open, said: list[str], store: SqlStore, url: str) -> None:
+    """In whatever spelling; it is refused before anything is kept, told or looked up."""
+    with pytest.raises(BadInstance):
+        opened().add("m", {"url": url}, "ann")
+    assert said == [] and store.instances.all() == [] and store.audit(9) == []
+
+
+def test_what_the_configuration_allows(store: SqlStore) -> None:
+    text = 'models: {m: {instances: [{url: "http://a:1"}]}}\ndiscovery: {loopback: %s, networks: %s}'
+    roster = Roster(store.instances)
+    roster.config = lambda: roster.expand(load_text(text % ("true", "[10.1.0.0/16]")).unwrap())
+    assert roster.add("m", {"url": "http://127.0.0.1:8000"}, "ann") == "m/127.0.0.1:8000"
+    assert roster.add("m", {"url": "http://10.1.0.5:8000"}, "ann") == "m/10.1.0.5:8000"
+    with pytest.raises(BadInstance, match=r"http://10.2.0.5:8000 is in none of discovery.networks; add its network there"):
+        roster.add("m", {"url": "http://10.2.0.5:8000"}, "ann")
+    with pytest.raises(BadInstance, match="is where no instance may be"):
+        roster.add("m", {"url": "http://169.254.169.254"}, "ann")
+    assert roster.add("m", {"url": "http://vllm.test:8000"}, "ann") == "m/vllm.test:8000"
+    assert roster.added == {"m/127.0.0.1:8000", "m/10.1.0.5:8000", "m/vllm.test:8000"}

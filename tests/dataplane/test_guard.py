@@ -69,11 +69,16 @@ def test_nothing_is_counted_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert not (tmp_path / "addresses").exists()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.8.8.8", "::1", "", "10.0.0.3%eth0"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.8.8.8", "::1", "10.0.0.3%eth0"])
 def test_the_exempt(guards: Callable[..., Kept], address: str) -> None:
     guard = guards(spec=GuardSpec(connections=1, exempt=("127.0.0.0/8", "::1", "10.0.0.0/8")))
     assert [guard.connected(address) for _ in range(3)] == [None] * 3
     assert guard.connected("::2") is not None
+
+
+def test_who_has_no_address_any_more_is_not_let_in(tmp_path: Path) -> None:
+    """A client that sends a request and resets the connection at once would be counted as nobody."""
+    assert Kept(tmp_path / "addresses", spec=GuardSpec()).connected("") is TURNED_AWAY
 
 
 @pytest.mark.parametrize("burst", [1, 2, 15, 16, 200, 5000])

@@ -96,8 +96,8 @@ def test_by_the_other_header(open_road: OpenRoad, fields: bytes, address: str) -
 def test_nobody_else_is_believed(open_road: OpenRoad, gate: GateSpec) -> None:
     stage = open_road(gate=gate).stage
     client = stage.connect()
+    assert last(stage).proxied is None, "it is to pay nothing"
     assert ask(stage, client, said("203.0.113.9") + said("for=203.0.113.9", "Forwarded")) == PROXY
-    assert last(stage).proxied is None
     assert last(stage).read_head == stage.worker.heads.read
 
 

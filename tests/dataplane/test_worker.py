@@ -488,6 +488,7 @@ class FakeDoor:
         self.steps: tuple[Any, ...] = ()
         self.most_waiting = 0
         self.came = 0
+        self.turned_away = 0
         self.told: list[str] = []
         self.lines: list[str] = []
         self.waiting: asyncio.Future[None] | None = None

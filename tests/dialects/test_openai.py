@@ -367,6 +367,6 @@ def test_masked() -> None:
         ("responses", typed + created, typed + created.replace(b"/srv/a", b"pub")),
         ("transcriptions", text + typed, shown + typed),
     ):
-        assert every_way(lambda: SUBJECT.scanner(endpoint, Ask("pub", True, True), mask_of("pub")), said).sent == expected  # noqa: B023
+        assert every_way(lambda: SUBJECT.scanner(endpoint, Ask("pub", True, True), mask_of("pub")), said).sent == expected  # noqa: B023  # called at once
     assert SUBJECT.scanner("chat", Ask("pub", True, True)).usual(other) == 1
     assert SUBJECT.told("chat", b'{"model":"m","usage":{"prompt_tokens":1,"completion_tokens":2}}') == (Usage(1, 2), "m")

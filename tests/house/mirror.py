@@ -29,6 +29,7 @@ WHOLE = {
     "tests/dataplane/test_health_on_the_road.py": "an instance's health from the ends of requests to the next choice",
     "tests/dataplane/test_table_histories.py": "the limit table under random histories, held against slow counting",
     "tests/dataplane/test_client_ambiguous.py": "a table of malformed and ambiguous requests, cut at every byte",
+    "tests/control/admin/test_matrix.py": "every route of the admin listener, for everybody who may knock",
     "tests/dataplane/test_odd_values.py": "the road under odd values in every field, through dialects, policy and records",
     "tests/policy/test_reference.py": "the whole of deciding against a slow reading of the written rule",
 }

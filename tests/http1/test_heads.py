@@ -360,3 +360,29 @@ def test_the_times_of_an_answer() -> None:
     """In line, at the instance, and the gate's own: in milliseconds."""
     head = answer_head(200, b"", b"", b"r-1", (5_001, 20, 3_000_000), b"")
     assert head.endswith(b"server-timing: queue;dur=5.001, upstream;dur=0.020, gate;dur=3000.000\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        (b"content-type", b"application/json", b"application/json"),
+        (b"content-type", b"text/event-stream; charset=utf-8", b"text/event-stream; charset=utf-8"),
+        (b"content-type", b"application/json; host=10.0.0.5", b"application/json"),
+        (b"content-type", b"application/json;charset=utf-8; engine=/srv", b"application/json"),
+        (b"content-type", b"/srv/engine", b""),
+        (b"content-type", b"text/\xc3\xa9", b""),
+        (b"cache-control", b"no-cache, max-age=5", b"no-cache, max-age=5"),
+        (b"cache-control", b'private="http://10.0.0.5:8000/"', b""),
+        (b"content-disposition", b'attachment; filename="speech.mp3"', b'attachment; filename="speech.mp3"'),
+        (b"content-disposition", b"attachment; filename=/srv/engine/speech.mp3", b""),
+        (b"content-disposition", b"attachment; filename=\xff", b""),
+        (b"content-language", b"de, en-GB", b"de, en-GB"),
+        (b"content-language", b"engine@10.0.0.5", b""),
+        (b"retry-after", b"3", b"3"),
+        (b"retry-after", b"Fri, 31 Dec 1999 23:59:59 GMT", b"Fri, 31 Dec 1999 23:59:59 GMT"),
+        (b"retry-after", b"ask host-5", b""),
+        (b"retry-after", b"", b""),
+    ],
+)
+def test_what_a_field_of_an_answer_may_say(name: bytes, value: bytes, shown: bytes) -> None:
+    assert answer_fields({name: value}, (name,)) == (b"%b: %b\r\n" % (name, shown) if shown else b"")

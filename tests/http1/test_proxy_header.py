@@ -35,6 +35,12 @@ def summed(block: bytes, behind: bytes = b"") -> bytes:
     return whole[:at] + struct.pack("!I", crc32c(whole)) + whole[at + 4 :]
 
 
+def summed_with(said: int) -> bytes:
+    """A header whose checksum has `said` bytes, and would be right if that were four of them."""
+    whole = binary(IPV4 + tlv(3, bytes(said)))
+    return whole[:-said] + crc32c(whole[:-said] + bytes(4)).to_bytes(said)
+
+
 GOOD = [
     (b"PROXY TCP4 203.0.113.9 192.0.2.1 50000 443\r\n", "203.0.113.9"),
     (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255"),
@@ -65,6 +71,7 @@ GOOD = [
     (binary(IPV6 + tlv(0xEA, b"\x01vpce-1"), family=TCP6), "2001:db8::9"),
     (binary(IPV4 + tlv(4, b"")), "203.0.113.9"),
     (summed(IPV4), "203.0.113.9"),
+    (summed_with(4), "203.0.113.9"),
     (summed(IPV4 + tlv(1, b"h2"), tlv(5, b"id")), "203.0.113.9"),
     (binary(IPV4 + tlv(4, bytes(LONGEST - 16 - 12 - 3))), "203.0.113.9"),
 ]
@@ -145,6 +152,8 @@ BAD = [
     binary(IPV4 + tlv(3, bytes(4))),
     binary(IPV4 + tlv(3, b"")),
     binary(IPV4 + tlv(3, bytes(8))),
+    summed_with(5),
+    summed_with(8),
     summed(IPV4)[:-1] + bytes(((summed(IPV4)[-1] + 1) % 256,)),
     summed(IPV4).replace(IPV4[:4], b"\x01\x02\x03\x04"),
 ]

@@ -243,6 +243,19 @@ def test_every_page_is_looked_at() -> None:
     assert there <= {shown.path.partition("?")[0] for shown in SHOWN}
 
 
+def test_no_page_is_framed(gate: Gate, context: BrowserContext) -> None:
+    """Clickjacking: another site's page around ours shows nothing of it. A page that lets itself be framed is the control."""
+    page = context.new_page()
+    frames = f"<iframe src='{origin(gate)}/'></iframe><iframe src='http://localhost/inner'></iframe>"
+    page.route("http://localhost/", lambda route: route.fulfill(body=frames, content_type="text/html"))
+    page.route("http://localhost/inner", lambda route: route.fulfill(body="<p>inner</p>", content_type="text/html"))
+    page.goto("http://localhost/")
+    page.wait_for_load_state("load")
+    assert sorted(frame.url for frame in page.frames[1:]) == ["chrome-error://chromewebdata/", "http://localhost/inner"]
+    assert all("slmgate" not in frame.content() for frame in page.frames[1:])
+    page.close()
+
+
 def test_forms_that_are_answered_with_a_page(gate: Gate, context: BrowserContext) -> None:
     page = context.new_page()
     trouble, _ = look(page, f"{origin(gate)}/login")  # goes on listening

@@ -19,7 +19,7 @@ import pytest
 
 from tests.system.conftest import Launch
 from tests.system.test_instances import admin
-from tests.tools.gate import SECRET, Gate, eventually, model
+from tests.tools.gate import SECRET, Gate, eventually, get, model
 from tests.tools.load import RATE, STREAMS, Background, Loader, percentile
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Answer, Wire, chat, request
@@ -170,9 +170,30 @@ def test_this_machine_is_exempt(launch: Launch, upstream: MockUpstream) -> None:
         assert served(gate, "127.0.0.1", 5)
 
 
+def test_a_full_gate_lets_those_with_a_key_in(launch: Launch, upstream: MockUpstream) -> None:
+    """Strangers hold every connection and say nothing: who comes with a key gets in, and a request under way goes on."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1, guard={"max_connections": 20, "header_timeout": "60s"})
+    live = Wire(gate.port)
+    live.send(request(chat(stream=True, events=60, rate=10), secret=SECRET))
+    assert live.event()
+    strangers = [Wire(gate.port) for _ in range(40)]
+    strangers[0].send(b"GET /v1/models HTTP/1.1\r\nHost: gate.test\r\nX-Never: ")
+    for _ in range(3):
+        assert served(gate, "127.0.0.1", 10)
+    assert get(gate.admin, "/healthz") == 200
+    count = 0
+    while (event := live.event()) is not None and b"[DONE]" not in event:
+        count += 1
+    assert event is not None
+    assert count > 30
+    assert sum(wire.closed(0.01) for wire in strangers) >= 3
+    shed = admin(gate, "GET", "/api/v1/status")["workers"][0]["shed"]
+    assert shed >= 3
+
+
 # --- slow attacks ------------------------------------------------------------------------------------------------------
 
-KEPT_EACH = 48 * 1024
+KEPT_EACH = 16 * 1024
 """Bytes of memory that a slow connection may cost at the most."""
 KEPT_AT_ALL = 32 << 20
 

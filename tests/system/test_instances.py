@@ -151,7 +151,8 @@ def test_the_only_instance_is_drained(launch: Launch, upstream: MockUpstream) ->
 
 def test_added_and_removed_under_load(launch: Launch, upstream: MockUpstream, second: MockUpstream) -> None:
     """An added instance has its share at once and over restarts; removed, it gets nothing more and finishes its streams."""
-    gate = launch({"tiny": model(upstream.url)}, workers=2, env={"SECOND_KEY": "hush-hush"})
+    here = {"loopback": True}  # the mocks are on this machine itself
+    gate = launch({"tiny": model(upstream.url)}, workers=2, env={"SECOND_KEY": "hush-hush"}, discovery=here)
     loader = Loader(gate.port, SECRET, seed=72)
     with Background(loader.run(RATE, 4)):
         made = slmgate(gate, "add", "tiny", second.url, "--weight", "1", "--bearer-env", "SECOND_KEY")

@@ -136,11 +136,19 @@ def shared_gate(authority: Authority, fronts: dict[str, TlsFront], tmp_path_fact
     models["anybody"] |= {"tls": {"verify": False}}
     models["silent"] |= SHORT
     models["either"] = {**models["good"], "instances": [{"url": fronts[name].url} for name in ("wrong", "good")], "health": "off"}
-    made = Gate(tmp_path_factory.mktemp("gate"), models, **SHARED)
+    made = Gate(tmp_path_factory.mktemp("gate"), models, wait=False, **SHARED)
     running.append(made)
+    made.wait_ready(60)
     yield made
     running.remove(made)
     made.stop()
+
+
+def started(launch: Launch, models: dict[str, Any], **options: Any) -> Gate:
+    """A gate of a test's own, however busy the machine is."""
+    made = launch(models, workers=1, wait=False, **options)
+    made.wait_ready(60)
+    return made
 
 
 def say(gate: Gate, name: str, **more: Any) -> Answer:
@@ -260,7 +268,7 @@ def test_files_that_change(
     with TlsFront(upstream.port, asking(authority, ssl.TLSVersion.TLSv1_3)) as front:
         tls = {"ca": str(ca), "cert": str(cert), "key": str(key)}
         models = {"tiny": {"instances": [{"url": front.url, "tls": tls}], "health": HEALTH, "timeouts": TIMEOUTS}}
-        gate = launch(models, workers=1)
+        gate = started(launch, models)
         assert say(gate, "tiny").status == 502
         ca.write_bytes(authority.file.read_bytes())
         eventually(lambda: say(gate, "tiny").status == 200, 30, "the new authority is believed", 0.1)
@@ -293,7 +301,7 @@ def test_names_lists_and_instances_that_are_added(
             "list": {"instances": [{"file": str(file), "tls": {"server_name": "localhost"}}], "tls": tls},
             "added": {"instances": [{"url": "http://127.0.0.1:9"}], "tls": tls, "timeouts": TIMEOUTS},
         }
-        gate = launch(models, workers=1, discovery={"loopback": True, "refresh": "500ms"})
+        gate = started(launch, models, discovery={"loopback": True, "refresh": "500ms"})
         assert say(gate, "name").status == 200
         assert say(gate, "list").status == 200
         said = slmgate(gate, "add", "added", f"https://127.0.0.1:{front.port}", "--server-name", "localhost")
@@ -305,6 +313,35 @@ def test_names_lists_and_instances_that_are_added(
         file.write_text(f"- https://127.0.0.1:{strange.port}\n")
         eventually(lambda: say(gate, "list").status == 502, 30, "whoever the list names is verified", 0.1)
         assert strange.received == b""
+
+
+@pytest.fixture
+def alone() -> Iterator[MockUpstream]:
+    """A mock that no other gate knows."""
+    made = MockUpstream()
+    yield made
+    made.close()
+
+
+def test_a_name_that_is_added_leads_only_where_instances_may_be(launch: Launch, alone: MockUpstream) -> None:
+    """Not to this machine itself, for one, while the configuration does not say so: neither requests nor checks go there."""
+    url = f"http://localhost:{alone.port}"
+    models = {"tiny": {"instances": [{"url": "http://127.0.0.1:9"}], "health": HEALTH, "timeouts": TIMEOUTS}}
+    gate = started(launch, models)
+    answer = admin(gate, "POST", "/api/v1/instances", model="tiny", url=alone.url)
+    assert "is this machine itself" in answer["detail"]
+    assert admin(gate, "POST", "/api/v1/instances", model="tiny", url=url)["id"] == f"tiny/localhost:{alone.port}"
+    assert [say(gate, "tiny").status for _ in range(3)] == [502] * 3
+    words = "its name leads where no instance may be"
+
+    def told() -> bool:
+        known: dict[str, Any] = rows(gate).get(f"tiny/localhost:{alone.port}", {})
+        return [known.get("check"), known.get("why")] == [words] * 2
+
+    eventually(told, 30, "operators read why", 0.1)
+    assert alone.gauges()["connections"] == []
+    gate.write(discovery={"loopback": True})
+    eventually(lambda: say(gate, "tiny").status == 200, 30, "it is allowed by the configuration", 0.1)
 
 
 def test_init_and_check(authority: Authority, fronts: dict[str, TlsFront], upstream: MockUpstream, tmp_path: Path) -> None:

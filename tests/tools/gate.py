@@ -75,7 +75,7 @@ def model(*urls: str, engine: str = "openai", **options: Any) -> dict[str, Any]:
 class Gate:
     """One running gate. `options` are top-level configuration beside listen, admin, state_dir, keys and models.
 
-    `tls`: the options of a second listener, on `tls_port`; the first one always speaks plain HTTP.
+    `tls`: the options of a second listener, on `tls_port`; the first one always speaks plain HTTP. `more_listeners`: whole ones.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Gate:
         listen: list[dict[str, Any]] = [{"address": f"127.0.0.1:{self.port}"}]
         if tls is not None:
             listen.append({"address": f"127.0.0.1:{self.tls_port}", "tls": tls})
+        listen += options.pop("more_listeners", [])
         self.file, self.log = home / "slmgate.yaml", home / "gate.log"
         self.state = Path(options.pop("state_dir", home / "state"))
         self.config: dict[str, Any] = {

@@ -11,6 +11,7 @@ row() {
     case "$1" in
         venv) python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv ;;
         nginx) have nginx || echo nginx-light ;;
+        haproxy) have haproxy || echo haproxy ;;
         slowhttptest) have slowhttptest || echo slowhttptest ;;
         wrk) have wrk || echo wrk ;;
         node) have node || echo nodejs ;;

@@ -36,6 +36,8 @@ FILES = {
     "statement": "statement",
     "logs": "logs",
     "instances": "instances",
+    "doctor": "doctor",
+    "certificates": "certificates",
     "db": "db",
 }
 """Command -> the file of this folder that registers it, in the order of `slmgate --help`."""

@@ -39,7 +39,8 @@ def serve(
         str | None, typer.Option(metavar="ADDRESS", help="With --upstream: where clients reach it, 127.0.0.1:8080 if absent.")
     ] = None,
     plain_http: Annotated[
-        bool, typer.Option("--plain-http", help="With --listen: plain HTTP on an address that is not private is meant.")
+        bool,
+        typer.Option("--plain-http", help="With --listen and --admin: plain HTTP on an address that is not private is meant."),
     ] = False,
     admin: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="With --upstream: where operators do, 127.0.0.1:8081 if absent.")

@@ -68,6 +68,11 @@ class Certificates:
         return Tls(tuple(self._specs.values()), self._ticket_key)
 
     @property
+    def identities(self) -> list[Identity]:
+        """What is shown at all listeners."""
+        return [one for spec in self._specs.values() for one in spec.identities]
+
+    @property
     def troubles(self) -> list[str]:
         """What is wrong now, a line for each."""
         return [*self._faults.values(), *sorted(self._ended)]

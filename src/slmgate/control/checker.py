@@ -15,7 +15,7 @@ import contextlib
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import httpx
 import msgspec
@@ -24,11 +24,13 @@ from slmgate.control import catalogue
 from slmgate.control.catalogue import Catalogue, Wanted
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
+from slmgate.control.config.held import held
 from slmgate.control.config.options import Engine, Instance, Model
 from slmgate.control.config.trust import stamped, tls_of, trust_of
 from slmgate.control.reaching import Clients, Way, may_want_a_certificate, why_not_reached
 from slmgate.link.messages import Checked, CheckedOut
 from slmgate.policy.health import VERDICT_SECONDS, Checks, Failure
+from slmgate.policy.snapshot import HeldSpec
 
 PER_SECOND = 100
 AT_ONCE = 64
@@ -55,7 +57,7 @@ PATHS: dict[Engine, str] = {
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What is checked, and how. `strict`: only a status of 2xx is good, else any below 500. `wanted`: what it is to serve; None:
-    it is not asked. `way`: how it is spoken to over TLS."""
+    it is not asked. `way`: how it is spoken to over TLS. `held`: where its name has to lead."""
 
     url: str
     path: str
@@ -67,13 +69,15 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     unhealthy_after: int
     wanted: Wanted | None = None
     way: Way | None = None
+    held: HeldSpec | None = None
 
 
-def targets(config: Config) -> dict[str, Target]:
+def targets(config: Config, added: Collection[str] = ()) -> dict[str, Target]:
     """The instances that are to be checked, by their ids. A name (`dns`) is none: those that it leads to stand beside it. Nor is
-    one that the gate would have to start."""
+    one that the gate would have to start. `added` are ids of instances that were given at run time."""
+    names = held(config, added)
     return {
-        instance_id(name, instance): target_of(name, model, instance, str(instance.url))
+        (id := instance_id(name, instance)): target_of(name, model, instance, str(instance.url), names.get(id))
         for name, model in config.models.items()
         if not model.health.off
         for instance in model.instances
@@ -81,7 +85,7 @@ def targets(config: Config) -> dict[str, Target]:
     }
 
 
-def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
+def target_of(name: str, model: Model, instance: Instance, url: str, held: HeldSpec | None = None) -> Target:
     """How an instance of a model of this name is checked, were it at this address."""
     return Target(
         url=url,
@@ -92,6 +96,7 @@ def target_of(name: str, model: Model, instance: Instance, url: str) -> Target:
         timeout=model.health.timeout,
         healthy_after=model.health.healthy_after,
         unhealthy_after=model.health.unhealthy_after,
+        held=held,
         wanted=None
         if model.health.catalogue == "off"
         else Wanted(
@@ -155,9 +160,9 @@ class Checker:
         self._wakes_at = 0.0  # when it looks for checks that are due again, unless it is woken
         self._next_step = 0.0  # no checks are begun before
 
-    def configure(self, config: Config) -> None:
-        """Check these instances from now on; what is known of them already stands."""
-        wanted = targets(config)
+    def configure(self, config: Config, added: Collection[str] = ()) -> None:
+        """Check these instances from now on, of which some (their ids) were added at run time; what is known of them stands."""
+        wanted = targets(config, added)
         now = self._loop.time()
         fresh = [id for id in wanted if id not in self._known]
         spread = len(fresh) / PER_SECOND
@@ -216,6 +221,11 @@ class Checker:
         one.due = now + pause * random.uniform(0.9, 1.0)  # noqa: S311  # no secret: it keeps them from falling into step
         if one.due < self._wakes_at:
             self._turn.set()
+
+    def _not_made(self, one: Checkup, why: str) -> None:
+        """No check can be made with the files that there are: that says nothing of the instance. Workers may have better ones."""
+        one.outcome, one.at, one.under_way = Outcome(why), time.time(), False
+        one.due = self._loop.time() + one.target.interval
 
     def _settle(self, id: str, one: Checkup | None) -> None:
         """Workers are to be told; None: that there is no bad word for it any more."""
@@ -315,9 +325,9 @@ class Checker:
 
     async def _check(self, clients: Clients, one: Checkup) -> None:
         target = one.target
-        client = clients.of(target.way)
+        client = clients.of(target.way, target.held)
         if isinstance(client, str):
-            self.heard(one, Outcome(client, "unreachable"), self._loop.time(), time.time())
+            self._not_made(one, client)
             return
         outcome = await self.ask(client, target)
         if target.wanted is not None and outcome.kind is None and self._loop.time() >= one.catalogue_due:

@@ -20,7 +20,8 @@ from slmgate.control.config.compile import instance_id
 from slmgate.control.config.discovery_options import Discovery as Options
 from slmgate.control.config.options import Instance, Model
 from slmgate.control.config.trust_options import InstanceTls
-from slmgate.control.naming import CannotTell, Found, allowed, ask, family
+from slmgate.control.naming import CannotTell, Found, ask, family
+from slmgate.policy.places import allowed
 
 SHORTEST, LONGEST = 1.0, 3600.0
 """Bounds of the seconds between two questions, whatever the time to live."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from slmgate.control.config import ConfigError, ConfigFault, Loaded, from_upstream
 from slmgate.control.config.addresses import Address, Listener, is_public
-from slmgate.control.config.checks import PLAIN_PROBLEM
+from slmgate.control.config.checks import ADMIN_PROBLEM, PLAIN_PROBLEM
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.config.options import Listen
 from slmgate.control.trials.running import load_tested
@@ -43,18 +43,21 @@ class ConfigSource(msgspec.Struct, frozen=True, kw_only=True):
         if self.listen is not None:
             config = replace(config, listen=(self._listen(self.listen),))
         if self.admin is not None:
-            config = replace(config, admin=replace(config.admin, address=_address("--admin", self.admin)))
+            config = replace(config, admin=replace(config.admin, address=self._address_of("--admin", self.admin, ADMIN_PROBLEM)))
         if self.state_dir is not None:
             config = replace(config, state_dir=Path(self.state_dir).absolute())
         return Loaded(config=config)
 
     def _listen(self, text: str) -> Listen:
-        address = _address("--listen", text)
+        return Listen(address=self._address_of("--listen", text, PLAIN_PROBLEM), plain_http=self.plain_http)
+
+    def _address_of(self, flag: str, text: str, plain: str) -> Address:
+        address = _address(flag, text)
         if is_public(address.host) and not self.plain_http:
             hint = "give a private address, or --plain-http where a proxy with TLS stands before it or the network is closed"
-            problem = f"{str(address)!r} {PLAIN_PROBLEM}"
-            raise ConfigError([ConfigFault(file="--listen", line=0, column=0, option="", problem=problem, hint=hint)])
-        return Listen(address=address, plain_http=self.plain_http)
+            fault = ConfigFault(file=flag, line=0, column=0, option="", problem=f"{str(address)!r} {plain}", hint=hint)
+            raise ConfigError([fault])
+        return address
 
 
 class ControlOrders(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,10 @@ from slmgate import __version__
 from slmgate.control import audit, gatelog
 from slmgate.control.access_log import AccessLog
 from slmgate.control.accounts import Accounts
+from slmgate.control.acme.presenting import Presenter
+from slmgate.control.acme.service import Automatic
+from slmgate.control.acme.status import CertificateStatus, of_files
+from slmgate.control.acme.wiring import Orders
 from slmgate.control.admin import create_app
 from slmgate.control.admin.context import GateStatus, WorkerStatus
 from slmgate.control.admin.serving import MAX_ADMIN_CONNECTIONS, MAX_ADMIN_HEAD, AdminConnection, AdminServer
@@ -58,10 +62,10 @@ from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
+from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -115,6 +119,10 @@ class Control:
         self.discovery.on_change = self.lists.on_change = self._discovered
         self.checker = Checker(self._broadcast, log.info)
         self.certificates = Certificates(self._broadcast, log.info, log.error)
+        self.presenter = Presenter(lambda: self.publisher.workers)
+        self._acme_orders = Orders(self.presenter, self._loop)
+        self.automatic = Automatic(self._state_dir / ACME_DIR, self._acme_orders.issue, log.info, log.error)
+        self.automatic.can_answer = self._all_serve
         self._prober = Prober(self.checker)
         self.engines = Engines(
             Keepers(self._state_dir / ENGINES_DIR, os.getppid()),
@@ -188,11 +196,13 @@ class Control:
             faults=[str(fault) for fault in self.publisher.faults],
             notes=[
                 *self.certificates.troubles,
+                *self.automatic.troubles,
                 *self.discovery.troubles,
                 *self.lists.troubles,
                 *(f"{id}: {UNVERIFIED}" for id in self._unverified),
             ],
             ledger_lag=self._lag,
+            certificates=self._certificates(),
         )
 
     @property
@@ -220,7 +230,7 @@ class Control:
             faults = await self.publisher.take(loaded)
             self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
             self.discovery.configure(self.publisher.config)
-            await self.certificates.configure(self.publisher.config)
+            await self.certificates.configure(self.automatic.configure(self.publisher.config))
             if not faults and text == self._configuration():  # else it changed meanwhile, and is looked at again
                 self._keep_last_good(text)
             return faults
@@ -236,7 +246,7 @@ class Control:
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
         self.identity.configure(config.auth)
-        self.checker.configure(config)
+        self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
         for id in self._unverified:
             if id not in before:
@@ -257,6 +267,15 @@ class Control:
         serving = {slot for slot in range(self._orders.row) if self._board.read(slot)[1] == beats.READY}
         serving.update(self._pids, self._elders.numbers)
         return serving if self._loop.time() >= self._all_here_at else serving | {NOT_HERE_YET}
+
+    def _certificates(self) -> list[CertificateStatus]:
+        """Those that the gate gets by itself, then those of files."""
+        got = self.automatic.statuses()
+        return got + of_files(self.certificates.identities, {one.serial for one in got})
+
+    def _all_serve(self) -> bool:
+        """Whether every worker of this gate accepts clients, so that whoever asks comes to one that was told what to answer."""
+        return all(self._board.read(slot)[1] == beats.READY and slot in self._pids for slot in range(self._orders.row))
 
     def _keys_changed(self, records: Sequence[KeyRecord]) -> None:
         """Called in the thread that changed keys, which waits: who is told that a key changed may rely on it everywhere.
@@ -329,6 +348,8 @@ class Control:
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
         elif isinstance(message, Looked):
             self.looking.told(message)
+        elif isinstance(message, Answering):
+            self.presenter.told(peer, message)
         elif isinstance(message, Verify):
             self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
 
@@ -348,6 +369,7 @@ class Control:
             if peer.hello.version != __version__:
                 return  # it may not understand what is said here, and goes on with what it knows
         peer.send(pack(self.certificates.message()))
+        peer.send(pack(self.presenter.message()))
         self.publisher.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
@@ -360,6 +382,7 @@ class Control:
         elif (number := self._elders.left(peer)) is not None:
             self.engines.left(number)
         self.publisher.left(peer)
+        self.presenter.left(peer)
         self.looking.left(peer)
 
     def _ingest_forever(self) -> None:
@@ -432,10 +455,11 @@ class Control:
         self._beside(self.checker.run())
         self._beside(self.engines.run())
         self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
-        await self.certificates.configure(self.publisher.config)
+        await self.certificates.configure(self.automatic.configure(self.publisher.config))
         self._beside(self.certificates.run())
         await self._find(self.publisher.config)
         self._beside(self.lists.run())
+        self._beside(self.automatic.run())
         self._configured(self.publisher.config)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
@@ -464,6 +488,7 @@ class Control:
             self._keep_last_good(self._configuration())
         await self._stop.wait()
         self._ending.set()
+        self._acme_orders.close()
         admin.end(loop)
         await serving
         link.close()

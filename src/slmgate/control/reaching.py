@@ -6,6 +6,8 @@ believe. It knows no check and no configuration.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -16,7 +18,8 @@ import httpx
 import msgspec
 
 from slmgate.link.trust import Trusts, why_not
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.policy.places import allowed
+from slmgate.policy.snapshot import HeldSpec, TrustSpec
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # that it accepts is part of the check
 
@@ -35,7 +38,7 @@ class Clients:
         """`say` reaches the operator. `transport` stands for the network in tests."""
         self._trusts = Trusts(say)
         self._transport = transport
-        self._made: dict[Way | None, tuple[ssl.SSLContext | None, httpx.AsyncClient]] = {}
+        self._made: dict[tuple[Way | None, HeldSpec | None], tuple[ssl.SSLContext | None, httpx.AsyncClient]] = {}
 
     def __repr__(self) -> str:
         return f"<Clients: {len(self._made)}>"
@@ -47,21 +50,25 @@ class Clients:
         for _context, client in self._made.values():
             await client.aclose()
 
-    def of(self, way: Way | None) -> httpx.AsyncClient | str:
-        """The client for this way, or why there is none. None: plain HTTP."""
+    def of(self, way: Way | None, held: HeldSpec | None = None) -> httpx.AsyncClient | str:
+        """The client for this way, or why there is none. None: plain HTTP. `held`: for names that have to lead there."""
         context = None if way is None else self._trusts.context(way.trust)
         if isinstance(context, str):
             return context
-        key = None if way is None else msgspec.structs.replace(way, trust=msgspec.structs.replace(way.trust, stamp=""))
+        plain = None if way is None else msgspec.structs.replace(way, trust=msgspec.structs.replace(way.trust, stamp=""))
+        key = plain, held
         known = self._made.get(key)
         if known is None or known[0] is not context:  # checks by another one that are under way go on by it
-            made = make_client(self._transport, context, None if way is None else way.server_name)
+            made = make_client(self._transport, context, None if way is None else way.server_name, held)
             known = self._made[key] = context, made
         return known[1]
 
 
 def make_client(
-    transport: httpx.AsyncBaseTransport | None = None, context: ssl.SSLContext | None = None, server_name: str | None = None
+    transport: httpx.AsyncBaseTransport | None = None,
+    context: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+    held: HeldSpec | None = None,
 ) -> httpx.AsyncClient:
     """A client for instances. `transport` stands for the network in tests. Without `context`, nobody is believed over TLS."""
     if transport is None:
@@ -70,6 +77,8 @@ def make_client(
             trust_env=False,  # workers leave proxies of the environment aside too
             limits=_LIMITS,
         )
+    if held is not None:
+        transport = _Held(transport, held)
     return httpx.AsyncClient(
         transport=transport if server_name is None else _Named(transport, server_name),
         follow_redirects=False,
@@ -97,8 +106,48 @@ class _Named(httpx.AsyncBaseTransport):
         await self._transport.aclose()
 
 
+class NoPlace(httpx.ConnectError):
+    """A name leads where no instance may be."""
+
+
+class _Held(httpx.AsyncBaseTransport):
+    """Looks a name up once, judges every address, and connects to one of those judged: a second answer cannot differ."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, held: HeldSpec) -> None:
+        self._transport = transport
+        self._held = held
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpx.ConnectError("its name cannot be resolved") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not all(allowed(one, self._held.loopback, self._held.networks) for one in addresses):
+            raise NoPlace("its name leads where no instance may be")
+        failed = httpx.ConnectError("its name has no address")
+        for address in addresses:
+            fixed = httpx.Request(
+                request.method,
+                request.url.copy_with(host=address),
+                headers=request.headers,  # with the Host that was meant
+                extensions={"sni_hostname": host, **request.extensions},
+            )
+            try:
+                return await self._transport.handle_async_request(fixed)
+            except httpx.ConnectError as error:
+                failed = error
+        raise failed
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
 def why_not_reached(error: Exception, url: str, way: Way | None) -> str | None:
-    """What went wrong with TLS, for the operator. None: something else did, or nothing that is known."""
+    """What went wrong, with TLS or before it, for the operator. None: nothing that has more words than its kind."""
+    if isinstance(error, NoPlace):
+        return str(error)
     if way is None:
         return None
     return why_not(error, way.server_name or urlsplit(url).hostname or "", opening=isinstance(error, httpx.ConnectError))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from slmgate.control.config import (
     owned_twice,
     restart_needed,
 )
+from slmgate.control.config.held import held, holding
 from slmgate.control.config.trust import trusting
 from slmgate.control.roster import Roster
 from slmgate.link.channel import Peer, pack
@@ -72,6 +73,11 @@ class Publisher:
     @property
     def generation(self) -> int:
         return self._generation
+
+    @property
+    def workers(self) -> Collection[Peer]:
+        """Those that are connected, and are told what is in force."""
+        return self._peers.keys()
 
     @property
     def models(self) -> Sequence[ModelSpec]:
@@ -189,9 +195,9 @@ class Publisher:
         """The snapshot of a configuration and of what the roster says now; both are in force from here on."""
         self._loaded = config
         self.config = config if self._roster is None else self._roster.expand(config)
-        return trusting(
-            measured(compile_snapshot(self.config, self._generation, () if self._roster is None else self._roster.drained))
-        )
+        drained, added = (frozenset[str](),) * 2 if self._roster is None else (self._roster.drained, self._roster.added)
+        spec = trusting(measured(compile_snapshot(self.config, self._generation, drained)))
+        return holding(spec, held(self.config, added))
 
     def refresh(self) -> None:
         """The roster has changed: publish the configuration in force with what it says now."""

@@ -17,9 +17,9 @@ import msgspec
 
 from slmgate.control import audit
 from slmgate.control.config import Config
-from slmgate.control.config.checks import is_the_gate
 from slmgate.control.config.compile import has_id, instance_id
 from slmgate.control.config.faults import BadValueError, quote
+from slmgate.control.config.instance_list import Rules
 from slmgate.control.config.one_instance import read_instance
 from slmgate.control.config.options import Instance
 from slmgate.control.keyring import utc_now
@@ -101,6 +101,11 @@ class Roster:
         return msgspec.structs.replace(config, models=models) if said.added else config
 
     @property
+    def added(self) -> frozenset[str]:
+        """The ids of instances that were added."""
+        return frozenset(self._said.added)
+
+    @property
     def drained(self) -> frozenset[str]:
         """The ids of instances that get no new request."""
         return self._said.drained
@@ -149,8 +154,8 @@ class Roster:
                 one.url is not None and instance_id(model, one) == id for one in config.models[model].instances
             ):
                 raise InstanceTaken(f"{id} is an instance of {model} already.")
-            if is_the_gate(instance, [listen.address for listen in config.listen]):
-                raise BadInstance(f"{id} is the gate itself; give the address of the model's instance.")
+            if instance.url is not None and (wrong := Rules.of(config).fault(instance.url)) is not None:
+                raise BadInstance(f"{instance.url} {wrong[0]}; {wrong[1]}.")
             record = InstanceRecord(id=id, model=model, options=text)
             self._store.save(record, self._line(actor, "instance.add", record))
             self._know(record)

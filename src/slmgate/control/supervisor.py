@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import secrets
 import select
 import shutil
@@ -287,6 +288,9 @@ class Supervisor:
 
         Raises CannotServe before anything was started; a gate that runs goes on as if nothing had been.
         """
+        # No image of a process's memory, with keys and prompts in it, comes to a disk; processes that are started inherit this.
+        _, most = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, most))
         try:
             self._own()
             if self._old is None:

@@ -69,12 +69,15 @@ class Addresses:
         else:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            size = os.fstat(self._fd).st_size
             try:
                 os.posix_fallocate(self._fd, 0, _ROWS_AT)
                 if os.fstat(self._fd).st_size < _SIZE:
                     os.ftruncate(self._fd, _SIZE)
                 self._map = mmap.mmap(self._fd, _SIZE)
             except OSError:
+                if size < _ROWS_AT:
+                    os.ftruncate(self._fd, size)  # what it got of a full disk is of no use
                 os.close(self._fd)
                 raise
         whole = memoryview(self._map)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
+from slmgate.dataplane.challenges import is_answered
 from slmgate.dataplane.exchange import NO_HEAD, Exchange, begin, begin_again
 from slmgate.dataplane.guard import TURNED_AWAY, Visitor
 from slmgate.dataplane.proxied import Proxied
@@ -192,6 +193,8 @@ class ClientConnection(asyncio.Protocol):
         self.born = time.monotonic()
         self._enter(HEAD, self.born + self._worker.snapshot.gate.header_timeout)
         self._worker.joined(self)
+        if self._worker.challenges.ever and is_answered(transport):
+            self._close()
 
     def data_received(self, data: bytes) -> None:
         state = self.state

@@ -212,8 +212,7 @@ class Door:
             return
         task = asyncio.current_task()
         assert task is not None
-        if self._waiting.pop(task, None) is None:
-            return  # turned away in this very moment
+        del self._waiting[task]  # whoever is turned away meanwhile was cancelled, and does not come here
         arrival.taken = True
         with contextlib.suppress(OSError):  # who leaves, or fails the handshake, loses its own connection only
             await self._loop.connect_accepted_socket(lambda: arrival.make(arrival), arrival.socket, **accepting(arrival.context))

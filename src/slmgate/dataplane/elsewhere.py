@@ -1,4 +1,4 @@
-"""Requests that no row of the table knows: health checks, OPTIONS, wrong methods and paths that do not exist.
+"""Requests that no row of the table knows: health checks, OPTIONS, wrong methods, paths that do not exist, and challenges (ACME).
 
 Answered before any credential is looked at, since nothing here depends on who asks. It knows no dialect but through the
 exchange's own refusal.
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 _PLAIN = b"text/plain"
+_BYTES = b"application/octet-stream"
 
 
 def answer_elsewhere(exchange: Exchange, method: str) -> None:
     """Answer a request whose method and path are in no row. `method`: as asked, GET for HEAD."""
     path = exchange.head.path
     allowed = ("GET",) if path in HEALTH_PATHS else PATHS.get(path, ())
+    text = None
+    if not allowed and (text := exchange.worker.challenges.text(path)) is not None:
+        allowed = ("GET",)
     if path == "*" and method == "OPTIONS":
         allowed = ("GET", "POST")
     if not allowed:
@@ -32,6 +36,9 @@ def answer_elsewhere(exchange: Exchange, method: str) -> None:
         exchange.answer_self(204, b"", _allow(allowed))
     elif method not in allowed:
         exchange.refuse(Refuse("method_not_allowed", f"{path} takes {' and '.join(allowed)}, not {method}."), _allow(allowed))
+    elif text is not None:
+        exchange.recorded = False
+        exchange.answer_self(200, text, content_type=_BYTES)
     else:
         exchange.recorded = False
         if path == "/healthz" or exchange.worker.ready():

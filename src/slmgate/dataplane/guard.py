@@ -119,6 +119,9 @@ class Guard:
 
     def connected(self, address: str) -> Visitor | None:
         """A connection has come from there; None: it is not counted. `TURNED_AWAY`: it is to be closed."""
+        if not address:  # it was reset before it was let in; what it had sent is still there to be read, and nobody's
+            self._tally.turned_away += 1
+            return TURNED_AWAY
         visitor = self.visitor(address)
         if visitor is None:
             return None

@@ -307,7 +307,8 @@ class KeyedExchange(Exchange):
         lines = head.passed.decode("latin-1").split("\r\n")
         fields = "".join(f"{line}\r\n" for line in lines if line and not line.startswith("content-type:"))
         fields += field_of(self).decode("latin-1")
-        content_type = head.content_type.decode("latin-1") or "application/octet-stream"
+        told = [line for line in lines if line.startswith("content-type: ")]  # as the client was told it
+        content_type = told[0].removeprefix("content-type: ") if told else "application/octet-stream"
         body = b"".join(self._pieces)
         if content_type.startswith("application/json"):
             body = mask_for(self).document(body)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from slmgate.dataplane.account import named
 from slmgate.dataplane.balancing import affinity_of, chooser_of, shares_loads
+from slmgate.dataplane.held import connect
 from slmgate.dataplane.secured import Secured, closing, connecting, secured, trouble
 from slmgate.dataplane.sleepers import NEWS_SECONDS, Sleepers
 from slmgate.dataplane.upstream import UpstreamConnection
@@ -170,9 +171,8 @@ class Instance:
         began, must = self._loop.time(), self.secured
         try:
             async with asyncio.timeout(self.connect_timeout):
-                transport, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self), self.spec.host, self.spec.port, **connecting(must, self.connect_timeout)
-                )
+                arguments = connecting(must, self.connect_timeout)
+                transport, connection = await connect(self._loop, lambda: UpstreamConnection(self), self.spec, arguments)
         except (OSError, MemoryError) as failure:  # TimeoutError is an OSError
             why = trouble(must, failure)
             self.failed("unreachable", why or "it cannot be reached", began)

@@ -18,7 +18,7 @@ AS_USUAL = TrustSpec()
 
 
 class Unusable(OSError):
-    """TLS cannot be spoken with what the configuration names; the message says why."""
+    """It is not to be connected to as things are; the message says why, in words for the operator."""
 
 
 class Secured(NamedTuple):
@@ -56,11 +56,13 @@ def closing(transport: asyncio.Transport, shown: Secured, must: Callable[[], Sec
 
 
 def trouble(secured: Secured | None, failure: BaseException | None, *, opening: bool = True) -> str | None:
-    """What went wrong with TLS, so that no connection came about, or was lost (not `opening`). None: something else did."""
+    """Why no connection came about, or one was lost (not `opening`), where that is TLS's affair or known in words. None: else."""
+    if isinstance(failure, Unusable):
+        return str(failure)
     if secured is None or failure is None:
         return None
     if not opening:
         return why_not(failure, secured.name, opening=False)
     if isinstance(failure, TimeoutError):
         return "no connection over TLS came about in time"
-    return str(failure) if isinstance(failure, Unusable) else why_not(failure, secured.name)
+    return why_not(failure, secured.name)

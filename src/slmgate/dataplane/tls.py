@@ -117,6 +117,10 @@ class Fronts:
         """None: control has not said yet how that one speaks."""
         return self._fronts.get(name)
 
+    def contexts(self) -> Sequence[ssl.SSLContext]:
+        """Those that handshakes begin with."""
+        return [front.context for front in self._fronts.values()]
+
     def take(self, tls: Tls) -> bool:
         """Speak so from now on. True: some listener speaks differently, whoever listens has to begin anew.
 

@@ -28,6 +28,7 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
+from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
 from slmgate.dataplane.door import MOST_WAITING, Door, Step, announced_by
@@ -56,6 +57,8 @@ from slmgate.link.channel import LinkClient
 from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
+    Answering,
+    Challenges,
     Checked,
     Confirm,
     Grounds,
@@ -121,6 +124,7 @@ class Worker:
         if self.salts.problem:
             tell(self.salts.problem)
         self.heads = HeadReader()
+        self.challenges = Pending()
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
@@ -292,6 +296,8 @@ class Worker:
             self.pools.not_started(message)
         elif isinstance(message, Tls):
             self._speak(message)
+        elif isinstance(message, Challenges):
+            self._answer(message)
         elif isinstance(message, Grounds) and self.tokens.rest_on(frozenset(message.valid)):
             self.snapshot = self.snapshot.again(self.snapshot.generation)
 
@@ -370,9 +376,18 @@ class Worker:
         except (ssl.SSLError, OSError) as error:  # control has tried the same before: here something is missing
             self.say(f"TLS goes on as before, what is new cannot be used: {error}")
             return
+        self.challenges.dress(self._fronts.contexts())
         if changed and self._servers:
             self._stop_accepting()
             self._loop.create_task(self._accept())
+
+    def _answer(self, challenges: Challenges) -> None:
+        """Answer an authority so from now on."""
+        try:
+            self.challenges.take(challenges, self._fronts.contexts())
+        except (ssl.SSLError, OSError) as error:
+            self.say(f"a challenge cannot be answered: {error}")
+        self._link.send(Answering(self.slot, challenges.number))
 
     def _steps(self, place: int) -> list[Step]:
         """What a connection of that listener goes through before it is one; of most listeners, nothing."""
@@ -500,7 +515,7 @@ class Worker:
             self.pools.tallies(now),
             tally.shadows,
             tally.shadows_dropped,
-            tally.turned_away,
+            tally.turned_away + sum(door.turned_away for door in self._doors.values()),
             tally.guarded,
             tally.bans,
             tally.shed,

@@ -52,10 +52,7 @@ def _from_right(value: bytes, quotes: bool) -> Iterator[bytes | None]:
         comma = value.rfind(b",", low, end)
         while quotes and comma >= 0 and value.count(b'"', comma + 1, end) % 2:
             comma = value.rfind(b",", low, comma)
-        if end - comma - 1 > LONGEST_HOP:  # where none was found
-            yield None
-            return
-        yield value[comma + 1 : end]
+        yield value[comma + 1 : end] if end - comma <= LONGEST_HOP + 1 else None  # which is where no comma was found
         end = comma
 
 

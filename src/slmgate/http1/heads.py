@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -25,12 +26,23 @@ REQUEST_FIELDS_PASSED = (
 """The only request fields that an instance sees from a client. No credential, cookie, address or coding is among them."""
 
 ANSWER_FIELDS_PASSED = (b"content-type", b"cache-control", b"content-disposition", b"content-language", b"retry-after")
-"""The only fields of an instance's answer that a client sees. None can name a host or a software."""
+"""The only fields of an instance's answer that a client sees. None can name a host or a software: see `_ANSWER_VALUES`."""
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+_MEDIA_TYPE = re.compile(rb"[A-Za-z0-9.+-]{1,64}/[A-Za-z0-9.+-]{1,64}(?:;[ \t]*charset=\"?[A-Za-z0-9_-]{1,32}\"?)?")
+_ANSWER_VALUES = {
+    b"content-type": _MEDIA_TYPE,
+    b"cache-control": re.compile(rb"[A-Za-z0-9=, -]{1,128}"),
+    b"content-disposition": re.compile(
+        rb"(?:inline|attachment)(?:;[ \t]*filename=\"?[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9]{1,8})?\"?)?"
+    ),
+    b"content-language": re.compile(rb"[A-Za-z0-9, -]{1,128}"),
+    b"retry-after": re.compile(rb"[0-9]{1,9}|[A-Za-z0-9,: ]{20,40}"),
+}
+"""What their values may be, whole: no path, no address, nothing beyond ASCII."""
 _ONCE = frozenset(
     (
         b"host",
@@ -250,8 +262,16 @@ def answer_fields(fields: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> by
     """The header lines of an instance's answer that pass: those of `names` (`FieldNames(ANSWER_FIELDS_PASSED)` knows which)."""
     passed = b""
     for name in names:
-        passed += b"%b: %b\r\n" % (name, fields[name])
+        passed += _answer_line(name, fields[name])
     return passed
+
+
+@lru_cache(REMEMBERED_SETS)
+def _answer_line(name: bytes, value: bytes) -> bytes:
+    """One line of them, or nothing where the value is none of those that the field is for."""
+    if name == b"content-type":
+        value = value if _MEDIA_TYPE.fullmatch(value) else value.partition(b";")[0].rstrip(b" \t")
+    return b"%b: %b\r\n" % (name, value) if _ANSWER_VALUES[name].fullmatch(value) else b""
 
 
 def answer_head(

@@ -179,6 +179,28 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
     found: tuple[tuple[int, int], ...] | None
 
 
+class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
+    """Answer an authority's challenges so from now on, and no others (control/acme).
+
+    `tokens`: for each token of http-01 its text. `certificates`: for each name of tls-alpn-01 the certificate to show, with its
+    key (PEM). `number` comes back in `Answering`.
+    """
+
+    number: int
+    tokens: dict[str, str] = {}
+    certificates: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Challenges({self.number})"
+
+
+class Answering(msgspec.Struct, frozen=True, tag="answering"):
+    """This worker answers challenges as the message of that number says."""
+
+    slot: int
+    number: int
+
+
 Message = (
     Hello
     | Publish
@@ -195,4 +217,6 @@ Message = (
     | Wanted
     | NotStarted
     | Tls
+    | Challenges
+    | Answering
 )

@@ -40,6 +40,13 @@ class TrustSpec(msgspec.Struct, frozen=True, kw_only=True):
     stamp: str = ""
 
 
+class HeldSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an instance whose host is a name has to be, whenever it is connected to: see `places.py`."""
+
+    loopback: bool = False
+    networks: tuple[str, ...] = ()
+
+
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One running copy of a model. `id` is how operators see it; clients never do."""
 
@@ -62,6 +69,8 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The gate would have to start it first."""
     start_within: float = 0.0
     """Seconds that a start of it may take; 0: it is nobody's to start."""
+    held: HeldSpec | None = None
+    """Its name was given at run time, and may lead to certain addresses only. None: wherever it leads."""
 
 
 class TokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):

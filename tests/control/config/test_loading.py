@@ -156,7 +156,7 @@ def test_client_names_are_all_different() -> None:
         ("listen: [{address: '127.0.0.1:9'}]", ["listen[0].address"]),
         ("listen: [{address: '127.0.0.1:8080', plain_http: false}]", []),
         ("listen: [{address: '127.0.0.1:8080'}, {address: '127.0.0.1:9'}]", ["listen"]),
-        ("admin: {address: ':9'}", ["admin.address"]),
+        ("admin: {address: ':9', plain_http: true}", ["admin.address"]),
         ("admin: {auth: {oidc: {issuer: 'https://a.example', client_id: x, roles: {map: {a: owner}}}}}", []),
         (
             "on_ledger_loss: serve\njournal: {sync: never}\nworkers: 3\nstate_dir: /x",

@@ -64,9 +64,10 @@ def test_the_sample_without_its_comment_signs_has_every_option(tmp_path: Path) -
     authority.server("gate-client")
     (tmp_path / "instances-ca.pem").write_bytes(authority.file.read_bytes())
     authority.file.rename(tmp_path / "clients.pem")
+    (tmp_path / "acme-root.pem").write_bytes((tmp_path / "clients.pem").read_bytes())
     (tmp_path / "smollm2").mkdir()
     written(tmp_path / "smollm2")
-    env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x", "SLMGATE_NOTIFY_SECRET": "x"}
+    env = {"VLLM_KEY": "x", "INTROSPECT_SECRET": "x", "ADMIN_OIDC_SECRET": "x", "SLMGATE_NOTIFY_SECRET": "x", "EAB_KEY": "a" * 22}
     config = load_text(without_alternatives(uncommented()), base_dir=tmp_path, env=env).unwrap()
     assert config.keys[0].name == "acme-bot"
     assert config.models["smollm2"].instances[0].bearer is not None

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from slmgate.control.accounts import Accounts
+from slmgate.control.acme.status import CertificateStatus
 from slmgate.control.catalogue import Catalogue
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
@@ -108,6 +109,7 @@ class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     faults: Sequence[str] = ()
     notes: Sequence[str] = ()
     ledger_lag: float | None = None
+    certificates: Sequence[CertificateStatus] = ()
     running: bool = True
 
     @property

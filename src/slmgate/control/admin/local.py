@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import billing, explaining, handlers, instances, operating, standing, views
+from slmgate.control.admin import billing, certificates, explaining, handlers, instances, operating, standing, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config import Config
@@ -54,6 +54,7 @@ _OF_A_GATE = (
     explaining.explain_request,
     billing.statement_page,
     standing.limits,
+    certificates.certificates,
 )
 
 

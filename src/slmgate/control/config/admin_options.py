@@ -110,6 +110,14 @@ class Admin(Section, frozen=True, kw_only=True):
         Address,
         Option("Where operators reach slmgate; keep it on a private address.", Listener(), False),
     ] = Address("127.0.0.1", 8081)
+    plain_http: Annotated[
+        bool,
+        Option(
+            "Whether `address` is meant to be one that can be reached from outside of private networks. This listener speaks "
+            "plain HTTP: admin keys and passwords can be read on their way there, unless a proxy with TLS stands before it.",
+            Switch(),
+        ),
+    ] = False
     url: Annotated[
         str | None,
         Option(

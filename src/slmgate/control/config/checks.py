@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from slmgate.control.config.acme_checks import check_acme
 from slmgate.control.config.addresses import Address, Origin, is_public
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.compile import instance_id
@@ -38,6 +39,10 @@ _ANY = ("", "0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
 PLAIN_PROBLEM = (
     "can be reached from outside of private networks, and speaks plain HTTP: keys and prompts can be read on their way"
 )
+ADMIN_PROBLEM = (
+    "can be reached from outside of private networks, and speaks plain HTTP: admin keys and passwords can be read on their way"
+)
+ADMIN_HINT = "give a private address; where a proxy with TLS is all that reaches it, write plain_http: true beside it"
 PLAIN_HINT = "give tls, or a private address; behind a proxy with TLS, or in a closed network, write plain_http: true beside it"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -56,7 +61,8 @@ def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
     check_ports((instance for model in config.models.values() for instance in model.instances), reader)
     _discovery(config, reader)
     _tls(config, reader, tls_files)
-    check_trust(config, reader)
+    check_acme(config, reader)
+    check_trust(config, reader, tls_files)
     _keys(config, reader)
     _auth(config, reader)
     _roles(config, reader)
@@ -195,6 +201,9 @@ def _tls(config: Config, reader: Reader, files: bool) -> None:
             _certificates(listen.tls, reader)
             _clients(listen.tls, reader)
         _plain(listen, reader)
+    place = _place(reader, config.admin, "address")
+    if place is not None and not config.admin.plain_http and is_public(config.admin.address.host):
+        _blame(reader, place, ADMIN_PROBLEM, ADMIN_HINT)
 
 
 def _certificates(tls: ListenTls, reader: Reader) -> None:

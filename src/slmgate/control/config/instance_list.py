@@ -23,7 +23,7 @@ from slmgate.control.config.kinds import Whole
 from slmgate.control.config.options import ENGINES, UPSTREAM_NAME, Config, Engine, Instance
 from slmgate.control.config.reading import Place, Reader
 from slmgate.control.config.table import Option, Section
-from slmgate.control.naming import allowed
+from slmgate.policy.places import allowed, is_address
 
 DOC = "models.NAME.instances[]"
 """Where the options are documented: they are those of the configuration."""
@@ -47,7 +47,7 @@ class Listed(Section, frozen=True, kw_only=True):
     def name(self) -> str | None:
         """The host, where it is a name whose addresses are the instances. With TLS it is one instance: it must show the name's
         certificate, whatever the address."""
-        return None if self.url.tls or _is_address(self.url.host) else self.url.host
+        return None if self.url.tls or is_address(self.url.host) else self.url.host
 
 
 class Rules(NamedTuple):
@@ -66,7 +66,7 @@ class Rules(NamedTuple):
         """What is wrong with an instance there, and a hint; None: nothing."""
         if is_the_gate(Instance(url=url), list(self.gate)):
             return "is the gate itself", "give the address of the model's instance"
-        if not _is_address(url.host):
+        if not is_address(url.host):
             return ("has no address", "write an IP address or a name") if _NUMERIC.fullmatch(url.host) else None
         if allowed(url.host, self.loopback, self.networks):
             return None
@@ -75,10 +75,6 @@ class Rules(NamedTuple):
         if allowed(url.host, True):
             return "is this machine itself", "say discovery.loopback: true in the configuration if that is meant"
         return "is where no instance may be", "it is link-local, multicast, reserved, or a cloud's own address"
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or re.fullmatch(r"[0-9.]+", host) is not None
 
 
 class CannotRead(Exception):

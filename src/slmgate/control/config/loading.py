@@ -54,7 +54,7 @@ def load_text(
 ) -> Loaded:
     """Read a configuration from `text`, called `name` in faults; relative paths count from `base_dir`. Never raises.
 
-    `tls_files`: whether what listeners speak TLS with is looked into.
+    `tls_files`: whether what TLS is spoken with is looked into.
     """
     text = text.removeprefix("\ufeff")
     reader = Reader(name, text, (base_dir or Path()).absolute(), os.environ if env is None else env)

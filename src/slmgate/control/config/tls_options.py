@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from slmgate.control.config.acme_options import Acme
 from slmgate.control.config.kinds import Choice, Location
 from slmgate.control.config.table import Option, Section
 
@@ -34,9 +35,8 @@ class ListenTls(Section, frozen=True, kw_only=True):
         Option(
             "The certificates that the gate shows, each with its key: to a client that asks for a name those that are for it "
             "(by their subjectAltName, exactly or by a wildcard for one label), one of each kind of key; to others the first.",
-            at_least=1,
         ),
-    ]
+    ] = ()
     min_version: Annotated[
         Literal["1.2", "1.3"],
         Option("The oldest version of TLS that is spoken.", Choice(values=("1.2", "1.3"))),
@@ -63,5 +63,11 @@ class ListenTls(Section, frozen=True, kw_only=True):
             "one has ended, every client certificate is, until there is a new one. Unset: nothing is looked up.",
             Location(),
             example="clients.crl",
+        ),
+    ] = None
+    acme: Annotated[
+        Acme | None,
+        Option(
+            "Certificates that the gate gets and renews by itself, behind those in `certificates` if there are any. Unset: none."
         ),
     ] = None

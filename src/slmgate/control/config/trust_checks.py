@@ -6,6 +6,7 @@ only when an instance is connected to.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from slmgate.control.config.compile import instance_id
@@ -19,15 +20,15 @@ from slmgate.control.config.trust_options import InstanceTls
 UNVERIFIED = "its certificate is not verified (verify: false): whoever is on the way there can read and change all that is sent"
 
 
-def check_trust(config: Config, reader: Reader) -> None:
-    """Give `reader` the faults of `tls` of models and instances."""
+def check_trust(config: Config, reader: Reader, files: bool = True) -> None:
+    """Give `reader` the faults of `tls` of models and instances; `files`: those of the files that they name too."""
     for model in config.models.values():
         for one in model.instances:
             if one.tls is not None:
                 _looked_at(one, reader)
-                _options(one.tls, reader)
+                _options(one.tls, reader, files)
         if model.tls is not None:
-            _options(model.tls, reader)
+            _options(model.tls, reader, files)
 
 
 def _looked_at(instance: Instance, reader: Reader) -> None:
@@ -40,26 +41,27 @@ def _looked_at(instance: Instance, reader: Reader) -> None:
         _blame(reader, place, "tls is never looked at", f"write url: https://{instance.url.location} if TLS is meant")
 
 
-def _options(tls: InstanceTls, reader: Reader) -> None:
+def _options(tls: InstanceTls, reader: Reader, files: bool) -> None:
     cert, key, ca = (_place(reader, tls, option) for option in ("cert", "key", "ca"))
     for given, missing in ((cert, "key"), (key, "cert")):
         if given is not None and getattr(tls, missing) is None and not reader.broken(tls):
             _blame(reader, given, f"{missing} is missing", f"give {missing} too; it may be the same file, with both in it")
     if ca is not None and tls.ca is not None and tls.verify is False:
         _blame(reader, ca, "ca is never looked at", "verify: false believes whoever answers: leave one of them out")
-    faults: list[FileFault | None] = []
-    if tls.cert is not None and tls.key is not None:
-        reader.files += [tls.cert, tls.key]
-        own = read_identity(tls.cert, tls.key)
-        faults.append(own if isinstance(own, FileFault) else None)
-    if isinstance(tls.ca, Path):
-        reader.files.append(tls.ca)
-        fault = authorities_fault(tls.ca)
-        faults.append(None if fault is None else fault._replace(option="ca"))
-    for fault in faults:
-        place = None if fault is None else _place(reader, tls, fault.option)
-        if fault is not None and place is not None:
+    reader.files += [path for path in (tls.cert, tls.key, tls.ca) if isinstance(path, Path)]
+    for fault in _faults(tls) if files else ():
+        place = _place(reader, tls, fault.option)
+        if place is not None:
             _blame(reader, place, f"{reader.subject(place.node)} {fault.problem}", fault.hint)
+
+
+def _faults(tls: InstanceTls) -> Iterator[FileFault]:
+    if tls.cert is not None and tls.key is not None:
+        own = read_identity(tls.cert, tls.key)
+        if isinstance(own, FileFault):
+            yield own
+    if isinstance(tls.ca, Path) and (fault := authorities_fault(tls.ca)) is not None:
+        yield fault._replace(option="ca")
 
 
 def _place(reader: Reader, section: Section, option: str) -> Place | None:
