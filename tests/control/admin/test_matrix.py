@@ -45,6 +45,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("POST", "/api/v1/instances/drain"): Case(404, '{"id":"none"}'),
     ("POST", "/api/v1/instances/enable"): Case(404, '{"id":"none"}'),
     ("POST", "/api/v1/instances/remove"): Case(404, '{"id":"none"}'),
+    ("GET", "/api/v1/certificates"): Case(200),
     ("GET", "/api/v1/usage"): Case(200),
     ("GET", "/api/v1/receipts"): Case(200),
     ("GET", "/api/v1/receipts/{id:str}"): Case(404),
