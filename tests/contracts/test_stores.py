@@ -412,7 +412,11 @@ def test_revision(store: Store) -> None:
 
 
 def test_the_audit_log_is_one_chain_whoever_writes(store: Store) -> None:
-    threads = [threading.Thread(target=lambda: [store.append_audit(change()) for _ in range(15)]) for _ in range(4)]
+    def write() -> None:
+        for _ in range(15):
+            store.append_audit(change())
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
