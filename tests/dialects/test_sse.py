@@ -46,6 +46,17 @@ def test_every_cut_gives_the_same(eol: bytes, strip: bool) -> None:
     assert whole == (expected, Usage(4, 0), 4, True)
 
 
+def test_what_stands_for_an_event_has_its_line_end_whole() -> None:
+    """Cut between the CR and the LF of its last line end, an event that another stands for leaves no LF. Found by fuzzing."""
+
+    class Instead(Letters):
+        def look(self, event: bytes) -> bytes:
+            return b"data: instead\n\n"
+
+    whole = every_way(lambda: Instead(True), b"data: a!\r\n\r\ndata: #\r\n\r\n")
+    assert whole.sent == b"data: instead\n\ndata: #\r\n\r\n"
+
+
 @pytest.mark.parametrize("strip", [False, True])
 def test_trailing_bytes_are_sent_on(strip: bool) -> None:
     whole = every_way(lambda: Letters(strip), b"data: end!\n\ndata: half of #")

@@ -334,6 +334,8 @@ def test_the_one_chunk_that_a_piece_is(size: int) -> None:
         b"A\r\n0123456789\r\n",
         b"0\r\n\r\n",
         b"1000\r\n" + b"x" * 4096 + b"\r\n",
+        # of these lengths no chunk is: found by fuzzing, when a NUL stood for that
+        *(b"\0" * (size - 2) + b"\r\n" for size in (3, 4, 5, 21, 262)),
     ],
 )
 def test_what_is_not_one_chunk(data: bytes) -> None:

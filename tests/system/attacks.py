@@ -8,7 +8,9 @@ Length: one table, read as one; no function in it has more than a few lines.
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from typing import Any, NamedTuple
 
 from tests.tools.gate import SECRET, digest
@@ -98,6 +100,7 @@ class Attack(NamedTuple):
 BAD_KEY = (401, "invalid_api_key")
 FORBIDDEN = (403, "permission_denied")
 UNKNOWN = (404, "model_not_found")
+MEDIA = (415, "unsupported_media_type")
 NO_PATH = (404, "not_found")
 INVALID = (400, "invalid_request")
 PARAMETER = (400, "parameter_not_allowed")
@@ -233,8 +236,23 @@ def with_line(line: str) -> bytes:
     return request(BODY, secret=SECRET).replace(LINE, line.encode())
 
 
+def with_line_bytes(path: bytes) -> bytes:
+    return request(BODY, secret=SECRET).replace(CHAT.encode(), path, 1)
+
+
+RAW_PATHS = {
+    "overlong-slash": b"/v1\xc0\xafchat/completions",
+    "full-width": "/v1/\N{FULLWIDTH LATIN SMALL LETTER C}hat/completions".encode(),
+    "nul": b"/v1/chat/completions\0",
+    "tab": b"/v1/chat/completions\t",
+    "delete": b"/v1/chat/completions\x7f",
+    "escape": b"/v1/chat/completions\x1b[2J",
+    "high-byte": b"/v1/chat/completions\xff",
+}
 ROUTES = [
     *(Attack(f"path-{name}", request(BODY, path=path, secret=SECRET), *NO_PATH) for name, path in PATHS.items()),
+    *(Attack(f"raw-{name}", with_line_bytes(path), *INVALID) for name, path in RAW_PATHS.items()),
+    Attack("delete", with_line(f"DELETE {CHAT} HTTP/1.1"), 405, "method_not_allowed"),
     Attack("fragment", request(BODY, path=f"{CHAT}#x", secret=SECRET), *NO_PATH),
     Attack("absolute-other-host", request(BODY, path=f"http://evil.test{CHAT}", secret=SECRET), *INVALID),
     Attack("absolute-other-scheme", request(BODY, path=f"https://gate.test{CHAT}", secret=SECRET), *INVALID),
@@ -280,6 +298,8 @@ def field(name: str, value: str, extra: str = "") -> bytes:
     return f'Content-Disposition: form-data; name="{name}"{extra}\r\n\r\n{value}'.encode()
 
 
+NESTED = b'Content-Disposition: form-data; name="f"\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y--'
+ENCODED = b'Content-Disposition: form-data; name="f"\r\nContent-Transfer-Encoding: base64\r\n\r\nbQ=='
 SOUND = field("file", "RIFF", '; filename="a.wav"')
 INNER = b'"messages":[{"role":"user","content":"hi"}]'
 MODELS = [
@@ -369,6 +389,40 @@ MODELS = [
     ),
     Attack("form-header-bomb", form(b"X-A: " + b"a" * 100_000 + b"\r\n\r\nx"), *INVALID, True),
     Attack("form-long-boundary", form(field("model", "tiny"), boundary="b" * 73), *INVALID),
+    Attack("form-file-name-extended", form(field("model", "tiny"), field("file", "R", "; filename*=UTF-8''a")), *INVALID),
+    Attack("form-nested", form(field("model", "tiny"), NESTED), *INVALID),
+    Attack("form-coded", form(field("model", "tiny"), ENCODED), *INVALID),
+    Attack("form-charset", form(field("_charset_", "utf-16"), field("model", "tiny")), *INVALID),
+    Attack("form-line-end-in-a-header", form(b'Content-Disposition: \nform-data; name="model"\r\n\r\ntiny'), *INVALID),
+    Attack("form-blank-behind-a-header", form(b'Content-Disposition: form-data; name="model"\r\r\n\r\ntiny'), *INVALID),
+    Attack("form-glued", form(field("model", "tiny") + b"\r\n--b0undary--\r\n" + field("model", "hidden")), *INVALID),
+    Attack("form-two-boundaries", body(BODY, "Content-Type: multipart/form-data; boundary=a; boundary=b"), *MEDIA),
+]
+
+# --- compressed bodies -----------------------------------------------------------------------------------------------------
+
+BOMB = gzip.compress(b"{" + b" " * 10_000_000 + BODY[1:])
+"""A good body to who inflates it: a thousand times as large."""
+COMPRESSED = [
+    *(
+        Attack(coding.replace(", ", "-").replace("\t", "tab"), body(data, f"Content-Encoding: {coding}"), *MEDIA, True)
+        for coding, data in {
+            "gzip": BOMB,
+            "GZIP": BOMB,
+            "x-gzip": BOMB,
+            "deflate": zlib.compress(BODY),
+            "br": BODY,
+            "zstd": BODY,
+            "compress": BODY,
+            "gzip, gzip": gzip.compress(BOMB),
+            "identity, gzip": BOMB,
+            "aws-chunked": BODY,
+            "\tgzip": BOMB,
+            "": BODY,
+        }.items()
+    ),
+    Attack("without-a-word", body(BOMB), *INVALID, True),
+    Attack("as-a-transfer-coding", body(BOMB, "Transfer-Encoding: gzip"), *INVALID),
 ]
 
 # --- parameters that a role rules ------------------------------------------------------------------------------------------
@@ -537,6 +591,7 @@ ATTACKS: dict[str, list[Attack]] = {
     "spoofed": SPOOFED,
     "routes": ROUTES,
     "models": MODELS,
+    "compressed": COMPRESSED,
     "parameters": PARAMETERS,
     "grants": GRANTS,
 }

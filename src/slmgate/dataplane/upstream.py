@@ -224,6 +224,8 @@ class UpstreamConnection(Passing):
 
     def _read_head(self, data: bytes) -> AnswerHead | str | None:
         """What one head says, None for an interim one, or what is wrong with it."""
+        if not data.startswith(_VERSION):
+            return "the answer is not valid HTTP"  # llhttp passes over line ends before it
         raw = self._fields
         raw.clear()
         parser = self._parser = httptools.HttpResponseParser(self)

@@ -56,7 +56,10 @@ class CompletionScanner(SseScanner):
 
     def count(self, data: bytes) -> int:
         written = data.count(b'"stop":false')
-        return written - data.count(b'"content":""') if written else data.count(b'"stop": false')
+        if not written:
+            return data.count(b'"stop": false')
+        written -= data.count(b'"content":""')
+        return max(0, written)  # an instance that writes the one without the other owes its client nothing
 
     def look(self, event: bytes) -> bytes:
         seen = decoded(_RESULT, event_data(event))

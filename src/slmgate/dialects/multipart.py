@@ -134,10 +134,10 @@ def _part(head: bytes, start: int, value: int, end: int) -> Part | Refuse:
         return unreadable("The headers of a part of the form are not valid UTF-8.")
     for line in lines:
         name, colon, text = line.partition(":")
-        name = name.lower()
-        if not colon or name not in _HEADERS or name in headers or not text.strip().isprintable():
+        name, text = name.lower(), text.strip(" \t")  # of other white space, some is a line's end to some readers
+        if not colon or name not in _HEADERS or name in headers or not text.isprintable():
             return unreadable("A part of the form has a header that is malformed, repeated, or has no place there.")
-        headers[name] = text.strip()
+        headers[name] = text
     disposition = _DISPOSITION.fullmatch(headers.get("content-disposition", ""))
     if disposition is None:
         return unreadable('Each part of the form needs one header Content-Disposition: form-data; name="…".')

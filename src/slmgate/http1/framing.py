@@ -56,16 +56,17 @@ USUAL = 4096
 
 
 def _lines() -> list[bytes]:
+    none = bytes(USUAL)  # longer than any piece that is looked up, so that none begins with it, whatever its bytes are
     lines: list[bytes] = []
     for size in range(1, USUAL):
         line = b"%x\r\n" % size
-        lines += [b"\0"] * (len(line) + size + 2 - len(lines))
+        lines += [none] * (len(line) + size + 2 - len(lines))
         lines.append(line)
     return lines[:USUAL]
 
 
 CHUNK_LINES = _lines()
-"""The size line of a chunk by the length of the whole, of which each has one at the most; else what no chunk begins with.
+"""The size line of a chunk by the length of the whole, of which each has one at the most; else what no piece begins with.
 
 A piece that is shorter than `USUAL`, begins with its line and ends with CR LF is one chunk, from its first byte to its last. That
 is a short way beside `ChunkedReader.feed`, while the reader is `at_rest`: what is taken so, it must not be given.

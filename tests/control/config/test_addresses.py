@@ -124,10 +124,17 @@ def test_url_refused(text: str) -> None:
 
 
 def test_user_and_query_may_be_secrets() -> None:
-    for text in ("http://u:p@h", "http://h?key=x", "http://h#x"):
+    for text in ("http://u:p@h", "http://h?key=x", "http://h#x", "htp://u:p@h", "u:p@h", "h?key=x"):
         with pytest.raises(BadValueError) as caught:
             Url().take(text, "quoted")
         assert caught.value.private
+
+
+@pytest.mark.parametrize("text", ["u:p@h", "htp://u:p@h", "h?key=x"])
+def test_what_is_no_url_may_hold_a_secret_as_well(text: str) -> None:
+    with pytest.raises(BadValueError) as caught:
+        WebUrl().take(text, "quoted")
+    assert caught.value.private
 
 
 def test_a_path_is_told_what_to_write() -> None:

@@ -55,6 +55,11 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _may_hold_a_secret(text: str) -> bool:
+    """Whether a text that is no URL might be one with a password or a key in it: then a fault does not quote it."""
+    return "@" in text or "?" in text
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host, as `Url` gives it, is this machine itself."""
     try:
@@ -109,9 +114,10 @@ class Url(Kind, frozen=True, kw_only=True):
     def read(self, text: str) -> Origin:
         scheme, separator, rest = text.partition("://")
         if not separator:
-            raise BadValueError("has no scheme", "write http:// or https:// in front")
+            raise BadValueError("has no scheme", "write http:// or https:// in front", private=_may_hold_a_secret(text))
         if scheme.lower() not in ("http", "https"):
-            raise BadValueError("has a scheme other than http and https", "instances are reached over http:// or https://")
+            hint = "instances are reached over http:// or https://"
+            raise BadValueError("has a scheme other than http and https", hint, private=_may_hold_a_secret(text))
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
         tail = rest[len(authority) :]
         if "@" in authority:
@@ -176,7 +182,7 @@ class WebUrl(Kind, frozen=True, kw_only=True):
     def read(self, text: str) -> str:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in ("http", "https"):
-            raise BadValueError("has no scheme", "write https:// in front")
+            raise BadValueError("has no scheme", "write https:// in front", private=_may_hold_a_secret(text))
         authority, slash, path = rest.partition("/")
         if "@" in authority:
             raise BadValueError("holds a user name or password", "leave it out", private=True)
