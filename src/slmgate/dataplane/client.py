@@ -323,9 +323,9 @@ class ClientConnection(asyncio.Protocol):
         """How well the gate can do without this connection when it is full: the least first; None: not at all.
 
         First who has shown no good credential and had time to, the youngest before the others; then who has had nothing to ask
-        for a while, the longest idle first.
+        for a while, the longest idle first. A body that was refused is no request any more, and its rest not waited for.
         """
-        if self.exchange is not None or self.state is not HEAD:
+        if self.exchange is not None or not (self.state is HEAD or (self.state is SKIP and not self.known)):
             return None
         if not self.known:
             return (0, -self.born) if now - self.born >= SAY_WHO_SECONDS else None
