@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.dataplane import addresses as addresses_module
-from slmgate.dataplane.addresses import PLACES, SHARED
+from slmgate.dataplane.addresses import PLACES, SHARED, SUBJECT, WORDS
 from slmgate.dataplane.guard import AT_ONCE, REMEMBERED, SIEVED, TURNED_AWAY, Guard, Visitor
 from slmgate.dataplane.tally import Tally
 from slmgate.policy.guard import GuardSpec, RateSpec
@@ -308,6 +308,20 @@ def test_who_finds_no_place_is_counted_with_the_others(guards: Callable[..., Kep
     guard.left(one)
     assert guard._table.own[:8].tolist() == [0] * 8
     assert SHARED == PLACES
+
+
+def test_who_loses_its_place_while_connected(guards: Callable[..., Kept]) -> None:
+    """A worker that has just begun is not yet counted by the others: one of them may give a place of its visitors to another."""
+    guard = guards()
+    visitor = guard.come()
+    table, lost = guard._table, visitor.place
+    assert table is not None
+    table.words[lost * WORDS + SUBJECT] = number_of(THERE)
+    guard.come()
+    guard.left(visitor)
+    guard.left(visitor)
+    assert visitor.place != lost
+    assert (table.own[lost], table.own[visitor.place]) == (0, 0)
 
 
 def test_whose_key_was_good_is_known(guards: Callable[..., Kept]) -> None:

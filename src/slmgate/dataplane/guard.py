@@ -301,8 +301,13 @@ class Guard:
         """Where the words of a visitor begin. Inside the lock."""
         at = visitor.place * WORDS
         if table.words[at + SUBJECT] != visitor.subject:  # others have its place meanwhile, or it never had one
-            visitor.place = table.place(visitor.subject, now)
+            lost, visitor.place = visitor.place, table.place(visitor.subject, now)
             at = visitor.place * WORDS
+            if visitor.counted:  # it was lost to somebody whose worker did not know yet that connections are counted here
+                table.own[lost] -= visitor.counted
+                visitor.counted = 0 if visitor.place == SHARED else min(visitor.counted, MOST_LIVE - table.own[visitor.place])
+                if visitor.counted:
+                    table.own[visitor.place] += visitor.counted
         table.words[at + SEEN] = now
         return at
 
