@@ -34,7 +34,13 @@ class ContextPerFile:
 
 def missing_lines(statements: Iterable[int], contexts: Mapping[int, Iterable[str]], test: str) -> list[int]:
     """The statements that neither the file's own test file nor an import ran."""
-    return [line for line in statements if not {"", test} & set(contexts.get(line, ()))]
+    ends = [*statements[1:], max([*contexts, *statements], default=0) + 1]
+    return [
+        line
+        for line, end in zip(statements, ends, strict=False)
+        # the lines up to the next statement are its own: of a long condition, Python may run only those
+        if not {"", test} & {context for each in range(line, end) for context in contexts.get(each, ())}
+    ]
 
 
 def main() -> int:
