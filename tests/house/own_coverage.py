@@ -7,7 +7,7 @@ ran it, or an import did. It knows which test belongs to which source from `mirr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ class ContextPerFile:
         self.cover.switch_context("")
 
 
-def missing_lines(statements: Iterable[int], contexts: Mapping[int, Iterable[str]], test: str) -> list[int]:
+def missing_lines(statements: Sequence[int], contexts: Mapping[int, Iterable[str]], test: str) -> list[int]:
     """The statements that neither the file's own test file nor an import ran."""
     ends = [*statements[1:], max([*contexts, *statements], default=0) + 1]
     return [
