@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer, openai_usage, says_error
+from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer, openai_usage, says_error, says_failure
 from slmgate.terms import Usage
 
 
@@ -95,6 +95,24 @@ def test_the_figures_of_a_complete_answer(body: bytes, expected: Usage | None) -
 )
 def test_an_error_under_any_status(body: bytes, failed: bool) -> None:
     assert says_error(body) is failed
+
+
+@pytest.mark.parametrize(
+    ("event", "failed"),
+    [
+        (b'{"error":{"message":"dead"}}', True),
+        (b'{"error":"dead"}', True),
+        (b'{"type":"error","code":"x"}', True),
+        (b'{"type":"response.failed","response":{"error":null}}', True),
+        (b'{"error":null,"choices":[]}', False),
+        (b'{"type":"response.created"}', False),
+        (b'{"choices":[{"delta":{"content":"\\"error\\""}}]}', False),
+        (b"[DONE]", False),
+        (b"", False),
+    ],
+)
+def test_an_event_that_says_that_the_engine_failed(event: bytes, failed: bool) -> None:
+    assert says_failure(event) is failed
 
 
 @pytest.mark.parametrize(

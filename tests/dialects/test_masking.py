@@ -36,6 +36,7 @@ INSIDE = "/srv/models/secret.gguf"
         ('{"a":1, "system_fingerprint" : "b0" , "b":2}', '{"a":1, "b":2}'),
         ('{"system_fingerprint":null,"b":2}', '{"b":2}'),
         ('{"kv_transfer_params":null,"model":"pub"}', '{"kv_transfer_params":null,"model":"pub"}'),
+        ('{"kv_transfer_params":"10.0.0.5:8000","model":"pub"}', '{"kv_transfer_params":null,"model":"pub"}'),
         ('{"model":"pub","kv_transfer_params":{"remote_host":"10.0.0.5","a":[{}]},"z":1}', None),
         ('{"__verbose":{"model":"/srv/a","prompt":"<|im_start|>"},"model":"/srv/a"}', '{"__verbose":null,"model":"pub"}'),
         ('{"model":"pub","mod\\u0065l":"/srv/a","z":[{"model":1}]}', '{"model":"pub","mod\\u0065l":"pub","z":[{"model":1}]}'),

@@ -170,3 +170,10 @@ def test_masked() -> None:
     failure = b'data:{"error":"/srv/engine","error_type":"generation"}\n\n'
     assert every_way(lambda: SUBJECT.scanner("generate_stream", Ask("", True), mask_of("pub")), TOKEN + failure).sent == TOKEN
     assert SUBJECT.told("generate", b"{}") == (None, None)
+
+
+def test_a_name_that_is_no_text_costs_no_stream() -> None:
+    """Bytes of an instance that one reading passes over and another stumbles at: found by fuzzing."""
+    data = b'data:{"\xff":6,"generated_text":"four","details":{"generated_tokens":3,"input_length":4}}\n\n'
+    fed = every_way(lambda: SUBJECT.scanner("generate_stream", Ask("", True)), data)
+    assert (fed.sent, fed.finished) == (data, True)

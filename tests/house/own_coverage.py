@@ -7,7 +7,7 @@ ran it, or an import did. It knows which test belongs to which source from `mirr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,9 +32,15 @@ class ContextPerFile:
         self.cover.switch_context("")
 
 
-def missing_lines(statements: Iterable[int], contexts: Mapping[int, Iterable[str]], test: str) -> list[int]:
+def missing_lines(statements: Sequence[int], contexts: Mapping[int, Iterable[str]], test: str) -> list[int]:
     """The statements that neither the file's own test file nor an import ran."""
-    return [line for line in statements if not {"", test} & set(contexts.get(line, ()))]
+    ends = [*statements[1:], max([*contexts, *statements], default=0) + 1]
+    return [
+        line
+        for line, end in zip(statements, ends, strict=False)
+        # the lines up to the next statement are its own: of a long condition, Python may run only those
+        if not {"", test} & {context for each in range(line, end) for context in contexts.get(each, ())}
+    ]
 
 
 def main() -> int:

@@ -23,3 +23,9 @@ OWN = "tests/policy/test_decide.py"
 )
 def test_lines_that_the_own_test_file_did_not_run(contexts: dict[int, list[str]], missing: list[int]) -> None:
     assert missing_lines([1, 2], contexts, OWN) == missing
+
+
+def test_a_statement_of_several_lines_is_run_when_one_of_them_is() -> None:
+    assert missing_lines([1, 5], {3: [OWN], 7: [OWN]}, OWN) == []
+    assert missing_lines([1, 5], {3: [OWN], 4: ["tests/policy/test_balance.py"]}, OWN) == [5]
+    assert missing_lines([], {}, OWN) == []

@@ -75,7 +75,7 @@ class SseScanner:
         self._searched = 0
         self._head: bytes | None = None
         # `_cut`: the last event ended with a CR at the very end of a chunk, so that an LF that comes next still belongs
-        # to it; `_dropped`: that event was stripped, or replaced by another. `_open`: one of these forbids the short way
+        # to it; `_dropped`: that event's own end was not sent on. `_open`: one of these forbids the short way
         # for the next chunk.
         self._cut = False
         self._dropped = False
@@ -156,10 +156,9 @@ class SseScanner:
         start = 0
         while (end := self._end(start)) > start:
             if self._head is None:
-                event = bytes(buffer[start:end])
-                kept = self._event(event)
+                kept = self._event(bytes(buffer[start:end]))
                 out.append(kept)
-                self._dropped = kept is not event
+                self._dropped = not kept.endswith(b"\r")
             else:
                 self.skim(self._head)
                 self._head = None

@@ -36,6 +36,7 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DETAILS = msgspec.json.Decoder(_Details | None)
 
 
@@ -66,7 +67,7 @@ class TokenScanner(SseScanner):
             known = details.input_length is not None
             told = believable(details.input_length if known else self._estimate, details.generated_tokens)
             self.usage = told if told is None or known else msgspec.structs.replace(told, estimated=True)
-        if self._strip and bytes(seen.details):
+        if self._strip and bytes(seen.details) and decoded(_MEMBERS, data) is not None:  # else a name in it is no text
             return b"data: " + replace(data, {"details": None}) + b"\n\n"
         return event
 
