@@ -124,6 +124,10 @@ class Automatic:
 
     def _manage(self, domain: str, acme: Acme, plain: bool) -> Managed:
         challenges = acme.challenges or ((TLS_ALPN_01, HTTP_01) if plain else (TLS_ALPN_01,))
+        busy = self._managed.get(domain) if domain == self._busy else None
+        if busy is not None and busy.options.directory == acme.directory:  # what comes of its order must not be forgotten
+            busy.options, busy.challenges = acme, challenges
+            return busy
         files = AcmeFiles(self._home, acme.directory, self._complain)
         one = Managed(domain, acme, challenges, files)
         try:
