@@ -78,7 +78,7 @@ def at(address: str, more: str = "") -> str:
         ("plain HTTP", "warn", "every address", {"of": config(more=at("0.0.0.0:80", PLAIN) + LIMITED)}),
         ("plain HTTP", "warn", "port 80", {"of": config(more=at("203.0.113.1:80", PLAIN) + LIMITED)}),
         ("plain HTTP", "warn", "10.0.0.1:80", {"of": config(more=at("10.0.0.1:80") + LIMITED)}),
-        ("admin side", "bad", "every address", {"of": config(more="admin: {address: ':8081'}\n")}),
+        ("admin side", "bad", "every address", {"of": config(more="admin: {address: ':8081', plain_http: true}\n")}),
         ("admin side", "warn", "10.0.0.1", {"of": config(more="admin: {address: '10.0.0.1:8081'}\n")}),
         ("around the gate", "bad", "every address of this machine", {"listens": lambda port: port == 8000}),
         ("around the gate", "warn", "http://10.0.0.5:8000 answers", {"of": config(FAR), "ask": answers()}),
