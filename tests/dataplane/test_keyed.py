@@ -280,7 +280,7 @@ def test_without_a_client_it_is_asked_again_by_a_new_snapshot(open_road: OpenRoa
         >> client  leaves
     """
     played(road, script)
-    road.stage.publish(**({"keys": ()} if revoked else {}))
+    road.stage.publish(keys=() if revoked else (KEY,))
     again = """
         >> a       502 {}
         << b       <chat>
