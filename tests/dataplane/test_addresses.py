@@ -128,8 +128,6 @@ def test_bans_are_told(table: Addresses, tmp_path: Path) -> None:
     assert other.changes == before + 3
     assert other.bans(99) == {IPV4 + 1: 300, IPV4 + 2: 200}
     assert other.bans(200) == {IPV4 + 1: 300}
-    other.tell_ban(IPV4 + 1, 0)
-    assert table.bans(99) == {IPV4 + 2: 200}
     other.close()
 
 

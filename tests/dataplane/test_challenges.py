@@ -212,3 +212,12 @@ def test_a_connection_without_tls_is_none_of_them() -> None:
             return None
 
     assert not is_answered(Plain())  # type: ignore[arg-type]  # stands for a transport
+
+
+def test_a_listener_that_requires_certificates_keeps_the_authority_out(listener: ssl.SSLContext) -> None:
+    """Which is a fault of the configuration (`acme_checks.py`): what is required was chosen before a name was heard."""
+    listener.verify_mode = ssl.CERT_REQUIRED
+    listener.maximum_version = ssl.TLSVersion.TLSv1_2
+    Pending().take(ANSWER, [listener])
+    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        Handshake(listener, ACME_TLS)

@@ -331,6 +331,20 @@ def test_empty_lines_do_not_keep_a_connection(open_road: OpenRoad) -> None:
     """)
 
 
+def test_nor_do_empty_lines_in_halves(open_road: OpenRoad) -> None:
+    open_road(gate=GateSpec(header_timeout=5.0)).plays(r"""
+        >> client  \r
+        >> clock   2
+        >> client  \n
+        >> client  \r
+        >> clock   2
+        >> client  \n\r\n
+        >> clock   0.75
+        >> clock   0.5
+        << client  closed
+    """)
+
+
 def test_a_body_that_trickles_may_go_on_and_a_silent_one_not(open_road: OpenRoad) -> None:
     open_road(gate=GateSpec(body_timeout=5.0)).plays(
         r"""

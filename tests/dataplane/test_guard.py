@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.dataplane import addresses as addresses_module
-from slmgate.dataplane.addresses import PLACES, SHARED
+from slmgate.dataplane.addresses import PLACES, SHARED, SUBJECT, WORDS
 from slmgate.dataplane.guard import AT_ONCE, REMEMBERED, SIEVED, TURNED_AWAY, Guard, Visitor
 from slmgate.dataplane.tally import Tally
 from slmgate.policy.guard import GuardSpec, RateSpec
@@ -239,6 +239,25 @@ def test_who_becomes_exempt(guards: Callable[..., Kept]) -> None:
     assert guard.kept_out() == []
 
 
+def test_who_is_exempt_in_a_banned_network(guards: Callable[..., Kept]) -> None:
+    """A neighbour's ban is one of the whole /64, and must not reach the one address of it that is exempt: a proxy, say."""
+    proxy, neighbour = "2001:db8::10", "2001:db8::66"
+    guard = guards(spec=GuardSpec(requests=REQUESTS, failed_auth=FAILURES, exempt=(proxy,)))
+    visitor = guard.come(neighbour)
+    assert [guard.failed(visitor) for _ in range(11)][-1]
+    assert guard.connected(proxy) is None
+    assert guard.connected(neighbour) is TURNED_AWAY
+    assert guard.kept_out() == [], "the kernel would drop the proxy's packets too"
+
+
+def test_one_address_of_a_network_that_becomes_exempt(guards: Callable[..., Kept]) -> None:
+    guard = guards()
+    one, other = guard.come("2001:db8::10"), guard.come("2001:db8::11")
+    guard.update(GuardSpec(requests=RateSpec(1, 60, 1, ""), exempt=("2001:db8::10",)))
+    assert guard.asked(one, 1000) == 1000
+    assert guard.asked(other, 1000) == 1
+
+
 def test_a_narrower_limit_holds_at_once(guards: Callable[..., Kept]) -> None:
     guard = guards(spec=GuardSpec(connections=9))
     visitor = guard.come()
@@ -289,6 +308,20 @@ def test_who_finds_no_place_is_counted_with_the_others(guards: Callable[..., Kep
     guard.left(one)
     assert guard._table.own[:8].tolist() == [0] * 8
     assert SHARED == PLACES
+
+
+def test_who_loses_its_place_while_connected(guards: Callable[..., Kept]) -> None:
+    """A worker that has just begun is not yet counted by the others: one of them may give a place of its visitors to another."""
+    guard = guards()
+    visitor = guard.come()
+    table, lost = guard._table, visitor.place
+    assert table is not None
+    table.words[lost * WORDS + SUBJECT] = number_of(THERE)
+    guard.come()
+    guard.left(visitor)
+    guard.left(visitor)
+    assert visitor.place != lost
+    assert (table.own[lost], table.own[visitor.place]) == (0, 0)
 
 
 def test_whose_key_was_good_is_known(guards: Callable[..., Kept]) -> None:

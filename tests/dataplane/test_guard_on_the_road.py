@@ -15,7 +15,7 @@ from slmgate.policy.snapshot import GateSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import FakeTransport
 from tests.tools.road import Road
-from tests.tools.stage import request
+from tests.tools.stage import SECRET, request
 
 OVER = "429 !rate_limit_exceeded"
 WRONG = request({"model": "m"}, key=b"wrong")
@@ -293,6 +293,18 @@ def test_what_is_under_way_is_kept_in_mind(open_road: OpenRoad) -> None:
 def ranks(road: Road) -> list[tuple[int, float] | None]:
     now = road.stage.clock.monotonic()
     return [client.expendable(now) for client in road.stage.clients]
+
+
+def test_a_refused_body_is_no_request_that_a_full_gate_waits_for(road: Road) -> None:
+    """Its rest is read past to keep the connection: a stranger who lets it trickle holds no place by that."""
+    road.stage.loop.told = lambda *_: None
+    stranger, known = road.stage.connect(), road.stage.connect()
+    known.feed(request({"model": "m"}, line=b"GET /v1/models HTTP/1.1"))
+    half = b"POST /v1/%b HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer %b\r\nContent-Length: 60000\r\n\r\nx"
+    stranger.feed(half % (b"chat/completions", b"wrong"))
+    known.feed(half % (b"nowhere", SECRET))
+    road.stage.loop.turn(SAY_WHO_SECONDS)
+    assert ranks(road) == [(0, -1000.0), None]
 
 
 def test_whom_a_full_gate_can_do_without(road: Road) -> None:

@@ -104,6 +104,31 @@ def test_an_answer_too_long_to_be_kept(sides: Sides) -> None:
     assert json.loads(sides.read()[1]) == {"model": "pub", "data": "x" * KEPT_ANSWER, "system_fingerprint": None, "usage": None}
 
 
+@pytest.mark.parametrize("framing", ["sized", "chunked", "closed"])
+def test_a_refusal_too_long_to_be_kept(sides: Sides, framing: str) -> None:
+    """An engine that repeats a long request in its refusal is said again like any other; nothing of it goes on."""
+    body = b'{"detail":[{"msg":"bad at %b","input":"%b"}]}' % (INSIDE.encode(), b"x" * KEPT_ANSWER)
+    pieces = [body[at : at + 65536] for at in range(0, len(body), 65536)]
+    head = b"HTTP/1.1 422 X\r\ncontent-type: application/json\r\n"
+    sides.ask()
+    if framing == "chunked":
+        sides.answer(head + b"transfer-encoding: chunked\r\n\r\n", *map(chunk, pieces), b"0\r\n\r\n")
+    elif framing == "sized":
+        sides.answer(head + b"content-length: %d\r\n\r\n" % len(body), *pieces)
+    else:
+        sides.answer(head + b"\r\n", *pieces)
+        sides.stage.loop.opened["a"][-1].lose()
+        sides.stage.loop.settle()
+    told, said = sides.read()
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(said)["error"]["code"] == "invalid_request"
+    (receipt,) = sides.stage.receipts
+    assert (receipt["status"], receipt["ended"]) == (400, "complete")
+    sides.ask()
+    sides.answer(reply(ANSWER), host="b")
+    assert json.loads(sides.read()[1]) == SHOWN
+
+
 def test_a_stream(sides: Sides) -> None:
     sides.ask(stream=True, stream_options={"include_usage": True})
     sides.answer(EVENTS, chunk(event("a")), chunk(event("b")), chunk(event("c")[:30]), chunk(event("c")[30:]))

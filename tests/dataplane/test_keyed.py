@@ -269,6 +269,31 @@ def test_without_a_client_its_time_limits_hold(open_road: OpenRoad) -> None:
     played(road, script)
 
 
+@pytest.mark.parametrize("revoked", [False, True])
+def test_without_a_client_it_is_asked_again_by_a_new_snapshot(open_road: OpenRoad, revoked: bool) -> None:
+    """Who calls is looked at again before another instance is asked; there is no connection any more to be told of it."""
+    road = open_road(model("a", "b", retry_on=("502",)))
+    script = """
+        >> client  keyed
+        == intent  a
+        << a       <chat>
+        >> client  leaves
+    """
+    played(road, script)
+    road.stage.publish(keys=() if revoked else (KEY,))
+    again = """
+        >> a       502 {}
+        << b       <chat>
+        >> b       200 <used>
+        == 200     complete b 5+7
+    """
+    refused = """
+        >> a       502 {}
+        == 401     refused b !invalid_api_key 4+0~
+    """
+    played(road, refused if revoked else again)
+
+
 def test_without_a_client_it_ends_with_the_worker(road: Road) -> None:
     script = """
         >> client  keyed

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from slmgate.dataplane import client as client_module
 from slmgate.dataplane.client import MAX_UNLIKE, ClientConnection
 from slmgate.dataplane.door import Arrival
 from slmgate.dataplane.keyed import Gone
 from slmgate.policy.certificates import Certificate, CertificateSpec
+from slmgate.policy.guard import GuardSpec, RateSpec
 from slmgate.policy.snapshot import AuthSpec, GateSpec
 from slmgate.terms import Key, LimitSpec
 from tests.dataplane.conftest import OpenRoad
@@ -297,3 +299,24 @@ def test_a_connection_of_which_a_proxy_could_not_say_whose_it_is(stage: Stage) -
 def test_repr(stage: Stage) -> None:
     stage.connect()
     assert repr(last(stage).proxied) == f"<Proxied by {PROXY}>"
+
+
+def test_a_ban_behind_a_proxy_holds_on_all_its_connections(open_road: OpenRoad) -> None:
+    """Also on one that has stood since before the limits of addresses were last changed."""
+    limits = GuardSpec(failed_auth=RateSpec(2, 60, 2, "2/minute"), exempt=(PROXY,))
+    gate = structs.replace(BEHIND, guard=limits)
+    stage = open_road(gate=gate).stage
+    told: list[str] = []
+    client = said("203.0.113.9")
+    old = stage.connect()
+    assert ask(stage, old, client) == "203.0.113.9"
+    stage.publish(gate=structs.replace(gate, guard=structs.replace(limits, ban=60.0)))
+    assert ask(stage, old, client) == "203.0.113.9"
+    other = stage.connect()
+    for _ in range(3):
+        other.feed(request(CHAT, client, key=b"wrong"))
+        stage.loop.settle()
+    stage.loop.told = lambda who, what, data: told.append(data[:12].decode())
+    old.feed(request(CHAT, client))
+    stage.loop.settle()
+    assert told == ["HTTP/1.1 429"]

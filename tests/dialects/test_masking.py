@@ -299,3 +299,24 @@ def test_failures(dialect: Dialect, endpoint: str, said: bytes) -> None:
 )
 def test_what_is_no_failure(said: bytes) -> None:
     assert every_way(scanner, said).sent == said
+
+
+@pytest.mark.parametrize("step", [9_999, 65_536, 10_000_000])
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("dialect", [OpenAI(), Ollama()])
+def test_the_end_of_an_event_too_long_to_be_kept(dialect: Dialect, step: int, ended: bool) -> None:
+    """Its end says what its beginning does; what comes behind it is read as ever."""
+    lines = isinstance(dialect, Ollama)
+    head, end = (b"", b"\n") if lines else (b"data: ", b"\n\n")
+    names = b'"model":"/srv/a","system_fingerprint":"b0"'
+    long = b'%b{%b,"x":"%b",%b}' % (head, names, b"x" * 3 * MAX_HELD, names)
+    said = long + end + head + b"{%b}" % names + end if ended else long
+    subject = scanner(dialect=dialect)
+    sent = b"".join([subject.feed(said[at : at + step]) for at in range(0, len(said), step)])
+    assert subject.mid_event is not ended
+    sent += subject.close()
+    assert sent.count(b'"model":"pub"') == (3 if ended else 2)
+    assert b"/srv" not in sent
+    assert b"b0" not in sent
+    assert sent.count(b"x") == 3 * MAX_HELD + 1
+    assert sent.endswith(end) is ended

@@ -370,3 +370,17 @@ def test_masked() -> None:
         assert every_way(lambda: SUBJECT.scanner(endpoint, Ask("pub", True, True), mask_of("pub")), said).sent == expected  # noqa: B023  # called at once
     assert SUBJECT.scanner("chat", Ask("pub", True, True)).usual(other) == 1
     assert SUBJECT.told("chat", b'{"model":"m","usage":{"prompt_tokens":1,"completion_tokens":2}}') == (Usage(1, 2), "m")
+
+
+@pytest.mark.parametrize("inside", [{"__verbose": {"model": "/srv/m.gguf"}}, {"kv_transfer_params": {"remote_host": "10.0.0.9"}}])
+def test_what_only_the_last_chunk_tells_of_the_inside(inside: dict[str, Any]) -> None:
+    """All before it were clean, so that nothing was learnt to be changed."""
+    text = b'data: {"choices":[{"delta":{"content":"Hi"}}],"model":"m"}\n\n'
+    last = b"data: %b\n\n" % json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}], "model": "m", **inside}).encode()
+    scanner = SUBJECT.scanner("chat", read({**SAY, "stream": True}), mask_of("m"))
+    assert scanner.feed(text) == text
+    assert scanner.at_rest
+    assert scanner.usual(text) == 1
+    assert scanner.usual(last) == -1
+    masked = scanner.feed(last)
+    assert json.loads(masked.removeprefix(b"data: "))[next(iter(inside))] is None

@@ -84,6 +84,24 @@ def test_a_part_of_the_prompt_is_not_shown_either(cut: int) -> None:
     assert told == "got [...]..."
 
 
+PROMPT = 'Mein Tagebuch: "geheim", für niemanden\n日記は誰にも読ませない 🔒🔒 ganz privat'
+
+
+@pytest.mark.parametrize("asked_in_ascii", [True, False])
+@pytest.mark.parametrize("said_in_ascii", [True, False])
+def test_a_prompt_in_another_writing_is_not_shown_either(asked_in_ascii: bool, said_in_ascii: bool) -> None:
+    """Clients escape what is not ASCII, or do not; engines repeat it in a message, or in JSON that is no message."""
+    asked = json.dumps({"messages": [{"content": PROMPT}]}, ensure_ascii=asked_in_ascii).encode()
+    for said in ({"error": {"message": f"got {PROMPT}"}}, {"detail": [{"input": PROMPT}]}, {"message": repr(PROMPT)}):
+        told = quoted(json.dumps(said, ensure_ascii=said_in_ascii).encode(), asked)
+        assert "[...]" in told
+        assert not any(part in told for part in ("geheim", "niemand", "\\u8a18", "誰", "privat", "U0001f512")), told
+
+
+def test_escapes_that_are_none_are_left() -> None:
+    assert quoted(rb'got \ud800 \u12 "x" \q', rb"\ud800 \u") == r'got \ud800 \u12 "x" \q'
+
+
 def test_what_looks_like_a_credential_is_not_shown() -> None:
     said = b"got sk-slm-abc_DEF-0123456789, Bearer abcdef0123 and eyJhbGciOi.eyJzdWIi.c2ln; api-version 2, keys, monkey-business"
     assert quoted(said, b"") == "got [...], [...] and [...]; api-version 2, keys, monkey-business"

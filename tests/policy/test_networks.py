@@ -82,6 +82,22 @@ def test_several_and_none() -> None:
     assert not Networks([]).holds(number_of("10.0.0.1"))
 
 
+@pytest.mark.parametrize(
+    ("listed", "first", "bits", "met"),
+    [
+        ("2001:db8::10", "2001:db8::", 64, True),
+        ("2001:db8::/32", "2001:db8:0:7::", 64, True),
+        ("2001:db8:0:1::/64", "2001:db8::", 64, False),
+        ("203.0.113.7", "203.0.113.7", 0, True),
+        ("203.0.113.0/24", "203.0.113.7", 0, True),
+        ("203.0.113.8", "203.0.113.7", 0, False),
+    ],
+)
+def test_networks_that_meet(listed: str, first: str, bits: int, met: bool) -> None:
+    assert Networks([listed]).meets(number_of(first), bits) is met
+    assert not Networks([]).meets(number_of(first), bits)
+
+
 def test_lists_are_made_once() -> None:
     assert networks_of(("10.77.0.0/16",)) is networks_of(("10.77.0.0/16",))
 

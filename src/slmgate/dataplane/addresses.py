@@ -210,19 +210,14 @@ class Addresses:
 
     @property
     def changes(self) -> int:
-        """How often bans have changed: more of them, or fewer."""
+        """How many bans were told so far."""
         return self._header[_CHANGES]
 
     def tell_ban(self, subject: int, until: int) -> None:
-        """Have all workers learn of a ban (or with `until` 0: of its end). Inside the lock."""
+        """Have all workers learn of a ban. Inside the lock."""
         ring, hand = self._ring, self._header[_HAND] % RING
-        if not until:
-            for at in range(0, 2 * RING, 2):
-                if ring[at] == subject:
-                    ring[at] = ring[at + 1] = 0
-        else:
-            ring[2 * hand], ring[2 * hand + 1] = subject, until
-            self._header[_HAND] = hand + 1
+        ring[2 * hand], ring[2 * hand + 1] = subject, until
+        self._header[_HAND] = hand + 1
         self._header[_CHANGES] += 1
 
     def bans(self, now: int) -> dict[int, int]:

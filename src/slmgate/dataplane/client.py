@@ -323,9 +323,9 @@ class ClientConnection(asyncio.Protocol):
         """How well the gate can do without this connection when it is full: the least first; None: not at all.
 
         First who has shown no good credential and had time to, the youngest before the others; then who has had nothing to ask
-        for a while, the longest idle first.
+        for a while, the longest idle first. A body that was refused is no request any more, and its rest not waited for.
         """
-        if self.exchange is not None or self.state is not HEAD:
+        if self.exchange is not None or not (self.state is HEAD or (self.state is SKIP and not self.known)):
             return None
         if not self.known:
             return (0, -self.born) if now - self.born >= SAY_WHO_SECONDS else None
@@ -468,6 +468,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _unfinished_head(self, data: bytes, bound: int) -> bool:
         """A head that is not whole: wait for the rest, unless what is here can never become a good one."""
+        if data == b"\r":
+            return False  # half of an empty line, which buys no more time than a whole one
         looked_at = self._scanned
         if not looked_at:
             self.deadline = time.monotonic() + self._worker.snapshot.gate.header_timeout
@@ -476,7 +478,7 @@ class ClientConnection(asyncio.Protocol):
         if len(data) > bound + 3:  # three bytes of the empty line may be here
             code = "headers_too_large" if 0 <= line_end <= bound else "uri_too_long"
             return self._refuse_bytes(Refuse(code, f"A request's head may have {bound} bytes at the most."))
-        if not data[:1].isalpha() and data != b"\r":
+        if not data[:1].isalpha():
             return self._refuse_bytes(Refuse("invalid_request", "This is not HTTP (TLS is not spoken on this address)."))
         if line_end >= 0 and b" HTTP/" not in data[:line_end]:
             return self._refuse_bytes(Refuse("invalid_request", "The request line is malformed."))

@@ -851,9 +851,11 @@ class Exchange:
 
     def _keep(self, data: bytes) -> bytes:
         """Keep an unstreamed answer until it is whole: its usage is to be read, and it is to be masked. Of one that is longer
-        than is kept, return what goes on now.
+        than is kept, return what goes on now: of a refusal nothing, since it is said again by how it begins.
         """
         assert self.kept is not None
+        if self.upstream_status >= 400 and self.kept_size + len(data) > KEPT_ANSWER:
+            return b""
         self.kept.append(data)
         self.kept_size += len(data)
         if self.kept_size <= KEPT_ANSWER:

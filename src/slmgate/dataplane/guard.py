@@ -30,7 +30,7 @@ from slmgate.dataplane.addresses import (
     Addresses,
 )
 from slmgate.dataplane.tally import Tally
-from slmgate.policy.guard import SECOND, GuardSpec, ban, number_of_subject, room, shown, subject_of, take, wait
+from slmgate.policy.guard import SECOND, GuardSpec, ban, number_of_subject, open_bits, room, shown, subject_of, take, wait
 from slmgate.policy.networks import NOWHERE, Networks, number_of
 from slmgate.terms import Refuse
 
@@ -194,7 +194,7 @@ class Guard:
             at = self._find(table, visitor, now)
             words = table.words
             until = words[at + BANNED] if self._spec.failed_auth is not None else 0
-            if visitor.exempt_by is not self._exempt and self._exempt.holds(number_of_subject(visitor.subject)):
+            if visitor.exempt_by is not self._exempt and self._exempt.holds(number_of(visitor.address)):
                 visitor.left = PLENTY  # it came when it was not exempt
                 return None
             if until > now:
@@ -277,13 +277,16 @@ class Guard:
             self._say(f"{count} {what}, the last from {who}")
 
     def kept_out(self) -> list[int]:
-        """The banned for whom the kernel is to do it: numbers as of `networks.number_of`, the first of each /64."""
+        """The banned for whom the kernel is to do it: numbers as of `networks.number_of`, the first of each /64.
+
+        Not those of a /64 in which somebody is exempt: the kernel tells its addresses apart no more than the table does.
+        """
         if self._table is None or not self._knocking or self._spec.failed_auth is None:
             return []
         now = self._table.now()
         self._knocking = {subject: until for subject, until in self._knocking.items() if until > now}
         subjects = list(self._knocking)[-SIEVED:]
-        return [one for one in map(number_of_subject, subjects) if not self._exempt.holds(one)]
+        return [one for one in map(number_of_subject, subjects) if not self._exempt.meets(one, open_bits(subject_of(one)))]
 
     # -- what these are made of
 
@@ -298,8 +301,13 @@ class Guard:
         """Where the words of a visitor begin. Inside the lock."""
         at = visitor.place * WORDS
         if table.words[at + SUBJECT] != visitor.subject:  # others have its place meanwhile, or it never had one
-            visitor.place = table.place(visitor.subject, now)
+            lost, visitor.place = visitor.place, table.place(visitor.subject, now)
             at = visitor.place * WORDS
+            if visitor.counted:  # it was lost to somebody whose worker did not know yet that connections are counted here
+                table.own[lost] -= visitor.counted
+                visitor.counted = 0 if visitor.place == SHARED else min(visitor.counted, MOST_LIVE - table.own[visitor.place])
+                if visitor.counted:
+                    table.own[visitor.place] += visitor.counted
         table.words[at + SEEN] = now
         return at
 

@@ -56,6 +56,10 @@ class Gone:
     """Stands for the client of a request that goes on without one."""
 
     __slots__ = ("address", "certificate", "number", "paused_at")
+    known = True
+    """What its credential was good for, its connection has been told."""
+    visitor = None
+    """Nor is anybody counted: what becomes of the request now is no try of anyone's."""
 
     def __init__(self, client: ClientConnection) -> None:
         self.address = client.address

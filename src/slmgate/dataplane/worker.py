@@ -473,8 +473,10 @@ class Worker:
                 self.tally.shed += shed(self._connections, now, max(1, most // 20), self.date)
 
     def _banish(self, subjects: frozenset[int]) -> None:
-        """These are banned now: their connections end."""
+        """These are banned now: their connections end, and requests of theirs that come over a proxy's are asked about."""
         for connection in list(self._connections):
+            if connection.visitor is not None and connection.visitor.subject in subjects:
+                connection.visitor.left = 0
             if connection.came_from is not None and connection.came_from.subject in subjects:
                 connection.came_from.left = 0
                 connection.banned()

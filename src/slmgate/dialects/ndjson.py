@@ -8,17 +8,17 @@ says.
 from __future__ import annotations
 
 from slmgate.dialects.figures import says_failure
-from slmgate.dialects.masking import Mask, Swap, edited, learnt
+from slmgate.dialects.masking import Mask, Rough, Swap, edited, learnt
 from slmgate.terms import Usage
 
 MAX_KEPT = 256 * 1024
-"""Bytes of one unfinished line that are kept for reading. What is longer passes unread."""
+"""Bytes of one unfinished line that are kept for reading. What is longer passes unread, but is masked all the same."""
 
 
 class NdjsonScanner:
     """Reads a stream of lines as it passes; without a mask, `feed` returns the very chunk that it was given."""
 
-    __slots__ = ("_buffer", "_learning", "_lost", "_mask", "failed", "finished", "swap", "tokens_seen", "usage")
+    __slots__ = ("_buffer", "_learning", "_lost", "_mask", "_rough", "failed", "finished", "swap", "tokens_seen", "usage")
 
     def __init__(self, mask: Mask | None = None) -> None:
         # What the road asks for; see `contract.Scanner`.
@@ -32,6 +32,7 @@ class NdjsonScanner:
         # The unfinished line, and whether it was too long to keep.
         self._buffer = bytearray()
         self._lost = False
+        self._rough: Rough | None = None  # masks such a line
 
     def special(self, data: bytes) -> bool:
         """Whether these bytes may hold a line that must be looked at."""
@@ -76,16 +77,21 @@ class NdjsonScanner:
         for part in ended:
             if not self._lost:
                 out.append(self._line(bytes(self._buffer) + part, b"\n"))
-            else:
+            elif self._rough is None:
                 out.append(part + b"\n")
+            else:
+                out += self._rough.feed(part + b"\n"), self._rough.close()
+                self._rough = None
             self._buffer.clear()
             self._lost = False
         if self._lost:
-            out.append(rest)
+            out.append(rest if self._rough is None else self._rough.feed(rest))
         else:
             self._buffer += rest
             if len(self._buffer) > MAX_KEPT:
-                out.append(bytes(self._buffer) if self._mask is None else self._mask.rough(bytes(self._buffer)))
+                if self._mask is not None:
+                    self._rough = Rough(self._mask)
+                    out.append(self._rough.feed(bytes(self._buffer)))
                 self._buffer.clear()
                 self._lost = True
         return chunk if self._mask is None else b"".join(out)
@@ -94,7 +100,7 @@ class NdjsonScanner:
         """The body ended: a last line without its newline counts, if it is whole."""
         rest = bytes(self._buffer)
         self._buffer.clear()
-        kept = self._line(rest, b"") if rest else b""
+        kept = self._line(rest, b"") if rest else b"" if self._rough is None else self._rough.close()
         return b"" if self._mask is None else kept
 
     def _line(self, line: bytes, end: bytes) -> bytes:

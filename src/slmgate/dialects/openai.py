@@ -79,6 +79,9 @@ _EVENT = msgspec.json.Decoder(_Event)
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
+_ODD_MARKS = (b"error", b'"system_fingerprint"', b'"__verbose"', b'"kv_transfer_params"')
+
+
 def _special(data: bytes) -> bool:
     """See `SseScanner.special`, of a stream of chunks."""
     if data.find(b"[DONE]") >= 0:
@@ -89,7 +92,7 @@ def _special(data: bytes) -> bool:
 
 def _odd(data: bytes) -> bool:
     """See `SseScanner.odd`, of a stream of chunks."""
-    return data.find(b"error") >= 0 or data.find(b'"system_fingerprint"') >= 0
+    return any(data.find(mark) >= 0 for mark in _ODD_MARKS)
 
 
 def _count(data: bytes) -> int:

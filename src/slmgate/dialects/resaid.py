@@ -32,6 +32,8 @@ _SECRET = re.compile(
     r"\b(?:sk|pk|hf|api|key)[-_][A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_.-]*|(?i:\bbearer +)[^\s'\"]{4,}"
 )
 """What looks like a credential, whoever's it is."""
+_ESCAPED = re.compile(r'(?:\\u[0-9A-Fa-f]{4})+|\\["\\/bfnrt]')
+_LONGEST_ESCAPE = 12  # characters of JSON for one: a pair of surrogates
 _STATUS = {413: "request_too_large", 415: "unsupported_media_type"}
 
 
@@ -71,9 +73,11 @@ def quoted(body: bytes, asked: bytes) -> str:
     """An engine's words for the operator: one line, bounded, without what they repeat of the request, whose body is `asked`."""
     if len(asked) > SEARCHED:
         return f"{len(body)} bytes, not shown, as the request is too long to look for its text in them"
-    text = _SECRET.sub("[...]", _words(body)[:SHOWN])
+    # Both sides as they read without JSON's escapes, which each may write where the other does not.
+    text = _SECRET.sub("[...]", _plain(_words(body)[: SHOWN * _LONGEST_ESCAPE])[:SHOWN])
     shown, at = [], 0
-    known = asked.decode(errors="replace")
+    known = _plain(asked.decode(errors="replace"))
+    known += "\0" + _plain(known)  # a message was taken out of its own JSON already
     while at < len(text):
         end = at + ECHO
         if end <= len(text) and text[at:end] in known:
@@ -85,6 +89,11 @@ def quoted(body: bytes, asked: bytes) -> str:
             shown.append(text[at])
             at += 1
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in "".join(shown))
+
+
+def _plain(text: str) -> str:
+    """The text with what JSON escapes in it written out; what is no escape stays."""
+    return _ESCAPED.sub(lambda found: decoded(_STRING, b'"%b"' % found[0].encode()) or found[0], text)
 
 
 def _words(body: bytes) -> str:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 
 from slmgate.dialects.figures import says_failure
-from slmgate.dialects.masking import Edit, Mask, Swap, edited, learnt
+from slmgate.dialects.masking import Edit, Mask, Rough, Swap, edited, learnt
 from slmgate.terms import Usage
 
 MAX_HELD = 256 * 1024
-"""Bytes of one unfinished event that are kept. What is longer passes unread; its beginning
-is masked all the same."""
+"""Bytes of one unfinished event that are kept. What is longer passes unread, but is masked all the same."""
 
 _HEAD = 1024  # bytes of an event longer than MAX_HELD: enough to see how it begins
 _OVERLAP = 3  # bytes of an event's end, at most four long, that may have come before the chunk that completes it
@@ -50,6 +49,7 @@ class SseScanner:
         "_learning",
         "_mask",
         "_open",
+        "_rough",
         "_searched",
         "_sent",
         "_strip",
@@ -84,6 +84,7 @@ class SseScanner:
         self._mask = mask
         self._learning = mask is not None  # no event with text has come yet to show what is to be masked
         self._holds = strip or mask is not None
+        self._rough: Rough | None = None  # masks an event that was too long to keep
         self._sent = 0  # of the buffer's bytes, when they belong to an event too long to keep
 
     def special(self, data: bytes) -> bool:
@@ -139,7 +140,7 @@ class SseScanner:
         self._buffer.clear()
         self._open = False
         if self._head is not None or not rest:
-            return b""
+            return b"" if self._rough is None else self._rough.close()
         kept = self._event(rest)
         return kept if self._holds else b""
 
@@ -162,23 +163,31 @@ class SseScanner:
             else:
                 self.skim(self._head)
                 self._head = None
-                out.append(bytes(buffer[start + self._sent : end]))
+                out.append(self._passed(bytes(buffer[start + self._sent : end])))
+                if self._rough is not None:
+                    out.append(self._rough.close())
+                    self._rough = None
                 self._sent = 0
                 self._dropped = False
             self._cut = end == len(buffer) and buffer[-1] == _CR
             start = end
         del buffer[:start]
         if self._head is None and len(buffer) > MAX_HELD:
-            out.append(bytes(buffer) if self._mask is None else self._mask.rough(bytes(buffer)))
+            self._rough = None if self._mask is None else Rough(self._mask)
+            out.append(self._passed(bytes(buffer)))
             self._head = bytes(buffer[:_HEAD])
             self._sent = len(buffer)
         if self._head is not None:
-            out.append(bytes(buffer[self._sent :]))
+            out.append(self._passed(bytes(buffer[self._sent :])))
             del buffer[:-_OVERLAP]
             self._sent = len(buffer)
         self._searched = max(0, len(buffer) - _OVERLAP)
         self._open = len(buffer) > 0 or self._cut
         return b"".join(out)
+
+    def _passed(self, part: bytes) -> bytes:
+        """What goes on of a part of an event that is too long to keep."""
+        return part if self._rough is None else self._rough.feed(part)
 
     def _end(self, start: int) -> int:
         """The end of the event that starts at `start` of the buffer; `start` itself while there is none."""

@@ -70,6 +70,11 @@ def number_of_subject(subject: int) -> int:
     return subject if subject >> 32 == _IPV4 else subject << 64
 
 
+def open_bits(subject: int) -> int:
+    """Of how many bits a subject has all addresses."""
+    return 0 if subject >> 32 == _IPV4 else 64
+
+
 def shown(subject: int) -> str:
     """A subject as operators see it: `203.0.113.7`, or `2001:db8::/64`."""
     if subject >> 32 == _IPV4:

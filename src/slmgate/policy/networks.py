@@ -54,6 +54,10 @@ class Networks:
                 return address >= 0
         return False
 
+    def meets(self, first: int, bits: int) -> bool:
+        """Whether any address of theirs is in the network that begins with `first` and leaves so many bits open."""
+        return any((first ^ base) & mask >> bits << bits == 0 for mask, base in self._blocks)
+
 
 def _block(text: str) -> tuple[int, int]:
     """Mask and base of a network, as numbers of 128 bits."""

@@ -234,6 +234,27 @@ def test_a_fault_of_ours_is_a_failure_like_another(world: World) -> None:
     assert len(world.orders) == 1 and "RuntimeError" in world.complained[-1]
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_reload_while_an_order_is_under_way(world: World, refused: bool) -> None:
+    """What comes of the order is known afterwards: it is not made twice, nor tried again sooner than after any refusal."""
+    plain = world.issue
+
+    def issue(order: Order) -> bytes | Failed:
+        if len(world.orders) == 0:
+            world.automatic.configure(config(ONE, TWO))
+        return plain(order)
+
+    world.issue = issue  # type: ignore[method-assign]  # for this one
+    world.begin().configure(config(ONE))
+    world.answer = Failed("refused", "no") if refused else None
+    asyncio.run(world.automatic.step())
+    world.answer = None
+    status = {one.names[0]: one for one in world.automatic.statuses()}[ONE]
+    assert (status.state, status.error) == (("waiting", "no") if refused else ("valid", ""))
+    world.pass_time(60)
+    assert [order.domain for order in world.orders] == [ONE, TWO]
+
+
 def test_a_broken_certificate_is_got_anew(world: World) -> None:
     world.automatic.configure(config(ONE))
     world.pass_time(1)

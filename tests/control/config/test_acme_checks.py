@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
 from slmgate.control.config import load_text
 
@@ -83,3 +84,27 @@ def test_nothing_to_show() -> None:
 def test_a_fault_in_one_place_is_no_fault_in_another() -> None:
     problems = faults(tls(443, f"domains: a.example, {AGREED}, email: nobody"), tls(444, f"domains: b.example, {AGREED}"))
     assert len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("challenges", "before", "beside", "closed"),
+    [
+        ("", [], [], True),
+        (", challenges: tls-alpn-01", [PLAIN], [], True),
+        (", challenges: http-01", [PLAIN], [], False),
+        ("", [PLAIN], [], False),
+        ("", ["{address: 127.0.0.1:8080}"], [], True),
+        ("", [], [tls(444, f"domains: a.example, {AGREED}")], False),
+    ],
+)
+def test_an_authority_that_nobody_lets_in(
+    tmp_path: Path, challenges: str, before: list[str], beside: list[str], closed: bool
+) -> None:
+    """It asks by a handshake in which it shows no certificate."""
+    ca = tmp_path / "clients.pem"
+    trustme.CA().cert_pem.write_to_path(str(ca))
+    acme = f"acme: {{domains: a.example, {AGREED}{challenges}}}"
+    own = f"{{address: '127.0.0.1:443', tls: {{client_ca: {ca}, client_auth: required, {acme}}}}}"
+    found = faults(*before, own, *beside)
+    assert len(found) == closed
+    assert not found or "shows no certificate" in found[0]

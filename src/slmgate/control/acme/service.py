@@ -21,14 +21,12 @@ from slmgate.control.acme.files import Account, AcmeFiles
 from slmgate.control.acme.making import Leaf, leaf_of, placeholder_pem
 from slmgate.control.acme.status import CertificateStatus, State
 from slmgate.control.acme.timing import DAY, Tries, renew_at
-from slmgate.control.config.acme_options import HTTP_01, TLS_ALPN_01, Acme
+from slmgate.control.config.acme_options import HTTP_01, HTTP_PORT, TLS_ALPN_01, Acme
 from slmgate.control.config.options import Config, Listen
 from slmgate.control.config.tls_options import ServerCertificate
 
 LOOK_SECONDS = 1.0
 """How late what is due may be begun, and a clock that was set be noticed."""
-HTTP_PORT = 80
-"""Where http-01 asks, whatever the authority (RFC 8555 section 8.3)."""
 PLACEHOLDER_RENEWED = DAY
 """Seconds before its end at which what stands in for a certificate is made anew."""
 
@@ -124,6 +122,10 @@ class Automatic:
 
     def _manage(self, domain: str, acme: Acme, plain: bool) -> Managed:
         challenges = acme.challenges or ((TLS_ALPN_01, HTTP_01) if plain else (TLS_ALPN_01,))
+        busy = self._managed.get(domain) if domain == self._busy else None
+        if busy is not None and busy.options.directory == acme.directory:  # what comes of its order must not be forgotten
+            busy.options, busy.challenges = acme, challenges
+            return busy
         files = AcmeFiles(self._home, acme.directory, self._complain)
         one = Managed(domain, acme, challenges, files)
         try:

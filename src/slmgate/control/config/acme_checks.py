@@ -5,7 +5,7 @@ A part of `checks.py` in a file of its own. It knows no YAML, and asks no author
 
 from __future__ import annotations
 
-from slmgate.control.config.acme_options import HTTP_01, LETS_ENCRYPT, MAX_DOMAINS, Acme
+from slmgate.control.config.acme_options import HTTP_01, HTTP_PORT, LETS_ENCRYPT, MAX_DOMAINS, Acme
 from slmgate.control.config.faults import quote
 from slmgate.control.config.options import Config
 from slmgate.control.config.reading import Place, Reader
@@ -15,6 +15,10 @@ from slmgate.control.config.tlsfiles import authorities_fault
 def check_acme(config: Config, reader: Reader) -> None:
     """Give `reader` every fault of automatic certificates."""
     plain = any(listen.tls is None for listen in config.listen)
+    by_itself = any(
+        listen.tls is None and listen.address.port == HTTP_PORT for listen in config.listen
+    )  # http-01 is tried unasked
+    closed = all(listen.tls is None or listen.tls.client_auth == "required" for listen in config.listen)
     owners: dict[str, tuple[Acme, Place]] = {}
     by_directory: dict[str, tuple[Acme, Place]] = {}
     for listen in config.listen:
@@ -28,6 +32,12 @@ def check_acme(config: Config, reader: Reader) -> None:
                 reader.blame(spoken, spoken.node.span, "there is no certificate to show", hint)
             continue
         _one(acme, plain, reader)
+        if closed and not (HTTP_01 in acme.challenges if acme.challenges else by_itself):
+            stated = reader.places.get((id(listen.tls), "client_auth"))
+            if stated is not None:
+                problem = "keeps out the authority too, which shows no certificate when it asks by tls-alpn-01"
+                hint = "write client_auth: optional, or add a listener without tls, to which port 80 leads, for http-01"
+                reader.blame(stated, stated.node.span, problem, hint)
         place = reader.places.get((id(acme), "domains"))
         if place is None:
             continue

@@ -20,6 +20,8 @@ from slmgate.control.config.table import Option, Section
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 HTTP_01: Literal["http-01"] = "http-01"
 TLS_ALPN_01: Literal["tls-alpn-01"] = "tls-alpn-01"
+HTTP_PORT = 80
+"""Where http-01 asks, whatever the authority (RFC 8555 section 8.3)."""
 MAX_DOMAINS = 100
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
