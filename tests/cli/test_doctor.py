@@ -36,7 +36,7 @@ def test_a_gate_that_is_well(tmp_path: Path) -> None:
 
 
 def test_a_weak_one(tmp_path: Path) -> None:
-    file = written(tmp_path, "admin: {address: ':8081'}\n")
+    file = written(tmp_path, "admin: {address: ':8081', plain_http: true}\n")
     Path(file).chmod(0o644)
     result = run("-c", file)
     assert result.exit_code == 1
