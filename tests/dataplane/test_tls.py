@@ -6,6 +6,7 @@ Sockets and the loop are in tests/system/test_certificates.py.
 from __future__ import annotations
 
 import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from slmgate.control.config.tlsfiles import read_identity
 from slmgate.dataplane.tls import Front, Fronts, accepting, certificate_of, context_of, read_certificate, server_context
+from slmgate.dataplane.worker import _unraisable
 from slmgate.link.tls import Identity, Tls, TlsSpec
 from tests.tools.authority import Authority
 
@@ -131,6 +133,23 @@ def test_whose_certificate_is_taken(authority: Authority, own: Identity, tmp_pat
     for shown in (None, Authority(tmp_path).client("bot"), old):
         with pytest.raises(ssl.SSLError):
             shaken(required, authority.context(shown))
+
+
+def test_a_name_that_is_none_says_nothing(
+    authority: Authority, own: Identity, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Anybody could fill the log with what the ssl module says of it."""
+    monkeypatch.setattr(sys, "unraisablehook", _unraisable)
+    front = Front(spec(own, identity(authority, "b.example", name="b")))
+    up, down, sent, received = (ssl.MemoryBIO() for _ in range(4))
+    client = authority.context().wrap_bio(down, up, server_hostname="strange")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    received.write(up.read().replace(b"strange", b"str\xe4nge"))
+    with pytest.raises(ssl.SSLError):
+        front.context.wrap_bio(received, sent, server_side=True).do_handshake()
+    assert sent.read()[:1] == b"\x15", "an alert"
+    assert capfd.readouterr().err == ""
 
 
 def test_who_is_not_asked_shows_none(authority: Authority, own: Identity) -> None:

@@ -639,10 +639,16 @@ def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """The same for a place from which no exception can be handed on, in the loop's C code."""
-    if isinstance(unraisable.exc_value, MemoryError):
+    """The same for a place from which no exception can be handed on, in the loop's C code.
+
+    Who asks in a handshake for a name that is no ASCII has the handshake ended by the `ssl` module, which says so here: that is no
+    news, and anybody could fill the log with it.
+    """
+    failure = unraisable.exc_value
+    if isinstance(failure, MemoryError):
         os._exit(OUT_OF_MEMORY)
-    sys.__unraisablehook__(unraisable)
+    if not (isinstance(failure, UnicodeDecodeError) and failure.object == unraisable.object):
+        sys.__unraisablehook__(unraisable)
 
 
 async def _main(orders: WorkerOrders) -> None:
