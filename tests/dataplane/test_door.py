@@ -26,7 +26,11 @@ from slmgate.dataplane.door import (
     Door,
     Step,
     announced_by,
+    counted_by,
 )
+from slmgate.dataplane.guard import Guard
+from slmgate.dataplane.tally import Tally
+from slmgate.policy.guard import GuardSpec
 from slmgate.policy.networks import Networks
 from tests.tools.fakes import Clock, FakeLoop
 
@@ -178,6 +182,26 @@ def hall() -> Iterator[Hall]:
 def two_bytes(arrival: Arrival, seen: bytes) -> int | str | None:
     """A step that wants two bytes and takes them off."""
     return 2 if len(seen) >= 2 else None
+
+
+def test_whom_the_guard_turns_away() -> None:
+    """At once, without a task and without a word, since the guard tells of it. Of all others their end is told."""
+    guard = Guard(None, (0, 1), Tally(), str, len)
+    guard.update(GuardSpec(connections=1))
+    hall = Hall(counted_by(guard))
+    over: list[Arrival] = []
+    hall.door = Door(hall.loop, cast(Any, hall.listener), hall.make, over.append)
+    hall.door.steps = (counted_by(guard),)
+    hall.loop.readers.clear()
+    hall.door.open()
+    first, second = hall.knocks(), hall.knocks()
+    assert (first.closed, second.closed) == (False, True)
+    assert (hall.told, hall.door.turned_away, len(hall.served)) == ("", 0, 1)
+    (arrival,) = over
+    assert arrival.counted
+    assert arrival.visitor is not None
+    assert arrival.visitor.live == 1
+    hall.loop.shut()
 
 
 # --- the PROXY protocol ------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import pytest
 from slmgate import __version__
 from slmgate.dataplane import worker as module
 from slmgate.dataplane.client import ClientConnection
-from slmgate.dataplane.door import STRANGER, Arrival
+from slmgate.dataplane.door import GUARDED, STRANGER, Arrival
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.named import NamedConnection
@@ -43,6 +43,7 @@ from slmgate.link.messages import (
 )
 from slmgate.link.orders import WorkerOrders
 from slmgate.link.tls import Tls, TlsSpec
+from slmgate.policy.guard import GuardSpec
 from slmgate.policy.snapshot import GateSpec, SnapshotSpec
 from slmgate.terms import Key, LimitSpec
 from tests.dataplane.conftest import OpenRoad
@@ -359,6 +360,45 @@ def test_it_accepts_nobody_before_it_has_all_keys(tmp_path: Any, monkeypatch: py
 # --- TLS
 
 
+class FakeDoor:
+    """What a worker does with the door of a listener."""
+
+    made: ClassVar[list[FakeDoor]] = []
+
+    def __init__(self, loop: FakeLoop, listener: FakeSocket, make: Any, over: Any) -> None:
+        FakeDoor.made.append(self)
+        self.loop = loop
+        self.listener = listener
+        self.make = make
+        self.over = over
+        self.context: Any = "unset"
+        self.steps: tuple[Any, ...] = ()
+        self.most_waiting = 0
+        self.came = 0
+        self.turned_away = 0
+        self.told: list[str] = []
+        self.lines: list[str] = []
+        self.waiting: asyncio.Future[None] | None = None
+
+    def open(self) -> None:
+        self.told.append("open")
+
+    def close(self) -> None:
+        self.told.append("close")
+
+    def take_the_rest(self) -> None:
+        self.told.append("rest")
+
+    async def emptied(self) -> None:
+        if self.waiting is not None:
+            await self.waiting
+        self.told.append("empty")
+
+    def tell(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines
+
+
 def spoken(*names: str, **options: Any) -> Tls:
     return Tls(tuple(TlsSpec(name=name, identities=(), **options) for name in names))
 
@@ -384,6 +424,8 @@ def behind(protocol: Any) -> Any:
 @pytest.fixture
 def speaking(listening: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A worker with one plain listener and one that is to speak TLS; nobody has said yet how."""
+    FakeDoor.made = []
+    monkeypatch.setattr(module, "Door", FakeDoor)
     monkeypatch.setattr("slmgate.dataplane.tls.Front", FakeFront)
     return listening(tls=(None, "a:1")).stage
 
@@ -393,28 +435,58 @@ def test_nobody_is_let_in_where_nobody_has_said_how_tls_is_spoken(speaking: Stag
     speaking.worker._told(spoken("another:2"))
     speaking.loop.turn(0.5)
     speaking.worker._told(spoken("a:1"))
+    assert FakeDoor.made == []
     speaking.loop.settle()
-    assert [server.closed for server in speaking.loop.servers][-2:] == [False, False]
-    assert type(behind(speaking.loop.servers[-1].factory())) is ClientConnection
+    assert not speaking.loop.servers[-1].closed
+    (door,) = FakeDoor.made
+    assert (door.told, door.listener.fileno) == (["open"], 11)
+    assert type(behind(door.make())) is ClientConnection
+
+
+def test_handshakes_are_counted_before_they_begin(speaking: Stage) -> None:
+    """The guard is asked at the door; what came to nothing there is given back, and what is served only by its connection."""
+    worker = speaking.worker
+    speaking.publish(gate=GateSpec(guard=GuardSpec(connections=2)))
+    worker._told(spoken("a:1"))
+    speaking.loop.settle()
+    (door,) = FakeDoor.made
+    (step,) = door.steps
+    assert door.most_waiting == 0, "nobody waits there"
+    first, second, third = (Arrival(cast(Any, None), "203.0.113.9", None, door.make) for _ in range(3))
+    assert [step(one, b"") for one in (first, second, third, first)] == [0, 0, GUARDED, 0]
+    door.over(first)
+    assert step(third, b"") == 0, "the first handshake failed"
+    client = behind(door.make(second))
+    client.connection_made(FakeTransport(speaking.loop, client, lambda what, data: None))
+    door.over(second)
+    assert client.came_from is third.visitor
+    fourth = Arrival(cast(Any, None), "203.0.113.9", None, door.make)
+    assert step(fourth, b"") == GUARDED
+    client.connection_lost(None)
+    assert step(fourth, b"") == 0
+    assert worker.tally.turned_away == 2
+    for one in (third, fourth):
+        door.over(one)
 
 
 def test_new_orders_make_it_listen_anew(speaking: Stage) -> None:
     worker, loop = speaking.worker, speaking.loop
     worker._told(spoken("a:1"))
     loop.settle()
-    kept = behind(knock(speaking))
-    speaking.clients[-1] = kept
+    kept = knock(speaking)
     before = list(loop.servers)
+    (door,) = FakeDoor.made
     worker._told(spoken("a:1"))
     loop.settle()
     assert loop.servers == before, "nothing is new"
     worker._told(spoken("a:1", min_version="1.3"))
     loop.settle()
     assert all(server.closed for server in before)
-    assert [server.closed for server in loop.servers[len(before) :]] == [False, False]
+    assert [server.closed for server in loop.servers[len(before) :]] == [False]
+    assert (FakeDoor.made, door.told) == ([door], ["open", "close", "open"])
     assert kept.state == "head"
-    assert type(behind(loop.servers[-1].factory())) is NamedConnection
-    assert type(loop.servers[-2].factory()) is ClientConnection, "plain HTTP"
+    assert type(behind(door.make())) is NamedConnection
+    assert type(loop.servers[-1].factory()) is ClientConnection, "plain HTTP"
 
 
 def test_what_cannot_be_used_is_said(speaking: Stage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -472,44 +544,6 @@ def test_who_has_knocked_already_is_served(listening: OpenRoad) -> None:
     stage.loop.settle()
     assert FakeSocket.waiting == 0
     assert stage.worker.tally.connections == 2
-
-
-class FakeDoor:
-    """What a worker does with the door of a listener."""
-
-    made: ClassVar[list[FakeDoor]] = []
-
-    def __init__(self, loop: FakeLoop, listener: FakeSocket, make: Any) -> None:
-        FakeDoor.made.append(self)
-        self.loop = loop
-        self.listener = listener
-        self.make = make
-        self.context: Any = "unset"
-        self.steps: tuple[Any, ...] = ()
-        self.most_waiting = 0
-        self.came = 0
-        self.turned_away = 0
-        self.told: list[str] = []
-        self.lines: list[str] = []
-        self.waiting: asyncio.Future[None] | None = None
-
-    def open(self) -> None:
-        self.told.append("open")
-
-    def close(self) -> None:
-        self.told.append("close")
-
-    def take_the_rest(self) -> None:
-        self.told.append("rest")
-
-    async def emptied(self) -> None:
-        if self.waiting is not None:
-            await self.waiting
-        self.told.append("empty")
-
-    def tell(self) -> list[str]:
-        lines, self.lines = self.lines, []
-        return lines
 
 
 @pytest.fixture

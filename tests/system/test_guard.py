@@ -13,12 +13,14 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.system.conftest import Launch
 from tests.system.test_instances import admin
+from tests.tools.authority import Authority, TlsWire
 from tests.tools.gate import SECRET, Gate, eventually, get, model
 from tests.tools.load import RATE, STREAMS, Background, Loader, percentile
 from tests.tools.upstream import MockUpstream
@@ -160,6 +162,32 @@ def test_connections_of_an_address_are_bounded(launch: Launch, upstream: MockUps
     for wire in wires:
         wire.__exit__()
     eventually(lambda: served(gate, HERE), 10, "its connections have ended")
+
+
+def test_handshakes_of_an_address_are_bounded(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:
+    """With TLS a connection counts before its handshake, which may be dragged out; and no longer."""
+    authority = Authority(tmp_path / "authority")
+    tls = {"certificates": [authority.server()]}
+    gate = launch({"tiny": model(upstream.url)}, tls=tls, workers=1, guard=guarded(connections=10))
+
+    def silent() -> list[Wire]:
+        return [Wire(gate.tls_port, source=HERE) for _ in range(30)]
+
+    def held(wires: list[Wire]) -> int:
+        return sum(not wire.closed(0.005) for wire in wires)
+
+    wires = silent()
+    eventually(lambda: held(wires) == 10, 4, "those beyond the limit are closed")
+    with TlsWire(gate.tls_port, authority.context()) as wire:  # of another address
+        assert wire.ask(PLAIN).status == 200
+    for one in wires:
+        one.__exit__()
+
+    def let_in() -> bool:
+        with Wire(gate.tls_port, source=HERE) as one:
+            return not one.closed(0.3)
+
+    eventually(let_in, 10, "they have left")
 
 
 def test_this_machine_is_exempt(launch: Launch, upstream: MockUpstream) -> None:

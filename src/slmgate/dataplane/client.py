@@ -79,6 +79,7 @@ class Held(NamedTuple):
 
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
+        "_arrival",
         "_backlog",
         "_body",
         "_body_from",
@@ -121,6 +122,7 @@ class ClientConnection(asyncio.Protocol):
         # Whose the request is: whoever goes by an address goes by this one. What a trusted proxy says stands here too.
         self.address = "" if arrival is None else arrival.address
         self._settled = arrival is not None and arrival.settled  # no head on it can say otherwise
+        self._arrival = arrival if arrival is not None and arrival.counted else None  # until it is made
         self.proxied: Proxied | None = None  # the other end is a trusted proxy, whose heads say whose they are
         self.read_head = worker.heads.read
         self.certificate: Certificate | None = None  # what the client showed in a TLS handshake, verified
@@ -181,7 +183,11 @@ class ClientConnection(asyncio.Protocol):
         if not self.address:
             peer = transport.get_extra_info("peername")
             self.address = peer[0] if isinstance(peer, tuple) else ""
-        visitor = self._worker.guard.connected(self.address)
+        arrival, self._arrival = self._arrival, None
+        if arrival is None:
+            visitor = self._worker.guard.connected(self.address)
+        else:
+            visitor, arrival.visitor = arrival.visitor, None  # what the door has counted is this connection's from now on
         if visitor is TURNED_AWAY:
             self._enter(CLOSED, NEVER)
             self._abort()

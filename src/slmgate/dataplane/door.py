@@ -1,8 +1,9 @@
-"""The door of a listener whose connections begin with something else than their own protocol: a proxy's word, say.
+"""The door of a listener whose connections begin with something else than HTTP: a proxy's word, or a TLS handshake.
 
 Each connection that the kernel has let in is looked at (`MSG_PEEK`) by a few steps, which may take bytes off its beginning, say
-whose it is, choose its TLS context, or turn it away; then the event loop makes a connection of it as of any other. How many wait
-here, and how long, is bounded. It knows no HTTP and no policy. Other listeners have none: the loop's own server is cheaper.
+whose it is, count it, choose its TLS context, or turn it away; then the event loop makes a connection of it as of any other.
+How many wait here, and how long, is bounded. It knows no HTTP and no policy. Plain listeners have none: the loop's own server is
+cheaper.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from slmgate.dataplane.guard import TURNED_AWAY, Guard, Visitor
 from slmgate.dataplane.tls import accepting
 from slmgate.http1 import proxy_header
 from slmgate.policy.networks import Networks, number_of
@@ -33,13 +35,15 @@ STRANGER: Final = "only trusted proxies may connect here (guard.trusted_proxies)
 LEFT: Final = "it left before it had said whose it is"
 LATE: Final = f"it did not say whose it is within {WAIT_SECONDS:g} s"
 CROWDED: Final = f"{MOST_WAITING} others came while it had yet to say whose it is"
+GUARDED: Final = "its address may not connect now"
+"""The guard tells and counts such ones itself."""
 ENDLESS: Final = f"it did not say whose it is within {PEEKED} bytes"
 
 
 class Arrival:
     """A connection that nobody serves yet."""
 
-    __slots__ = ("address", "context", "make", "settled", "socket", "taken")
+    __slots__ = ("address", "context", "counted", "make", "settled", "socket", "taken", "visitor")
 
     def __init__(
         self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.BaseProtocol]
@@ -50,6 +54,8 @@ class Arrival:
         self.context = context  # by which TLS is spoken on it; None: none is
         self.make = make  # makes the protocol that serves it
         self.taken = False  # whether the loop has the socket
+        self.counted = False  # whether the guard has been asked about its address
+        self.visitor: Visitor | None = None  # as the guard counts it, until somebody serves it
 
     def __repr__(self) -> str:
         return f"<Arrival {self.address}>"
@@ -80,6 +86,22 @@ def announced_by(trusted: Callable[[], Networks]) -> Step:
     return step
 
 
+def counted_by(guard: Guard) -> Step:
+    """The step that asks the guard, who else is asked when a connection is served: with TLS, that is behind the handshake, which
+    costs more than most requests do and may be dragged out.
+    """
+
+    def step(arrival: Arrival, seen: bytes) -> int | str | None:
+        if not arrival.counted:
+            visitor = guard.connected(arrival.address)
+            if visitor is TURNED_AWAY:
+                return GUARDED
+            arrival.counted, arrival.visitor = True, visitor
+        return 0
+
+    return step
+
+
 class Door:
     """One listening socket, for the life of the worker. Open or closed; who came before it closed is served all the same."""
 
@@ -88,9 +110,12 @@ class Door:
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
         make: Callable[[Arrival], asyncio.BaseProtocol],
+        over: Callable[[Arrival], object] = lambda arrival: None,
     ) -> None:
+        """`over` is called with each arrival that is none any more: it is served, or came to nothing."""
         self._loop = loop
         self._listener = listener
+        self._tell_over = over
         # may be changed at any time: they hold for those who come from then on
         self.make = make
         self.context: ssl.SSLContext | None = None
@@ -191,6 +216,8 @@ class Door:
         self._loop.add_reader(self._listener.fileno(), self._let_in)
 
     def _turn_away(self, arrival: Arrival, why: str) -> None:
+        if why is GUARDED:
+            return
         self.turned_away += 1
         self._untold[why] = self._untold.get(why, (0, ""))[0] + 1, arrival.address
 
@@ -199,6 +226,7 @@ class Door:
         self._waiting.pop(task, None)
         if not arrival.taken:
             arrival.socket.close()
+        self._tell_over(arrival)
         if not task.cancelled() and (failure := task.exception()) is not None:
             self._loop.call_exception_handler({"message": "A connection could not be let in.", "exception": failure})
 

@@ -31,7 +31,7 @@ from slmgate import __version__
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
-from slmgate.dataplane.door import MOST_WAITING, Door, Step, announced_by
+from slmgate.dataplane.door import MOST_WAITING, Arrival, Door, Step, announced_by, counted_by
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
@@ -343,7 +343,7 @@ class Worker:
         if self._servers or self._ends:
             return
         for place, one, front in self._spoken():
-            if steps := self._steps(place):
+            if steps := self._steps(place, front):
                 self._servers.append(self._door(place, steps, front))
                 continue
             server = await self._loop.create_server(
@@ -389,16 +389,25 @@ class Worker:
             self.say(f"a challenge cannot be answered: {error}")
         self._link.send(Answering(self.slot, challenges.number))
 
-    def _steps(self, place: int) -> list[Step]:
-        """What a connection of that listener goes through before it is one; of most listeners, nothing."""
-        return [announced_by(lambda: self.snapshot.proxies)] if self._orders.proxied[place : place + 1] == (True,) else []
+    def _steps(self, place: int, front: Front | None) -> list[Step]:
+        """What a connection of that listener goes through before it is one; of plain ones for clients, nothing."""
+        proxied = self._orders.proxied[place : place + 1] == (True,)
+        steps = [announced_by(lambda: self.snapshot.proxies)] if proxied else []
+        return steps if front is None else [*steps, counted_by(self.guard)]
+
+    def _no_arrival(self, arrival: Arrival) -> None:
+        """One that had come to a door is served, or will not be: then it is no connection of its address any more."""
+        visitor, arrival.visitor = arrival.visitor, None
+        if visitor is not None:
+            self.guard.left(visitor)
 
     def _door(self, place: int, steps: list[Step], front: Front | None) -> Door:
         """The open door of that listener."""
         door = self._doors.get(place)
         if door is None:
-            door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front))
-        door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
+            door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front), self._no_arrival)
+        if len(steps) > (front is not None):  # else nobody is waited for
+            door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
         door.make, door.context, door.steps = self._connection(front), context_of(front), tuple(steps)
         door.open()
         return door
@@ -587,7 +596,7 @@ class Worker:
         self._ends = True
         self._stop_accepting()
         for place, one, front in waiting:
-            if self._steps(place):
+            if self._steps(place, front):
                 self._doors[place].take_the_rest()
             else:
                 await self._accept_the_rest(one, front)
@@ -641,8 +650,8 @@ def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     """The same for a place from which no exception can be handed on, in the loop's C code.
 
-    Who asks in a handshake for a name that is no ASCII has the handshake ended by the `ssl` module, which says so here: that is no
-    news, and anybody could fill the log with it.
+    Who asks in a handshake for a name that is no ASCII has it ended by the `ssl` module, which says so here: that is no news,
+    and anybody could fill the log with it.
     """
     failure = unraisable.exc_value
     if isinstance(failure, MemoryError):
