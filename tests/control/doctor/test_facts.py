@@ -80,7 +80,8 @@ class Link:
 def test_asking_an_instance(monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
     monkeypatch.setattr(http.client, "HTTPSConnection" if tls else "HTTPConnection", Link)
     origin = ORIGIN._replace(tls=tls)
-    for date, skew in ((None, None), ("soon", None), (formatdate(time.time(), usegmt=True), 0.0)):
+    endless = "Mon, 01 Jan 2024 00:00:00 +" + 20 * "9"
+    for date, skew in ((None, None), ("soon", None), (endless, None), (formatdate(time.time(), usegmt=True), 0.0)):
         Link.date = date
         assert facts.asked(origin, "vllm") == facts.Answer(200, skew)
     Link.date = formatdate(time.time() - 60, usegmt=True)

@@ -109,7 +109,7 @@ def asked(origin: Origin, engine: str, timeout: float = TIMEOUT) -> Answer | Non
 def _skew(date: str | None, now: float) -> float | None:
     try:
         there = parsedate_to_datetime(date or "").timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # whatever an instance may write there
         return None
     ahead = there - now
     return 0.0 if -1.5 < ahead < 0.5 else ahead  # a date has whole seconds, and was written a moment ago
