@@ -1,6 +1,8 @@
 """The door of a listener: its steps, what they take and choose, and whom they turn away; bounds of number and time.
 
 Sockets are fakes that keep what has come, as the kernel does; a loop's own handling of them is tried in tests/system.
+
+Length: all steps and bounds are tried on one kind of fake sockets, in one hall.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from slmgate.dataplane.door import (
     LEFT,
     PAUSE_SECONDS,
     PEEKED,
+    PRESSED,
     STRANGER,
     WAIT_SECONDS,
     Arrival,
@@ -201,6 +204,26 @@ def test_whom_the_guard_turns_away() -> None:
     assert arrival.counted
     assert arrival.visitor is not None
     assert arrival.visitor.live == 1
+    hall.loop.shut()
+
+
+def test_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that are dragged out the oldest goes: whoever means it is through in a moment."""
+    hall = Hall(lambda arrival, seen: 0)
+    hall.door.context = cast(Any, object())
+    hall.door.most_handshakes = 2
+    ended: list[int] = []
+
+    async def shake(make: Any, one: FakeSocket, **_: Any) -> None:
+        try:
+            await hall.loop.create_future()
+        finally:
+            ended.append(one.number)
+
+    monkeypatch.setattr(hall.loop, "connect_accepted_socket", shake)
+    sockets = [hall.knocks() for _ in range(4)]
+    assert ended == [one.number for one in sockets[:2]]
+    assert (hall.door.turned_away, PRESSED in hall.told) == (2, True)
     hall.loop.shut()
 
 

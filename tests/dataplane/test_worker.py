@@ -373,7 +373,7 @@ class FakeDoor:
         self.over = over
         self.context: Any = "unset"
         self.steps: tuple[Any, ...] = ()
-        self.most_waiting = 0
+        self.most_waiting = self.most_handshakes = 0
         self.came = 0
         self.turned_away = 0
         self.told: list[str] = []
@@ -451,7 +451,7 @@ def test_handshakes_are_counted_before_they_begin(speaking: Stage) -> None:
     speaking.loop.settle()
     (door,) = FakeDoor.made
     (step,) = door.steps
-    assert door.most_waiting == 0, "nobody waits there"
+    assert (door.most_waiting, door.most_handshakes) == (0, 504), "nobody waits there"
     first, second, third = (Arrival(cast(Any, None), "203.0.113.9", None, door.make) for _ in range(3))
     assert [step(one, b"") for one in (first, second, third, first)] == [0, 0, GUARDED, 0]
     door.over(first)

@@ -24,6 +24,8 @@ WAIT_SECONDS = 5.0
 """How long a connection may take from its first moment to the last byte that a step has to see."""
 MOST_WAITING = 1024
 """Connections that wait at one door; a further one costs the one that has waited longest."""
+MOST_HANDSHAKES = 4096
+"""Connections in the middle of their handshake, which are none of the worker's yet; the same holds of a further one."""
 AT_ONCE = 64
 """Connections that are let in in one turn of the event loop."""
 PEEKED = 16 * 1024
@@ -37,6 +39,7 @@ LATE: Final = f"it did not say whose it is within {WAIT_SECONDS:g} s"
 CROWDED: Final = f"{MOST_WAITING} others came while it had yet to say whose it is"
 GUARDED: Final = "its address may not connect now"
 """The guard tells and counts such ones itself."""
+PRESSED: Final = "too many others came while it was in the middle of its TLS handshake"
 ENDLESS: Final = f"it did not say whose it is within {PEEKED} bytes"
 
 
@@ -121,11 +124,13 @@ class Door:
         self.context: ssl.SSLContext | None = None
         self.steps: tuple[Step, ...] = ()
         self.most_waiting = MOST_WAITING
+        self.most_handshakes = MOST_HANDSHAKES
         # state
         self._open = False
         self._pause: asyncio.TimerHandle | None = None
         self._waiting: dict[asyncio.Task[None], Arrival] = {}  # those at a step, oldest first
-        self._tasks: set[asyncio.Task[None]] = set()  # those, and whom the loop is about to take
+        self._shaking: dict[asyncio.Task[None], Arrival] = {}  # those at their handshake, oldest first
+        self._tasks: set[asyncio.Task[None]] = set()  # all of them
         self.came = 0  # so far
         self.turned_away = 0  # of them
         self._untold: dict[str, tuple[int, str]] = {}  # why -> how many, and who was the last
@@ -202,9 +207,7 @@ class Door:
                 one.close()
                 return True
         if len(self._waiting) >= self.most_waiting:
-            oldest = next(iter(self._waiting))
-            self._turn_away(self._waiting.pop(oldest), CROWDED)
-            oldest.cancel()
+            self._lose_the_oldest(self._waiting, CROWDED)
         task = self._loop.create_task(self._receive(arrival, self.steps))
         self._tasks.add(task)
         self._waiting[task] = arrival
@@ -221,9 +224,15 @@ class Door:
         self.turned_away += 1
         self._untold[why] = self._untold.get(why, (0, ""))[0] + 1, arrival.address
 
+    def _lose_the_oldest(self, of: dict[asyncio.Task[None], Arrival], why: str) -> None:
+        oldest = next(iter(of))
+        self._turn_away(of.pop(oldest), why)
+        oldest.cancel()
+
     def _over(self, task: asyncio.Task[None], arrival: Arrival) -> None:
         self._tasks.discard(task)
         self._waiting.pop(task, None)
+        self._shaking.pop(task, None)
         if not arrival.taken:
             arrival.socket.close()
         self._tell_over(arrival)
@@ -242,6 +251,10 @@ class Door:
         assert task is not None
         del self._waiting[task]  # whoever is turned away meanwhile was cancelled, and does not come here
         arrival.taken = True
+        if arrival.context is not None:
+            if len(self._shaking) >= self.most_handshakes:
+                self._lose_the_oldest(self._shaking, PRESSED)
+            self._shaking[task] = arrival
         with contextlib.suppress(OSError):  # who leaves, or fails the handshake, loses its own connection only
             await self._loop.connect_accepted_socket(lambda: arrival.make(arrival), arrival.socket, **accepting(arrival.context))
 

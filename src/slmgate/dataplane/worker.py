@@ -31,7 +31,7 @@ from slmgate import __version__
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
-from slmgate.dataplane.door import MOST_WAITING, Arrival, Door, Step, announced_by, counted_by
+from slmgate.dataplane.door import MOST_HANDSHAKES, MOST_WAITING, Arrival, Door, Step, announced_by, counted_by
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
@@ -408,6 +408,7 @@ class Worker:
             door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front), self._no_arrival)
         if len(steps) > (front is not None):  # else nobody is waited for
             door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
+        door.most_handshakes = max(1, min(MOST_HANDSHAKES, self._room_for // 4))
         door.make, door.context, door.steps = self._connection(front), context_of(front), tuple(steps)
         door.open()
         return door
