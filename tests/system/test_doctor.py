@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,23 @@ def test_weak_spots_are_found_and_the_page_says_what_is_printed(launch: Launch) 
         assert weak(inside)["engine paths"] == "bad"
     finally:
         around.close()
+
+
+def test_one_that_never_comes_to_an_end() -> None:
+    """A server that goes on and on with interim answers, each byte in good time, does not keep the doctor for ever."""
+
+    def go_on(listener: socket.socket) -> None:
+        one, _ = listener.accept()
+        with one, contextlib.suppress(OSError):
+            while True:
+                one.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                ended.wait(0.1)
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=go_on, args=(listener,))
+        serving.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = subprocess.run([*COMMAND, "--outside", "--url", url], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, f"WARN  reached: nothing answers at {url}")
+        serving.join(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import time
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -91,6 +92,20 @@ def test_asking_an_instance(monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
     for failure in (ConnectionRefusedError(), http.client.BadStatusLine("x"), ValueError()):
         monkeypatch.setattr(Link, "failure", failure)
         assert facts.asked(origin, "vllm") is None
+
+
+def test_what_takes_too_long_as_a_whole() -> None:
+    def for_ever() -> None:
+        while True:
+            time.monotonic()
+
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TimeoutError), facts.within(0.001):
+        for_ever()
+    with facts.within(1000):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 900
+    assert signal.getitimer(signal.ITIMER_REAL)[0] <= 900
+    assert signal.getsignal(signal.SIGALRM) is before
 
 
 def test_secrets_that_stand_in_the_file() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import signal
 import ssl
 import stat
 import time
@@ -26,6 +27,8 @@ from slmgate.control.state_dir import JOURNAL_DIR
 from slmgate.link.journal import read_intents
 
 TIMEOUT = 2.0
+LONGEST = 3
+"""So many times a timeout is all that an answer may take."""
 _ASKED = {"ollama": "/api/tags", "tgi": "/info"}
 _SECRETS = ("bearer", "client_secret", "password", "secret")
 _LISTENS = "0A"  # TCP_LISTEN of the kernel's table
@@ -83,6 +86,27 @@ def listening_on_all(port: int, tables: tuple[Path, ...] = (Path("/proc/net/tcp"
     return False
 
 
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in what is done inside once that is over: a socket's own timeout begins anew with each byte.
+
+    For the main thread of a command alone.
+    """
+
+    def over(*_: object) -> None:
+        raise TimeoutError
+
+    timer = signal.getitimer(signal.ITIMER_REAL)
+    before = signal.signal(signal.SIGALRM, over)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
 def asked(origin: Origin, engine: str, timeout: float = TIMEOUT) -> Answer | None:
     """What an instance answers to a stranger who asks for its models; None: nothing."""
     try:
@@ -96,8 +120,9 @@ def asked(origin: Origin, engine: str, timeout: float = TIMEOUT) -> Answer | Non
         else:
             link = http.client.HTTPConnection(origin.host, origin.port, timeout=timeout)
         try:
-            link.request("GET", _ASKED.get(engine, "/v1/models"))
-            answer = link.getresponse()
+            with within(LONGEST * timeout):
+                link.request("GET", _ASKED.get(engine, "/v1/models"))
+                answer = link.getresponse()
             now = time.time()
             return Answer(answer.status, _skew(answer.getheader("date"), now))
         finally:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from slmgate.control.config.addresses import Origin
+from slmgate.control.doctor.facts import LONGEST, within
 from slmgate.control.doctor.findings import Finding, ok
 
 TIMEOUT = 3.0
@@ -73,9 +74,10 @@ def ask(origin: Origin, method: str, path: str, tls: ssl.SSLContext | None = Non
         else:
             link = http.client.HTTPConnection(origin.host, origin.port, timeout=TIMEOUT)
         try:
-            link.request(method, path)
-            answer = link.getresponse()
-            return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read(MOST))
+            with within(LONGEST * TIMEOUT):
+                link.request(method, path)
+                answer = link.getresponse()
+                return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read(MOST))
         finally:
             link.close()
     except (OSError, http.client.HTTPException, ValueError):
@@ -131,7 +133,7 @@ def _tls(origin: Origin) -> Iterator[Finding]:
     else:
         yield from ok("TLS versions", f"{origin} speaks nothing older than TLS 1.2")
     try:
-        with socket.create_connection((origin.host, origin.port), TIMEOUT) as raw:
+        with within(LONGEST * TIMEOUT), socket.create_connection((origin.host, origin.port), TIMEOUT) as raw:
             ssl.create_default_context().wrap_socket(raw, server_hostname=origin.host).close()
         yield from ok("certificate", f"{origin} shows one that this machine trusts")
     except ssl.SSLCertVerificationError as error:
@@ -146,7 +148,7 @@ _OLD = {"TLS 1.0": ssl.TLSVersion.TLSv1, "TLS 1.1": ssl.TLSVersion.TLSv1_1}
 
 def _speaks(origin: Origin, context: ssl.SSLContext) -> bool:
     try:
-        with socket.create_connection((origin.host, origin.port), TIMEOUT) as raw:
+        with within(LONGEST * TIMEOUT), socket.create_connection((origin.host, origin.port), TIMEOUT) as raw:
             context.wrap_socket(raw).close()
     except OSError:
         return False
