@@ -333,3 +333,12 @@ def test_so_many_fields_and_no_more(members: int, refused: bool) -> None:
     assert len(body) > subject.LARGE
     for one in (body, body.replace(b'h":', b'h" :')):
         assert isinstance(subject.read_object(one), Refuse) is refused
+
+
+@pytest.mark.parametrize("name", [*sorted(subject.INSIDE), "Bootstrap_Host"])
+def test_what_engines_tell_each_other(name: str) -> None:
+    """It would have the engine connect to a machine of the client's choice, or read another's cache there."""
+    refused = subject.read_object(b'{"model":"m","%b":{"remote_host":"10.0.0.9"}}' % name.encode())
+    assert isinstance(refused, Refuse)
+    assert (refused.code, refused.param) == ("parameter_not_allowed", name)
+    assert subject.read_object(b'{"model":"m","%b":null}' % name.encode()) == {"model": "m", name: None}, "that says nothing"

@@ -120,6 +120,12 @@ def test_upstream_choosing_fields_are_inert(gate: Gate, upstream: MockUpstream) 
     )
     assert answer.status == 200
     assert upstream.journal()[-1]["path"].split("?")[0] == CHAT
+    sent = len(upstream.journal())
+    for name in ("kv_transfer_params", "bootstrap_host"):  # by these an engine would go where the client says
+        fields = json.loads(chat()) | {name: {"remote_host": "127.0.0.1"}}
+        answer = ask(gate.port, request(json.dumps(fields).encode(), secret=SECRET))
+        assert (answer.status, answer.json()["error"]["code"]) == (400, "parameter_not_allowed")
+    assert len(upstream.journal()) == sent
 
 
 def test_response_headers_are_the_gates_own(gate: Gate, upstream: MockUpstream) -> None:

@@ -70,6 +70,12 @@ GUARDED = frozenset(
 )
 """Fields that decisions rest on. Go's decoder (Ollama) takes `Model` for `model`; others do not: so neither passes."""
 
+INSIDE = frozenset(
+    ("kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room", "bootstrap_pair_key", "custom_logit_processor")
+)
+"""What engines tell each other in requests when they share the work: which machine to connect to, whose cache to read there
+(vLLM, SGLang). And a program that the engine is to run (SGLang). A client has no business with any of it."""
+
 USUAL = GUARDED | frozenset(
     (
         "temperature",
@@ -167,6 +173,8 @@ def read_object(body: bytes) -> Fields | Refuse:
         for key in fields:
             if key not in GUARDED and key.casefold() in GUARDED:
                 return unreadable(f"Write the field {key.casefold()} in lower case.", key.casefold())
+            if key.casefold() in INSIDE and fields[key] is not None:
+                return Refuse("parameter_not_allowed", f"The field {key} is not for clients: leave it out.", key)
     return fields
 
 
