@@ -266,3 +266,12 @@ def test_the_beginning_of_an_event_too_long_is_masked() -> None:
     long = b'data: {"model":"/srv/a","x":"' + b"x" * MAX_HELD + b'"}\n\n'
     subject = masked_by()
     assert subject.feed(long) + subject.feed(b"data: #\n\n") == long.replace(b"/srv/a", b"pub") + b"data: #\n\n"
+
+
+def test_so_is_its_end_when_that_comes_later() -> None:
+    subject = masked_by()
+    sent = subject.feed(b'data: {"model":"/srv/a","x":"' + b"x" * 2 * MAX_HELD)
+    assert subject.mid_event
+    sent += subject.feed(b'","model":"/srv/a"}\n\ndata: #\n\n')
+    assert not subject.mid_event
+    assert sent == b'data: {"model":"pub","x":"' + b"x" * 2 * MAX_HELD + b'","model":"pub"}\n\ndata: #\n\n'

@@ -14,6 +14,7 @@ from slmgate.policy.guard import (
     RateSpec,
     ban,
     number_of_subject,
+    open_bits,
     room,
     shown,
     subject_of,
@@ -126,6 +127,7 @@ def test_who_is_counted(address: str, same: str, other: str, text: str) -> None:
     assert subject == subject_of(number_of(same)) != subject_of(number_of(other))
     assert 0 < subject < 1 << 64
     assert shown(subject) == text
+    assert open_bits(subject) == (64 if text.endswith("/64") else 0)
     if text != "::/64":
         assert subject_of(number_of_subject(subject)) == subject
 
