@@ -198,7 +198,7 @@ def test_while_a_challenge_is_pending(upstream: MockUpstream, tmp_path: Path, ad
         clients = tmp_path / "clients.pem"
         authority.cert_pem.write_to_path(clients)
         acme = options(caddy, HELD, challenge="tls-alpn-01")
-        made = AcmeGate(tmp_path / "gate", upstream, address, acme, client_ca=str(clients), client_auth="required")
+        made = AcmeGate(tmp_path / "gate", upstream, address, acme, client_ca=str(clients))
         with gate_of(made) as gate:
             eventually(lambda: answers(gate), 20, "the challenge is pending: the authority waits for who is silent")
             assert "no certificate yet" in gate.shown(name=HELD)
@@ -211,7 +211,7 @@ def test_while_a_challenge_is_pending(upstream: MockUpstream, tmp_path: Path, ad
                 with contextlib.suppress(OSError):  # it may be closed already
                     asking.sendall(request(chat(), secret=SECRET))
                 with contextlib.suppress(OSError):
-                    assert asking.recv(1000) == b"", "who shows no certificate is not let in by this way"
+                    assert asking.recv(1000) == b"", "nobody is let in by this way"
             assert upstream.journal() == []
 
 
