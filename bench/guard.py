@@ -109,7 +109,7 @@ def knocks(port: int, count: int) -> int:
         with contextlib.suppress(BlockingIOError):
             one.connect(("127.0.0.1", port))
         one.close()
-        time.sleep(0.0002)
+        time.sleep(0.0002)  # so that the one knocked at keeps up: a line that is full would refuse for it
     os._exit(0)
 
 

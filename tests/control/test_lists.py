@@ -331,7 +331,7 @@ def test_a_look_that_fails_is_not_the_last(scene: Scene, monkeypatch: pytest.Mon
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_stamps", fails)
+        patch.setattr(module, "stamps", fails)
         scene.loop.turn(LOOK_SECONDS)
     assert scene.said == ["files of instances could not be looked at (RuntimeError)"]
     scene.write("- http://10.0.0.2:1\n")

@@ -142,12 +142,9 @@ def _outside(file: Path, urls: Sequence[str]) -> list[Finding]:
 
 def _origin(address: Address, tls: bool) -> Origin:
     """A listener as one asks it: of every address of this machine, one that is not its own loopback, if there is one."""
-    from slmgate.control.config.addresses import Origin
+    from slmgate.control.config.addresses import Origin, is_everywhere
 
-    host = address.host
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104  # compared, not bound to
-        host = _own_address()
-    return Origin(host, address.port, tls)
+    return Origin(_own_address() if is_everywhere(address.host) else address.host, address.port, tls)
 
 
 def _own_address() -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from cryptography import x509
 
 from slmgate.control.config import Config
+from slmgate.control.config.stamps import Stamp, stamps
 from slmgate.control.config.tls_options import ListenTls
 from slmgate.control.config.tlsfiles import FileFault, crl_ends, files_of, read_listener
 from slmgate.link.tls import TICKET_KEY_BYTES, Identity, Tls, TlsSpec
@@ -27,8 +28,6 @@ SETTLE_SECONDS = 0.1
 """How long after a change files are read: their writer may be in the middle of it."""
 TICKET_KEY_SECONDS = 12 * 3600.0
 """A ticket opens nothing longer than its key is in force: who stole one can read no more than that (RFC 9325 section 3.4)."""
-
-Stamps = list[tuple[int, int, int] | None]
 
 
 class Certificates:
@@ -55,7 +54,7 @@ class Certificates:
         self._faults: dict[str, str] = {}
         self._ends: dict[str, list[tuple[float, str]]] = {}
         self._ended: set[str] = set()  # what is said of that which is in force and has ended
-        self._stamps: Stamps = []
+        self._stamps: list[Stamp] = []
         self._doubted = False  # a fault was found that may be a file half written: to be read again
         self._ticket_key = secrets.token_bytes(TICKET_KEY_BYTES)
         self._ticket_key_made = wall()
@@ -83,7 +82,7 @@ class Certificates:
             self._options = {str(one.address): one.tls for one in config.listen if one.tls is not None}
             for gone in self._specs.keys() - self._options.keys():
                 del self._specs[gone], self._ends[gone]
-            self._stamps = self._stamped()
+            self._stamps = stamps(self._files())
             self._take(await self._read(), sure=True)
 
     async def run(self) -> None:
@@ -98,10 +97,9 @@ class Certificates:
     async def look(self) -> None:
         """Take over what has changed since the last look."""
         async with self._reading:
-            stamps = self._stamped()
-            if stamps != self._stamps:
+            if stamps(self._files()) != self._stamps:
                 await asyncio.sleep(SETTLE_SECONDS)
-                self._stamps = self._stamped()
+                self._stamps = stamps(self._files())
                 self._take(await self._read(), sure=False)
             elif self._doubted:
                 self._take(await self._read(), sure=True)
@@ -110,17 +108,6 @@ class Certificates:
             if self._specs and not 0 <= now - self._ticket_key_made < TICKET_KEY_SECONDS:
                 self._ticket_key, self._ticket_key_made = secrets.token_bytes(TICKET_KEY_BYTES), now
                 self._tell(self.message())
-
-    def _stamped(self) -> Stamps:
-        """What tells that a file is not what it was: its identity, size and time of change; None where there is none."""
-        found: Stamps = []
-        for path in self._files():
-            try:
-                status = path.stat()
-                found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-            except OSError:
-                found.append(None)
-        return found
 
     def _files(self) -> Iterator[Path]:
         for tls in self._options.values():

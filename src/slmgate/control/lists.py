@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +18,13 @@ import msgspec
 from slmgate.control.config import Config
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.faults import ConfigFault
-from slmgate.control.config.instance_list import CannotRead, Listed, Read, Rules, instance_of, read_file, read_list, stamp
+from slmgate.control.config.instance_list import CannotRead, Listed, Read, Rules, instance_of, read_file, read_list
 from slmgate.control.config.options import Instance
+from slmgate.control.config.stamps import Stamp, stamp, stamps
 
 LOOK_SECONDS = 0.5
 RESTLESS = 20
 """Looks after which a file that is different each time is read all the same."""
-
-Stamp = tuple[int, int, int] | None
 
 
 class _Told(NamedTuple):
@@ -118,8 +117,8 @@ class Lists:
     async def look(self) -> None:
         """Read what has changed, and stands still again."""
         files = list(self._files.values())
-        stamps: list[Stamp] = await self._aside(_stamps, [one.path for one in files])
-        for one, now in zip(files, stamps, strict=True):
+        found: list[Stamp] = await self._aside(stamps, [one.path for one in files])
+        for one, now in zip(files, found, strict=True):
             still, one.seen = now == one.seen, now
             if one.read and now == one.stamp:
                 one.restless = 0
@@ -260,16 +259,6 @@ def _paths(config: Config) -> list[Path]:
     return list(dict.fromkeys(path for path in paths if path is not None))
 
 
-def _stamps(paths: Sequence[Path]) -> list[Stamp]:
-    found: list[Stamp] = []
-    for path in paths:
-        try:
-            found.append(stamp(path.stat()))
-        except OSError:
-            found.append(None)
-    return found
-
-
 def _read_still(path: Path) -> Read:
     """Raises CannotRead."""
     for _ in range(3):
@@ -279,7 +268,7 @@ def _read_still(path: Path) -> Read:
 
 
 def _look_into(path: Path, rules: Rules) -> _Told:
-    before = _stamps([path])[0]  # if another file is there by now, the next look finds that it is not this one
+    before = stamp(path)  # if another file is there by now, the next look finds that it is not this one
     try:
         read = _read_still(path)
     except CannotRead as why:

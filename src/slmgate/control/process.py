@@ -43,6 +43,7 @@ from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
@@ -424,22 +425,21 @@ class Control:
     async def _watch(self) -> None:
         """Reload when the file, or one that it fetches from, changes.
 
-        By looking at it twice a second: that sees a file replaced, a link turned and a single file mounted into a container,
-        of which the kernel's notices miss one or the other.
+        By looking at it twice a second (`config/stamps.py` says why).
         """
         if self._orders.source.path is None:
             return
-        before = _fingerprints(self._files)
+        before = stamps(self._files)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            now = _fingerprints(self._files)
+            now = stamps(self._files)
             if now != before:
                 await asyncio.sleep(WATCH_SECONDS / 5)  # its writer may be in the middle of it
                 try:
                     await self._reload_unasked()
                 except Exception:  # one reload that fails must not be the last
                     log.exception("the configuration could not be reloaded; the old one stays in force")
-                before = _fingerprints(self._files)
+                before = stamps(self._files)
 
     async def run(self) -> None:
         """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone."""
@@ -527,18 +527,6 @@ class Control:
     def _supervisor_gone(self) -> None:
         self._loop.remove_reader(self._orders.lifeline)
         self._hand_over()
-
-
-def _fingerprints(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
-    """What tells that a file is not what it was: its identity, size and time of change; None where there is none."""
-    found: list[tuple[int, int, int] | None] = []
-    for file in files:
-        try:
-            status = file.stat()
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-        except OSError:
-            found.append(None)
-    return found
 
 
 def _digest(text: bytes | None) -> bytes | None:

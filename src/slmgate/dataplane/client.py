@@ -552,12 +552,16 @@ class ClientConnection(asyncio.Protocol):
         return self._begin_partial(exchange, framing, expect, raw)
 
     def _open(self, exchange: Exchange) -> None:
-        """Ask question 1 of a request whose address may still make one. Else it is refused without a receipt."""
+        """Go on with a request whose address may still make one. Else it is refused without a receipt."""
         visitor = self.visitor
         if visitor is not None and (refused := visitor.asks()) is not None:
             self._turn_away(exchange, refused)
         else:
-            exchange.open()
+            self._ask(exchange)
+
+    def _ask(self, exchange: Exchange) -> None:
+        """Ask question 1 of a request that came the right way."""
+        exchange.open()
 
     def _turn_away(self, exchange: Exchange, refuse: Refuse) -> None:
         """Refuse what the guard does not let in; it reached no verdict, and an attack must not fill the ledger."""

@@ -38,20 +38,14 @@ class NamedConnection(ClientConnection):
         self._shown = transport.get_extra_info("ssl_object").context
         super().connection_made(transport)
 
-    def _open(self, exchange: Exchange) -> None:
+    def _ask(self, exchange: Exchange) -> None:
         host = exchange.head.fields.get(b"host")
-        if host == self._good or host is None or self.proxied is not None:  # a trusted proxy speaks for many hosts
-            super()._open(exchange)
-            return
-        name = host.decode("latin-1").lower()
-        if not self._front.is_misdirected(name.rpartition(":")[0] if ":" in name else name, self._shown):
+        if host != self._good and host is not None and self.proxied is None:  # a trusted proxy speaks for many hosts
+            name = host.decode("latin-1").lower()
+            if self._front.is_misdirected(name.rpartition(":")[0] if ":" in name else name, self._shown):
+                # Say so and close: whoever reads it may ask anew, over another connection (RFC 9110 section 15.5.20).
+                exchange.keep_alive = False
+                exchange.refuse(_MISDIRECTED)
+                return
             self._good = host
-            super()._open(exchange)
-            return
-        # Say so and close: whoever reads it may ask anew, over another connection (RFC 9110 section 15.5.20).
-        exchange.keep_alive = False
-        visitor = self.visitor
-        if visitor is not None and (refused := visitor.asks()) is not None:
-            self._turn_away(exchange, refused)
-        else:
-            exchange.refuse(_MISDIRECTED)
+        super()._ask(exchange)

@@ -47,7 +47,7 @@ from slmgate.dataplane.shadow import Shadows
 from slmgate.dataplane.shedding import shed
 from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
-from slmgate.dataplane.tls import Front, Fronts, accepting, context_of
+from slmgate.dataplane.tls import Front, Fronts, context_of
 from slmgate.dataplane.tokens import Tokens
 from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
@@ -142,7 +142,7 @@ class Worker:
         self._sieve = Sieve(self._sockets)
         self._fronts = Fronts()  # how TLS is spoken, by listener, once control has said it
         self._decrypted = buffer()
-        self._doors: dict[int, Door] = {}  # by the listener's place: of those whose connections begin with a proxy's word
+        self._doors: dict[int, Door] = {}  # by the listener's place: of those that begin with something else than HTTP
         self._servers: list[asyncio.Server | Door] = []
         self._room_for = 0  # connections that the file descriptors allow
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
@@ -346,10 +346,7 @@ class Worker:
             if steps := self._steps(place, front):
                 self._servers.append(self._door(place, steps, front))
                 continue
-            server = await self._loop.create_server(
-                self._connection(front), sock=one.dup(), backlog=4096, **accepting(context_of(front))
-            )
-            self._servers.append(server)
+            self._servers.append(await self._loop.create_server(self._connection(front), sock=one.dup(), backlog=4096))
         self._beats.mark(self.slot, READY)
 
     def _spoken(self) -> list[tuple[int, socket.socket, Front | None]]:
@@ -597,10 +594,10 @@ class Worker:
         self._ends = True
         self._stop_accepting()
         for place, one, front in waiting:
-            if self._steps(place, front):
-                self._doors[place].take_the_rest()
-            else:
-                await self._accept_the_rest(one, front)
+            if (door := self._doors.get(place)) is not None:
+                door.take_the_rest()
+            elif front is None:  # else TLS has only just been said there, and nobody was let in yet
+                await self._accept_the_rest(one)
         for door in self._doors.values():
             await door.emptied()
         self.draining = True
@@ -621,19 +618,16 @@ class Worker:
             await asyncio.sleep(TICK)
         self.keyed.stop()
 
-    async def _accept_the_rest(self, listener: socket.socket, front: Front | None) -> None:
-        """Whom the kernel has let in counts as accepted: they are served before the worker goes."""
+    async def _accept_the_rest(self, listener: socket.socket) -> None:
+        """Whom the kernel has let in at a listener without a door counts as accepted: they are served before the worker goes."""
         listener.setblocking(False)
         let_in: list[socket.socket] = []
         with contextlib.suppress(OSError):
             while True:
                 let_in.append(listener.accept()[0])
-        make, arguments = self._connection(front), accepting(context_of(front))
-        # All at once: with TLS each waits for its client. Who fails the handshake loses its own connection only.
-        await asyncio.gather(
-            *(self._loop.connect_accepted_socket(make, one, **arguments) for one in let_in),
-            return_exceptions=True,
-        )
+        make = self._connection(None)
+        # Who has left meanwhile loses its own connection only.
+        await asyncio.gather(*(self._loop.connect_accepted_socket(make, one) for one in let_in), return_exceptions=True)
 
 
 def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

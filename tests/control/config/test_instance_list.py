@@ -238,5 +238,5 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_file(path)
     path.write_text("- http://10.0.0.5\n")
     stamps = iter([(1, 1, 1), (1, 2, 2)])
-    monkeypatch.setattr(instance_list, "stamp", lambda _: next(stamps))
+    monkeypatch.setattr(instance_list, "stamp_of", lambda _: next(stamps))
     assert read_file(path) is None, "it was written to meanwhile"

@@ -60,6 +60,11 @@ def _may_hold_a_secret(text: str) -> bool:
     return "@" in text or "?" in text
 
 
+def is_everywhere(host: str) -> bool:
+    """Whether a host to listen on stands for every address of this machine."""
+    return host in ("", "0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host, as `Url` gives it, is this machine itself."""
     try:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from slmgate.control.config.acme_checks import check_acme
-from slmgate.control.config.addresses import Address, Origin, is_public
+from slmgate.control.config.addresses import Address, Origin, is_everywhere, is_public
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.engine_checks import check_engine, check_ports, lacks_words
@@ -35,7 +35,6 @@ from slmgate.control.config.version_checks import check_versions
 from slmgate.dialects.parameters import NAMES
 from slmgate.policy.roles import matches
 
-_ANY = ("", "0.0.0.0", "::")  # noqa: S104 -- compared with, not bound
 PLAIN_PROBLEM = (
     "can be reached from outside of private networks, and speaks plain HTTP: keys and prompts can be read on their way"
 )
@@ -74,7 +73,7 @@ def check(config: Config, reader: Reader, *, tls_files: bool = True) -> None:
 
 def overlap(one: Address, other: Address) -> bool:
     """Whether both cannot be bound at once: the same port, and the same host or one of them every host."""
-    return one.port == other.port and (one.host == other.host or one.host in _ANY or other.host in _ANY)
+    return one.port == other.port and (one.host == other.host or is_everywhere(one.host) or is_everywhere(other.host))
 
 
 class _Listener(NamedTuple):
@@ -171,7 +170,7 @@ def _reaches(instance: Instance, listener: Address) -> bool:
     host, port, _ = instance.url or Origin(_LOOPBACK[0], instance.port or 0)
     if port != listener.port:
         return False
-    return host == listener.host or (host in _LOOPBACK and listener.host in (*_ANY, *_LOOPBACK))
+    return host == listener.host or (host in _LOOPBACK and (is_everywhere(listener.host) or listener.host in _LOOPBACK))
 
 
 def _discovery(config: Config, reader: Reader) -> None:

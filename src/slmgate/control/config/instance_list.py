@@ -22,6 +22,7 @@ from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.kinds import Whole
 from slmgate.control.config.options import ENGINES, UPSTREAM_NAME, Config, Engine, Instance
 from slmgate.control.config.reading import Place, Reader
+from slmgate.control.config.stamps import stamp_of
 from slmgate.control.config.table import Option, Section
 from slmgate.policy.places import allowed, is_address
 
@@ -103,7 +104,7 @@ def read_file(path: Path) -> Read | None:
             raise CannotRead("it is not a regular file")
         with open(fd, "rb", closefd=False) as file:
             data = file.read(MAX_BYTES + 1)
-        if stamp(before) != stamp(os.fstat(fd)):
+        if stamp_of(before) != stamp_of(os.fstat(fd)):
             return None
     except OSError as error:
         raise CannotRead(f"it cannot be read: {error.strerror}") from None
@@ -112,13 +113,9 @@ def read_file(path: Path) -> Read | None:
     if len(data) > MAX_BYTES:
         raise CannotRead(f"it is larger than {MAX_BYTES // 1024 // 1024} MiB")
     try:
-        return Read(data.decode(), stamp(before))
+        return Read(data.decode(), stamp_of(before))
     except UnicodeDecodeError as error:
         raise CannotRead(f"it is not UTF-8 text: byte {data[error.start]:#04x}") from None
-
-
-def stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def read_list(text: str, name: str, rules: Rules) -> tuple[tuple[Listed, ...], tuple[ConfigFault, ...]]:

@@ -17,6 +17,7 @@ import msgspec
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from slmgate.control.config.stamps import stamp_text
 from slmgate.control.config.tlsfiles import FileFault
 from slmgate.policy.snapshot import SnapshotSpec, TokenizerSpec
 
@@ -51,15 +52,7 @@ def measured(spec: SnapshotSpec) -> SnapshotSpec:
 def _stamped(path: Path) -> TokenizerSpec | FileFault:
     """What was read of the file, as it is now."""
     beside = [path, path.with_name("tokenizer_config.json"), path.with_name("chat_template.jinja")]
-    return _read(path, tuple(_stamp(each) for each in beside))
-
-
-def _stamp(path: Path) -> str:
-    try:
-        found = path.stat()
-    except OSError:
-        return ""
-    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
+    return _read(path, tuple(map(stamp_text, beside)))
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from slmgate.control.config.options import Instance, Model
+from slmgate.control.config.stamps import stamp_text
 from slmgate.control.config.trust_options import InstanceTls
 from slmgate.policy.snapshot import SnapshotSpec, TrustSpec
 
@@ -43,15 +44,7 @@ def trust_of(model: Model, instance: Instance) -> TrustSpec:
 def stamped(trust: TrustSpec) -> TrustSpec:
     """The same with what tells that its files have changed."""
     files = [name for name in (trust.ca, trust.cert, trust.key) if name]
-    return msgspec.structs.replace(trust, stamp=" ".join(map(_stamp, files))) if files else trust
-
-
-def _stamp(name: str) -> str:
-    try:
-        found = Path(name).stat()
-    except OSError:
-        return "-"
-    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
+    return msgspec.structs.replace(trust, stamp=" ".join(stamp_text(Path(name)) for name in files)) if files else trust
 
 
 def trusting(spec: SnapshotSpec) -> SnapshotSpec:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slmgate.control.config import Config
-from slmgate.control.config.addresses import Address, Origin, is_loopback, is_public
+from slmgate.control.config.addresses import Address, Origin, is_everywhere, is_loopback, is_public
 from slmgate.control.config.options import Instance, Role
 from slmgate.control.doctor import facts
 from slmgate.control.doctor.facts import Answer, Mode, is_global
@@ -84,8 +84,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _reach(address: Address) -> str:
-    everywhere = address.host in ("", "0.0.0.0", "::")  # noqa: S104  # compared, not bound to
-    return "every address of this machine" if everywhere else str(address)
+    return "every address of this machine" if is_everywhere(address.host) else str(address)
 
 
 def _plain(patient: Patient) -> Iterable[Seen]:
