@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url, WebUrl, host_of, is_loopback, is_public
+from slmgate.control.config.addresses import (
+    Address,
+    HostName,
+    Listener,
+    Origin,
+    Url,
+    WebUrl,
+    host_of,
+    is_everywhere,
+    is_loopback,
+    is_public,
+)
 from slmgate.control.config.faults import BadValueError
 
 
@@ -281,3 +292,11 @@ def test_what_is_no_host_name(text: str) -> None:
 )
 def test_what_may_be_reached_from_outside(host: str, public: bool) -> None:
     assert is_public(host) is public
+
+
+@pytest.mark.parametrize(
+    ("host", "everywhere"),
+    [("", True), ("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False), ("0.0.0.1", False), ("localhost", False)],
+)
+def test_what_stands_for_every_address(host: str, everywhere: bool) -> None:
+    assert is_everywhere(host) is everywhere
