@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,13 +64,14 @@ ANSWERS = {1: 1, 7: 1, 100: 5, 10_000: 60}
 """Completion tokens of one request, by the size of the limit, so that several fit."""
 
 
-def rows(kinds: Iterable[str] = KINDS, sizes: Iterable[int] = SIZES) -> list[Row]:
-    """A row for each kind and size. Where one request is larger than the limit, nothing at all may pass."""
+def rows(kinds: Iterable[str] = KINDS, sizes: Iterable[int] = SIZES, delay: float = 0.0) -> list[Row]:
+    """A row for each kind and size, each request at work for `delay` seconds. Of one larger than its limit nothing may pass."""
     made = []
     for kind in kinds:
         words, weigh = KINDS[kind]
         for size in sizes:
-            caller = Caller(f"{kind}-{size}", secret_of(f"{kind}-{size}"), ANSWERS[size], 400 if size == 10_000 else 0, rest=0.15)
+            name, pad = f"{kind}-{size}", 400 if size == 10_000 else 0
+            caller = Caller(name, secret_of(name), ANSWERS[size], pad, delay=delay, rest=0.15)
             amount = f"{size / 1000:f}".rstrip("0").rstrip(".") if kind == "cost" else str(size)
             made.append(Row(caller, words.format(amount, SECONDS), size, weigh))
     return made
@@ -133,6 +134,11 @@ class Proof:
         self.told = {each.id: each for each in crowd.journal}
         self.asked = {named(row): row for row in upstream.journal() if named(row) in self.told}
         self.receipts = gate.receipts(self.asked, 20)
+        for name, receipt in self.receipts.items():
+            if receipt["ended"] == "unknown":
+                # how far an answer was that is not streamed, nobody knows when its worker dies: its prompt is charged alone
+                assert not (self.told[name].complete or self.told[name].stream), self.told[name]
+                self.told[name] = replace(self.told[name], completion=0)
         self.seen = {name: Span(int(self.told[name].sent * 1e6), int(row["time"] * 1e6) + 1) for name, row in self.asked.items()}
         self.said: dict[str, Span] = {}
         for name, receipt in self.receipts.items():

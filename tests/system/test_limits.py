@@ -79,7 +79,7 @@ def test_no_window_holds_more_and_hardly_less(launch: Launch, upstream: MockUpst
 
 def test_no_window_holds_more_while_workers_die(launch: Launch, upstream: MockUpstream) -> None:
     """The same while workers are killed: nothing more in any window, and all of each limit is there again after."""
-    limited = rows(sizes=(1, 7, 100))
+    limited = rows(sizes=(1, 7, 100), delay=0.05)
     gate = launch({"tiny": model(upstream.url)}, workers=WORKERS, **settings(limited))
     crowd = Crowd(gate.port, [row.caller for row in limited], seed=402)
     deaths = Deaths(gate, 402)

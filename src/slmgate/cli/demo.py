@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 QUESTION = "In one sentence, why are small language models useful?"
 MAX_TOKENS = 60
-ENGINE_SECONDS = 60.0
+ENGINE_SECONDS = 240.0
 GATE_SECONDS = 30.0
 RECEIPT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
