@@ -66,7 +66,7 @@ from slmgate.control.roster import Roster
 from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
+from slmgate.link.messages import Answering, Ban, Bans, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -213,6 +213,12 @@ class Control:
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         return await self.looking.ask(places)
 
+    async def bans(self) -> Sequence[Ban]:
+        return await self.looking.bans()
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        return await self.looking.lift(address)
+
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why.
 
@@ -347,7 +353,7 @@ class Control:
                 self.engines.told(self._elders.tally(peer, message))
         elif isinstance(message, Wanted):
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
-        elif isinstance(message, Looked):
+        elif isinstance(message, Looked | Bans):
             self.looking.told(message)
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)

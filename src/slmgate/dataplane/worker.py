@@ -28,6 +28,7 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
+from slmgate.dataplane import bans
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
@@ -58,6 +59,7 @@ from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Answering,
+    AskBans,
     Challenges,
     Checked,
     Confirm,
@@ -65,6 +67,7 @@ from slmgate.link.messages import (
     Hello,
     KeysChanged,
     KeysWhole,
+    LiftBan,
     Look,
     Message,
     NotStarted,
@@ -290,6 +293,10 @@ class Worker:
             self.tokens.verified(message, time.time())
         elif isinstance(message, Look):
             self._link.send(looked(self.limiter, message, time.time()))
+        elif isinstance(message, AskBans):
+            self._link.send(bans.told(self.guard, message))
+        elif isinstance(message, LiftBan):
+            self._link.send(bans.lifted(self.guard, message))
         elif isinstance(message, Checked):
             self.pools.checked(message)
         elif isinstance(message, NotStarted):

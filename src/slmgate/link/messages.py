@@ -179,6 +179,37 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
     found: tuple[tuple[int, int], ...] | None
 
 
+class Ban(msgspec.Struct, frozen=True):
+    """An address that is banned, as operators see it (`203.0.113.7`, `2001:db8::/64`): for so many seconds more, and how often
+    it was banned, of which old ones are forgotten."""
+
+    address: str
+    seconds: int
+    times: int
+
+
+class AskBans(msgspec.Struct, frozen=True, tag="ask_bans"):
+    """Who is banned, in that part of the table of addresses (from 0 on)? `number` is control's own, and comes back."""
+
+    number: int
+    part: int
+
+
+class LiftBan(msgspec.Struct, frozen=True, tag="lift_ban"):
+    """Ban this address no more (as `Ban.address`, or one of its /64), in all workers. `number` as in `AskBans`."""
+
+    number: int
+    address: str
+
+
+class Bans(msgspec.Struct, frozen=True, tag="bans"):
+    """The answer to both: the bans of the part, and how many parts there are; or the one that was lifted, if there was one."""
+
+    number: int
+    bans: tuple[Ban, ...] = ()
+    parts: int = 0
+
+
 class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
     """Answer an authority's challenges so from now on, and no others (control/acme).
 
@@ -214,6 +245,9 @@ Message = (
     | Checked
     | Look
     | Looked
+    | AskBans
+    | LiftBan
+    | Bans
     | Wanted
     | NotStarted
     | Tls

@@ -46,6 +46,8 @@ CASES: dict[tuple[str, str], Case] = {
     ("POST", "/api/v1/instances/enable"): Case(404, '{"id":"none"}'),
     ("POST", "/api/v1/instances/remove"): Case(404, '{"id":"none"}'),
     ("GET", "/api/v1/certificates"): Case(200),
+    ("GET", "/api/v1/bans"): Case(200),
+    ("POST", "/api/v1/bans/lift"): Case(404, '{"address":"203.0.113.7"}'),
     ("GET", "/api/v1/usage"): Case(200),
     ("GET", "/api/v1/receipts"): Case(200),
     ("GET", "/api/v1/receipts/{id:str}"): Case(404),

@@ -21,6 +21,7 @@ from slmgate.control.keyring import Keyring
 from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys
 from slmgate.control.roster import Roster
+from slmgate.link.messages import Ban
 from slmgate.stores.base import Store
 
 InstanceState = Literal["checking", "healthy", "recovering", "half_open", "ejected", "unhealthy"]
@@ -151,6 +152,14 @@ class AdminContext(Protocol):
 
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         """What is used of each of these limits, and what may be at most now. Raises NobodyLooks."""
+        ...
+
+    async def bans(self) -> Sequence[Ban]:
+        """Whose address is banned, in no order. Raises NobodyLooks."""
+        ...
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        """Ban an address no more; None: it was not banned. Raises NobodyLooks."""
         ...
 
     async def reload(self) -> Sequence[object]:
