@@ -57,6 +57,7 @@ from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.looking import Looking, Place
 from slmgate.control.notices import Notices
+from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture, told_by_all
@@ -64,6 +65,7 @@ from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
 from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
 from slmgate.link.messages import Answering, Ban, Bans, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
@@ -147,6 +149,9 @@ class Control:
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        notices = Notices(self.store.billing, lambda: self.publisher.config)
+        webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
+        self._notifier = Notifier(self, self.store.billing, notices, webhooks)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -460,7 +465,7 @@ class Control:
         self._beside(self.identity.run())
         self._beside(self.checker.run())
         self._beside(self.engines.run())
-        self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
+        self._beside(self._notifier.run())
         await self.certificates.configure(self.automatic.configure(self.publisher.config))
         self._beside(self.certificates.run())
         await self._find(self.publisher.config)
