@@ -1,7 +1,7 @@
 """The tallies of what is in a ledger already: made once, when a schema without them is brought up to date.
 
-Days are taken one after the other, so that memory is bounded: sums from the rollups of each level, histograms from the receipts that
-are still kept. It writes through the writer of tallies, within a transaction that the caller has begun.
+Days are taken one after the other, so that memory is bounded: sums from the rollups of each level, histograms from the receipts
+that are still kept. It writes through the writer of tallies, within a transaction that the caller has begun.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fill(connection: Connection) -> None:
         for level in finer:
             buckets = coarser(buckets, level.floor)
             writer.put(connection, level.name, _of_rollup(connection, level, day, day + DAY, known))
-            writer.put(connection, level.name, dict(buckets))
+            writer.put(connection, level.name, buckets)
         writer.put(connection, months.name, coarser(buckets, months.floor))
     writer.put(connection, months.name, _of_rollup(connection, months, 0, 2**62, known))
 

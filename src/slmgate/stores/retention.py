@@ -1,8 +1,8 @@
 """Retention: old receipts and rollups deleted in small steps, and the note of what is gone.
 
 The note is written with the first row that goes, in one transaction, so that no answer counts on what is only half there. How
-long anything is kept, and when to ask for the next step, is the caller's affair. Tallies go with the rollups of their level. Facets
-stay: rollups refer to them too.
+long anything is kept, and when to ask for the next step, is the caller's affair. Tallies go with the rollups of their level.
+Facets stay: rollups refer to them too.
 """
 
 from __future__ import annotations

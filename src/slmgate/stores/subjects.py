@@ -1,8 +1,8 @@
 """Subjects: everything, each model, instance and client; and their tallies, written with the receipts that they are of.
 
-A batch is tallied in memory first, and for each subject one row of each level is read, added to and written back, in the transaction
-of the receipts. So tallies and receipts always say the same. What counts how stands in `tallies.py`. It begins and ends no
-transaction: whoever does says afterwards whether what was written stands.
+A batch is tallied in memory first, and for each subject one row of each level is read, added to and written back, in the
+transaction of the receipts. So tallies and receipts always say the same. What counts how stands in `tallies.py`. It begins and
+ends no transaction: whoever does says afterwards whether what was written stands.
 """
 
 from __future__ import annotations
@@ -84,19 +84,19 @@ class SubjectWriter:
         """Something failed: ask the database again."""
         self._known = {}
 
-    def put(self, connection: Connection, level: str, more: Tallies) -> None:
+    def put(self, connection: Connection, level: str, more: Mapping[tuple[int, int], Tally]) -> None:
         """Add tallies to what there is of this level."""
         # in one order, so that two nodes that add to the same rows wait for each other, and not in a circle
         places = sorted(more)
         put, hold = self._statements[level]
         if self._locks and places:
             connection.exec_driver_sql(hold, [(*place, b"\x80") for place in places])
+        whole = dict(more)
         for place, tally in _there(connection, schema.tallies[level], places, self._locks):
-            added = decode(tally)
+            added = whole[place] = decode(tally)
             plus(added, more[place])
-            more[place] = added
         if places:
-            connection.exec_driver_sql(put, [(*place, encode(more[place])) for place in places])
+            connection.exec_driver_sql(put, [(*place, encode(whole[place])) for place in places])
 
     def learn(self, connection: Connection, facets: Collection[int]) -> dict[int, Facts]:
         """Facts of these facets, whose subjects are written where they are not there yet."""

@@ -48,12 +48,12 @@ bucket = partial(bisect_right, BOUNDS)
 """The bucket of a time: a number below `WIDTH`."""
 
 _NAMES = [column.name for column in list(schema.entries.columns)[1:]]
-_TIME, _FACET, _FIRST, _TOTAL, _QUEUE, _COMPLETION = map(
-    _NAMES.index, ("time", "facet", "first_byte_us", "total_us", "queue_us", "completion_tokens")
-)
-_RECEIVE, _CONNECT, _OVERHEAD = (
-    _NAMES.index(name) if name in _NAMES else None for name in ("receive_us", "connect_us", "overhead_us")
-)
+_TIME, _FACET, _FIRST, _TOTAL, _QUEUE, _COMPLETION, _RECEIVE, _CONNECT, _OVERHEAD = map(
+    _NAMES.index,
+    (
+        "time", "facet", "first_byte_us", "total_us", "queue_us", "completion_tokens", "receive_us", "connect_us", "overhead_us",
+    ),
+)  # fmt: skip
 
 decode = msgspec.msgpack.Decoder(dict[int | str, int]).decode
 encode = msgspec.msgpack.Encoder().encode
@@ -143,14 +143,11 @@ def histograms(rows: Sequence[tuple[Any, ...]], facets: Mapping[int, Facts], wid
     def note(kind: int, bases: Iterable[int], values: Iterable[int]) -> None:
         found.append((FIRST + kind * WIDTH, Counter(map(add, bases, map(bucket, values)))))
 
-    line = queues
-    if _OVERHEAD is not None and _CONNECT is not None and _RECEIVE is not None:
-        overheads, connects = columns[_OVERHEAD], columns[_CONNECT]
-        line = tuple(map(sub, map(sub, map(sub, queues, columns[_RECEIVE]), connects), overheads))
-        asked = list(map(bool, overheads))
-        note(1, compress(bases, asked), compress(connects, asked))
-        note(5, compress(bases, asked), compress(overheads, asked))
-    note(0, bases, line)
+    overheads, connects = columns[_OVERHEAD], columns[_CONNECT]
+    note(0, bases, map(sub, map(sub, map(sub, queues, columns[_RECEIVE]), connects), overheads))
+    asked = list(map(bool, overheads))  # receipts from before this was measured say 0
+    note(1, compress(bases, asked), compress(connects, asked))
+    note(5, compress(bases, asked), compress(overheads, asked))
     note(6, bases, totals)
     answered = list(map(is_not, firsts, repeat(None)))
     if not all(answered):

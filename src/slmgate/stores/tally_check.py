@@ -1,4 +1,4 @@
-"""The check of the tallies: every count of every one, against the receipts that it is of, or the finer tallies where these are gone.
+"""The check of the tallies: every count, against the receipts that it is of, or the finer tallies where these are gone.
 
 Part of `verifying.py` in all but place, and called by it for a day or a month at a time, in a transaction of its own.
 """
