@@ -10,7 +10,7 @@ PINNED := $(PIP) --constraint constraints.txt
 HASHES ?= $(if $(wildcard requirements/dev.txt),yes,no)
 SETUP := pyproject.toml constraints.txt $(wildcard requirements/*.txt)
 CODE := src tests bench docs fuzz
-TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy
+TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy rsyslogd logrotate
 BENCH_TOOLS := nginx wrk node npm
 
 .DEFAULT_GOAL := help

@@ -161,6 +161,15 @@ def apis_page() -> str:
     )
 
 
+def access_log_page() -> str:
+    """The text of `docs/access-log.md`: the page as it is, its table of fields made anew."""
+    from slmgate.control.access.fields import table
+
+    page = (ROOT / "docs" / "access-log.md").read_text(encoding="utf-8")
+    head, mark, rest = page.partition("<!-- made: fields -->\n")
+    return f"{head}{mark}\n{table()}\n\n{rest[rest.index('<!-- end -->') :]}"
+
+
 def write(root: Path) -> None:
     """Write every generated file below `root`."""
     from slmgate.control.config import docs
@@ -168,6 +177,7 @@ def write(root: Path) -> None:
     (root / "docs").mkdir(parents=True, exist_ok=True)
     docs.write(root)
     (root / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
+    (root / "docs" / "access-log.md").write_text(access_log_page(), encoding="utf-8")
     (root / "docs" / "apis.md").write_text(apis_page(), encoding="utf-8")
 
 

@@ -19,6 +19,8 @@ row() {
         npm) have npm || echo npm ;;
         ip) have ip || echo iproute2 ;;
         nft) have nft || echo nftables ;;
+        rsyslogd) have rsyslogd || echo rsyslog ;;
+        logrotate) have logrotate || echo logrotate ;;
         faketime) compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime ;;
         *) echo "need.sh: no row for '$1'" >&2; exit 2 ;;
     esac

@@ -43,6 +43,7 @@ from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.log_options import targets
 from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.discovery import Discovery
@@ -147,7 +148,7 @@ class Control:
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
-        self.access_log = AccessLog(config.log.access)
+        self.access_log = _access_log(config, orders.again)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
         notices = Notices(self.store.billing, lambda: self.publisher.config)
         webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
@@ -257,6 +258,7 @@ class Control:
 
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
+        self.access_log.configure(targets(config.log))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -453,11 +455,15 @@ class Control:
                 before = stamps(self._files)
 
     async def run(self) -> None:
-        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone."""
+        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone.
+
+        SIGHUP: reload, and open logs anew. SIGUSR2: only the latter.
+        """
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGUSR1, self._hand_over)
+        loop.add_signal_handler(signal.SIGUSR2, self.access_log.reopen)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
         self._beside(self._beat())
@@ -563,6 +569,20 @@ def _first_config(orders: ControlOrders) -> Loaded:
             # of TLS, workers have what was good; and each file that is bad is named when it is looked at
             loaded = load_text(kept.decode(errors="replace"), str(path), path.parent, tls_files=False)
     return loaded
+
+
+def _access_log(config: Config, again: bool) -> AccessLog:
+    """The access log. Raises ConfigError; but for a control process that is started `again`: no log is worth the gate."""
+    if again:
+        log_of_all = AccessLog((), log.warning)
+        log_of_all.configure(targets(config.log))
+        return log_of_all
+    try:
+        return AccessLog(targets(config.log), log.warning)
+    except OSError as error:
+        problem = f"the access log {error.filename} cannot be opened: {error.strerror}"
+        fault = ConfigFault(file="log", line=0, column=0, option="log.access", problem=problem, hint="make its directory")
+        raise ConfigError((fault,)) from error
 
 
 async def _own(orders: ControlOrders) -> None:

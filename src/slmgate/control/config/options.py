@@ -40,6 +40,7 @@ from slmgate.control.config.kinds import (
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
+from slmgate.control.config.log_options import Log
 from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
@@ -568,28 +569,6 @@ class Guard(Section, frozen=True, kw_only=True):
     send_timeout: Annotated[
         float, Option("How long a client may take nothing of its answer before it is given up.", Duration(low=100, high=HOUR))
     ] = 30.0
-
-
-class Log(Section, frozen=True, kw_only=True):
-    """What slmgate writes about its work. Prompts and answers are never in it."""
-
-    access: Annotated[
-        Literal["stdout", "stderr", "off"] | Path,
-        Option("Where the access log goes, one line for each request.", Location(words=("stdout", "stderr", "off")), False),
-    ] = "stdout"
-    format: Annotated[Literal["json"], Option("How a line of the access log looks.", Choice(values=("json",)), False)] = "json"
-    content: Annotated[
-        Literal["never"],
-        Option("Whether prompts and answers are logged: never, in this version.", Choice(values=("never",)), False),
-    ] = "never"
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Option(
-            "The least important message that slmgate writes about itself.",
-            Choice(values=("debug", "info", "warning", "error")),
-            False,
-        ),
-    ] = "info"
 
 
 class Journal(Section, frozen=True, kw_only=True):
