@@ -93,7 +93,7 @@ def _summed(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[int, int], list[int]]
     """Number of the minute and facets -> sums. Written out, because it runs for every receipt."""
     found: dict[tuple[int, int], list[int]] = {}
     for row in rows:
-        _, _, time, facet, prompt, completion, bytes_in, bytes_out, queue, first, total, _, _, _, _, cost = row
+        _, _, time, facet, prompt, completion, bytes_in, bytes_out, queue, first, total, _, _, _, _, cost, _, _, _, _ = row
         place = time // MINUTE, facet
         sums = found.get(place)
         if sums is None:

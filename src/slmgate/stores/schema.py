@@ -71,6 +71,10 @@ entries = sa.Table(
     sa.Column("worker", sa.BigInteger, nullable=False),
     sa.Column("parameters", sa.Text, nullable=False),
     sa.Column("cost", sa.BigInteger, nullable=False),  # billionths of the currency that its price names
+    sa.Column("receive_us", sa.BigInteger, nullable=False),
+    sa.Column("connect_us", sa.BigInteger, nullable=False),
+    sa.Column("overhead_us", sa.BigInteger, nullable=False),
+    sa.Column("trace", sa.Text, nullable=False),
 )
 sa.Index("entries_id", entries.c.id, unique=True)
 sa.Index("entries_time", entries.c.time)
