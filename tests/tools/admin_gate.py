@@ -19,6 +19,7 @@ from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatu
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.control.passwords import Passwords
@@ -54,6 +55,7 @@ class AdminGate:
         self.admin = Admin()
         self.now = READY
         self.faults: Sequence[object] = ()
+        self.live: LiveRequests | None = LiveRequests()
         self.config: Config | None = None
         self.used: dict[tuple[str, str], int] = {}
         """What is used, by a limit's words and for whom it is counted."""

@@ -56,6 +56,7 @@ from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term, utc_now
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
 from slmgate.control.notices import Notices
 from slmgate.control.notifying import Notifier
@@ -69,7 +70,20 @@ from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL
 from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Answering, Ban, Bans, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
+from slmgate.link.messages import (
+    Answering,
+    Ban,
+    Bans,
+    Cancelled,
+    Confirm,
+    Grounds,
+    Live,
+    Looked,
+    Message,
+    Tally,
+    Verify,
+    Wanted,
+)
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -115,6 +129,7 @@ class Control:
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
         self.looking = Looking()
+        self.live = LiveRequests()
         self._unverified: list[str] = []  # instances at which whoever answers is believed
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
@@ -362,6 +377,8 @@ class Control:
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
         elif isinstance(message, Looked | Bans):
             self.looking.told(message)
+        elif isinstance(message, Live | Cancelled):
+            self.live.told(message)
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
@@ -385,6 +402,7 @@ class Control:
         peer.send(pack(self.certificates.message()))
         peer.send(pack(self.presenter.message()))
         self.publisher.joined(peer)
+        self.live.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
 
@@ -398,6 +416,7 @@ class Control:
         self.publisher.left(peer)
         self.presenter.left(peer)
         self.looking.left(peer)
+        self.live.left(peer)
 
     def _ingest_forever(self) -> None:
         """The thread that carries journals into the ledger; the last round comes after the workers have ended, unless they have

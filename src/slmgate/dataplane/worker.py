@@ -28,7 +28,7 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
-from slmgate.dataplane import bans
+from slmgate.dataplane import bans, live
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
@@ -60,6 +60,7 @@ from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Answering,
     AskBans,
+    CancelLive,
     Challenges,
     Checked,
     Confirm,
@@ -68,6 +69,7 @@ from slmgate.link.messages import (
     KeysChanged,
     KeysWhole,
     LiftBan,
+    ListLive,
     Look,
     Message,
     NotStarted,
@@ -164,6 +166,16 @@ class Worker:
         """An id that is unique for ever: this process's random name and a count."""
         self._counter += 1
         return b"%b%08x" % (self._name, self._counter)
+
+    def gave(self, id: str) -> bool:
+        """Whether this was the id of a request here."""
+        name, count = id[: len(self.incarnation)], id[len(self.incarnation) :]
+        return name == self.incarnation and 0 < int(count, 16) <= self._counter
+
+    def exchanges(self) -> list[Exchange]:
+        """Everything that is under way, also what goes on without its client."""
+        found = [one.exchange for one in self._connections if one.exchange is not None]
+        return [*found, *(one for one in self.keyed.alone if not one.done)]
 
     def stamp(self, monotonic: float) -> bytes:
         """The wall clock's time at a moment of the monotonic clock, as RFC 3339 says it, in UTC with microseconds."""
@@ -297,6 +309,10 @@ class Worker:
             self._link.send(bans.told(self.guard, message))
         elif isinstance(message, LiftBan):
             self._link.send(bans.lifted(self.guard, message))
+        elif isinstance(message, ListLive):
+            live.tell(self, message, self._link.send)
+        elif isinstance(message, CancelLive):
+            self._link.send(live.cancel(self, message))
         elif isinstance(message, Checked):
             self.pools.checked(message)
         elif isinstance(message, NotStarted):

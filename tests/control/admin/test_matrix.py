@@ -52,6 +52,8 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/api/v1/receipts"): Case(200),
     ("GET", "/api/v1/receipts/{id:str}"): Case(404),
     ("GET", "/api/v1/limits"): Case(200),
+    ("GET", "/api/v1/live"): Case(200),
+    ("POST", "/api/v1/live/{id:str}/cancel"): Case(404),
     ("POST", "/api/v1/explain"): Case(404, '{"as":"nobody","model":"tiny"}'),
     ("GET", "/api/v1/explain/{id:str}"): Case(404),
     ("GET", "/api/v1/statement"): Case(400),

@@ -18,6 +18,7 @@ from slmgate.control.catalogue import Catalogue
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys
 from slmgate.control.roster import Roster
@@ -149,6 +150,11 @@ class AdminContext(Protocol):
         ...
 
     def status(self) -> GateStatus: ...
+
+    @property
+    def live(self) -> LiveRequests | None:
+        """Whom to ask for requests under way; None where no gate runs."""
+        ...
 
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         """What is used of each of these limits, and what may be at most now. Raises NobodyLooks."""

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import bans, billing, certificates, explaining, handlers, instances, operating, standing, views
+from slmgate.control.admin import bans, billing, certificates, explaining, handlers, instances, live, operating, standing, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config import Config
@@ -59,6 +59,8 @@ _OF_A_GATE = (
     certificates.certificates,
     bans.bans,
     bans.lift_ban,
+    live.live,
+    live.cancel_live,
 )
 
 
@@ -82,6 +84,8 @@ class LocalContext:
         self.admin = Admin()
         # None is in force; a command that needs one puts that of its file here.
         self.config: Config | None = None
+
+    live = None
 
     def status(self) -> GateStatus:
         return GateStatus(running=False)
