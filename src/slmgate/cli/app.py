@@ -38,6 +38,7 @@ FILES = {
     "instances": "instances",
     "doctor": "doctor",
     "certificates": "certificates",
+    "bans": "bans",
     "db": "db",
 }
 """Command -> the file of this folder that registers it, in the order of `slmgate --help`."""

@@ -56,8 +56,10 @@ from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term, utc_now
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
 from slmgate.control.notices import Notices
+from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture, told_by_all
@@ -65,9 +67,23 @@ from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
 from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
+from slmgate.link.messages import (
+    Answering,
+    Ban,
+    Bans,
+    Cancelled,
+    Confirm,
+    Grounds,
+    Live,
+    Looked,
+    Message,
+    Tally,
+    Verify,
+    Wanted,
+)
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -113,6 +129,7 @@ class Control:
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
         self.looking = Looking()
+        self.live = LiveRequests()
         self._unverified: list[str] = []  # instances at which whoever answers is believed
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
@@ -148,6 +165,9 @@ class Control:
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.access_log = _access_log(config, orders.again)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        notices = Notices(self.store.billing, lambda: self.publisher.config)
+        webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
+        self._notifier = Notifier(self, self.store.billing, notices, webhooks)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -213,6 +233,12 @@ class Control:
 
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         return await self.looking.ask(places)
+
+    async def bans(self) -> Sequence[Ban]:
+        return await self.looking.bans()
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        return await self.looking.lift(address)
 
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why.
@@ -349,8 +375,10 @@ class Control:
                 self.engines.told(self._elders.tally(peer, message))
         elif isinstance(message, Wanted):
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
-        elif isinstance(message, Looked):
+        elif isinstance(message, Looked | Bans):
             self.looking.told(message)
+        elif isinstance(message, Live | Cancelled):
+            self.live.told(message)
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
@@ -374,6 +402,7 @@ class Control:
         peer.send(pack(self.certificates.message()))
         peer.send(pack(self.presenter.message()))
         self.publisher.joined(peer)
+        self.live.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
 
@@ -387,6 +416,7 @@ class Control:
         self.publisher.left(peer)
         self.presenter.left(peer)
         self.looking.left(peer)
+        self.live.left(peer)
 
     def _ingest_forever(self) -> None:
         """The thread that carries journals into the ledger; the last round comes after the workers have ended, unless they have
@@ -460,7 +490,7 @@ class Control:
         self._beside(self.identity.run())
         self._beside(self.checker.run())
         self._beside(self.engines.run())
-        self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
+        self._beside(self._notifier.run())
         await self.certificates.configure(self.automatic.configure(self.publisher.config))
         self._beside(self.certificates.run())
         await self._find(self.publisher.config)

@@ -28,6 +28,7 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
+from slmgate.dataplane import bans, live
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
@@ -58,6 +59,8 @@ from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Answering,
+    AskBans,
+    CancelLive,
     Challenges,
     Checked,
     Confirm,
@@ -65,6 +68,8 @@ from slmgate.link.messages import (
     Hello,
     KeysChanged,
     KeysWhole,
+    LiftBan,
+    ListLive,
     Look,
     Message,
     NotStarted,
@@ -161,6 +166,16 @@ class Worker:
         """An id that is unique for ever: this process's random name and a count."""
         self._counter += 1
         return b"%b%08x" % (self._name, self._counter)
+
+    def gave(self, id: str) -> bool:
+        """Whether this was the id of a request here."""
+        name, count = id[: len(self.incarnation)], id[len(self.incarnation) :]
+        return name == self.incarnation and 0 < int(count, 16) <= self._counter
+
+    def exchanges(self) -> list[Exchange]:
+        """Everything that is under way, also what goes on without its client."""
+        found = [one.exchange for one in self._connections if one.exchange is not None]
+        return [*found, *(one for one in self.keyed.alone if not one.done)]
 
     def stamp(self, monotonic: float) -> bytes:
         """The wall clock's time at a moment of the monotonic clock, as RFC 3339 says it, in UTC with microseconds."""
@@ -290,6 +305,14 @@ class Worker:
             self.tokens.verified(message, time.time())
         elif isinstance(message, Look):
             self._link.send(looked(self.limiter, message, time.time()))
+        elif isinstance(message, AskBans):
+            self._link.send(bans.told(self.guard, message))
+        elif isinstance(message, LiftBan):
+            self._link.send(bans.lifted(self.guard, message))
+        elif isinstance(message, ListLive):
+            live.tell(self, message, self._link.send)
+        elif isinstance(message, CancelLive):
+            self._link.send(live.cancel(self, message))
         elif isinstance(message, Checked):
             self.pools.checked(message)
         elif isinstance(message, NotStarted):

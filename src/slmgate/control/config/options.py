@@ -41,6 +41,7 @@ from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.log_options import Log
+from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
@@ -618,6 +619,10 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[Limit, ...], Option("How much all together may use, unless `per` says otherwise; docs/limits.md.")
     ] = ()
     plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
+    notifications: Annotated[
+        dict[str, Notification],
+        Option("Webhooks that are told of what happens: instances fail, certificates end, limits are used up.", key=NAME),
+    ] = NOTHING
     discovery: Annotated[Discovery, Option("How the names (`dns`) and files (`file`) of instances are followed.")] = Discovery()
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
