@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
     from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
+    from slmgate.stores.telling import TallyStore
 
 
 class LedgerUnavailable(Exception):
@@ -335,6 +336,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def instances(self) -> InstanceStore:
         """What operators said of instances at run time."""
+        ...
+
+    @property
+    def tallies(self) -> TallyStore:
+        """What analytics ask."""
         ...
 
     @property

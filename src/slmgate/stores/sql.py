@@ -45,6 +45,7 @@ from slmgate.stores.sql_audit import SqlAudit
 from slmgate.stores.sql_billing import SqlBilling
 from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
+from slmgate.stores.sql_tallies import SqlTallies
 from slmgate.stores.subjects import SubjectWriter
 from slmgate.terms import Key, Receipt
 
@@ -98,6 +99,10 @@ class SqlStore:
     @property
     def instances(self) -> SqlInstances:
         return SqlInstances(self._reading, self._writing, self._audit.add)
+
+    @property
+    def tallies(self) -> SqlTallies:
+        return SqlTallies(self._reading, self._writing, self._insert)
 
     @property
     def billing(self) -> SqlBilling:
