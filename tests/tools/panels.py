@@ -49,6 +49,7 @@ _LABELS = {
     "slmgate_connections_refused_total": "why",
     "slmgate_guarded_requests_total": "",
     "slmgate_bans_total": "",
+    "slmgate_unrecorded_requests_total": "",
     "slmgate_shadow_requests_total": "",
     "slmgate_certificate_expiry_timestamp_seconds": "certificate",
     "slmgate_config_last_reload_successful": "",

@@ -36,7 +36,7 @@ class _Program:
             )
         try:
             eventually(self._ready, 30, f"{command[0]} is ready", 0.1)
-        except BaseException:
+        except BaseException:  # an interrupt, too, must leave no process behind
             self.close()
             raise
 
