@@ -56,6 +56,7 @@ from slmgate.control.keyring import Keyring, as_term, utc_now
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.looking import Looking, Place
+from slmgate.control.me.service import SelfService
 from slmgate.control.notices import Notices
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
@@ -66,7 +67,7 @@ from slmgate.control.roster import Roster
 from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
+from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Mine, Tally, Verify, Wanted
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -145,6 +146,7 @@ class Control:
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
+        self.self_service = SelfService(self, self._beside)
         self.access_log = AccessLog(config.log.access)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
@@ -191,6 +193,7 @@ class Control:
                     guarded=tally.guarded,
                     bans=tally.bans,
                     shed=tally.shed,
+                    self_service=tally.mine,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
@@ -349,6 +352,8 @@ class Control:
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
         elif isinstance(message, Looked):
             self.looking.told(message)
+        elif isinstance(message, Mine):
+            self.self_service.ask(message, lambda told: peer.send(pack(told)))
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):

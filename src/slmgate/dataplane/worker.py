@@ -38,6 +38,7 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
+from slmgate.dataplane.mine import Holders
 from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
@@ -67,6 +68,7 @@ from slmgate.link.messages import (
     KeysWhole,
     Look,
     Message,
+    MineTold,
     NotStarted,
     Publish,
     Verified,
@@ -128,6 +130,7 @@ class Worker:
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
+        self.holders = Holders(self._link, self.report_fault)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         addresses = Path(orders.addresses) if orders.addresses else None
@@ -290,6 +293,8 @@ class Worker:
             self.tokens.verified(message, time.time())
         elif isinstance(message, Look):
             self._link.send(looked(self.limiter, message, time.time()))
+        elif isinstance(message, MineTold):
+            self.holders.told(message)
         elif isinstance(message, Checked):
             self.pools.checked(message)
         elif isinstance(message, NotStarted):
@@ -463,6 +468,7 @@ class Worker:
         self.keyed.tick(now)
         self.shadows.tick(now)
         self.tokens.sweep(now, wall)
+        self.holders.sweep(now)
         if int(wall) != self._second:
             self._second = int(wall)
             self._each_second(now, wall)
@@ -528,6 +534,7 @@ class Worker:
             tally.guarded,
             tally.bans,
             tally.shed,
+            tally.mine,
         )
 
     # -- life
