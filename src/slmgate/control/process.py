@@ -58,6 +58,7 @@ from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
+from slmgate.control.me.service import SelfService
 from slmgate.control.notices import Notices
 from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
@@ -80,6 +81,7 @@ from slmgate.link.messages import (
     Live,
     Looked,
     Message,
+    Mine,
     Tally,
     Verify,
     Wanted,
@@ -163,6 +165,7 @@ class Control:
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
+        self.self_service = SelfService(self, self._beside)
         self.access_log = _access_log(config, orders.again)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
         notices = Notices(self.store.billing, lambda: self.publisher.config)
@@ -212,6 +215,7 @@ class Control:
                     guarded=tally.guarded,
                     bans=tally.bans,
                     shed=tally.shed,
+                    self_service=tally.mine,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
@@ -379,6 +383,8 @@ class Control:
             self.looking.told(message)
         elif isinstance(message, Live | Cancelled):
             self.live.told(message)
+        elif isinstance(message, Mine):
+            self.self_service.ask(message, lambda told: peer.send(pack(told)))
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):

@@ -41,6 +41,7 @@ from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.log_options import Log
+from slmgate.control.config.me_options import Me
 from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
@@ -635,6 +636,7 @@ class Config(Section, frozen=True, kw_only=True):
         ),
     ] = ()
     guard: Annotated[Guard, Option("Bounds of the listening side.")] = Guard()
+    me: Annotated[Me, Option("What holders of keys may see and do by themselves, at `/me` on the gate's own address.")] = Me()
     state_dir: Annotated[
         Path, Option("The directory of everything that must outlive a restart: ledger, keys, journals.", Location(), False)
     ] = Path("./slmgate-data")
