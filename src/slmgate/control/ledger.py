@@ -62,6 +62,8 @@ class Ingest:
         self._dir = journal_dir
         self._access_log = access_log
         self._settling = Settling(store, journal_dir, access_log)
+        self.told: list[Callable[[Parted], None]] = []
+        """Who is given the receipts of each step after they are in the store; nothing that waits, and nothing that raises."""
         # Mirrors the store, so that a step asks it nothing; read again after any failure.
         self._positions: dict[str, int] | None = None
         self._reader = Reader()
@@ -180,6 +182,9 @@ class Ingest:
             keep_unreadable(*found)
         if step.lines and self._access_log is not None:
             self._access_log(b"".join(step.lines))
+        if len(step.receipts):
+            for tell in self.told:
+                tell(step.receipts)
         if step.finished:
             self._store.make_durable()
             for path, state in step.finished.items():

@@ -64,6 +64,7 @@ from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
 from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.tracing.service import Tracing
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
 from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
@@ -146,7 +147,9 @@ class Control:
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.access_log = AccessLog(config.log.access)
+        self.tracing = Tracing()
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        self._ingest.told.append(self.tracing.take)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -246,6 +249,8 @@ class Control:
 
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
+        if self.tracing.changes(config.tracing):
+            self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -501,6 +506,7 @@ class Control:
         await self.identity.close()
         await self._prober.close()
         self.access_log.close()
+        await asyncio.to_thread(self.tracing.close)
         self.store.close()
 
     def _hand_over(self) -> None:
