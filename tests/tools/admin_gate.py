@@ -20,6 +20,7 @@ from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.looking import Place
+from slmgate.control.metrics.service import Metrics
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.control.passwords import Passwords
 from slmgate.control.roster import Roster
@@ -57,6 +58,8 @@ class AdminGate:
         self.used: dict[tuple[str, str], int] = {}
         """What is used, by a limit's words and for whom it is counted."""
         self.asked: list[Place] = []
+        self.metrics = Metrics(state_dir / "metrics.json", state_dir, self.store)
+        self.metrics.begin()
 
     def status(self) -> GateStatus:
         return self.now
@@ -64,6 +67,9 @@ class AdminGate:
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         self.asked += places
         return [(self.used.get((spec.text, whose), 0), spec.amount) for spec, whose in places]
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
 
     async def reload(self) -> Sequence[object]:
         return self.faults

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import billing, certificates, explaining, handlers, instances, operating, standing, views
+from slmgate.control.admin import billing, certificates, explaining, handlers, instances, metrics, operating, standing, views
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config import Config
@@ -45,6 +45,7 @@ _BODIES: Mapping[Callable[..., Any], type] = {
 _OF_A_GATE = (
     handlers.healthz,
     handlers.readyz,
+    metrics.metrics,
     handlers.reload,
     instances.add_instance,
     instances.drain_instance,
@@ -84,6 +85,9 @@ class LocalContext:
 
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         raise NobodyLooks("No gate runs here, so that no limit is in use.")
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        raise NobodyLooks("No gate runs here, so that there are no figures.")
 
     async def reload(self) -> Sequence[object]:
         return ("No gate runs; `slmgate serve` reads the configuration when it starts.",)

@@ -40,6 +40,7 @@ from slmgate.control.config.kinds import (
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
+from slmgate.control.config.metrics_options import Metrics
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
@@ -612,7 +613,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "metrics",
         "cluster",
         "on_store_loss",
         "tls",
@@ -668,6 +668,7 @@ class Config(Section, frozen=True, kw_only=True):
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
     tracing: Annotated[Tracing, Option("Traces of requests, for OpenTelemetry.")] = Tracing()
+    metrics: Annotated[Metrics, Option("Figures for Prometheus.")] = Metrics()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
     ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()
     on_ledger_loss: Annotated[
