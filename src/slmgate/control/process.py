@@ -80,6 +80,7 @@ from slmgate.control.state_dir import (
     METRICS_FILE,
     lock_control,
 )
+from slmgate.control.tracing.service import Tracing
 from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
@@ -179,13 +180,16 @@ class Control:
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.self_service = SelfService(self, self._beside)
         self.access_log = _access_log(config, orders.again)
+        self.tracing = Tracing()
         self.metrics = Metrics(self._state_dir / METRICS_FILE, self._state_dir / JOURNAL_DIR, self.store, config.metrics.clients)
         self.metrics.watch("slmgate_log_dropped_lines_total", lambda: self.access_log.dropped)
+        self.metrics.watch("slmgate_trace_dropped_spans_total", self.tracing.dropped)
         notices = Notices(self.store.billing, lambda: self.publisher.config)
         webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
         self._notifier = Notifier(self, self.store.billing, notices, webhooks)
         self.metrics.plans = lambda: [Use((team, plan), ratio) for team, plan, ratio in notices.used()]
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write, self.metrics.count)
+        self._ingest.told.append(self.tracing.take)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -298,6 +302,8 @@ class Control:
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
         self.access_log.configure(targets(config.log))
+        if self.tracing.changes(config.tracing):
+            self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -567,6 +573,7 @@ class Control:
         await self.identity.close()
         await self._prober.close()
         self.access_log.close()
+        await asyncio.to_thread(self.tracing.close)
         self.store.close()
 
     def _hand_over(self) -> None:
