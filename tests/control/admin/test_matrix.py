@@ -41,6 +41,7 @@ KEY, USER = '{"name":"bot{n}"}', '{"name":"user{n}","role":"viewer","password":"
 CASES: dict[tuple[str, str], Case] = {
     ("GET", "/healthz"): Case(200),
     ("GET", "/readyz"): Case(200),
+    ("GET", "/metrics"): Case(200),
     ("GET", "/api/v1/status"): Case(200),
     ("GET", "/api/v1/instances"): Case(200),
     ("POST", "/api/v1/instances"): Case(404, '{"model":"none","url":"http://10.0.0.1:1"}'),
