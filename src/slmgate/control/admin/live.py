@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
@@ -135,6 +135,11 @@ async def live(
             for one in status.instances
         ],
     )
+
+
+async def find_live(context: Context, id: str) -> LiveRequest | Literal["over"] | None:
+    """The request under way with this id; `over`: it is not any more. None: nobody knows of it."""
+    return await _workers(context).find(id)
 
 
 async def cancel_live(context: Context, caller: Caller, id: FromPath[str]) -> LiveView:
