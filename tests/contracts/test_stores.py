@@ -102,6 +102,11 @@ def test_which_ids_are_known(store: Store, asked: int) -> None:
     assert store.known(ids) == {"r1", "r498", "r499", "r500"} & set(ids)
 
 
+def test_a_batch_of_nothing_but_copies(store: Store) -> None:
+    write(store, "r1", verdict="shadow")
+    assert [each.id for each in all_receipts(store)] == ["r1"]
+
+
 def test_an_empty_batch(store: Store) -> None:
     store.write(Batch())
     assert store.positions() == {}

@@ -23,7 +23,7 @@ from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, chat, request
 
 LIMITED = "sk-test-limited-0123456789abcdef"
-STREAM = {"events": 1000, "rate": 20}
+STREAM: dict[str, Any] = {"events": 1000, "rate": 20}
 SOON = 1.0
 """Seconds in which an instance sees that its work is not wanted."""
 
@@ -74,16 +74,19 @@ def live(admin: httpx.Client, **query: Any) -> dict[str, Any]:
 def when(admin: httpx.Client, count: int, **query: Any) -> list[dict[str, Any]]:
     """Those under way, once there are so many."""
 
-    def there() -> list[dict[str, Any]] | None:
-        rows: list[dict[str, Any]] = live(admin, limit=1000, **query)["requests"]
-        return rows if len(rows) == count else None
+    rows: list[dict[str, Any]] = []
 
-    return eventually(there, 10, f"{count} requests are under way: {live(admin, **query)}")
+    def there() -> bool:
+        rows[:] = live(admin, limit=1000, **query)["requests"]
+        return len(rows) == count
+
+    eventually(there, 10, f"{count} requests are under way: {live(admin, **query)}")
+    return rows
 
 
 def stream(gate: Gate, tag: str, secret: str = SECRET, path: str = "/v1/chat/completions", **more: Any) -> Wire:
     """A client whose stream has begun; its instance would go on for most of a minute."""
-    body = json.loads(chat(stream=True, tag=tag, **STREAM)) | {"max_tokens": 100} | more
+    body = json.loads(chat(True, "tiny", tag=tag, **STREAM)) | {"max_tokens": 100} | more
     wire = Wire(gate.port)
     wire.send(request(json.dumps(body).encode(), path=path, secret=secret))
     status, _ = wire.head()
@@ -109,7 +112,8 @@ def asked(upstream: MockUpstream, tag: str) -> dict[str, Any]:
 
 def assert_stopped(upstream: MockUpstream, tag: str, at: float) -> None:
     """The instance's connection was closed within a second of that moment."""
-    row = eventually(lambda: found if (found := asked(upstream, tag))["ended"] else None, 5, "the instance's work ends")
+    eventually(lambda: asked(upstream, tag)["ended"], 5, "the instance's work ends")
+    row = asked(upstream, tag)
     assert row["ended"] == "peer_closed"
     assert row["end_time"] - at < SOON, row["end_time"] - at
 
@@ -148,10 +152,9 @@ def test_streams_on_every_worker_are_seen_and_ended(gate: Gate, admin: httpx.Cli
     sent = sum(asked(upstream, tag)["events"] for tag in wires)
     told = sum(row["tokens"] for row in live(admin)["requests"])
     assert abs(told - sent) <= 2 * len(wires) and told >= len(wires) * 3, (told, sent)
-    each_second = eventually(
-        lambda: now if (now := live(admin)["models"][0])["in_flight"] == len(wires) else None, 5, "tallies say so"
-    )
-    assert (each_second["model"], each_second["ready"], each_second["queued"]) == ("tiny", True, 0)
+    eventually(lambda: live(admin)["models"][0]["in_flight"] == len(wires), 5, "tallies say so")
+    first = live(admin)["models"][0]
+    assert (first["model"], first["ready"], first["queued"]) == ("tiny", True, 0)
     for tag, wire in wires.items():
         (one,) = [row for row in live(admin)["requests"] if row["request_id"] == gate_id(upstream, tag)]
         before = time.monotonic()
@@ -166,7 +169,7 @@ def test_streams_on_every_worker_are_seen_and_ended(gate: Gate, admin: httpx.Cli
 
 
 def gate_id(upstream: MockUpstream, tag: str) -> str:
-    return dict(asked(upstream, tag)["headers"])["x-request-id"]
+    return str(dict(asked(upstream, tag)["headers"])["x-request-id"])
 
 
 @pytest.mark.parametrize(
@@ -309,10 +312,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_list(launch: Launch, upstream: Mo
         assert (found["silent"], len(left)) == (1, 1)
         assert {row["id"] for row in found["requests"]} == {row["id"] for row in rows if row["worker"] in left}
         (one,) = [row for row in rows if row["worker"] not in left][:1]
-        gone = eventually(
-            lambda: answer if (answer := cancel(admin, one["id"])).status_code != 404 else None, 10, "it is settled"
-        )
-        assert gone.status_code == 409
+        eventually(lambda: cancel(admin, one["id"]).status_code == 409, 10, "it is settled")
         assert gate.receipt(one["request_id"])["ended"] == "unknown"
         for wire in wires:
             wire.__exit__()

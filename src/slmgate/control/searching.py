@@ -40,14 +40,14 @@ def search(
     *,
     before: int | None = None,
     after: int | None = None,
-    patience: float = PATIENCE,
+    patience: float | None = None,
 ) -> Found:
     """At most `limit` receipts, the newest ones below the cursor `before`; or, with `after`, the nearest ones above that."""
     newest = store.receipts(ReceiptFilter(), 1)
     if not newest:
         return Found([], None, None, all=True)
     bottom, top = _bounds(store, which, newest[0].seq)
-    until = clock() + patience
+    until = clock() + (PATIENCE if patience is None else patience)
     if after is not None:
         return _upwards(store, which, limit, max(after, bottom), top, lambda: clock() < until)
     return _downwards(store, which, limit, top if before is None else min(before, top), bottom, before, lambda: clock() < until)

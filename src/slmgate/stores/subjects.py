@@ -127,7 +127,7 @@ class SubjectWriter:
         connection.exec_driver_sql(self._map, mapped)
 
     def _numbers(self, connection: Connection, names: Sequence[Name], add: bool = True) -> dict[Name, int]:
-        if add:
+        if add and names:  # copies of requests are of nobody
             connection.exec_driver_sql(self._name, list(names))
         found: dict[Name, int] = {}
         for start in range(0, len(names), _LOOKED_UP):

@@ -22,8 +22,8 @@ KEYS = 200
 LEVELS = {"0": "all", "0.5": "half used", "0.8": "80 % used", "1": "used up"}
 COLUMNS = (
     Column("whose", "Whose"),
-    Column("limit", "Limit"),
     Column("share", "Used", "share"),
+    Column("limit", "Limit"),
     Column("gauge", "", "html", sort=False, wide=True),
     Column("used", "So far", "count"),
     Column("left", "Left", "count"),

@@ -97,7 +97,7 @@ async def cancel(ask: Ask) -> Go:
 
 
 def _row(ask: Ask, one: api.LiveView) -> Mapping[str, Any]:
-    state = f"queued, no. {words.count(one.position)}" if one.position else one.state
+    state = f"queued, no.\u00a0{words.count(one.position)}" if one.position else one.state
     name = f"{one.client or 'somebody'} at {one.model or 'no model yet'}"
     button = Markup('<a class="button small bad" href="{}" aria-label="Cancel the request of {}">Cancel</a>').format(
         ask.at("live", one.id, "cancel"), name
