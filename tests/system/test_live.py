@@ -16,8 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, expect
 
 from tests.system.conftest import Launch
+from tests.tools import signin
 from tests.tools.gate import OTHER, SECRET, Gate, digest, eventually, model
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, chat, request
@@ -141,7 +143,8 @@ def test_streams_on_every_worker_are_seen_and_ended(gate: Gate, admin: httpx.Cli
         workers = {row["worker"] for row in rows}
     found = live(admin)
     assert (found["total"], found["matching"], found["silent"]) == (len(wires), len(wires), 0)
-    assert found["clients"] == [{"client": "main", "in_flight": len(wires), "queued": 0}]
+    (client,) = found["clients"]
+    assert (client["client"], client["in_flight"], client["queued"]) == ("main", len(wires), 0)
     assert [row["since"] for row in rows] == sorted(row["since"] for row in rows)
     for row in rows:
         assert (row["client"], row["team"], row["model"], row["endpoint"]) == ("main", "acme", "tiny", "chat")
@@ -191,6 +194,55 @@ def test_each_dialect_says_so_in_its_way(
         assert error in rest(wire)
         assert_stopped(upstream, tag, before)
     assert_receipt(gate, one)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with signin.chromium() as made:
+        yield made
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_the_page_sees_and_ends_it(
+    gate: Gate, admin: httpx.Client, upstream: MockUpstream, browser: Browser, script: bool
+) -> None:
+    """An operator finds the stream in the list, is asked whether he means it, and is told what became of it."""
+    name, words = f"otto-{script}".lower(), "otto has four plain words"
+    made = admin.post("/api/v1/admin/users", json={"name": name, "role": "operator", "password": words})
+    assert made.status_code == 201, made.text
+    context = browser.new_context(java_script_enabled=script)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    page.goto(f"http://127.0.0.1:{gate.admin}/login?next=/live")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(words)
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("No request is under way")
+    tag = f"page-{script}"
+    with stream(gate, tag) as wire:
+        (one,) = when(admin, 1)
+        if not script:
+            page.reload()
+        row = page.get_by_role("row").filter(has_text="streaming")  # with script, the page finds it by itself
+        expect(row).to_contain_text("main")
+        page.get_by_role("link", name="Cancel the request of main at tiny").click()
+        expect(page.locator("main")).to_contain_text(one["id"])
+        assert not asked(upstream, tag)["ended"]
+        before = time.monotonic()
+        page.get_by_role("button", name="Cancel this request").click()
+        expect(page.get_by_role("status")).to_contain_text("The request was cancelled")
+        assert b'"code":"cancelled"' in rest(wire)
+        assert asked(upstream, tag)["end_time"] - before < 5
+    assert_receipt(gate, one)
+    (line,) = [each for each in admin.get("/api/v1/audit").json()["changes"] if each["target"] == one["id"]]
+    assert (line["actor"], line["action"]) == (f"user:{name}", "cancel")
+    # its own page: by what its client called it, with where its time went
+    page.goto(f"http://127.0.0.1:{gate.admin}/requests/{one['request_id']}")
+    expect(page.locator("main")).to_contain_text("200 cancelled.")
+    expect(page.locator("table.timeline")).to_contain_text("Stream")
+    page.get_by_role("link", name="Requests", exact=True).click()
+    expect(page.get_by_role("row").filter(has_text="cancelled").first).to_contain_text("main")
+    context.close()
 
 
 def test_before_the_first_byte_it_is_an_answer(gate: Gate, admin: httpx.Client, upstream: MockUpstream) -> None:

@@ -20,7 +20,8 @@ from tests.tools.admin_gate import AdminGate
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=1)
-CONFIG = """
+CONFIG = (
+    """
 models: {m: {instances: [{url: "http://10.0.0.5:8000"}]}}
 limits: [{limit: 100 requests/second, per: model}]
 roles: {partner: {models: [m], endpoints: [chat], limits: [60 requests/minute]}}
@@ -28,7 +29,10 @@ keys:
   - {name: busy, roles: [partner], hash: "sha256:ZERO"}
   - {name: refused, roles: [partner], hash: "sha256:ONE", limits: [5 requests/hour]}
   - {name: idle, roles: [partner], hash: "sha256:TWO"}
-""".replace("ZERO", "0" * 64).replace("ONE", "1" * 64).replace("TWO", "2" * 64)
+""".replace("ZERO", "0" * 64)
+    .replace("ONE", "1" * 64)
+    .replace("TWO", "2" * 64)
+)
 
 
 @pytest.fixture
@@ -42,7 +46,8 @@ def gate(tmp_path: Path) -> Iterator[AdminGate]:
 def asked(gate: AdminGate, key: str | None, count: int, reason: str = "", at: datetime = NOW - timedelta(minutes=5)) -> None:
     told: dict[str, Any] = {
         "time": at, "method": "POST", "path": "/v1/chat/completions", "status": 429 if reason else 200, "reason": reason,
-        "verdict": "refuse" if reason else "admit", "ended": "refused" if reason else "complete", "principal": key or "",
+        "verdict": "refuse" if reason else "admit", "ended": "refused" if reason else "complete",
+        "principal": (key or "").removeprefix("declared:"),
         "key": key,
     }  # fmt: skip
     ids = [f"{key}-{reason}-{number}-{at:%H%M}" for number in range(count)]
@@ -88,7 +93,7 @@ def test_who_is_gone_is_passed_over(gate: AdminGate) -> None:
 def test_however_many_there_are(gate: AdminGate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PRINCIPALS", 2)
     for number in range(5):
-        asked(gate, f"k{number}", number + 1)
+        asked(gate, f"k{number}", number + 4)
         asked(gate, f"r{number}", number + 1, "quota_exceeded")
         asked(gate, f"r{number}", 1, "rate_limit_exceeded")
     assert list(active(gate.store, SINCE, NOW)) == ["r4", "r3", "k4", "k3"]

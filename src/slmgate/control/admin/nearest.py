@@ -1,7 +1,7 @@
 """Who is near a limit, without looking at everybody: what nobody has alone, and the principals that could be near one.
 
 Of a hundred thousand keys nearly all are far from any limit, and to look at each would hold the workers' table for seconds. Near
-is who was refused by a limit lately, or asked much: the ledger's sums say who that is, and only these are looked at.
+is who was refused lately, or asked much: the ledger's sums say who that is, and only these are looked at.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from slmgate.control.admin import handlers, standing
+from slmgate.control.analytics import Analytics
 from slmgate.control.config import Config
 from slmgate.control.keyring import utc_now
+from slmgate.control.ranges import Range
 from slmgate.control.standing import Seat, Stand, Standing
-from slmgate.control.trials.told import LIMITED
-from slmgate.stores.base import ReceiptFilter, Store
+from slmgate.stores.base import Store
 
 if TYPE_CHECKING:
     from slmgate.control.admin.params import Context
 
 PRINCIPALS = 100
-"""Those that were refused most by limits, and as many of those that asked most."""
+"""Those that were refused most, and as many of those that asked most."""
 MOST = 2000
 """Limits that are looked at."""
 
@@ -41,7 +42,7 @@ class Nearest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def nearest(context: Context, since: datetime, until: datetime) -> Nearest:
-    """What is nobody's alone, and what is of those who were refused by limits or asked most in this time."""
+    """What is nobody's alone, and what is of those who were refused or asked most in this time."""
     config = context.config
     if config is None:
         raise handlers.BadQuery("No gate runs here, so that no limit is in use.")
@@ -57,27 +58,25 @@ def _seats(
     context: Context, config: Config, standings: Standing, since: datetime, until: datetime
 ) -> tuple[list[Seat], int, bool]:
     seats = list(islice(standings.shared(), MOST + 1))
-    principals = 0
-    for id in active(context.store, since, until):
+    seen: set[str] = set()
+    for name in active(context.store, since, until):
         if len(seats) > MOST:
             break
         try:
-            principal = standing.principal_of(context, config, id)
+            principal = standing.principal_of(context, config, name)
         except handlers.Unknown:
             continue  # it was revoked since
-        principals += 1
+        if principal.id in seen:
+            continue
+        seen.add(principal.id)
         seats += islice(standings.alone(principal), MOST + 1 - len(seats))
-    return seats[:MOST], principals, len(seats) > MOST
+    return seats[:MOST], len(seen), len(seats) > MOST
 
 
 def active(store: Store, since: datetime, until: datetime) -> Iterator[str]:
-    """The ids of those who could be near: refused by a limit first, and then who asked most."""
-    refused: dict[str, int] = {}
-    for reason in sorted(LIMITED):
-        for row in store.usage(["key"], ReceiptFilter(since=since, until=until, verdict="refuse", reason=reason)):
-            refused[row.group[0]] = refused.get(row.group[0], 0) + row.requests
-    most = store.usage(["key"], ReceiptFilter(since=since, until=until, verdict="admit"))
-    asked = {row.group[0]: row.requests for row in most}
-    first = sorted(refused, key=lambda id: (-refused[id], id))[:PRINCIPALS]
-    then = sorted(asked, key=lambda id: (-asked[id], id))[:PRINCIPALS]
-    yield from (id for id in dict.fromkeys((*first, *then)) if id)
+    """The names of those who could be near: who was refused most, and then who asked most."""
+    span = Range(since=since, until=until, zone="UTC", step="1d")
+    analytics = Analytics(store)
+    refused = [row.name for row in analytics.clients(span, "refused", size=PRINCIPALS).rows if row.figures.refused]
+    asked = [row.name for row in analytics.clients(span, "requests", size=PRINCIPALS).rows]
+    yield from (name for name in dict.fromkeys((*refused, *asked)) if name)

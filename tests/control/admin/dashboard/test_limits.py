@@ -45,7 +45,13 @@ def asked_for(gate: AdminGate, key: str) -> None:
     told: dict[str, Any] = {"method": "POST", "path": "/v1/chat/completions", "status": 200, "verdict": "admit", "reason": ""}
     time = datetime(2026, 11, 28, 11, 30, tzinfo=UTC)
     gate.store.write(
-        Batch(receipts=[Receipt(id=key, request_id=key, time=time, ended="complete", principal=key, key=key, **told)])
+        Batch(
+            receipts=[
+                Receipt(
+                    id=key, request_id=key, time=time, ended="complete", principal=key.removeprefix("declared:"), key=key, **told
+                )
+            ]
+        )
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,12 +13,15 @@ import pytest
 
 from slmgate.control import live as live_module
 from slmgate.control.admin import handlers
+from slmgate.control.admin.context import GateStatus, ModelStatus
 from slmgate.control.admin.dashboard import live as module
 from slmgate.control.admin.dashboard.asking import Ask, Go, View, Wrong
 from slmgate.control.admin.dashboard.routes import PAGES
 from slmgate.control.admin.dashboard.shell import render
 from slmgate.control.operators import Operator, Permission
 from slmgate.link.messages import LiveRequest
+from slmgate.stores.base import Batch
+from slmgate.terms import Receipt
 from tests.control.test_live import FakePeer
 from tests.tools.admin_gate import AdminGate
 from tests.tools.page_ask import ask, complaints
@@ -82,6 +86,28 @@ def test_one(gate: AdminGate) -> None:
     assert 'href="/clients/bot"' in html and 'href="/models/a~1b"' in html
     assert f'href="/live/{7:012x}00000001/cancel"' in html
     assert view.tables[0].total == 1
+
+
+def test_what_was_lately(gate: AdminGate) -> None:
+    """Beside the list: clients and models with what they did in the last minute or two, the busiest of them."""
+    told: dict[str, Any] = {"method": "POST", "path": "/v1/chat/completions", "status": 200, "verdict": "admit", "reason": ""}
+    told |= {"ended": "complete", "model": "smollm2", "attempts": 1, "first_byte_us": 2_000_000, "total_us": 3_000_000}
+    many = [
+        Receipt(id=f"r{number}", request_id=f"r{number}", time=datetime.now(UTC), principal=f"bot-{number:02}", **told)
+        for number in range(25)
+    ]
+    gate.store.write(Batch(receipts=many))
+    peer(gate, row(client="bot", model="smollm2"))
+    html, view = page(gate)
+    assert view.values["clients"] == 1
+    assert "And 6 more." in html and "bot-18" in html and "bot-19" not in html
+    assert " / " in html
+    gate.now = GateStatus(models=[ModelStatus(name=f"m{number:02}", ready=False) for number in range(22)])
+    html, _ = page(gate)
+    assert "And 2 more." in html and "m20" not in html
+    gate.now = GateStatus()
+    html, _ = page(gate)
+    assert "No models yet" in html
 
 
 def test_who_may_only_look(gate: AdminGate) -> None:

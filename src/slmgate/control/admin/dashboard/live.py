@@ -21,6 +21,8 @@ from slmgate.link.messages import LiveRequest
 REFRESH = 3
 SHOWN, EVERY = 200, 1000
 """Requests asked for, the oldest: for the page, and for its table as CSV."""
+MOST = 20
+"""Clients, and models, that are shown beside the list: the busiest."""
 TONES = {"reading": "", "queued": "warn", "connecting": "", "waiting": "", "streaming": "good"}
 SAID = {
     "cancelled": "The request was cancelled: its instance's work has stopped, and its client has been told.",
@@ -66,6 +68,9 @@ async def live(ask: Ask) -> View:
             "state": in_state or "",
             "states": api.STATES,
             "filtered": filtered,
+            "clients": sum(1 for each in found.clients if each.in_flight),
+            "lately": f"{found.recent_since.astimezone(ask.zone):%H:%M}",
+            "MOST": MOST,
             "models": sorted(found.models, key=lambda each: (-each.in_flight - each.queued, each.model)),
         },
         tables=[tables.whole(ask, columns, rows, "-seconds", size=SHOWN)],
