@@ -43,6 +43,7 @@ from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.log_options import targets
 from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.discovery import Discovery
@@ -57,17 +58,47 @@ from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
+from slmgate.control.me.service import SelfService
+from slmgate.control.metrics.gauges import Use
+from slmgate.control.metrics.service import Metrics
 from slmgate.control.notices import Notices
+from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.state_dir import (
+    ACME_DIR,
+    DISCOVERED,
+    ENGINES_DIR,
+    JOURNAL_DIR,
+    LAST_GOOD,
+    LEDGER_FILE,
+    LISTED,
+    METRICS_FILE,
+    lock_control,
+)
+from slmgate.control.tracing.service import Tracing
+from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Answering, Cancelled, Confirm, Grounds, Live, Looked, Message, Tally, Verify, Wanted
+from slmgate.link.messages import (
+    Answering,
+    Ban,
+    Bans,
+    Cancelled,
+    Confirm,
+    Grounds,
+    Live,
+    Looked,
+    Message,
+    Mine,
+    Tally,
+    Verify,
+    Wanted,
+)
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -147,8 +178,18 @@ class Control:
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
-        self.access_log = AccessLog(config.log.access)
-        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        self.self_service = SelfService(self, self._beside)
+        self.access_log = _access_log(config, orders.again)
+        self.tracing = Tracing()
+        self.metrics = Metrics(self._state_dir / METRICS_FILE, self._state_dir / JOURNAL_DIR, self.store, config.metrics.clients)
+        self.metrics.watch("slmgate_log_dropped_lines_total", lambda: self.access_log.dropped)
+        self.metrics.watch("slmgate_trace_dropped_spans_total", self.tracing.dropped)
+        notices = Notices(self.store.billing, lambda: self.publisher.config)
+        webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
+        self._notifier = Notifier(self, self.store.billing, notices, webhooks)
+        self.metrics.plans = lambda: [Use((team, plan), ratio) for team, plan, ratio in notices.used()]
+        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write, self.metrics.count)
+        self._ingest.told.append(self.tracing.take)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -193,6 +234,7 @@ class Control:
                     guarded=tally.guarded,
                     bans=tally.bans,
                     shed=tally.shed,
+                    self_service=tally.mine,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
@@ -215,6 +257,15 @@ class Control:
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         return await self.looking.ask(places)
 
+    async def bans(self) -> Sequence[Ban]:
+        return await self.looking.bans()
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        return await self.looking.lift(address)
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
+
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why.
 
@@ -226,11 +277,13 @@ class Control:
             try:
                 loaded = await asyncio.to_thread(self._orders.source.load)
             except ConfigError as error:
+                self.metrics.reloaded(False)
                 return error.faults
             self._files = loaded.files or self._files
             if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
                 await self._find(loaded.config)
             faults = await self.publisher.take(loaded)
+            self.metrics.reloaded(not faults)
             self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
             self.discovery.configure(self.publisher.config)
             await self.certificates.configure(self.automatic.configure(self.publisher.config))
@@ -248,6 +301,9 @@ class Control:
 
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
+        self.access_log.configure(targets(config.log))
+        if self.tracing.changes(config.tracing):
+            self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -344,15 +400,18 @@ class Control:
         elif isinstance(message, Tally):
             if self._is_ours(peer):
                 self._tallies[message.slot] = message
+                self.metrics.told(peer.hello.incarnation, message)
                 self.engines.told(message)
             else:
                 self.engines.told(self._elders.tally(peer, message))
         elif isinstance(message, Wanted):
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
-        elif isinstance(message, Looked):
+        elif isinstance(message, Looked | Bans):
             self.looking.told(message)
         elif isinstance(message, Live | Cancelled):
             self.live.told(message)
+        elif isinstance(message, Mine):
+            self.self_service.ask(message, lambda told: peer.send(pack(told)))
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
@@ -368,6 +427,7 @@ class Control:
     def _joined(self, peer: Peer) -> None:
         if self._is_ours(peer):
             self._pids[peer.hello.slot] = peer.hello.pid
+            self.metrics.joined(f"{peer.hello.gate}/{peer.hello.slot}", peer.hello.incarnation)
             self.looking.joined(peer)
         else:
             self._elders.joined(peer)
@@ -403,8 +463,10 @@ class Control:
         while True:
             ending = self._ending.is_set()
             try:
+                self.metrics.begin()
                 while self._ingest.run_once() and ending and not self._left_to_others:
                     pass
+                self.metrics.keep(ending)
                 self._lag = 0.0
                 if not ending:
                     self._retention.step()
@@ -448,11 +510,15 @@ class Control:
                 before = stamps(self._files)
 
     async def run(self) -> None:
-        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone."""
+        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone.
+
+        SIGHUP: reload, and open logs anew. SIGUSR2: only the latter.
+        """
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGUSR1, self._hand_over)
+        loop.add_signal_handler(signal.SIGUSR2, self.access_log.reopen)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
         self._beside(self._beat())
@@ -460,7 +526,7 @@ class Control:
         self._beside(self.identity.run())
         self._beside(self.checker.run())
         self._beside(self.engines.run())
-        self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
+        self._beside(self._notifier.run())
         await self.certificates.configure(self.automatic.configure(self.publisher.config))
         self._beside(self.certificates.run())
         await self._find(self.publisher.config)
@@ -507,6 +573,7 @@ class Control:
         await self.identity.close()
         await self._prober.close()
         self.access_log.close()
+        await asyncio.to_thread(self.tracing.close)
         self.store.close()
 
     def _hand_over(self) -> None:
@@ -558,6 +625,20 @@ def _first_config(orders: ControlOrders) -> Loaded:
             # of TLS, workers have what was good; and each file that is bad is named when it is looked at
             loaded = load_text(kept.decode(errors="replace"), str(path), path.parent, tls_files=False)
     return loaded
+
+
+def _access_log(config: Config, again: bool) -> AccessLog:
+    """The access log. Raises ConfigError; but for a control process that is started `again`: no log is worth the gate."""
+    if again:
+        log_of_all = AccessLog((), log.warning)
+        log_of_all.configure(targets(config.log))
+        return log_of_all
+    try:
+        return AccessLog(targets(config.log), log.warning)
+    except OSError as error:
+        problem = f"the access log {error.filename} cannot be opened: {error.strerror}"
+        fault = ConfigFault(file="log", line=0, column=0, option="log.access", problem=problem, hint="make its directory")
+        raise ConfigError((fault,)) from error
 
 
 async def _own(orders: ControlOrders) -> None:

@@ -28,7 +28,7 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
-from slmgate.dataplane import live
+from slmgate.dataplane import bans, live
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
@@ -39,6 +39,7 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
+from slmgate.dataplane.mine import Holders
 from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
@@ -50,6 +51,7 @@ from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import Front, Fronts, context_of
 from slmgate.dataplane.tokens import Tokens
+from slmgate.dataplane.tracing import Tracer, tracer_of
 from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
@@ -59,6 +61,7 @@ from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Answering,
+    AskBans,
     CancelLive,
     Challenges,
     Checked,
@@ -67,9 +70,11 @@ from slmgate.link.messages import (
     Hello,
     KeysChanged,
     KeysWhole,
+    LiftBan,
     ListLive,
     Look,
     Message,
+    MineTold,
     NotStarted,
     Publish,
     Verified,
@@ -115,6 +120,7 @@ class Worker:
         # by the snapshot in force
         self.keys = KeyTable()
         self.snapshot = Snapshot(SnapshotSpec(generation=0), self.keys, self.tokens.known)
+        self.tracer: Tracer | None = None
         self._prepared: Snapshot | None = None  # the first one, until all keys are here
         self._confirmed = 0  # the generation that was last confirmed
         # for the life of the process
@@ -131,6 +137,7 @@ class Worker:
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
+        self.holders = Holders(self._link, self.report_fault)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         addresses = Path(orders.addresses) if orders.addresses else None
@@ -303,10 +310,16 @@ class Worker:
             self.tokens.verified(message, time.time())
         elif isinstance(message, Look):
             self._link.send(looked(self.limiter, message, time.time()))
+        elif isinstance(message, AskBans):
+            self._link.send(bans.told(self.guard, message))
+        elif isinstance(message, LiftBan):
+            self._link.send(bans.lifted(self.guard, message))
         elif isinstance(message, ListLive):
             live.tell(self, message, self._link.send)
         elif isinstance(message, CancelLive):
             self._link.send(live.cancel(self, message))
+        elif isinstance(message, MineTold):
+            self.holders.told(message)
         elif isinstance(message, Checked):
             self.pools.checked(message)
         elif isinstance(message, NotStarted):
@@ -339,6 +352,7 @@ class Worker:
                 tell(problem)
         self.limiter.prepare(snapshot.charges)
         self.guard.update(snapshot.gate.guard)
+        self.tracer = tracer_of(snapshot.tracing, self.tracer)
         first, others = self.snapshot.generation == 0, snapshot.forwarders is not self.snapshot.forwarders
         self.snapshot, self._prepared = snapshot, None
         if others:
@@ -480,6 +494,7 @@ class Worker:
         self.keyed.tick(now)
         self.shadows.tick(now)
         self.tokens.sweep(now, wall)
+        self.holders.sweep(now)
         if int(wall) != self._second:
             self._second = int(wall)
             self._each_second(now, wall)
@@ -545,6 +560,7 @@ class Worker:
             tally.guarded,
             tally.bans,
             tally.shed,
+            tally.mine,
         )
 
     # -- life

@@ -104,6 +104,7 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     guarded: int = 0
     bans: int = 0
     shed: int = 0
+    mine: int = 0
 
 
 class CheckedOut(msgspec.Struct, frozen=True):
@@ -179,6 +180,37 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
 
     number: int
     found: tuple[tuple[int, int], ...] | None
+
+
+class Ban(msgspec.Struct, frozen=True):
+    """An address that is banned, as operators see it (`203.0.113.7`, `2001:db8::/64`): for so many seconds more, and how often
+    it was banned, of which old ones are forgotten."""
+
+    address: str
+    seconds: int
+    times: int
+
+
+class AskBans(msgspec.Struct, frozen=True, tag="ask_bans"):
+    """Who is banned, in that part of the table of addresses (from 0 on)? `number` is control's own, and comes back."""
+
+    number: int
+    part: int
+
+
+class LiftBan(msgspec.Struct, frozen=True, tag="lift_ban"):
+    """Ban this address no more (as `Ban.address`, or one of its /64), in all workers. `number` as in `AskBans`."""
+
+    number: int
+    address: str
+
+
+class Bans(msgspec.Struct, frozen=True, tag="bans"):
+    """The answer to both: the bans of the part, and how many parts there are; or the one that was lifted, if there was one."""
+
+    number: int
+    bans: tuple[Ban, ...] = ()
+    parts: int = 0
 
 
 LiveState = Literal["reading", "queued", "connecting", "waiting", "streaming"]
@@ -261,6 +293,31 @@ class Cancelled(msgspec.Struct, frozen=True, tag="cancelled"):
     over: bool = False
 
 
+class Mine(msgspec.Struct, frozen=True, tag="mine"):
+    """The holder of a key asks about itself. `what` is one of `questions.py`, `body` what came with it.
+
+    `digest` is that of the secret that was shown, `address` the client's. `number` is the worker's own, and comes back.
+    """
+
+    number: int
+    key: str
+    digest: bytes
+    what: str
+    body: bytes = b""
+    address: str = ""
+
+
+class MineTold(msgspec.Struct, frozen=True, tag="mine_told"):
+    """What its holder is told: a JSON body, or a refusal."""
+
+    number: int
+    body: bytes = b""
+    refuse: Refuse | None = None
+
+    def __repr__(self) -> str:
+        return f"MineTold({self.number})"
+
+
 class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
     """Answer an authority's challenges so from now on, and no others (control/acme).
 
@@ -296,10 +353,15 @@ Message = (
     | Checked
     | Look
     | Looked
+    | AskBans
+    | LiftBan
+    | Bans
     | ListLive
     | Live
     | CancelLive
     | Cancelled
+    | Mine
+    | MineTold
     | Wanted
     | NotStarted
     | Tls

@@ -220,8 +220,8 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class LedgerStore(Protocol):
-    def write(self, batch: Batch) -> None:
-        """Write a batch in one transaction. A receipt whose id is there already is left as it is.
+    def write(self, batch: Batch) -> Parted:
+        """Write a batch in one transaction; returns the receipts that were new. One whose id is there already is left as it is.
 
         Raises LedgerUnavailable with nothing written.
         """

@@ -41,6 +41,7 @@ KEY, USER = '{"name":"bot{n}"}', '{"name":"user{n}","role":"viewer","password":"
 CASES: dict[tuple[str, str], Case] = {
     ("GET", "/healthz"): Case(200),
     ("GET", "/readyz"): Case(200),
+    ("GET", "/metrics"): Case(200),
     ("GET", "/api/v1/status"): Case(200),
     ("GET", "/api/v1/instances"): Case(200),
     ("POST", "/api/v1/instances"): Case(404, '{"model":"none","url":"http://10.0.0.1:1"}'),
@@ -48,6 +49,8 @@ CASES: dict[tuple[str, str], Case] = {
     ("POST", "/api/v1/instances/enable"): Case(404, '{"id":"none"}'),
     ("POST", "/api/v1/instances/remove"): Case(404, '{"id":"none"}'),
     ("GET", "/api/v1/certificates"): Case(200),
+    ("GET", "/api/v1/bans"): Case(200),
+    ("POST", "/api/v1/bans/lift"): Case(404, '{"address":"203.0.113.7"}'),
     ("GET", "/api/v1/usage"): Case(200),
     ("GET", "/api/v1/receipts"): Case(200),
     ("GET", "/api/v1/receipts/{id:str}"): Case(404),
