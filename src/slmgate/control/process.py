@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.log_options import targets
 from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
+from slmgate.control.content.service import Contents
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
@@ -75,6 +77,8 @@ from slmgate.link.messages import (
     Ban,
     Bans,
     Cancelled,
+    CaptureKept,
+    Captures,
     Confirm,
     Grounds,
     Live,
@@ -168,6 +172,7 @@ class Control:
         notices = Notices(self.store.billing, lambda: self.publisher.config)
         webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
         self._notifier = Notifier(self, self.store.billing, notices, webhooks)
+        self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -222,6 +227,7 @@ class Control:
                 *self.discovery.troubles,
                 *self.lists.troubles,
                 *(f"{id}: {UNVERIFIED}" for id in self._unverified),
+                *self.contents.troubles,
             ],
             ledger_lag=self._lag,
             certificates=self._certificates(),
@@ -379,10 +385,18 @@ class Control:
             self.looking.told(message)
         elif isinstance(message, Live | Cancelled):
             self.live.told(message)
+        elif isinstance(message, Captures):
+            confirm = partial(self._confirm, peer)
+            self.contents.told(peer.hello.incarnation, message, confirm)
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
             self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
+
+    def _confirm(self, peer: Peer, kept: CaptureKept) -> None:
+        """Called in the thread that has kept what `peer` had sent."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended: it is sent again, to whoever comes next
+            self._loop.call_soon_threadsafe(peer.send, pack(kept))
 
     def _grounds_changed(self) -> None:
         self.publisher.broadcast(Grounds(self.identity.grounds()))
@@ -434,6 +448,7 @@ class Control:
                 self._lag = 0.0
                 if not ending:
                     self._retention.step()
+                    self.contents.forget()
                 if down:
                     log.info("the ledger can be written again")
                 down = False
@@ -536,6 +551,7 @@ class Control:
         self.discovery.close()
         await self.identity.close()
         await self._prober.close()
+        await asyncio.to_thread(self.contents.close)
         self.access_log.close()
         self.store.close()
 

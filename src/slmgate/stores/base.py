@@ -19,6 +19,7 @@ from slmgate.terms import Key, LimitSpec, Receipt
 
 if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
+    from slmgate.stores.contents import ContentStore
     from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
 
@@ -335,6 +336,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def instances(self) -> InstanceStore:
         """What operators said of instances at run time."""
+        ...
+
+    @property
+    def contents(self) -> ContentStore:
+        """Prompts and answers that roles want kept."""
         ...
 
     @property

@@ -43,6 +43,7 @@ from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_audit import SqlAudit
 from slmgate.stores.sql_billing import SqlBilling
+from slmgate.stores.sql_contents import SqlContents
 from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
 from slmgate.stores.subjects import SubjectWriter
@@ -98,6 +99,10 @@ class SqlStore:
     @property
     def instances(self) -> SqlInstances:
         return SqlInstances(self._reading, self._writing, self._audit.add)
+
+    @property
+    def contents(self) -> SqlContents:
+        return SqlContents(self._reading, self._writing, self._insert)
 
     @property
     def billing(self) -> SqlBilling:

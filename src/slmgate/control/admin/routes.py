@@ -10,7 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmgate.control.admin import bans, billing, certificates, explaining, handlers, instances, live, operating, standing, views
+from slmgate.control.admin import (
+    bans,
+    billing,
+    certificates,
+    contents,
+    explaining,
+    handlers,
+    instances,
+    live,
+    operating,
+    standing,
+    views,
+)
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -63,6 +75,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
+    Route("GET", "/api/v1/receipts/{id:str}/content", Permission.OWNER, contents.receipt_content),
     Route("GET", "/api/v1/limits", Permission.VIEWER, standing.limits),
     Route("GET", "/api/v1/live", Permission.VIEWER, live.live),
     Route("POST", "/api/v1/live/{id:str}/cancel", Permission.OPERATOR, live.cancel_live),
