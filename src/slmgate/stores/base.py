@@ -19,6 +19,7 @@ from slmgate.terms import Key, LimitSpec, Receipt
 
 if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
+    from slmgate.stores.contents import ContentStore
     from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
     from slmgate.stores.telling import TallyStore
@@ -353,6 +354,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def tallies(self) -> TallyStore:
         """What analytics ask."""
+        ...
+
+    @property
+    def contents(self) -> ContentStore:
+        """Prompts and answers that roles want kept."""
         ...
 
     @property

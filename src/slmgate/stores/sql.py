@@ -43,6 +43,7 @@ from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_audit import SqlAudit
 from slmgate.stores.sql_billing import SqlBilling
+from slmgate.stores.sql_contents import SqlContents
 from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
 from slmgate.stores.sql_tallies import SqlTallies
@@ -103,6 +104,10 @@ class SqlStore:
     @property
     def tallies(self) -> SqlTallies:
         return SqlTallies(self._reading, self._writing, self._insert)
+
+    @property
+    def contents(self) -> SqlContents:
+        return SqlContents(self._reading, self._writing, self._insert)
 
     @property
     def billing(self) -> SqlBilling:

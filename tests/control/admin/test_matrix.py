@@ -61,6 +61,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/api/v1/analytics/compare"): Case(200),
     ("GET", "/api/v1/receipts"): Case(200),
     ("GET", "/api/v1/receipts/{id:str}"): Case(404),
+    ("GET", "/api/v1/receipts/{id:str}/content"): Case(404),
     ("GET", "/api/v1/limits"): Case(200),
     ("GET", "/api/v1/live"): Case(200),
     ("POST", "/api/v1/live/{id:str}/cancel"): Case(404),
