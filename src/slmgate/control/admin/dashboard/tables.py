@@ -84,6 +84,8 @@ class Table:
     size: int = SIZE
     total: int | None = None
     more: bool = False
+    one_way: bool = False
+    """Its source sorts each column one way only: figures from the most on, texts from A on."""
 
     @property
     def first(self) -> int:
@@ -119,7 +121,10 @@ class Table:
 
     def sorting(self, column: Column) -> str:
         """Where the column's title leads: numbers begin with the most, texts with the first; then the other way round."""
-        first, second = (f"-{column.key}", column.key) if column.kind != "text" else (column.key, f"-{column.key}")
+        if self.one_way:
+            to = column.key if column.kind in ("text", "code") else f"-{column.key}"
+            return self.ask.here(**{_named(self.name, "sort"): to, _named(self.name, "page"): None})
+        first, second = (f"-{column.key}", column.key) if column.kind not in ("text", "code") else (column.key, f"-{column.key}")
         return self.ask.here(
             **{_named(self.name, "sort"): second if self.sort == first else first, _named(self.name, "page"): None}
         )
@@ -153,6 +158,21 @@ def whole(ask: Ask, columns: Sequence[Column], rows: Sequence[Row], sort: str, n
     page = min(place(ask, name), max(1, -(-len(rows) // size)))
     part_of = ordered[(page - 1) * size : page * size]
     return Table(ask=ask, name=name, columns=columns, rows=part_of, sort=order, page=page, size=size, total=len(rows))
+
+
+def part(
+    ask: Ask,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    sort: str,
+    *,
+    page: int,
+    size: int,
+    total: int | None,
+    name: str = "",
+) -> Table:
+    """A table of one part of what a source has, in the order that it gives; it sorts each column one way only."""
+    return Table(ask=ask, name="", columns=columns, rows=rows, sort=sort, page=page, size=size, total=total, one_way=True)
 
 
 def asked(ask: Ask, name: str) -> bool:
