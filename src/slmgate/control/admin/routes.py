@@ -10,7 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmgate.control.admin import bans, billing, certificates, explaining, handlers, instances, live, operating, standing, views
+from slmgate.control.admin import (
+    analytics,
+    bans,
+    billing,
+    certificates,
+    explaining,
+    handlers,
+    instances,
+    live,
+    operating,
+    standing,
+    views,
+)
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -28,8 +40,8 @@ class Route:
     """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said.
 
     `page`: for a browser. It takes forms and not JSON, sends strangers to the sign-in, and is not in the API's description.
-    `max_body` is in bytes. `media` is what it answers with when all is well; `other` are further statuses with what is told then,
-    where that is no problem (RFC 9457).
+    `max_body` is in bytes. `media` is what it answers with when all is well, or `also` when that is asked for; `other` are
+    further statuses with what is told then, where that is no problem (RFC 9457).
     """
 
     method: Method
@@ -40,6 +52,7 @@ class Route:
     page: bool = False
     max_body: int = MAX_BODY
     media: str = "application/json"
+    also: str = ""
     other: Mapping[int, type] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,6 +74,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/bans", Permission.VIEWER, bans.bans),
     Route("POST", "/api/v1/bans/lift", Permission.OPERATOR, bans.lift_ban),
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
+    Route("GET", "/api/v1/analytics/overview", Permission.VIEWER, analytics.analytics_overview, also="text/csv"),
+    Route("GET", "/api/v1/analytics/clients", Permission.VIEWER, analytics.analytics_clients, also="text/csv"),
+    Route("GET", "/api/v1/analytics/client", Permission.VIEWER, analytics.analytics_client, also="text/csv"),
+    Route("GET", "/api/v1/analytics/models", Permission.VIEWER, analytics.analytics_models, also="text/csv"),
+    Route("GET", "/api/v1/analytics/model", Permission.VIEWER, analytics.analytics_model, also="text/csv"),
+    Route("GET", "/api/v1/analytics/series", Permission.VIEWER, analytics.analytics_series, also="text/csv"),
+    Route("GET", "/api/v1/analytics/compare", Permission.VIEWER, analytics.analytics_compare, also="text/csv"),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
     Route("GET", "/api/v1/limits", Permission.VIEWER, standing.limits),
