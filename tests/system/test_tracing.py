@@ -89,8 +89,8 @@ def ask(gate: Gate, **fields: str) -> float:
 
 def test_one_trace_from_the_client_to_the_instance(launch: Launch, upstream: MockUpstream, collector: Collector) -> None:
     """Each span's parent is the one before it on the way; with and without a stream, recorded or not."""
-    headers = {"x-scope": "abc"}
-    gate = launch({"tiny": model(upstream.url)}, tracing={"otlp": collector.url, "sample": 0, "headers": headers})
+    tracing = {"otlp": collector.url, "sample": 0, "headers": {"x-scope": "abc"}}
+    gate = launch({"tiny": model(upstream.url)}, tracing=tracing, log={"access": ["stdout", f"otlp:{collector.url}"]})
     upstream.default(delay=0.2)
     before = time.time_ns()
     with Caller(gate, 1.0) as caller, Caller(gate, 0.0) as other:
@@ -123,8 +123,13 @@ def test_one_trace_from_the_client_to_the_instance(launch: Launch, upstream: Moc
     assert not int(unrecorded[3], 16) & 1
     assert unrecorded[1] not in {span.trace_id.hex() for span in collector.spans}
     assert collector.resource["service.name"] == "slmgate"
-    assert collector.headers[0]["x-scope"] == "abc"
-    everything = b"".join(span.SerializeToString() for span in collector.spans)
+    assert "abc" in [headers.get("x-scope") for headers in collector.headers]
+    eventually(lambda: len(collector.logs) >= 3, 20, "the access log's lines")
+    calls = {(span.trace_id, span.span_id) for span in collector.spans if span.name == "chat tiny"}
+    assert len(collector.logs) == 3
+    assert {(record.trace_id, record.span_id) for record in collector.logs if record.flags & 1} == calls
+    told_of: list[Any] = [*collector.spans, *collector.logs]
+    everything = b"".join(one.SerializeToString() for one in told_of)
     assert b"private" not in everything and SECRET.encode() not in everything
 
 

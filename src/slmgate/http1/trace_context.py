@@ -18,6 +18,8 @@ MAX_STATE = 512
 MAX_MEMBERS = 32
 _BITS = 56
 """Bits of a trace's id that decide whether it is recorded."""
+NONE = 1 << _BITS
+"""The threshold that no trace reaches."""
 _MAX_PARENT = 512
 
 # A later version may say more behind a further dash; what this one knows stands where it always stood (section 3.2.4).
@@ -56,7 +58,7 @@ def threshold(share: float) -> int:
 
     The rule of OpenTelemetry's consistent probability sampling: who keeps less keeps some of what others keep.
     """
-    return round((1.0 - share) * (1 << _BITS))
+    return round((1.0 - share) * NONE)
 
 
 def is_chosen(trace_id: bytes, threshold: int) -> bool:

@@ -166,7 +166,7 @@ class Exporter:
             asked = 0.0
             try:
                 with client.stream("POST", self.target.url, content=request) as answer:
-                    status, body = answer.status_code, _body(answer)
+                    status, body = answer.status_code, body_of(answer)
                     asked = _retry_after(answer)
             except httpx.TransportError as error:
                 status, body, why = 0, b"", type(error).__name__
@@ -216,7 +216,7 @@ class Exporter:
             self._down = True
 
 
-def _body(answer: httpx.Response) -> bytes:
+def body_of(answer: httpx.Response) -> bytes:
     body = bytearray()
     for piece in answer.iter_raw():
         body += piece
