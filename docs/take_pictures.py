@@ -1,7 +1,8 @@
 """Takes the pictures of the dashboard for README.md and docs/dashboard.md: real pages, a real browser, made-up traffic.
 
 `make docs` takes those that are missing, `make docs PICTURES=new` all of them; where there is no Chromium it says so and goes on.
-With `--check` it only says which are missing. What they show is `tests/tools/page_traffic.py`, at a time that stands still, so that they change with the pages alone.
+With `--check` it only says which are missing. What they show is `tests/tools/page_traffic.py`, at a time that stands still, so
+that they change with the pages alone.
 """
 
 from __future__ import annotations

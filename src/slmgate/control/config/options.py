@@ -42,12 +42,14 @@ from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.log_options import Log
 from slmgate.control.config.me_options import Me
+from slmgate.control.config.metrics_options import Metrics
 from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.tracing_options import Tracing
 from slmgate.control.config.trust_options import InstanceTls
 from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
@@ -592,8 +594,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "metrics",
-        "tracing",
         "cluster",
         "on_store_loss",
         "tls",
@@ -653,6 +653,8 @@ class Config(Section, frozen=True, kw_only=True):
         float, Option("A worker silent for this long is replaced.", Duration(low=500, high=HOUR), False)
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
+    tracing: Annotated[Tracing, Option("Traces of requests, for OpenTelemetry.")] = Tracing()
+    metrics: Annotated[Metrics, Option("Figures for Prometheus.")] = Metrics()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
     ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()
     on_ledger_loss: Annotated[

@@ -6,7 +6,7 @@ the exposure matrix of the tests.
 
 from __future__ import annotations
 
-from slmgate.control.admin.dashboard import clients, models, overview, shell
+from slmgate.control.admin.dashboard import clients, models, overview, shell, traffic
 from slmgate.control.admin.dashboard.page import Page
 from slmgate.control.admin.routes import Route
 from slmgate.control.operators import Permission
@@ -40,6 +40,7 @@ PAGES: tuple[Page, ...] = (
         method="POST",
         under="/models",
     ),
+    *traffic.PAGES,
 )
 
 
