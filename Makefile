@@ -49,6 +49,7 @@ bench: .venv/.dev  ## the gate beside its peers, side by side in one run
 
 docs: .venv/.dev  ## the generated pages of docs/; with CI set, only compared
 	@$(BIN)/python docs/generate.py $(if $(CI),--check,)
+	@$(BIN)/python docs/take_pictures.py $(if $(CI),--check,$(if $(PICTURES),--new,))
 
 clean:  ## what make and the tools have made
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis .coverage* .fuzz build dist

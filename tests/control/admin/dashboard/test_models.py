@@ -56,7 +56,7 @@ def test_with_traffic(gate: AdminGate, client: TestClient[Litestar]) -> None:
     assert page.count('<svg class="chart"') == 8
     assert "ejected for 12 s: it answered 502" in page
     csv = client.get(f"/models/smollm2?{DAY}&csv=instances").text
-    assert csv.startswith("name,state,in_flight,waiting,requests,errors,queue,connect,instance,stream,speed\n")
+    assert csv.startswith("name,state,in_flight,requests,errors,queue,connect,instance,stream,speed\n")
     assert len(csv.splitlines()) == 4
 
 

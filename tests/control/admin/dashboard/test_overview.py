@@ -28,7 +28,7 @@ def test_no_traffic_says_what_to_do(tmp_path: Path) -> None:
             page = client.get("/" + query, headers=HTML)
             assert page.status_code == 200
             assert complaints(page.text) == []
-            assert "No request has come yet" in page.text and "slmgate keys create" in page.text
+            assert "No request in this time" in page.text and "slmgate keys create" in page.text
     gate.store.close()
 
 

@@ -13,7 +13,7 @@ from slmgate.control.admin.dashboard import charts, words
 from slmgate.control.admin.dashboard.asking import Ask
 from slmgate.control.admin.dashboard.charts import Bar, Chart, Ranking, Series
 from slmgate.control.admin.dashboard.tables import Cell, Column
-from slmgate.control.analytics import Compared, Count, Figures, Latency, Percentiles, Row
+from slmgate.control.analytics import OTHER, Compared, Count, Figures, Latency, Percentiles, Row
 from slmgate.control.analytics import Series as Told
 
 PERCENTILES = ("p50", "p95", "p99")
@@ -79,7 +79,8 @@ def tiles(compared: Compared, ask: Ask, sparks: Told | None = None) -> list[Tile
         return words.change(of(now), of(before)) if ask.compare and compared.kept else ""
 
     def spark(of: Callable[[Figures], float], label: str) -> object:
-        return charts.sparkline([of(point) for point in points], label) if points else ""
+        values = [of(point) for point in points]
+        return charts.sparkline(values, label) if any(values) else ""
 
     def cost_tile(currency: str) -> Tile:
         change = against(lambda each: float(cost(each, currency)))
@@ -190,7 +191,10 @@ def speed_chart(ask: Ask, told: Told, before: Told | None = None, id: str = "spe
 
 def lines_chart(ask: Ask, told: Told, title: str, id: str) -> Chart:
     """Requests, on each other, by what the series is parted by."""
-    parts = [Series(line.name, [point.requests for point in line.points]) for line in told.lines]
+    parts = [
+        Series("none of them" if line.name == OTHER else line.name, [point.requests for point in line.points])
+        for line in told.lines
+    ]
     return _chart(ask, told, id, title, parts, "", None, lambda each: each.requests, "stacked")
 
 
@@ -224,7 +228,7 @@ def columns(title: str, all: Sequence[Figures], extra: Sequence[Column] = (), la
         Column("name", title),
         *extra,
         Column("requests", "Requests", "count"),
-        Column("spark", "Over the time", "html", sort=False, wide=True),
+        Column("spark", "Trend", "html", sort=False, wide=True),
         Column("tokens", "Tokens", "tokens"),
         *(Column(f"cost_{currency}", f"Cost, {currency}", "money", unit=currency) for currency in currencies(all)),
         Column("errors", "Errors", "share", help="of those that were admitted"),

@@ -43,7 +43,6 @@ def models(ask: Ask) -> View:
             | {
                 "state": state,
                 "in_flight": sum(row["in_flight"] for row in places),
-                "waiting": sum(row["waiting"] for row in places),
                 "speed": figures.speed(used[name].figures) if name in used else None,
             }
         )
@@ -53,7 +52,6 @@ def models(ask: Ask) -> View:
         (
             Column("state", "State"),
             Column("in_flight", "In flight", "count"),
-            Column("waiting", "Waiting", "count", wide=True),
         ),
     )
     columns.append(Column("speed", "Tokens/s", "count", wide=True, help="of a streamed answer: half are faster"))
@@ -125,7 +123,6 @@ _COLUMNS = (
     Column("name", "Instance", "code"),
     Column("state", "State"),
     Column("in_flight", "In flight", "count"),
-    Column("waiting", "Waiting", "count", help="requests in line, of the workers that would ask it"),
     Column("requests", "Requests", "count"),
     Column("errors", "Errors", "share", help="of those that it was given"),
     Column("queue", "In line, p95", "seconds", wide=True, help="waiting in line"),
@@ -145,8 +142,7 @@ def _instances(ask: Ask, model: str, places: Sequence[Mapping[str, Any]], used: 
             {
                 "name": id,
                 "state": Cell("gone") if one is None else _condition(one),
-                "in_flight": None if one is None else one["in_flight"],
-                "waiting": None if one is None else one["waiting"],
+                "in_flight": None if one is None else _carried(one),
                 "requests": now.requests,
                 "errors": now.error_share if now.admitted else None,
                 **{kind: figures.seconds(now, kind) for kind in ("queue", "connect", "instance", "stream")},
@@ -158,6 +154,12 @@ def _instances(ask: Ask, model: str, places: Sequence[Mapping[str, Any]], used: 
     if ask.may(Permission.OPERATOR) and ask.token:
         columns.insert(2, Column("do", "Do", "html", sort=False))
     return whole(ask, columns, rows, "name", "instances")
+
+
+def _carried(row: Mapping[str, Any]) -> Cell:
+    """What it has in flight, and what waits for it in line."""
+    text = f"{row['in_flight']}, {row['waiting']} waiting" if row["waiting"] else ""
+    return Cell(row["in_flight"], text=text)
 
 
 def _condition(row: Mapping[str, Any]) -> Cell:

@@ -200,7 +200,7 @@ def shown(value: Any, column: Column, ask: Ask) -> str:
     if column.kind == "bytes":
         return words.size(value)
     if column.kind == "money":
-        return words.money(value, column.unit)
+        return words.money(value, "")  # which one it is, the title says
     if column.kind in ("count", "tokens"):
         return words.count(value)
     if isinstance(value, list | tuple):
