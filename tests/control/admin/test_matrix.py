@@ -19,6 +19,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from slmgate.control.admin import refusals
 from slmgate.control.admin.dashboard.routes import ROUTES as DASHBOARD
 from slmgate.control.admin.routes import ROUTES, Route
 from slmgate.control.admin.signin.routes import PAGES
@@ -211,7 +212,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     config = load_text("models: {tiny: {instances: [{url: 'http://127.0.0.1:9'}]}}").unwrap()
     gate.config = config
     gate.roster.config = lambda: config
-    with asking(gate) as client:
+    with pytest.MonkeyPatch.context() as patch, asking(gate) as client:
+        patch.setattr(refusals, "PER_MINUTE", 10_000)  # there are more rows than one operator may try in a minute
         yield Scene(home, client, gate)
     gate.store.close()
 

@@ -141,7 +141,7 @@ def test_a_thousand_and_more(gate: AdminGate) -> None:
     table = ran(module.live(asked)).tables[0]
     lines = table.csv().decode().splitlines()
     assert len(lines) == 1001
-    assert lines[0].startswith("seconds,client,model,state,tokens,instance,endpoint,address,worker,id,request_id,since")
+    assert lines[0].startswith("seconds,client,model,state,tokens,instance,endpoint,worker,id,request_id,since,address")
 
 
 def test_it_asks_for_what_is_meant(gate: AdminGate) -> None:

@@ -87,6 +87,13 @@ def test_one(gate: AdminGate) -> None:
     assert "complete" in html
 
 
+def test_when_it_was(gate: AdminGate) -> None:
+    """The time alone where it is of today, in the time zone of whoever looks."""
+    gate.store.write(Batch(receipts=[receipt(1), receipt(2, time=NOW - timedelta(hours=13))]))
+    html, _ = page(gate)
+    assert ">12:00:29<" in html.replace("<bdi>", "").replace("</bdi>", "") and "2026-11-27 23:00:30" in html
+
+
 def test_names_are_text(gate: AdminGate) -> None:
     gate.store.write(Batch(receipts=[receipt(1, principal=EVIL, model=EVIL, instance=EVIL, id="a/b")]))
     html, _ = page(gate)

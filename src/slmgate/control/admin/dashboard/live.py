@@ -37,11 +37,11 @@ COLUMNS = (
     Column("tokens", "Tokens", "count", help="Of a stream so far, as the gate counts them"),
     Column("instance", "Instance", wide=True),
     Column("endpoint", "Endpoint", wide=True),
-    Column("address", "Address", wide=True),
     Column("worker", "Worker", "count", wide=True),
 )
 MORE = tuple(
-    Column(name, name) for name in ("id", "request_id", "since", "key", "team", "stream", "position", "prompt_tokens", "attempts")
+    Column(name, name)
+    for name in ("id", "request_id", "since", "address", "key", "team", "stream", "position", "prompt_tokens", "attempts")
 )
 """Of each request, in CSV beside what the page shows."""
 ACTION = Column("action", "", "html", sort=False)

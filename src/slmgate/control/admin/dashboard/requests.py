@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -28,10 +29,10 @@ FILTERS = ("client", "model", "instance", "reason", "status")
 REASONS = tuple(sorted((*FAULTS, "client_left", "replayed")))
 COLUMNS = (
     Column("time", "Time", "time", sort=False),
-    Column("client", "Client", sort=False),
-    Column("model", "Model", sort=False),
     Column("status", "Status", "count", sort=False),
+    Column("client", "Client", sort=False),
     Column("outcome", "Outcome", sort=False),
+    Column("model", "Model", sort=False),
     Column("tokens", "Tokens", "tokens", sort=False, help="Of prompt and answer"),
     Column("first_byte", "First byte", "seconds", sort=False, wide=True),
     Column("total", "Total", "seconds", sort=False),
@@ -125,7 +126,7 @@ def _row(ask: Ask, one: NumberedReceipt) -> Mapping[str, Any]:
     said, tone = outcome(receipt)
     tokens = receipt.prompt_tokens + receipt.completion_tokens
     return {
-        "time": Cell(receipt.time, href=ask.at("requests", receipt.id)),
+        "time": Cell(receipt.time, href=ask.at("requests", receipt.id), text=_when(ask, receipt.time)),
         "client": Cell(receipt.principal, href=ask.at("clients", receipt.principal)) if receipt.principal else None,
         "model": Cell(receipt.model, href=ask.at("models", receipt.model)) if receipt.model else None,
         "status": Cell(receipt.status, text=str(receipt.status)),
@@ -135,6 +136,12 @@ def _row(ask: Ask, one: NumberedReceipt) -> Mapping[str, Any]:
         "total": receipt.total_us / 1e6,
         "instance": receipt.instance,
     }
+
+
+def _when(ask: Ask, time: datetime) -> str:
+    """Of today, the time alone."""
+    local, now = time.astimezone(ask.zone), ask.now.astimezone(ask.zone)
+    return f"{local:%H:%M:%S}" if local.date() == now.date() else words.moment(time, ask.zone)
 
 
 def _whole(receipt: Receipt) -> Mapping[str, Any]:

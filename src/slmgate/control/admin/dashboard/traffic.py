@@ -15,7 +15,7 @@ PAGES: tuple[Page, ...] = (
         permission=Permission.VIEWER,
         handler=live.live,
         title="Live requests",
-        place=("Traffic", 40),
+        place=("Traffic", 50),
         said=live.SAID | request.SAID,
     ),
     Page(
@@ -33,7 +33,7 @@ PAGES: tuple[Page, ...] = (
         method="POST",
         under="/live",
     ),
-    Page(path="/requests", permission=Permission.VIEWER, handler=requests.requests, title="Requests", place=("Traffic", 50)),
+    Page(path="/requests", permission=Permission.VIEWER, handler=requests.requests, title="Requests", place=("Traffic", 60)),
     Page(path="/requests/{id:str}", permission=Permission.VIEWER, handler=request.request, title="Request", under="/requests"),
-    Page(path="/limits", permission=Permission.VIEWER, handler=limits.limits, title="Limits in use", place=("Traffic", 60)),
+    Page(path="/limits", permission=Permission.VIEWER, handler=limits.limits, title="Limits in use", place=("Traffic", 70)),
 )
