@@ -1,10 +1,13 @@
-"""The overview: what the gate does now, what went through it, and what needs somebody's attention."""
+"""The overview: what the gate does now, what went through it, and what needs somebody's attention.
+
+Figures are `analytics.py`'s, states the gate's own; what a tile or a table looks like is not known here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import asdict
 
@@ -136,14 +139,14 @@ _COLUMNS = (
 )
 
 
-def _instance(ask: Ask, row: dict[str, object]) -> dict[str, object]:
+def _instance(ask: Ask, row: dict[str, Any]) -> dict[str, object]:
     return {
         "name": row["id"],
         "model": Cell(row["model"], ask.at("models", str(row["model"]))),
         "state": Cell(condition(row), tone=tone_of(row)),
         "in_flight": row["in_flight"],
         "waiting": row["waiting"],
-        "since": Cell(row["since"], text=words.ago(row["since"], ask.now)) if row["since"] is not None else None,  # type: ignore[arg-type]  # a time
+        "since": Cell(row["since"], text=words.ago(row["since"], ask.now)) if row["since"] is not None else None,
     }
 
 
