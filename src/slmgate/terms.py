@@ -19,7 +19,7 @@ Ended = Literal[
     "upstream_error",  # the instance died, broke the protocol or could not be reached
     "upstream_timeout",  # the instance was silent for longer than its time limit
     "gate_failed",  # a fault of the gate itself
-    "gate_stopped",  # the gate's drain limit ran out while the answer was under way
+    "gate_stopped",  # the gate ended it under way: its drain limit ran out, or an operator cancelled it (reason `cancelled`)
     "unknown",  # the worker died: settled from the intent that it had journaled
 ]
 

@@ -43,6 +43,7 @@ from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.log_options import targets
 from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.discovery import Discovery
@@ -55,8 +56,11 @@ from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term, utc_now
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
+from slmgate.control.me.service import SelfService
 from slmgate.control.notices import Notices
+from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture, told_by_all
@@ -64,9 +68,24 @@ from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
 from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Tally, Verify, Wanted
+from slmgate.link.messages import (
+    Answering,
+    Ban,
+    Bans,
+    Cancelled,
+    Confirm,
+    Grounds,
+    Live,
+    Looked,
+    Message,
+    Mine,
+    Tally,
+    Verify,
+    Wanted,
+)
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -112,6 +131,7 @@ class Control:
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
         self.looking = Looking()
+        self.live = LiveRequests()
         self._unverified: list[str] = []  # instances at which whoever answers is believed
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
@@ -145,8 +165,12 @@ class Control:
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
-        self.access_log = AccessLog(config.log.access)
+        self.self_service = SelfService(self, self._beside)
+        self.access_log = _access_log(config, orders.again)
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        notices = Notices(self.store.billing, lambda: self.publisher.config)
+        webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
+        self._notifier = Notifier(self, self.store.billing, notices, webhooks)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -191,6 +215,7 @@ class Control:
                     guarded=tally.guarded,
                     bans=tally.bans,
                     shed=tally.shed,
+                    self_service=tally.mine,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
@@ -212,6 +237,12 @@ class Control:
 
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         return await self.looking.ask(places)
+
+    async def bans(self) -> Sequence[Ban]:
+        return await self.looking.bans()
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        return await self.looking.lift(address)
 
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why.
@@ -246,6 +277,7 @@ class Control:
 
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
+        self.access_log.configure(targets(config.log))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -347,8 +379,12 @@ class Control:
                 self.engines.told(self._elders.tally(peer, message))
         elif isinstance(message, Wanted):
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
-        elif isinstance(message, Looked):
+        elif isinstance(message, Looked | Bans):
             self.looking.told(message)
+        elif isinstance(message, Live | Cancelled):
+            self.live.told(message)
+        elif isinstance(message, Mine):
+            self.self_service.ask(message, lambda told: peer.send(pack(told)))
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
@@ -372,6 +408,7 @@ class Control:
         peer.send(pack(self.certificates.message()))
         peer.send(pack(self.presenter.message()))
         self.publisher.joined(peer)
+        self.live.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
 
@@ -385,6 +422,7 @@ class Control:
         self.publisher.left(peer)
         self.presenter.left(peer)
         self.looking.left(peer)
+        self.live.left(peer)
 
     def _ingest_forever(self) -> None:
         """The thread that carries journals into the ledger; the last round comes after the workers have ended, unless they have
@@ -442,11 +480,15 @@ class Control:
                 before = stamps(self._files)
 
     async def run(self) -> None:
-        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone."""
+        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone.
+
+        SIGHUP: reload, and open logs anew. SIGUSR2: only the latter.
+        """
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGUSR1, self._hand_over)
+        loop.add_signal_handler(signal.SIGUSR2, self.access_log.reopen)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
         self._beside(self._beat())
@@ -454,7 +496,7 @@ class Control:
         self._beside(self.identity.run())
         self._beside(self.checker.run())
         self._beside(self.engines.run())
-        self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
+        self._beside(self._notifier.run())
         await self.certificates.configure(self.automatic.configure(self.publisher.config))
         self._beside(self.certificates.run())
         await self._find(self.publisher.config)
@@ -552,6 +594,20 @@ def _first_config(orders: ControlOrders) -> Loaded:
             # of TLS, workers have what was good; and each file that is bad is named when it is looked at
             loaded = load_text(kept.decode(errors="replace"), str(path), path.parent, tls_files=False)
     return loaded
+
+
+def _access_log(config: Config, again: bool) -> AccessLog:
+    """The access log. Raises ConfigError; but for a control process that is started `again`: no log is worth the gate."""
+    if again:
+        log_of_all = AccessLog((), log.warning)
+        log_of_all.configure(targets(config.log))
+        return log_of_all
+    try:
+        return AccessLog(targets(config.log), log.warning)
+    except OSError as error:
+        problem = f"the access log {error.filename} cannot be opened: {error.strerror}"
+        fault = ConfigFault(file="log", line=0, column=0, option="log.access", problem=problem, hint="make its directory")
+        raise ConfigError((fault,)) from error
 
 
 async def _own(orders: ControlOrders) -> None:

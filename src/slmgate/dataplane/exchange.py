@@ -16,7 +16,7 @@ from msgspec import structs
 from slmgate.dataplane.account import intent_of, receipt_of, usage_of, what_of
 from slmgate.dataplane.deadlines import FIELD as TIMEOUT
 from slmgate.dataplane.deadlines import NOT_A_TIME, bounded, seconds_of
-from slmgate.dataplane.elsewhere import answer_elsewhere
+from slmgate.dataplane.elsewhere import answer_elsewhere, answer_elsewhere_with
 from slmgate.dataplane.fallback import fall_back, name_of
 from slmgate.dataplane.hedge import Hedge
 from slmgate.dataplane.hiding import mask_for
@@ -362,7 +362,9 @@ class Exchange:
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
         route, principal, worker = self.route, self.principal, self.worker
-        assert route is not None and principal is not None
+        if route is None or principal is None:
+            answer_elsewhere_with(self, body)
+            return
         self.body = body
         access = worker.snapshot.access(principal)
         if route.kind == "list":
@@ -450,9 +452,12 @@ class Exchange:
         """Called now and then while an instance is at work: what that has come to is charged whatever becomes of this worker."""
         hold = self.hold
         if hold is not None and self.asked_at and not self.done:
-            self._add_up()
-            generated = self.scanner.tokens_seen if self.scanner is not None else 0
-            self.worker.limiter.note(hold, generated, int((time.monotonic() - self.handed_at) * 1e6))
+            self.worker.limiter.note(hold, self.generated(), int((time.monotonic() - self.handed_at) * 1e6))
+
+    def generated(self) -> int:
+        """The tokens of a stream so far, as the gate counts them."""
+        self._add_up()
+        return self.scanner.tokens_seen if self.scanner is not None else 0
 
     # -- what policy may ask (`access.Facts`)
 
@@ -529,19 +534,19 @@ class Exchange:
             else:
                 self.no_room("No instance of the model came free in time.")
 
-    def out_of_time(self, refuse: Refuse) -> None:
-        """The time that all of it may take is over, wherever it is; `refuse` says so."""
+    def cut_short(self, refuse: Refuse, ended: Ended) -> None:
+        """It may not go on, wherever it is: the time that all of it may take is over, or it is cancelled; `refuse` says so."""
         if self.done:
             return
         if self.ending:
             self._complete(self.held)
         elif self.status:
             self.refused = refuse
-            self._break("upstream_timeout", FAULTS[refuse.code], refuse.message)
+            self._break(ended, FAULTS[refuse.code], refuse.message)
         else:
             self.pending_head = b""
             self.chunked = False
-            self.refuse(refuse)
+            self.refuse(refuse, ended=ended)
 
     # -- from the pool's side
 

@@ -28,6 +28,7 @@ import msgspec
 import uvloop
 
 from slmgate import __version__
+from slmgate.dataplane import bans, live
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
@@ -38,6 +39,7 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
+from slmgate.dataplane.mine import Holders
 from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
@@ -58,6 +60,8 @@ from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
 from slmgate.link.messages import (
     Answering,
+    AskBans,
+    CancelLive,
     Challenges,
     Checked,
     Confirm,
@@ -65,8 +69,11 @@ from slmgate.link.messages import (
     Hello,
     KeysChanged,
     KeysWhole,
+    LiftBan,
+    ListLive,
     Look,
     Message,
+    MineTold,
     NotStarted,
     Publish,
     Verified,
@@ -128,6 +135,7 @@ class Worker:
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
+        self.holders = Holders(self._link, self.report_fault)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         addresses = Path(orders.addresses) if orders.addresses else None
@@ -161,6 +169,16 @@ class Worker:
         """An id that is unique for ever: this process's random name and a count."""
         self._counter += 1
         return b"%b%08x" % (self._name, self._counter)
+
+    def gave(self, id: str) -> bool:
+        """Whether this was the id of a request here."""
+        name, count = id[: len(self.incarnation)], id[len(self.incarnation) :]
+        return name == self.incarnation and 0 < int(count, 16) <= self._counter
+
+    def exchanges(self) -> list[Exchange]:
+        """Everything that is under way, also what goes on without its client."""
+        found = [one.exchange for one in self._connections if one.exchange is not None]
+        return [*found, *(one for one in self.keyed.alone if not one.done)]
 
     def stamp(self, monotonic: float) -> bytes:
         """The wall clock's time at a moment of the monotonic clock, as RFC 3339 says it, in UTC with microseconds."""
@@ -290,6 +308,16 @@ class Worker:
             self.tokens.verified(message, time.time())
         elif isinstance(message, Look):
             self._link.send(looked(self.limiter, message, time.time()))
+        elif isinstance(message, AskBans):
+            self._link.send(bans.told(self.guard, message))
+        elif isinstance(message, LiftBan):
+            self._link.send(bans.lifted(self.guard, message))
+        elif isinstance(message, ListLive):
+            live.tell(self, message, self._link.send)
+        elif isinstance(message, CancelLive):
+            self._link.send(live.cancel(self, message))
+        elif isinstance(message, MineTold):
+            self.holders.told(message)
         elif isinstance(message, Checked):
             self.pools.checked(message)
         elif isinstance(message, NotStarted):
@@ -463,6 +491,7 @@ class Worker:
         self.keyed.tick(now)
         self.shadows.tick(now)
         self.tokens.sweep(now, wall)
+        self.holders.sweep(now)
         if int(wall) != self._second:
             self._second = int(wall)
             self._each_second(now, wall)
@@ -528,6 +557,7 @@ class Worker:
             tally.guarded,
             tally.bans,
             tally.shed,
+            tally.mine,
         )
 
     # -- life

@@ -292,7 +292,7 @@ admin_sessions = sa.Table(
     sa.Column("seen", sa.BigInteger, nullable=False),
 )
 
-# Notices of plans that are being used up, each made once. `retry`: when it is sent next.
+# Notices of plans that are being used up, and of events of the gate, each made once. `retry`: when it is sent next.
 notices = sa.Table(
     "notices",
     metadata,
@@ -304,7 +304,11 @@ notices = sa.Table(
     sa.Column("attempts", sa.BigInteger, nullable=False),
     sa.Column("retry", sa.BigInteger),
     sa.Column("delivered", sa.BigInteger),
+    sa.Column("webhook", sa.Text, nullable=False, server_default=""),
+    sa.Column("subject", sa.Text, nullable=False, server_default=""),
+    sa.Column("type", sa.Text, nullable=False, server_default="plan.threshold"),
 )
+sa.Index("notices_subject", notices.c.subject, notices.c.created)
 sa.Index(
     "notices_retry",
     notices.c.retry,

@@ -18,9 +18,11 @@ from slmgate.control.catalogue import Catalogue
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys
 from slmgate.control.roster import Roster
+from slmgate.link.messages import Ban
 from slmgate.stores.base import Store
 
 InstanceState = Literal["checking", "healthy", "recovering", "half_open", "ejected", "unhealthy"]
@@ -74,7 +76,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record, `shadows` the
     copies of requests that were sent and have ended, `shadows_dropped` those for which there was no room.
     Of the guard: connections that were closed at once (`turned_away`) or because the gate was full (`shed`), requests that were
-    refused without a receipt (`guarded`), and bans.
+    refused without a receipt (`guarded`), and bans. `self_service` counts the requests of key holders to `/me`.
     """
 
     slot: int
@@ -91,6 +93,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     guarded: int = 0
     bans: int = 0
     shed: int = 0
+    self_service: int = 0
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,8 +152,21 @@ class AdminContext(Protocol):
 
     def status(self) -> GateStatus: ...
 
+    @property
+    def live(self) -> LiveRequests | None:
+        """Whom to ask for requests under way; None where no gate runs."""
+        ...
+
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         """What is used of each of these limits, and what may be at most now. Raises NobodyLooks."""
+        ...
+
+    async def bans(self) -> Sequence[Ban]:
+        """Whose address is banned, in no order. Raises NobodyLooks."""
+        ...
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        """Ban an address no more; None: it was not banned. Raises NobodyLooks."""
         ...
 
     async def reload(self) -> Sequence[object]:

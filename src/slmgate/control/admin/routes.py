@@ -10,7 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmgate.control.admin import analytics, billing, certificates, explaining, handlers, instances, operating, standing, views
+from slmgate.control.admin import (
+    analytics,
+    bans,
+    billing,
+    certificates,
+    explaining,
+    handlers,
+    instances,
+    live,
+    operating,
+    standing,
+    views,
+)
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -59,6 +71,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/instances/enable", Permission.OPERATOR, instances.enable_instance),
     Route("POST", "/api/v1/instances/remove", Permission.OWNER, instances.remove_instance),
     Route("GET", "/api/v1/certificates", Permission.VIEWER, certificates.certificates),
+    Route("GET", "/api/v1/bans", Permission.VIEWER, bans.bans),
+    Route("POST", "/api/v1/bans/lift", Permission.OPERATOR, bans.lift_ban),
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
     Route("GET", "/api/v1/analytics/overview", Permission.VIEWER, analytics.analytics_overview, also="text/csv"),
     Route("GET", "/api/v1/analytics/clients", Permission.VIEWER, analytics.analytics_clients, also="text/csv"),
@@ -70,6 +84,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
     Route("GET", "/api/v1/limits", Permission.VIEWER, standing.limits),
+    Route("GET", "/api/v1/live", Permission.VIEWER, live.live),
+    Route("POST", "/api/v1/live/{id:str}/cancel", Permission.OPERATOR, live.cancel_live),
     Route("POST", "/api/v1/explain", Permission.VIEWER, explaining.explain),
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),

@@ -40,6 +40,9 @@ from slmgate.control.config.kinds import (
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
+from slmgate.control.config.log_options import Log
+from slmgate.control.config.me_options import Me
+from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
@@ -569,28 +572,6 @@ class Guard(Section, frozen=True, kw_only=True):
     ] = 30.0
 
 
-class Log(Section, frozen=True, kw_only=True):
-    """What slmgate writes about its work. Prompts and answers are never in it."""
-
-    access: Annotated[
-        Literal["stdout", "stderr", "off"] | Path,
-        Option("Where the access log goes, one line for each request.", Location(words=("stdout", "stderr", "off")), False),
-    ] = "stdout"
-    format: Annotated[Literal["json"], Option("How a line of the access log looks.", Choice(values=("json",)), False)] = "json"
-    content: Annotated[
-        Literal["never"],
-        Option("Whether prompts and answers are logged: never, in this version.", Choice(values=("never",)), False),
-    ] = "never"
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Option(
-            "The least important message that slmgate writes about itself.",
-            Choice(values=("debug", "info", "warning", "error")),
-            False,
-        ),
-    ] = "info"
-
-
 class Journal(Section, frozen=True, kw_only=True):
     """The files in which a worker records each request before the ledger has it."""
 
@@ -639,6 +620,10 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[Limit, ...], Option("How much all together may use, unless `per` says otherwise; docs/limits.md.")
     ] = ()
     plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
+    notifications: Annotated[
+        dict[str, Notification],
+        Option("Webhooks that are told of what happens: instances fail, certificates end, limits are used up.", key=NAME),
+    ] = NOTHING
     discovery: Annotated[Discovery, Option("How the names (`dns`) and files (`file`) of instances are followed.")] = Discovery()
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
@@ -651,6 +636,7 @@ class Config(Section, frozen=True, kw_only=True):
         ),
     ] = ()
     guard: Annotated[Guard, Option("Bounds of the listening side.")] = Guard()
+    me: Annotated[Me, Option("What holders of keys may see and do by themselves, at `/me` on the gate's own address.")] = Me()
     state_dir: Annotated[
         Path, Option("The directory of everything that must outlive a restart: ledger, keys, journals.", Location(), False)
     ] = Path("./slmgate-data")

@@ -224,7 +224,7 @@ class Reader:
 
     def _list(self, row: Row, place: Place) -> Any:
         node = place.node
-        if row.option.lone and isinstance(node, Scalar):
+        if row.option.lone and (isinstance(node, Scalar) or (row.section is not None and isinstance(node, Mapping))):
             return self._alone(row, place)
         if not isinstance(node, Sequence):
             hint = "begin each entry with a dash" if not isinstance(node, Scalar) else f"write [{printable(node.text[:40])}]"
