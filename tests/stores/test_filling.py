@@ -37,7 +37,7 @@ def test_an_upgrade_makes_what_the_writer_makes(tmp_path: Path) -> None:
         store.write(Batch(receipts=[receipt]))
     before = content(store)
     without(store)
-    migrations.upgrade(store._engine)
+    migrations.upgrade(store._engine, "0013")
     assert content(store) == before
     assert [difference.told() for day in store.verify() for difference in day.differences] == []
     store.close()
@@ -49,7 +49,7 @@ def test_of_deleted_receipts_the_sums_are_left(tmp_path: Path) -> None:
     while store.forget("receipts", MIDNIGHT, 1000):
         pass
     without(store)
-    migrations.upgrade(store._engine)
+    migrations.upgrade(store._engine, "0013")
     with store._reading() as connection:
         known = sa.select(sa.func.count()).select_from(schema.entries)
         left = connection.execute(known).scalar_one()

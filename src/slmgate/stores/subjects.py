@@ -84,15 +84,15 @@ class SubjectWriter:
         """Something failed: ask the database again."""
         self._known = {}
 
-    def put(self, connection: Connection, level: str, more: Mapping[tuple[int, int], Tally]) -> None:
-        """Add tallies to what there is of this level."""
+    def put(self, connection: Connection, level: str, more: Mapping[tuple[int, int], Tally], new: bool = False) -> None:
+        """Add tallies to what there is of this level; `new`: there is surely nothing of these."""
         # in one order, so that two nodes that add to the same rows wait for each other, and not in a circle
         places = sorted(more)
         put, hold = self._statements[level]
-        if self._locks and places:
+        if self._locks and places and not new:
             connection.exec_driver_sql(hold, [(*place, b"\x80") for place in places])
         whole = dict(more)
-        for place, tally in _there(connection, schema.tallies[level], places, self._locks):
+        for place, tally in () if new else _there(connection, schema.tallies[level], places, self._locks):
             added = whole[place] = decode(tally)
             plus(added, more[place])
         if places:
