@@ -170,7 +170,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `id` is the gate's own and unique; `request_id` is what the client saw in `x-request-id` (its own, when sane,
     so it may repeat). Times are UTC; `queue_us`, `first_byte_us` and `total_us` are microseconds of monotonic time
-    since the request's first byte was read (`first_byte_us` None: no byte came). `prompt_tokens` and
+    since the request's head was there: until an instance was asked, until the answer's first byte (of a stream: its first piece;
+    None: no byte came), and until the end. Of the first of them, `receive_us` went by until the request was whole and its
+    caller known, `connect_us` while a connection was opened (0: a kept one served). `overhead_us` is the gate's own share: from
+    the request being whole to its instance having been handed it, less standing in line and connecting (0: no instance was
+    asked). `trace` is the trace that it is part of, 32 hexadecimal digits, or empty. `prompt_tokens` and
     `completion_tokens` are the engine's own figures unless `estimated`. `roles` are the principal's, its team's among them, with
     commas between; `rule` is the role that admitted or the rule that refused; `parameters` is what `dialects/parameters.noted`
     kept of the request, with the model that it asked for where `model`, which served, is another. `plan` is the team's; `price`
@@ -193,6 +197,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     worker: int = 0
     parameters: str = ""
     cost: int = 0
+    receive_us: int = 0
+    connect_us: int = 0
+    overhead_us: int = 0
+    trace: str = ""
     # what is told above is each receipt's own, what follows is shared by many: the ledger keeps the two apart
     method: str
     path: str

@@ -48,7 +48,7 @@ EVERYTHING = {
     "request_id": "mine", "time": datetime(2026, 11, 20, 1, 2, 3, 456789, tzinfo=UTC), "reason": "rate_limit_exceeded",
     "verdict": "refuse", "ended": "refused", "status": 429, "stream": True, "estimated": True, "bytes_in": 1, "bytes_out": 2,
     "queue_us": 3, "first_byte_us": 4, "total_us": 5, "attempts": 0, "address": "2001:db8::1", "worker": 6,
-    "key": None, "team": None,
+    "key": None, "team": None, "receive_us": 7, "connect_us": 8, "overhead_us": 9, "trace": "0af7651916cd43dd8448eb211c80319c",
 }  # fmt: skip
 
 

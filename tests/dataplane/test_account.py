@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from slmgate.dataplane.account import SHOWN_PATH, plain_receipt, receipt_of, usage_of
+from slmgate.dataplane.account import SHOWN_PATH, overhead_us, plain_receipt, receipt_of, usage_of
 from slmgate.dataplane.exchange import NO_HEAD, Exchange
+from slmgate.dataplane.fallback import Detour
 from slmgate.dialects.openai import ChunkScanner
 from slmgate.terms import Ask, Ended, Intent, Receipt, Usage
 from tests.dataplane.conftest import OpenRoad
@@ -57,6 +58,27 @@ def scanner(said: Usage | None) -> ChunkScanner:
 )
 def test_tokens(facts: dict[str, Any], usage: Usage) -> None:
     assert usage_of(exchange(**facts)) == usage
+
+
+def detour(since: float) -> Detour:
+    made = Detour(())
+    made.since = since
+    return made
+
+
+@pytest.mark.parametrize(
+    ("facts", "seconds"),
+    [
+        ({}, 0),  # it was handed to nobody
+        ({"handed_at": 5.0, "sent_at": 6.0}, 6),  # a connection was there
+        ({"queued_at": 2.0, "handed_at": 5.0, "sent_at": 6.0}, 3),  # less waiting for one
+        ({"whole_at": 1.0, "queued_at": 2.0, "handed_at": 5.0, "sent_at": 6.0}, 2),  # and before it was whole
+        ({"detour": detour(0.0), "whole_at": 1.0, "handed_at": 5.0, "sent_at": 6.0}, 5),  # of a version of its model
+        ({"detour": detour(4.5), "whole_at": 1.0, "handed_at": 5.0, "sent_at": 6.0}, 1.5),  # another model had failed
+    ],
+)
+def test_the_gates_own_share(facts: dict[str, Any], seconds: float) -> None:
+    assert overhead_us(exchange(**facts)) == seconds * 1e6
 
 
 @pytest.mark.parametrize(

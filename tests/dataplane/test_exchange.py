@@ -25,7 +25,7 @@ from slmgate.policy.roles import ParameterRule, RoleSpec
 from slmgate.policy.snapshot import GateSpec, TokenizerSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
-from tests.tools.road import STREAMED, Road
+from tests.tools.road import STREAMED, TEXTS, Road
 from tests.tools.shown import meant
 from tests.tools.stage import INTENT, KEY, instance, model, reply, request
 from tests.tools.tokenizers import written
@@ -297,6 +297,10 @@ def test_a_receipt_says_who_and_what(road: Road) -> None:
         "plan": "",
         "price": "",
         "cost": 0,
+        "receive_us": 0,
+        "connect_us": 1,
+        "overhead_us": 0,
+        "trace": "",
     }
     assert (second["request_id"], second["model"], second["verdict"]) == ("mine-1", "zzz", "refuse")
     intent = road.stage.records[0][1]
@@ -1548,3 +1552,51 @@ def test_what_comes_behind_the_end_of_a_stream_is_nobodys(road: Road) -> None:
         instance_side.feed(b"%x\r\n%b\r\n" % (len(comment), comment))
         stage.loop.turn(0.25)
     assert [one["ended"] for one in stage.receipts] == ["complete"]
+
+
+# --- where the time went
+
+TIMES = ("receive_us", "queue_us", "connect_us", "overhead_us", "first_byte_us", "total_us")
+
+
+def times(road: Road, number: int = -1) -> list[int]:
+    receipt = road.stage.receipts[number]
+    return [(receipt[name] or 0) // 1_000_000 for name in TIMES]
+
+
+def test_time_until_the_body_is_whole_is_the_clients(road: Road) -> None:
+    head, _, body = TEXTS["chat"].partition(b"\r\n\r\n")
+    client = road.end_of("client")
+    client.feed(head + b"\r\n\r\n" + body[:3])
+    road.stage.loop.turn(2)
+    client.feed(body[3:])
+    road.stage.loop.settle()
+    road.stage.loop.turn(1)
+    road.end_of("a").feed(reply(b"{}"))
+    assert times(road) == [2, 2, 0, 0, 3, 3]
+
+
+def test_time_in_line_is_not_the_gates(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1)))
+    for who in ("client", "client2"):
+        road.end_of(who).feed(TEXTS["chat"])
+        road.stage.loop.settle()
+    for _ in range(2):
+        road.stage.loop.turn(3)
+        road.end_of("a").feed(reply(b"{}"))
+        road.stage.loop.settle()
+    assert [times(road, 0), times(road, 1)] == [[0, 0, 0, 0, 3, 3], [0, 3, 0, 0, 6, 6]]
+    assert [one["connect_us"] > 0 for one in road.stage.receipts] == [True, False], "the second had the connection of the first"
+
+
+def test_a_streams_first_byte_is_its_first_piece(road: Road) -> None:
+    """Engines send the head when they take the request, and a piece when there is a token."""
+    road.end_of("client").feed(TEXTS["stream"])
+    road.stage.loop.settle()
+    end = road.end_of("a")
+    piece = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+    for data in (STREAMED, b"%x\r\n%b\r\n" % (len(piece), piece), b"%x\r\n%b\r\n" % (14, b"data: [DONE]\n\n"), b"0\r\n\r\n"):
+        end.feed(data)
+        road.stage.loop.settle()
+        road.stage.loop.turn(1)
+    assert times(road) == [0, 0, 0, 0, 1, 2]

@@ -13,7 +13,7 @@ from slmgate.policy.limits import LimitSpec
 from slmgate.policy.roles import ParameterRule, RoleSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
-from tests.tools.road import Road
+from tests.tools.road import TEXTS, Road
 from tests.tools.stage import KEY, instance, model, reply, request
 
 OTHER = r'POST /v1/chat/completions | {"model":"n"}'
@@ -410,3 +410,14 @@ def test_the_clients_deadline_holds_for_all_of_it(open_road: OpenRoad) -> None:
         """,
         bounded=request({"model": "m"}, b"X-Request-Timeout: 2\r\n"),
     )
+
+
+def test_time_lost_with_the_other_model_is_not_the_gates(open_road: OpenRoad) -> None:
+    road = open_road(model(instance("a", max_in_flight=1), queue_timeout=5.0, fallback=("n",)), model(instance("b"), name="n"))
+    for who in ("client", "client2"):
+        road.end_of(who).feed(TEXTS["chat"])
+        road.stage.loop.settle()
+    road.stage.loop.turn(6)
+    road.end_of("b").feed(reply(b"{}"))
+    (receipt,) = road.stage.receipts
+    assert receipt["model"] == "n" and receipt["queue_us"] >= 5_000_000 and receipt["overhead_us"] < 1_000_000

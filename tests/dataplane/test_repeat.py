@@ -77,7 +77,7 @@ def play(stage: Stage, client: Any, asks: bytes, answers: list[bytes]) -> list[s
             if not end.closing:
                 end.feed(answer)
         stage.loop.settle()
-    passing = ("id", "time", "request_id", "queue_us", "first_byte_us", "total_us")
+    passing = ("id", "time", "request_id", "queue_us", "first_byte_us", "total_us", "receive_us", "connect_us", "overhead_us")
     for kind, record in stage.read_journal():
         named = record["request_id"] if record["request_id"] != record["id"] else "its own"
         seen.append(f"{kind!r} {named} { {name: value for name, value in record.items() if name not in passing} }")

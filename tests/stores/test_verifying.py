@@ -18,8 +18,9 @@ def test_days_with_something_in_them_and_every_month_between(tmp_path: Path) -> 
         datetime(2026, 4, 2, 5, tzinfo=UTC),
     ]
     store.write(Batch(receipts=[make_receipt(f"r{place}", time=time) for place, time in enumerate(times)]))
-    days = [Verified("days", time.replace(hour=0, minute=0, second=0, microsecond=0), 3, []) for time in times]
-    months = [Verified("months", datetime(2026, month, 1, tzinfo=UTC), month != 3, []) for month in (1, 2, 3, 4)]
+    # at each level a row of the facet, and the tallies of everything, the model, the instance and the client
+    days = [Verified("days", time.replace(hour=0, minute=0, second=0, microsecond=0), 3 * (1 + 4), []) for time in times]
+    months = [Verified("months", datetime(2026, month, 1, tzinfo=UTC), 0 if month == 3 else 1 + 4, []) for month in (1, 2, 3, 4)]
     begin = Verified("days", datetime(2026, 1, 1, tzinfo=UTC), 0, [])  # the sums by month begin here
     assert list(store.verify()) == [begin, *days, *months]
     store.close()

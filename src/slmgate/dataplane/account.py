@@ -30,7 +30,8 @@ _INTENT = b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,%b%b%b'
 # What receipts share stands in one piece behind their own figures: so control need not decode it each time.
 _RECEIPT = (
     b'{"id":"%b","request_id":"%b","time":"%b","prompt_tokens":%d,"completion_tokens":%d,"bytes_in":%d,"bytes_out":%d,'
-    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d,%b%b%b}'
+    b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d,'
+    b'"receive_us":%d,"connect_us":%d,"overhead_us":%d,"trace":"%b",%b%b%b}'
 )
 # That piece, before the instance and after it.
 _SHARED = b'%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,', b',%b,"estimated":%b,%b'
@@ -197,6 +198,10 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
         what.place,
         noted_of(exchange),
         0 if exchange.tariff is None else exchange.tariff.cost(usage),
+        int((exchange.whole_at - started) * 1e6),
+        exchange.connect_us,
+        overhead_us(exchange),
+        exchange.trace,
         before,
         exchange.tried[-1].named,
         after,
@@ -208,6 +213,16 @@ def _queue_us(exchange: Exchange) -> int:
     if exchange.handed_at:
         return int((exchange.handed_at - exchange.started) * 1e6)
     return int((time.monotonic() - exchange.queued_at) * 1e6) if exchange.queued_at else 0
+
+
+def overhead_us(exchange: Exchange) -> int:
+    """The gate's own share: see `terms.Receipt`. Of one that went to another model, since it was turned to that."""
+    sent = exchange.sent_at
+    if not sent:
+        return 0
+    handed, detour = exchange.handed_at, exchange.detour
+    whole = exchange.whole_at if detour is None else detour.since or exchange.whole_at
+    return int(((exchange.queued_at or handed) - whole + sent - handed) * 1e6)
 
 
 def _began(exchange: Exchange) -> datetime:
@@ -237,6 +252,10 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         worker=exchange.worker.slot,
         parameters=noted_of(exchange).decode(),
         cost=0 if tariff is None else tariff.cost(usage),
+        receive_us=int((exchange.whole_at - started) * 1e6),
+        connect_us=exchange.connect_us,
+        overhead_us=overhead_us(exchange),
+        trace=exchange.trace.decode(),
         method=head.method,
         # a path in no row is the client's own text: bounded
         path=route.path if route is not None else head.path[:SHOWN_PATH],

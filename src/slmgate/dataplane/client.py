@@ -585,6 +585,7 @@ class ClientConnection(asyncio.Protocol):
         self._held = None
         try:
             if held.body is not None:
+                exchange.whole_at = time.monotonic()
                 exchange.told_who(row)
                 self._body_here(exchange, held.raw, held.body)
                 return
@@ -674,6 +675,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _body_complete(self, exchange: Exchange, body: bytes) -> bool:
         self._enter(BUSY, NEVER)
+        exchange.whole_at = time.monotonic()
         if exchange.still_known():
             exchange.body_complete(body)
         elif exchange.asking is not None:

@@ -120,6 +120,7 @@ class Exchange:
         "bytes_out",
         "chunked",
         "client",
+        "connect_us",
         "connection",
         "deadline",
         "detour",
@@ -155,17 +156,20 @@ class Exchange:
         "rough",
         "route",
         "scanner",
+        "sent_at",
         "slot",
         "snapshot",
         "started",
         "status",
         "tariff",
+        "trace",
         "tried",
         "until",
         "unwanted",
         "upstream_status",
         "usage",
         "what",
+        "whole_at",
         "worker",
     )
 
@@ -186,6 +190,8 @@ class Exchange:
         self.id = id
         self.request_id = request_id
         self.started = started
+        self.whole_at = started  # when all of it was here, and its caller known
+        self.trace = b""  # the trace that it is part of, for its receipt
         self.repeat: Repeat | None = None  # what was worked out for this head before, where it came before
         self.what: What | None = None  # what its records have in common with others, once an intent is journaled
         self.began = b""  # the wall clock's time of `started`, for the records
@@ -217,7 +223,9 @@ class Exchange:
         self.outgoing = b""  # the same, with what the verdict sets
         self.queued_at = 0.0  # 0: it had a connection at once
         self.handed_at = 0.0
+        self.sent_at = 0.0  # when the first instance had been handed it
         self.asked_at = 0.0
+        self.connect_us = 0  # what opening `connection` took; 0: it was there
         # the answer
         self.upstream_status = 0
         self.unwanted = False  # the instance's answer is not for the client: it is read past, and said in the gate's words
@@ -584,6 +592,8 @@ class Exchange:
                 if repeat is not None:
                     repeat.client_fields = fields
             connection.ask(self, upstream_request(_LINES[route.path], instance.fields, fields, self.request_id, body))
+            if not self.sent_at:
+                self.sent_at = time.monotonic()
             if self.client.paused_at:  # it has yet to take the answer before
                 connection.pause()
         except Exception:  # noqa: BLE001  # whatever it was, it costs this request, with a 500 and a receipt, and no other
@@ -883,10 +893,12 @@ class Exchange:
             out = self.pending_head + out
             self.pending_head = b""
             self.status = self.upstream_status
-            if self.chunked and self.scanner is not None:
-                self.passing = True
-                if self.hold is None:  # else it is looked at with each tick, for what it has come to
-                    self.worker.calm_until(self.client, self.deadline)
+            if self.scanner is not None:
+                self.first_byte_at = time.monotonic()  # engines send a stream's head before there is a token
+                if self.chunked:
+                    self.passing = True
+                    if self.hold is None:  # else it is looked at with each tick, for what it has come to
+                        self.worker.calm_until(self.client, self.deadline)
         return out
 
     def _read_usage(self, body: bytes) -> bool:
@@ -915,6 +927,7 @@ class Exchange:
         if on not in model.retry_on or self.worker.stopping:
             return False
         self.instance = None
+        self.connect_us = 0
         self.upstream_status = 0
         self.unwanted = False
         self.heard = 0.0

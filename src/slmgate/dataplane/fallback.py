@@ -31,6 +31,7 @@ _MOVED = (
     "ask",
     "asked",
     "asked_at",
+    "connect_us",
     "deadline",
     "handed_at",
     "limit_fields",
@@ -38,6 +39,7 @@ _MOVED = (
     "outgoing",
     "pool",
     "queued_at",
+    "sent_at",
     "tariff",
     "tried",
     "unwanted",
@@ -48,15 +50,16 @@ _MOVED = (
 
 class Detour:
     """The way of one exchange to other models. `others` are those not looked at yet, `wanted` the one asked for, once left;
-    `version` is the one that serves as a version of that.
+    `version` is the one that serves as a version of that. `since` is when the model before was left (monotonic; 0: none was).
     """
 
-    __slots__ = ("others", "version", "wanted")
+    __slots__ = ("others", "since", "version", "wanted")
 
     def __init__(self, others: tuple[str, ...], wanted: str = "", version: str = "") -> None:
         self.others = others
         self.wanted = wanted
         self.version = version
+        self.since = 0.0
 
 
 def fall_back(exchange: Exchange) -> bool:
@@ -131,6 +134,7 @@ def _given(exchange: Exchange, detour: Detour, name: str) -> bool:
     exchange.admit = verdict
     exchange.ask, exchange.outgoing = settle(route, ask, exchange.body, verdict.settings)
     _leave(exchange)
+    detour.since = now
     detour.wanted, detour.version = detour.wanted or exchange.model.name, ""
     return _enters(exchange, detour, pool, verdict.model, snapshot)
 
@@ -172,4 +176,5 @@ def _leave(exchange: Exchange) -> None:
         worker.journal.forget(exchange.slot)
         exchange.slot = 0
     exchange.what = None
-    exchange.handed_at = exchange.asked_at = 0.0
+    exchange.handed_at = exchange.sent_at = exchange.asked_at = 0.0
+    exchange.connect_us = 0

@@ -144,6 +144,7 @@ class Rival(Second):
         self._hedge.over()
         if connection.exchange is not None:
             connection.exchange = self._first
+        self._first.connect_us = self.connect_us
         self._first.goes_on_at(instance, connection, self.asked_at)
 
     def _wins(self, head: AnswerHead) -> bool:

@@ -8,6 +8,7 @@ Length: an instance and the pool that it is in change each other's numbers at ev
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from math import ceil, inf
@@ -168,7 +169,7 @@ class Instance:
         task.add_done_callback(self._tasks.discard)
 
     async def _open(self, exchange: Exchange) -> None:
-        began, must = self._loop.time(), self.secured
+        began, must, opened = self._loop.time(), self.secured, time.monotonic()
         try:
             async with asyncio.timeout(self.connect_timeout):
                 arguments = connecting(must, self.connect_timeout)
@@ -187,6 +188,7 @@ class Instance:
             self.health.connected(began, self._loop.time(), self.model.spec.health)
             self.learned()
         if exchange.wants(self):
+            exchange.connect_us = max(1, int((time.monotonic() - opened) * 1e6))  # the loop's own clock counts milliseconds
             exchange.connected(connection)
         else:  # the client left meanwhile, and its place was given back: this is one for the connection alone
             self._has(self.busy + 1)

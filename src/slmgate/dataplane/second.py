@@ -43,6 +43,7 @@ class Second:
         "asked_at",
         "attempts",
         "client",
+        "connect_us",
         "connection",
         "done",
         "head",
@@ -77,6 +78,7 @@ class Second:
         self.instance: Instance | None = None
         self.connection: UpstreamConnection | None = None
         self.asked_at = 0.0
+        self.connect_us = 0
         self.done = False
 
     def __repr__(self) -> str:

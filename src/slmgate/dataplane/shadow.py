@@ -280,6 +280,7 @@ class Shadow(Second):
             address=self._address,
             worker=worker.slot,
             parameters=self._parameters,
+            connect_us=self.connect_us,
             method=self.route.method,
             path=self.route.path,
             status=status,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
     from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
+    from slmgate.stores.telling import TallyStore
 
 
 class LedgerUnavailable(Exception):
@@ -189,19 +190,24 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A row of a rollup that is not the sum of its receipts. `says` and `should` hold every figure; all 0: no such row."""
+    """A row of a rollup that is not the sum of its receipts. `says` and `should` hold every figure; all 0: no such row.
+
+    `subject` is whom a tally is of; empty: it is the row of a facet.
+    """
 
     level: str
     start: datetime
     facet: int
     says: Mapping[str, int]
     should: Mapping[str, int]
+    subject: str = ""
 
     def told(self) -> str:
         """The difference in words."""
         both = [(name, says, self.should[name]) for name, says in self.says.items()]
         wrong = [f"{name} is {says}, should be {should}" for name, says, should in both if says != should]
-        return f"{self.level} {self.start:%Y-%m-%dT%H:%MZ} facet {self.facet}: {'; '.join(wrong)}"
+        whose = self.subject or f"facet {self.facet}"
+        return f"{self.level} {self.start:%Y-%m-%dT%H:%MZ} {whose}: {'; '.join(wrong)}"
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -330,6 +336,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def instances(self) -> InstanceStore:
         """What operators said of instances at run time."""
+        ...
+
+    @property
+    def tallies(self) -> TallyStore:
+        """What analytics ask."""
         ...
 
     @property

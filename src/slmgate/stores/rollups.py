@@ -93,7 +93,7 @@ def _summed(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[int, int], list[int]]
     """Number of the minute and facets -> sums. Written out, because it runs for every receipt."""
     found: dict[tuple[int, int], list[int]] = {}
     for row in rows:
-        _, _, time, facet, prompt, completion, bytes_in, bytes_out, queue, first, total, _, _, _, _, cost = row
+        _, _, time, facet, prompt, completion, bytes_in, bytes_out, queue, first, total, _, _, _, _, cost, _, _, _, _ = row
         place = time // MINUTE, facet
         sums = found.get(place)
         if sums is None:
@@ -136,13 +136,14 @@ class RollupWriter:
             one = positional(engine, add.on_conflict_do_update(index_elements=["start", "facet"], set_=sums), level.table)
             self._statements[level.name] = one, repeated(one, _ROWS)
 
-    def add(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add these rows of `entries`, none of which was added before."""
-        spans = summed(rows)
+    def add(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> Spans:
+        """Add these rows of `entries`, none of which was added before. Returns their sums by minute."""
+        minutes = spans = summed(rows)
         for level in LEVELS:
             if level is not LEVELS[0]:
                 spans = coarser(spans, level.floor)
             self._add(connection, *self._statements[level.name], spans)
+        return minutes
 
     def _add(self, connection: Connection, one: str, many: str, spans: Spans) -> None:
         # in one order, so that two nodes that add to the same rows wait for each other, and not in a circle

@@ -71,6 +71,10 @@ entries = sa.Table(
     sa.Column("worker", sa.BigInteger, nullable=False),
     sa.Column("parameters", sa.Text, nullable=False),
     sa.Column("cost", sa.BigInteger, nullable=False),  # billionths of the currency that its price names
+    sa.Column("receive_us", sa.BigInteger, nullable=False),
+    sa.Column("connect_us", sa.BigInteger, nullable=False),
+    sa.Column("overhead_us", sa.BigInteger, nullable=False),
+    sa.Column("trace", sa.Text, nullable=False),
 )
 sa.Index("entries_id", entries.c.id, unique=True)
 sa.Index("entries_time", entries.c.time)
@@ -116,6 +120,58 @@ def _rollup(name: str) -> sa.Table:
 
 rollups = {name: _rollup(f"rollup_{name}") for name in ("minutes", "hours", "days", "months")}
 """Each level's table. Spans are of UTC."""
+
+# Whom and what is told about: everything, each model, each instance, each client. Few, but for the clients.
+subjects = sa.Table(
+    "subjects",
+    metadata,
+    sa.Column("id", _Sequence, sa.Identity(), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),  # all, model, instance, client
+    sa.Column("name", sa.Text, nullable=False),  # of the client, or of the model
+    sa.Column("instance", sa.Text, nullable=False),
+)
+sa.Index("subjects_name", subjects.c.kind, subjects.c.name, subjects.c.instance, unique=True)
+
+# Which of them the receipts of these facets count for: no client for copies, a model and an instance only where there was one.
+facet_subjects = sa.Table(
+    "facet_subjects",
+    metadata,
+    sa.Column("facet", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("client", sa.BigInteger),
+    sa.Column("model", sa.BigInteger),
+    sa.Column("instance", sa.BigInteger),
+    sa.Column("admitted", sa.BigInteger, nullable=False),  # 1 or 0, and so is what follows
+    sa.Column("failed", sa.BigInteger, nullable=False),
+)
+sa.Index("facet_subjects_client", facet_subjects.c.client)
+
+
+def _tally(name: str) -> sa.Table:
+    """What the receipts of one subject in a span come to: `tallies.py` says how."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),  # of the span
+        sa.Column("subject", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("tally", sa.LargeBinary, nullable=False),
+        sqlite_with_rowid=False,
+    )
+
+
+tallies = {name: _tally(f"tally_{name}") for name in ("minutes", "hours", "days", "months")}
+
+# All clients' sums of a span, side by side, so that they are added up in no time: made from the rollups when they are asked for,
+# and valid as long as `requests` is what the model's tally, or that of everything, says. `rankings.py` says what is in them.
+vectors = sa.Table(
+    "client_vectors",
+    metadata,
+    sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("until", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("subject", sa.BigInteger, primary_key=True, autoincrement=False),  # everything, or a model
+    sa.Column("figure", sa.Text, primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("lanes", sa.LargeBinary, nullable=False),
+)
 
 # What retention has deleted: everything of a level, or of the receipts, from before this time.
 kept_since = sa.Table(

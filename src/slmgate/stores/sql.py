@@ -45,6 +45,8 @@ from slmgate.stores.sql_audit import SqlAudit
 from slmgate.stores.sql_billing import SqlBilling
 from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
+from slmgate.stores.sql_tallies import SqlTallies
+from slmgate.stores.subjects import SubjectWriter
 from slmgate.terms import Key, Receipt
 
 _BUSY_TIMEOUT = 5.0
@@ -83,6 +85,7 @@ class SqlStore:
         self._insert = sqlite_insert if path else postgresql_insert
         self._entries = EntryWriter(engine, self._insert)
         self._rollups = RollupWriter(engine, self._insert)
+        self._subjects = SubjectWriter(engine, self._insert)
         self._keys = KeyRows(engine, self._insert)
         # made once: to build a statement costs more than to execute it
         advance = self._insert(schema.journal_positions)
@@ -96,6 +99,10 @@ class SqlStore:
     @property
     def instances(self) -> SqlInstances:
         return SqlInstances(self._reading, self._writing, self._audit.add)
+
+    @property
+    def tallies(self) -> SqlTallies:
+        return SqlTallies(self._reading, self._writing, self._insert)
 
     @property
     def billing(self) -> SqlBilling:
@@ -145,6 +152,7 @@ class SqlStore:
                 self._write(batch, Parted(list(map(storable, receipts.own)), list(map(storable, receipts.facets))))
         except BaseException:  # whatever it was: what is remembered of the database may not be so any more
             self._entries.forget()
+            self._subjects.forget()
             raise
 
     def _write(self, batch: Batch, receipts: Parted) -> None:
@@ -158,7 +166,7 @@ class SqlStore:
             if sift:
                 receipts = self._entries.sift(connection, receipts)
             rows, learned = self._entries.write(connection, receipts)
-            self._rollups.add(connection, rows)
+            counted = self._subjects.add(connection, rows, self._rollups.add(connection, rows))
             if batch.positions:
                 connection.execute(self._advance, [{"segment": name, "position": at} for name, at in batch.positions.items()])
             if batch.forgotten:
@@ -166,6 +174,7 @@ class SqlStore:
             if batch.used:
                 self._keys.note_uses(connection, batch.used)
         self._entries.remember(learned)
+        self._subjects.remember(counted)
 
     def make_durable(self) -> None:
         if self._path is None:

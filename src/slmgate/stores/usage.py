@@ -18,12 +18,12 @@ from slmgate.stores import schema
 from slmgate.stores.base import USAGE_GROUPS, ReceiptFilter, UsageRow
 from slmgate.stores.rollups import LEVELS, MOST, Level
 from slmgate.stores.schema import from_us, to_us
+from slmgate.stores.tallies import FAILED
 
 RECEIPTS = "receipts"
 """What `kept_since` calls the receipts themselves."""
 SHADOW = "shadow"
 """The verdict of copies: they are nobody's requests, and in no sum unless they are asked for."""
-FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
 
 _SUMS = ("requests", "prompt_tokens", "completion_tokens", "cost")
 _END = to_us(datetime(9999, 12, 1, tzinfo=UTC))

@@ -1,7 +1,8 @@
 """The check that rollups are what they say: every row against the receipts, or the finer rows, that it is the sum of.
 
 A day is compared at a time, within one transaction that sees a single state of the store, so the gate may go on writing. Of a day
-whose receipts are deleted, the coarser levels are compared with the finest that is left. Nothing is mended here.
+whose receipts are deleted, the coarser levels are compared with the finest that is left. Tallies are compared in the same way.
+Nothing is mended here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from slmgate.stores import schema
 from slmgate.stores.base import Difference, Verified
 from slmgate.stores.rollups import DAY, FIGURES, LEVELS, MINUTE, Level, Spans, coarser
 from slmgate.stores.schema import from_us
+from slmgate.stores.tally_check import check_day, check_month
 from slmgate.stores.usage import RECEIPTS, bounded, kept_since
 
 MINUTES, HOURS, DAYS, MONTHS = LEVELS
@@ -31,13 +33,15 @@ def verify(engine: Engine) -> Iterator[Verified]:
         while day < last:
             with connection.begin():
                 compared, differences = _check_day(connection, day)
-            yield Verified(DAYS.name, from_us(day), compared, differences)
+                tallies, wrong = check_day(connection, day, _right(connection, day))
+            yield Verified(DAYS.name, from_us(day), compared + tallies, differences + wrong)
             with connection.begin():
                 day = _next_day(connection, day, last)
         while month < last:
             with connection.begin():
                 compared, differences = _check_month(connection, month)
-            yield Verified(MONTHS.name, from_us(month), compared, differences)
+                tallies, wrong = check_month(connection, month)
+            yield Verified(MONTHS.name, from_us(month), compared + tallies, differences + wrong)
             month = MONTHS.after(month)
 
 
@@ -60,9 +64,14 @@ def _next_day(connection: Connection, day: int, last: int) -> int:
     return min((DAYS.floor(each) for each in found if each is not None), default=last)
 
 
+def _right(connection: Connection, day: int) -> Spans | None:
+    """What the receipts of a day add up to; None where they are not all kept."""
+    return sums_of(connection, day, day + DAY) if kept_since(connection).get(RECEIPTS, 0) <= day else None
+
+
 def _check_day(connection: Connection, day: int) -> tuple[int, list[Difference]]:
     kept, end = kept_since(connection), day + DAY
-    right: Spans | None = _of_receipts(connection, day, end) if kept.get(RECEIPTS, 0) <= day else None
+    right = _right(connection, day)
     compared = 0
     differences: list[Difference] = []
     for level in (MINUTES, HOURS, DAYS):
@@ -87,7 +96,8 @@ def _check_month(connection: Connection, month: int) -> tuple[int, list[Differen
     return len(there), list(_differences(MONTHS, there, right))
 
 
-def _of_receipts(connection: Connection, start: int, end: int) -> Spans:
+def sums_of(connection: Connection, start: int, end: int) -> Spans:
+    """The sums of the receipts of this time by minute and facet, from the receipts themselves."""
     entries = schema.entries.c
     minute = (entries.time - entries.time % sa.literal_column(str(MINUTE))).label("minute")
     sums = {

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0011"
+HEAD = "0013"
 """The newest revision."""
 
 
