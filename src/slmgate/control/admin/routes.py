@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmgate.control.admin import billing, certificates, explaining, handlers, instances, operating, standing, views
+from slmgate.control.admin import billing, certificates, explaining, handlers, instances, operating, standing, teams, views
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -66,6 +66,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),
     Route("GET", "/api/v1/statement.html", Permission.VIEWER, billing.statement_page, media="text/html"),
+    Route("GET", "/api/v1/teams", Permission.VIEWER, teams.teams),
     Route("GET", "/api/v1/notices", Permission.VIEWER, billing.notices),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),

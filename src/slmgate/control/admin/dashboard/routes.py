@@ -6,13 +6,18 @@ the exposure matrix of the tests.
 
 from __future__ import annotations
 
-from slmgate.control.admin.dashboard import overview, shell
+from slmgate.control.admin.dashboard import audit, keys, overview, shell, statements, teams, trying
 from slmgate.control.admin.dashboard.page import Page
 from slmgate.control.admin.routes import Route
 from slmgate.control.operators import Permission
 
 PAGES: tuple[Page, ...] = (
     Page(path="/", permission=Permission.VIEWER, handler=overview.overview, title="Overview", place=("", 10)),
+    *keys.PAGES,
+    *teams.PAGES,
+    *trying.PAGES,
+    *statements.PAGES,
+    *audit.PAGES,
 )
 
 
