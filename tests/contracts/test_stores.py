@@ -13,6 +13,7 @@ import pytest
 from slmgate.stores import migrations
 from slmgate.stores.base import (
     USAGE_GROUPS,
+    AuditFilter,
     AuditRecord,
     Batch,
     KeyFilter,
@@ -432,6 +433,36 @@ def test_the_audit_log(store: Store) -> None:
 
 def test_revision(store: Store) -> None:
     assert store.revision() == migrations.HEAD
+
+
+def test_filters_of_the_audit_log(store: Store) -> None:
+    """Each field as it is, but for an action that ends with a dot, which is a beginning; nothing in a text has a meaning."""
+    for at, (actor, action, target) in enumerate(
+        (("ann", "key.create", "k1"), ("bob", "key.edit", "k1"), ("ann", "keys_all", "%"))
+    ):
+        time = NOON + timedelta(hours=at)
+        store.append_audit(AuditRecord(time=time, actor=actor, action=action, target=target))
+    for which, expected in (
+        (AuditFilter(), [3, 2, 1]),
+        (AuditFilter(actor="ann"), [3, 1]),
+        (AuditFilter(action="key."), [2, 1]),
+        (AuditFilter(action="key.edit"), [2]),
+        (AuditFilter(action="key"), []),
+        (AuditFilter(action="%."), []),
+        (AuditFilter(target="%"), [3]),
+        (AuditFilter(since=NOON + timedelta(hours=1)), [3, 2]),
+        (AuditFilter(until=NOON + timedelta(hours=1)), [1]),
+        (AuditFilter(actor="ann", target="k1"), [1]),
+    ):
+        assert [record.id for record in store.audit(10, None, which)] == expected, which
+    assert [record.id for record in store.audit(1, 3, AuditFilter(action="key."))] == [2]
+
+
+def test_members_of_teams(store: Store) -> None:
+    assert store.members() == {}
+    live = [a_key(f"k{at}", f"n{at}", team=team) for at, team in enumerate(("acme", "acme", "other", None))]
+    store.save_keys([*live, a_key("gone", "gone", team="acme", revoked=NOON)], change())
+    assert store.members() == {"acme": 2, "other": 1}
 
 
 def test_the_audit_log_is_one_chain_whoever_writes(store: Store) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from slmgate.stores import migrations, retention, schema, usage, verifying
 from slmgate.stores.base import (
+    AuditFilter,
     AuditRecord,
     AuditVerdict,
     Batch,
@@ -282,6 +283,10 @@ class SqlStore:
         with self._reading() as connection:
             return self._keys.page(connection, which, limit, after)
 
+    def members(self) -> dict[str, int]:
+        with self._reading() as connection:
+            return self._keys.members(connection)
+
     def live_keys(self) -> Iterator[Key]:
         with self._reading() as connection:
             yield from self._keys.live(connection)
@@ -304,9 +309,9 @@ class SqlStore:
         with self._writing() as connection:
             self._audit.add(connection, record)
 
-    def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
+    def audit(self, limit: int, before: int | None = None, which: AuditFilter | None = None) -> list[AuditRecord]:
         with self._reading() as connection:
-            return self._audit.page(connection, limit, before)
+            return self._audit.page(connection, limit, before, which or AuditFilter())
 
     def verify_audit(self, known: str = "") -> AuditVerdict:
         walk, more = self._audit.verifying(known), True

@@ -23,6 +23,7 @@ from slmgate.control.admin import (
     metrics,
     operating,
     standing,
+    teams,
     views,
 )
 from slmgate.control.admin.context import AdminContext
@@ -106,6 +107,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),
     Route("GET", "/api/v1/statement.html", Permission.VIEWER, billing.statement_page, media="text/html"),
+    Route("GET", "/api/v1/teams", Permission.VIEWER, teams.teams),
     Route("GET", "/api/v1/notices", Permission.VIEWER, billing.notices),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),

@@ -6,7 +6,7 @@ the exposure matrix of the tests.
 
 from __future__ import annotations
 
-from slmgate.control.admin.dashboard import clients, models, overview, shell, traffic
+from slmgate.control.admin.dashboard import audit, clients, keys, models, overview, shell, statements, teams, traffic, trying
 from slmgate.control.admin.dashboard.page import Page
 from slmgate.control.admin.routes import Route
 from slmgate.control.operators import Permission
@@ -41,6 +41,11 @@ PAGES: tuple[Page, ...] = (
         under="/models",
     ),
     *traffic.PAGES,
+    *keys.PAGES,
+    *teams.PAGES,
+    *trying.PAGES,
+    *statements.PAGES,
+    *audit.PAGES,
 )
 
 
