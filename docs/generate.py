@@ -180,8 +180,8 @@ def write(root: Path) -> None:
     (root / "docs").mkdir(parents=True, exist_ok=True)
     docs.write(root)
     (root / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
-    (root / "docs" / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (root / "docs" / "access-log.md").write_text(access_log_page(), encoding="utf-8")
+    (root / "docs" / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (root / "docs" / "apis.md").write_text(apis_page(), encoding="utf-8")
     dashboards.write(root / "deploy" / "grafana" / "dashboards")
 

@@ -73,8 +73,8 @@ def usage(gate: Gate) -> list[dict[str, Any]]:
     """What `slmgate usage --by client,model` says."""
     command = [sys.executable, "-m", "slmgate", "usage", "--by", "client,model", "--json", "-c", str(gate.file)]
     told = subprocess.run(command, cwd=gate.home, capture_output=True, text=True, check=True, timeout=60)
-    rows = json.loads(told.stdout)
-    return rows["rows"] if isinstance(rows, dict) else rows
+    rows: list[dict[str, Any]] = json.loads(told.stdout)["rows"]
+    return rows
 
 
 @pytest.mark.timeout(180 + REQUESTS // 50)

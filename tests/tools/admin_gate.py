@@ -61,9 +61,9 @@ class AdminGate:
         self.used: dict[tuple[str, str], int] = {}
         """What is used, by a limit's words and for whom it is counted."""
         self.asked: list[Place] = []
+        self.banned: list[Ban] = []
         self.metrics = Metrics(state_dir / "metrics.json", state_dir, self.store)
         self.metrics.begin()
-        self.banned: list[Ban] = []
 
     def status(self) -> GateStatus:
         return self.now
@@ -72,9 +72,6 @@ class AdminGate:
         self.asked += places
         return [(self.used.get((spec.text, whose), 0), spec.amount) for spec, whose in places]
 
-    async def scrape(self, accept: str) -> tuple[bytes, str]:
-        return await self.metrics.scrape(self, accept)
-
     async def bans(self) -> Sequence[Ban]:
         return self.banned
 
@@ -82,6 +79,9 @@ class AdminGate:
         found = next((ban for ban in self.banned if ban.address == address), None)
         self.banned = [ban for ban in self.banned if ban is not found]
         return found
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
 
     async def reload(self) -> Sequence[object]:
         return self.faults

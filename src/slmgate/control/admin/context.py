@@ -161,16 +161,16 @@ class AdminContext(Protocol):
         """What is used of each of these limits, and what may be at most now. Raises NobodyLooks."""
         ...
 
-    async def scrape(self, accept: str) -> tuple[bytes, str]:
-        """The figures for Prometheus, in a form that `accept` (a header) takes, and that form. Raises LedgerUnavailable."""
-        ...
-
     async def bans(self) -> Sequence[Ban]:
         """Whose address is banned, in no order. Raises NobodyLooks."""
         ...
 
     async def lift_ban(self, address: str) -> Ban | None:
         """Ban an address no more; None: it was not banned. Raises NobodyLooks."""
+        ...
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The figures for Prometheus, in a form that `accept` (a header) takes, and that form. Raises LedgerUnavailable."""
         ...
 
     async def reload(self) -> Sequence[object]:

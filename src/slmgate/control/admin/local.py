@@ -106,14 +106,14 @@ class LocalContext:
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         raise NobodyLooks("No gate runs here, so that no limit is in use.")
 
-    async def scrape(self, accept: str) -> tuple[bytes, str]:
-        raise NobodyLooks("No gate runs here, so that there are no figures.")
-
     async def bans(self) -> Sequence[Ban]:
         raise NobodyLooks(_NO_BANS)
 
     async def lift_ban(self, address: str) -> Ban | None:
         raise NobodyLooks(_NO_BANS)
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        raise NobodyLooks("No gate runs here, so that there are no figures.")
 
     async def reload(self) -> Sequence[object]:
         return ("No gate runs; `slmgate serve` reads the configuration when it starts.",)
