@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.log_options import targets
 from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
+from slmgate.control.content.service import Contents
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
@@ -89,6 +91,8 @@ from slmgate.link.messages import (
     Ban,
     Bans,
     Cancelled,
+    CaptureKept,
+    Captures,
     Confirm,
     Grounds,
     Live,
@@ -180,9 +184,9 @@ class Control:
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.self_service = SelfService(self, self._beside)
         self.access_log = _access_log(config, orders.again)
+        self.tracing = Tracing()
         self.metrics = Metrics(self._state_dir / METRICS_FILE, self._state_dir / JOURNAL_DIR, self.store, config.metrics.clients)
         self.metrics.watch("slmgate_log_dropped_lines_total", lambda: self.access_log.dropped)
-        self.tracing = Tracing()
         self.metrics.watch("slmgate_trace_dropped_spans_total", self.tracing.dropped)
         notices = Notices(self.store.billing, lambda: self.publisher.config)
         webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
@@ -190,6 +194,7 @@ class Control:
         self.metrics.plans = lambda: [Use((team, plan), ratio) for team, plan, ratio in notices.used()]
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write, self.metrics.count)
         self._ingest.told.append(self.tracing.take)
+        self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -245,6 +250,7 @@ class Control:
                 *self.discovery.troubles,
                 *self.lists.troubles,
                 *(f"{id}: {UNVERIFIED}" for id in self._unverified),
+                *self.contents.troubles,
             ],
             ledger_lag=self._lag,
             certificates=self._certificates(),
@@ -301,9 +307,9 @@ class Control:
 
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
+        self.access_log.configure(targets(config.log))
         if self.tracing.changes(config.tracing):
             self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
-        self.access_log.configure(targets(config.log))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -412,10 +418,18 @@ class Control:
             self.live.told(message)
         elif isinstance(message, Mine):
             self.self_service.ask(message, lambda told: peer.send(pack(told)))
+        elif isinstance(message, Captures):
+            confirm = partial(self._confirm, peer)
+            self.contents.told(peer.hello.incarnation, message, confirm)
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
             self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
+
+    def _confirm(self, peer: Peer, kept: CaptureKept) -> None:
+        """Called in the thread that has kept what `peer` had sent."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended: it is sent again, to whoever comes next
+            self._loop.call_soon_threadsafe(peer.send, pack(kept))
 
     def _grounds_changed(self) -> None:
         self.publisher.broadcast(Grounds(self.identity.grounds()))
@@ -470,6 +484,7 @@ class Control:
                 self._lag = 0.0
                 if not ending:
                     self._retention.step()
+                    self.contents.forget()
                 if down:
                     log.info("the ledger can be written again")
                 down = False
@@ -572,6 +587,7 @@ class Control:
         self.discovery.close()
         await self.identity.close()
         await self._prober.close()
+        await asyncio.to_thread(self.contents.close)
         self.access_log.close()
         await asyncio.to_thread(self.tracing.close)
         self.store.close()

@@ -56,6 +56,7 @@ from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.account import What
+    from slmgate.dataplane.capture import Gathered
     from slmgate.dataplane.client import ClientConnection
     from slmgate.dataplane.fallback import Detour
     from slmgate.dataplane.hedge import Alarm
@@ -129,6 +130,7 @@ class Exchange:
         "ending",
         "first_byte_at",
         "framing",
+        "gathered",
         "handed_at",
         "head",
         "heard",
@@ -172,6 +174,9 @@ class Exchange:
         "whole_at",
         "worker",
     )
+
+    gathered: Gathered
+    """Only where a role wants it kept; see `capture.py`."""
 
     def __init__(
         self,
@@ -388,6 +393,8 @@ class Exchange:
         if verdict.settings:
             self.ask, self.outgoing = settle(route, ask, body, verdict.settings)
         self.model = model = verdict.model
+        if verdict.capture:
+            worker.begin_capture(self, verdict.capture)
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
             self.refuse(NO_RECORD)
             return

@@ -19,6 +19,7 @@ from slmgate.terms import Key, LimitSpec, Receipt
 
 if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
+    from slmgate.stores.contents import ContentStore
     from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
     from slmgate.stores.telling import TallyStore
@@ -115,6 +116,19 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, str] = {}
     id: int = 0
     seal: str = ""
+
+
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which changes are meant; None asks for nothing. `action` may be a beginning with a dot, such as `key.`.
+
+    `since` is inclusive, `until` exclusive.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 class AuditVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,9 +258,21 @@ class LedgerStore(Protocol):
         ...
 
     def receipts(
-        self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
+        self,
+        which: ReceiptFilter,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+        oldest_first: bool | None = None,
     ) -> list[NumberedReceipt]:
-        """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it."""
+        """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it.
+
+        `oldest_first` says it where both are given: then it looks at no more than what is between them.
+        """
+        ...
+
+    def cursors_at(self, time: datetime) -> tuple[int | None, int | None]:
+        """The cursors of the receipts with the last time before this one and with the first from then on; None: there is none."""
         ...
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
@@ -288,6 +314,10 @@ class KeyStore(Protocol):
         """At most `limit` keys, oldest first, behind the key with the id `after`. Revoked ones are among them."""
         ...
 
+    def members(self) -> dict[str, int]:
+        """Team -> how many keys it has that are not revoked. Teams without any are not among them."""
+        ...
+
     def live_keys(self) -> Iterator[Key]:
         """All keys that are not revoked, one by one, as the road needs them. Read to the end or closed, it holds nothing open."""
         ...
@@ -312,8 +342,8 @@ class KeyStore(Protocol):
 
     def append_audit(self, record: AuditRecord) -> None: ...
 
-    def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
-        """The newest changes first, with ids below `before`."""
+    def audit(self, limit: int, before: int | None = None, which: AuditFilter | None = None) -> list[AuditRecord]:
+        """The newest changes first, with ids below `before`; those that are meant."""
         ...
 
     def verify_audit(self, known: str = "") -> AuditVerdict:
@@ -341,6 +371,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def tallies(self) -> TallyStore:
         """What analytics ask."""
+        ...
+
+    @property
+    def contents(self) -> ContentStore:
+        """Prompts and answers that roles want kept."""
         ...
 
     @property

@@ -58,7 +58,7 @@ def compile_snapshot(config: Config, generation: int, drained: Collection[str] =
         generation=generation,
         gate=_gate(config.guard, config.drain_timeout, config.me.enabled),
         models=tuple(_model(name, model, limits, drained) for name, model in config.models.items()),
-        roles=tuple(_role(name, role, limits) for name, role in config.roles.items()),
+        roles=tuple(_role(name, role, limits, config.log.content == "roles") for name, role in config.roles.items()),
         teams=tuple(_team(name, team, config.plans, limits) for name, team in config.teams.items()),
         auth=_auth(config.auth),
         plans=tuple(_plan(name, plan) for name, plan in config.plans.items()),
@@ -212,7 +212,8 @@ def _shadow(shadow: Shadow) -> ShadowSpec:
     )
 
 
-def _role(name: str, role: Role, limits: Limits) -> RoleSpec:
+def _role(name: str, role: Role, limits: Limits, keeps: bool) -> RoleSpec:
+    """`keeps`: prompts and answers may be kept at all."""
     return RoleSpec(
         name=name,
         models=role.models,
@@ -229,6 +230,7 @@ def _role(name: str, role: Role, limits: Limits) -> RoleSpec:
         priority=role.priority,
         weight=role.weight,
         limits=limits.of(f"roles.{name}"),
+        capture=role.content.capture if keeps and role.content is not None else "",
     )
 
 

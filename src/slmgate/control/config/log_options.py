@@ -81,7 +81,7 @@ class AccessTarget(Section, frozen=True, kw_only=True):
 
 
 class Log(Section, frozen=True, kw_only=True):
-    """What slmgate writes about its work. Prompts and answers are never in it."""
+    """What slmgate writes about its work."""
 
     access: Annotated[
         tuple[AccessTarget, ...],
@@ -89,8 +89,12 @@ class Log(Section, frozen=True, kw_only=True):
     ] = (AccessTarget(to="stdout"),)
     format: Annotated[Name, Option("How a line of the access log looks; docs/access-log.md.", Choice(values=NAMES))] = "json"
     content: Annotated[
-        Literal["never"],
-        Option("Whether prompts and answers are logged: never, in this version.", Choice(values=("never",)), False),
+        Literal["never", "roles"],
+        Option(
+            "Whether prompts and answers are kept at all: `never`, or `roles`: for those roles that ask for it by `content`. "
+            "They are in no log even then, but apart; docs/content.md.",
+            Choice(values=("never", "roles")),
+        ),
     ] = "never"
     level: Annotated[
         Literal["debug", "info", "warning", "error"],

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal
 from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.auth_options import DAY, HOUR, NAME, NOTHING, Auth
+from slmgate.control.config.content_options import Content
 from slmgate.control.config.discovery_options import Discovery
 from slmgate.control.config.guard_options import NEW_CONNECTIONS, PerIp
 from slmgate.control.config.health_options import Health
@@ -391,8 +392,6 @@ class Model(Section, frozen=True, kw_only=True):
 class Role(Section, frozen=True, kw_only=True):
     """What some may do: one whole grant. docs/policies.md says how several add up."""
 
-    later: ClassVar[tuple[str, ...]] = ("content",)
-
     models: Annotated[
         tuple[str, ...],
         Option("The models that the role may use, by name or with `*`.", PATTERN, at_least=1, example="[smollm2]"),
@@ -448,6 +447,10 @@ class Role(Section, frozen=True, kw_only=True):
         tuple[Limit, ...],
         Option("How much each of those with the role may use, unless `per` says for whom together; docs/limits.md."),
     ] = ()
+    content: Annotated[
+        Content | None,
+        Option("What is kept of prompts and answers of requests that the role admits; docs/content.md. Unset: nothing."),
+    ] = None
 
 
 class Team(Section, frozen=True, kw_only=True):
