@@ -115,6 +115,16 @@ def test_what_does_not_is_dropped(status: int, said: Callable[[], list[str]]) ->
     assert sum("does not take spans" in line for line in said()) == 1
 
 
+def test_no_redirect_is_followed() -> None:
+    """What is told is for the collector of the configuration and nobody else."""
+    network = Network(reply(307, location="http://elsewhere/v1/traces"), 200)
+    one = exporter(network)
+    one.put(items(b"a"))
+    one.close()
+    assert [request.url.host for request in network.asked] == ["collector"]
+    assert (one.sent, one.dropped) == (0, 1)
+
+
 def test_a_word_on_when_to_come_again_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "LONGEST_PAUSE", 30.0)
     network = Network(reply(503, retry_after="20"))
