@@ -9,8 +9,8 @@ LOCKED := $(PIP) --no-deps --require-hashes --only-binary=:all:
 PINNED := $(PIP) --constraint constraints.txt
 HASHES ?= $(if $(wildcard requirements/dev.txt),yes,no)
 SETUP := pyproject.toml constraints.txt $(wildcard requirements/*.txt)
-CODE := src tests bench docs fuzz
-TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy rsyslogd logrotate
+CODE := src tests bench docs fuzz deploy
+TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy rsyslogd logrotate prometheus alertmanager
 BENCH_TOOLS := nginx wrk node npm
 
 .DEFAULT_GOAL := help

@@ -15,7 +15,7 @@ from slmgate.stores import migrations, schema
 from slmgate.stores.base import USAGE_GROUPS, Batch, ReceiptFilter, Store, UsageRow
 from slmgate.stores.rollups import MOST
 from slmgate.stores.sql import SqlStore
-from slmgate.stores.usage import FAILED
+from slmgate.stores.tallies import FAILED
 from slmgate.terms import Receipt
 from tests.tools.journal_writer import make_receipt
 

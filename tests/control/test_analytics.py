@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from slmgate.control.analytics import LINES, MOST_ROWS, OTHER, SORTS, Analytics, Count, Figures, spark_edges
-from slmgate.control.ranges import between, of_length
+from slmgate.control.analytics import LINES, MOST_ROWS, OTHER, SORTS, SPARKS, Analytics, Count, Figures, spark_edges
+from slmgate.control.ranges import NAMES, between, of_length
 from slmgate.stores.base import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Receipt
@@ -82,7 +82,7 @@ def test_overview(store: SqlStore) -> None:
     assert seen.refusals == [Count("rate_limited", 2), Count("model_not_found", 1)]
     assert seen.failures == [Count("upstream_error", 1)]
     assert [(row.name, row.figures.requests, row.share) for row in seen.clients] == [("ann", 3, 0.5), ("bot", 3, 0.5)]
-    assert [(row.name, row.figures.requests) for row in seen.models] == [("smollm2", 4), ("big", 1), ("nope", 1)]
+    assert [(row.name, row.figures.requests) for row in seen.models] == [("smollm2", 4), ("(other)", 1), ("big", 1)]
     assert sum(point.requests for point in seen.series.lines[0].points) == 6
 
 
@@ -96,7 +96,7 @@ def test_client_and_model(store: SqlStore) -> None:
     assert [(row.name, row.figures.requests) for row in client.models] == [("smollm2", 3), ("big", 1)]
     assert client.refusals == [Count("rate_limited", 1)]
     model = asked.model("smollm2", DAY)
-    assert [(row.name, row.figures.requests) for row in model.instances] == [("i2", 2), ("", 1), ("i1", 1)]
+    assert [(row.name, row.figures.requests) for row in model.instances] == [("i2", 2), ("i1", 1)]
     assert [(row.name, row.figures.requests) for row in model.clients] == [("bot", 3), ("ann", 1)]
 
 
@@ -120,9 +120,10 @@ def test_pages_of_clients(store: SqlStore) -> None:
 def test_sparklines_are_of_all_requests(store: SqlStore) -> None:
     asked = filled(store, [receipt(number, timedelta(minutes=7 * number + 1)) for number in range(100)])
     (row,) = asked.clients(DAY).rows
-    assert len(row.spark) == len(spark_edges(DAY)) - 1 == 24
+    assert len(row.spark) == len(spark_edges(DAY)) - 1 == 25
     assert sum(row.spark) == row.figures.requests == 100
     assert len(spark_edges(of_length("5m", NOW))) == 6
+    assert max(len(spark_edges(of_length(name, NOW))) for name in NAMES) <= SPARKS + 1
 
 
 def test_series_by_model_has_the_largest_and_the_rest(store: SqlStore) -> None:

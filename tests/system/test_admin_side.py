@@ -130,6 +130,7 @@ def statement(team: str) -> str:
 
 
 SHOWN = [
+    Shown("/account", True, SCRIPT),
     Shown("/", True, SCRIPT),
     Shown(f"/login?{urlencode({'next': EVIL[1]})}", False, "Name"),
     Shown(f"/login/callback?{urlencode({'error': SCRIPT, 'state': EVIL[1], 'code': EVIL[2]})}", False, ""),
@@ -144,6 +145,10 @@ SHOWN = [
     Shown("/%3Cscript%3Ealert(1)%3C/script%3E", True, ""),
 ]
 """A new page joins with a row."""
+STRANGE = (
+    "script:not([src^='/assets/app-']), svg:not([class], [aria-hidden]), svg script, img, iframe, object, [onerror], [onload]"
+)
+"""What no page of ours has in it: a script that is not the dashboard's, a picture that is not one of its charts."""
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +198,13 @@ def test_what_was_stored_is_shown_as_text(gate: Gate, browser: Browser, context:
     page = own.new_page()
     trouble, answer = look(page, origin(gate) + shown.path)
     assert trouble == []
-    made = page.evaluate("document.querySelectorAll('script, svg, img, iframe, object, [onerror], [onload]').length")
+    made = page.evaluate("document.querySelectorAll(STRANGE).length".replace("STRANGE", repr(STRANGE)))
     assert made == 0
     assert page.evaluate("document.title").find("49") < 0  # no template was made of {{7*7}}
     assert shown.sees in page.evaluate("document.documentElement.innerText")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
-    assert "script-src" not in policy and "unsafe-inline" not in policy and "unsafe-eval" not in policy
+    assert "script-src" not in policy.replace("script-src 'self';", "") and "unsafe" not in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
     page.close()
     if not shown.signed_in:

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
+from slmgate.control.admin.dashboard.routes import ROUTES as DASHBOARD
 from slmgate.control.admin.routes import ROUTES, Route
 from slmgate.control.admin.signin.routes import PAGES
 from slmgate.control.operators import ROLES
@@ -132,6 +133,7 @@ def test_local_sign_in_and_out(gate: Gate, page: Page, context: BrowserContext) 
     assert page.evaluate("document.cookie") == ""
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert session["value"] not in (gate.state / "ledger.sqlite3").read_bytes().decode("latin-1")
+    page.goto(f"{origin(gate)}/account")
     page.get_by_role("link", name="Keys").click()
     assert json.loads(page.locator("body").inner_text())["keys"] is not None
     page.goto(f"{origin(gate)}/")
@@ -518,13 +520,13 @@ def keys(gate: Gate) -> dict[str, str]:
         }
 
 
-@pytest.mark.parametrize("row", [*ROUTES, *PAGES], ids=lambda row: f"{row.method} {row.path}")
+@pytest.mark.parametrize("row", [*ROUTES, *PAGES, *DASHBOARD], ids=lambda row: f"{row.method} {row.path}")
 def test_the_matrix(gate: Gate, sessions: dict[str, str], keys: dict[str, str], row: Route) -> None:
     if row.path == "/logout":
         return  # ends the session that it is given: test_local_sign_in_and_out, FORGED
     kind = "application/x-www-form-urlencoded" if row.page else "application/json"
     headers = {"origin": origin(gate), "content-type": kind} if row.method == "POST" else {}
-    url = origin(gate) + row.path.replace("{id:str}", "none")
+    url = origin(gate) + re.sub(r"\{\w+:\w+\}", "none", row.path)
 
     def ask(extra: dict[str, str], session: str | None = None) -> int:
         cookies = {"slmgate-session": session} if session else {}

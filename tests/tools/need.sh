@@ -18,6 +18,8 @@ row() {
         chromium) have chromium || echo chromium ;;
         npm) have npm || echo npm ;;
         ip) have ip || echo iproute2 ;;
+        prometheus) have prometheus || echo prometheus ;;
+        alertmanager) have prometheus-alertmanager || echo prometheus-alertmanager ;;
         nft) have nft || echo nftables ;;
         rsyslogd) have rsyslogd || echo rsyslog ;;
         logrotate) have logrotate || echo logrotate ;;

@@ -34,6 +34,7 @@ FILES = {
     "limits": "limits",
     "usage": "usage",
     "statement": "statement",
+    "top": "top",
     "logs": "logs",
     "instances": "instances",
     "doctor": "doctor",

@@ -7,15 +7,16 @@ things took are microseconds, amounts of money billionths of their currency. Fun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
-from itertools import pairwise
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal, get_args
 
 import msgspec
 
 from slmgate.control.ranges import Range
-from slmgate.stores.base import ReceiptFilter, Store, UsageRow
+from slmgate.stores.base import Store
+from slmgate.stores.subjects import ALL, Name
+from slmgate.stores.tallies import FIRST, KINDS, SUMS, Tally, percentiles, plus
 
 Sort = Literal["requests", "tokens", "cost", "errors", "refused", "name"]
 """What clients are listed by: from the most to the least, names from A to Z."""
@@ -32,7 +33,7 @@ LINES = 8
 """Lines of a series by something: the largest ones, and `OTHER` for the rest."""
 TOP = 10
 """Rows of the short lists of an overview."""
-SPARKS = 24
+SPARKS = 32
 """Points of a sparkline, at the most."""
 OTHER = "(other)"
 
@@ -56,16 +57,18 @@ class Speeds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the time of requests that an instance answered went; None where there was no such request.
+    """Where the time of admitted requests went; None where there was no such request.
 
-    `queue`: waiting for an instance. `connect`: opening a connection (0 on a kept one). `first_byte`: from the request's
-    first byte to the answer's. `stream`: from there to the last byte. `overhead`: the gate's own share. `total`: all of it.
-    `per_token`: of one completion token after the first byte, and `speed` the other way round.
+    `queue`: standing in line for an instance. `connect`: opening a connection (0: a kept one). `overhead`: the gate's own share.
+    `instance`: from the instance being asked to its first byte. `first_byte`: all that went by until then, as clients see it.
+    `stream`: from there to the last byte. `total`: all of it. `per_token`: of one token of a stream, but the first; `speed` is
+    the other way round.
     """
 
     queue: Percentiles | None = None
     connect: Percentiles | None = None
     first_byte: Percentiles | None = None
+    instance: Percentiles | None = None
     stream: Percentiles | None = None
     overhead: Percentiles | None = None
     total: Percentiles | None = None
@@ -118,8 +121,8 @@ class Count(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a list: a client, a model, or an instance (`name`) of `model`. `share` is its part of all requests, 0 to 1.
 
-    `spark` is its requests over the range, in parts of equal length, oldest first. `before` is the period before; None where
-    that was not asked for.
+    `spark` is its requests over the range, oldest first (of the first `PAGE` rows). `before` is the period before; None where
+    it is not told.
     """
 
     name: str
@@ -212,15 +215,20 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     failures: Sequence[Count]
 
 
+class NoSuchFigures(ValueError):
+    """The question joins what is not counted together; the message says which may be asked."""
+
+
 class Analytics:
     """The questions. Holds the store and nothing else that it could not find again."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._tallies = store.tallies
 
     def overview(self, range: Range) -> Overview:
         """All traffic."""
         clients = self.clients(range, size=TOP)
+        tally = self._tally(ALL, range)
         return Overview(
             range=range,
             since=self._since(range),
@@ -229,8 +237,8 @@ class Analytics:
             models=self.models(range)[:TOP],
             clients=clients.rows,
             clients_total=clients.total,
-            refusals=self.refusals(range),
-            failures=self.failures(range),
+            refusals=_counts(tally, "-"),
+            failures=_counts(tally, "!"),
         )
 
     def clients(self, range: Range, sort: Sort = "requests", page: int = 1, size: int = PAGE, search: str = "") -> Page:
@@ -239,48 +247,51 @@ class Analytics:
         `search` is a part of the name, in whatever case. A page behind the last one is the last one.
         """
         size = max(1, min(size, MOST_ROWS))
-        rows = self._usage("client", range)
-        everything = sum(row.requests for row in rows)
-        if search:
-            rows = [row for row in rows if search.lower() in row.group[0].lower()]
-        rows.sort(key=_order(sort))
-        page = max(1, min(page, -(-len(rows) // size)))
-        shown = rows[(page - 1) * size : page * size]
-        sparks = self.sparklines(range, [row.group[0] for row in shown])
-        listed = [self._row(row, everything, sparks.get(row.group[0], ())) for row in shown]
-        return Page(rows=listed, total=len(rows), page=page, size=size)
+        page = max(1, min(page, 2**31))
+        figure = None if sort == "name" else sort
+        names, total = self._tallies.clients(figure, range.since, range.until, (page - 1) * size, size, search)
+        last = max(1, -(-total // size))
+        if page > last:
+            page = last
+            names, total = self._tallies.clients(figure, range.since, range.until, (page - 1) * size, size, search)
+        rows = self._rows([("client", name, "") for name in names], range, ordered=True)
+        return Page(rows=rows, total=total, page=page, size=size)
 
     def client(self, name: str, range: Range) -> ClientView:
         """One client by its name; one that asked nothing has figures of 0."""
-        which = ReceiptFilter(client=name)
+        tally = self._tally(("client", name, ""), range)
+        asked = self._tallies.models_of(name, range.since, range.until)
+        everything = sum(each[0] for each in asked.values())
+        models = [Row(name=model, figures=figures(each), share=each[0] / everything) for model, each in asked.items() if each]
         return ClientView(
             range=range,
             since=self._since(range),
             name=name,
             compared=self.compare(range, client=name),
             series=self.series(range, client=name),
-            models=self._rows("model", range, which),
-            refusals=self.refusals(range, client=name),
-            failures=self.failures(range, client=name),
+            models=sorted(models, key=_busiest)[:MOST_ROWS],
+            refusals=_counts(tally, "-"),
+            failures=_counts(tally, "!"),
         )
 
     def models(self, range: Range) -> Sequence[Row]:
         """All models that were asked for, the busiest first; at most `MOST_ROWS`."""
-        return self._rows("model", range, ReceiptFilter())
+        return self._rows(self._tallies.subjects("model"), range)
 
     def model(self, name: str, range: Range) -> ModelView:
         """One model by its name; one that was not asked for has figures of 0."""
-        which = ReceiptFilter(model=name)
+        tally = self._tally(("model", name, ""), range)
+        clients, _ = self._tallies.clients("requests", range.since, range.until, 0, TOP, model=name)
         return ModelView(
             range=range,
             since=self._since(range),
             name=name,
             compared=self.compare(range, model=name),
             series=self.series(range, model=name),
-            instances=self._rows("instance", range, which),
-            clients=self._rows("client", range, which)[:TOP],
-            refusals=self.refusals(range, model=name),
-            failures=self.failures(range, model=name),
+            instances=self._rows(self._tallies.subjects("instance", name), range),
+            clients=self._clients_of(name, clients, range, tally.get(0, 0)),
+            refusals=_counts(tally, "-"),
+            failures=_counts(tally, "!"),
         )
 
     def series(
@@ -291,132 +302,176 @@ class Analytics:
         model: str | None = None,
         instance: str | None = None,
     ) -> Series:
-        """Figures for each step of the range, of everything or of one client, model, instance.
+        """Figures for each step of the range, of everything or of one client, model, or instance of a model.
 
-        With `by`, a line for each of the largest, and one for all others.
+        With `by`, a line for each of the largest, and one for what is left: by model or client of everything, by instance of one
+        model, by reason (refused requests) of anything. Raises NoSuchFigures.
         """
+        whose = _subject(client, model, instance)
         starts = range.steps()
-        ends = [*starts[1:], range.until]
-        which = ReceiptFilter(client=client, model=model, instance=instance)
-        points = [self._usage(by, range, which, start, end) for start, end in zip(starts, ends, strict=True)]
+        cuts = [*starts, range.until]
+        (whole,) = self._tallies.read([whose], cuts)
         if by is None:
-            return Series(range=range, by=by, starts=starts, lines=[Line("", [_figures(rows) for rows in points])])
-        sizes: dict[str, int] = {}
-        for rows in points:
-            for row in rows:
-                sizes[row.group[0]] = sizes.get(row.group[0], 0) + row.requests
-        largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:LINES]
-        lines = [Line(name, [_figures(row for row in rows if row.group[0] == name) for rows in points]) for name in largest]
-        if len(sizes) > LINES:
-            rest = [_figures(row for row in rows if row.group[0] not in largest) for rows in points]
+            return Series(range=range, by=by, starts=starts, lines=[Line("", list(map(figures, whole)))])
+        if by == "reason":
+            return Series(range=range, by=by, starts=starts, lines=_by_reason(whole))
+        if whose != ALL if by != "instance" else whose[0] != "model":
+            raise NoSuchFigures("A series is by model or client of all requests, by instance of one model, or by reason.")
+        names = self._largest(by, model, range)
+        found = self._tallies.read(names, cuts) if names else []
+        lines = [
+            Line(name[2] if by == "instance" else name[1], list(map(figures, points)))
+            for name, points in zip(names, found, strict=True)
+        ]
+        rest = [_minus(figures(all), [line.points[place] for line in lines]) for place, all in enumerate(whole)]
+        if any(point.requests for point in rest):
             lines.append(Line(OTHER, rest))
         return Series(range=range, by=by, starts=starts, lines=lines)
 
     def compare(self, range: Range, client: str | None = None, model: str | None = None, instance: str | None = None) -> Compared:
-        """The figures of a range and of the period before it, with percentiles."""
-        which = ReceiptFilter(client=client, model=model, instance=instance)
+        """The figures of a range and of the period before it, with percentiles. Raises NoSuchFigures."""
         before = range.before()
-        return Compared(
-            now=_figures(self._usage(None, range, which)),
-            before=_figures(self._usage(None, before, which)),
-            kept=self._since(before) <= before.since,
-        )
+        ((then, now),) = self._tallies.read([_subject(client, model, instance)], [before.since, range.since, range.until])
+        return Compared(now=figures(now), before=figures(then), kept=self._since(before) <= before.since)
 
     def refusals(self, range: Range, client: str | None = None, model: str | None = None) -> Sequence[Count]:
-        """Refused requests by reason, the most first."""
-        rows = self._usage("reason", range, ReceiptFilter(client=client, model=model, verdict="refuse"))
-        return _counts((row.group[0], row.refused) for row in rows)
+        """Refused requests by reason, the most first. Raises NoSuchFigures."""
+        return _counts(self._tally(_subject(client, model, None), range), "-")
 
     def failures(self, range: Range, client: str | None = None, model: str | None = None) -> Sequence[Count]:
-        """Admitted requests that failed, by how they ended, the most first."""
-        rows = self._usage("ended", range, ReceiptFilter(client=client, model=model, verdict="admit"))
-        return _counts((row.group[0], row.errors) for row in rows)
+        """Admitted requests that failed, by how they ended (or their status), the most first. Raises NoSuchFigures."""
+        return _counts(self._tally(_subject(client, model, None), range), "!")
 
     def sparklines(self, range: Range, clients: Sequence[str]) -> dict[str, Sequence[int]]:
-        """Requests of each of these clients, in parts of the range of equal length; those without any are left out."""
-        found: dict[str, list[int]] = {}
-        edges = spark_edges(range)
-        for place, (start, end) in enumerate(pairwise(edges)):
-            for row in self._usage("client", range, None, start, end):
-                if row.group[0] in clients:
-                    found.setdefault(row.group[0], [0] * (len(edges) - 1))[place] += row.requests
-        return dict(found)
+        """Requests of each of these clients over the range; those without any are left out."""
+        found = self._tallies.read([("client", name, "") for name in clients], spark_edges(range))
+        sparks = {name: [tally.get(0, 0) for tally in tallies] for name, tallies in zip(clients, found, strict=True)}
+        return {name: spark for name, spark in sparks.items() if any(spark)}
 
     # Of the store
 
-    def _usage(
-        self,
-        by: str | None,
-        range: Range,
-        which: ReceiptFilter | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> list[UsageRow]:
-        times = {"since": since or range.since, "until": until or range.until}
-        return self._store.usage([] if by is None else [by], msgspec.structs.replace(which or ReceiptFilter(), **times))
+    def _tally(self, whose: Name, range: Range) -> Tally:
+        ((found,),) = self._tallies.read([whose], [range.since, range.until])
+        return found
 
-    def _rows(self, by: str, range: Range, which: ReceiptFilter) -> list[Row]:
-        rows = self._usage(by, range, which)
-        everything = sum(row.requests for row in rows)
-        rows.sort(key=_order("requests"))
-        return [self._row(row, everything, ()) for row in rows[:MOST_ROWS]]
+    def _rows(self, names: Sequence[Name], range: Range, ordered: bool = False) -> list[Row]:
+        """Rows of those that asked anything: in the order given, or the busiest first."""
+        if not names:
+            return []
+        everything, *found = self._tallies.read([ALL, *names], [range.before().since, range.since, range.until])
+        whole = everything[1].get(0, 0)
+        rows = [
+            Row(
+                name=name[2] or name[1],
+                figures=figures(now),
+                share=now[0] / whole if whole else 0.0,
+                before=figures(then),
+                model=name[1] if name[0] == "instance" else "",
+            )
+            for name, (then, now) in zip(names, found, strict=True)
+            if now
+        ]
+        places = {(name[2] or name[1], name[1] if name[0] == "instance" else ""): name for name in names}
+        if not ordered:
+            rows.sort(key=_busiest)
+        rows = rows[:MOST_ROWS]
+        shown = [places[row.name, row.model] for row in rows[:PAGE]]
+        sparks = self._tallies.read(shown, spark_edges(range)) if shown else []
+        drawn = [
+            msgspec.structs.replace(row, spark=[tally.get(0, 0) for tally in spark])
+            for row, spark in zip(rows[:PAGE], sparks, strict=True)
+        ]
+        return drawn + rows[PAGE:]
 
-    def _row(self, row: UsageRow, everything: int, spark: Sequence[int]) -> Row:
-        return Row(
-            name=row.group[0],
-            figures=_figures([row]),
-            share=row.requests / everything if everything else 0.0,
-            spark=spark,
-        )
+    def _clients_of(self, model: str, clients: Sequence[str], range: Range, whole: int) -> list[Row]:
+        """What these clients asked of one model."""
+        rows = []
+        for name in clients:
+            tally = self._tallies.models_of(name, range.since, range.until).get(model)
+            if tally:
+                rows.append(Row(name=name, figures=figures(tally), share=tally[0] / whole if whole else 0.0))
+        return sorted(rows, key=_busiest)
+
+    def _largest(self, by: By, model: str | None, range: Range) -> list[Name]:
+        if by == "client":
+            found, _ = self._tallies.clients("requests", range.since, range.until, 0, LINES)
+            return [("client", name, "") for name in found]
+        names = self._tallies.subjects(by, model)
+        tallies = self._tallies.read(names, [range.since, range.until])
+        sizes = {name: tally.get(0, 0) for name, (tally,) in zip(names, tallies, strict=True)}
+        return sorted((name for name in names if sizes[name]), key=lambda name: (-sizes[name], name))[:LINES]
 
     def _since(self, range: Range) -> datetime:
-        since, _ = self._store.answered([], ReceiptFilter(since=range.since, until=range.until))
-        return range.since if since is None else max(since, range.since)
+        return max(range.since, self._tallies.since(range.since, range.until))
+
+
+def figures(tally: Tally) -> Figures:
+    """What a tally tells people."""
+    if not tally:
+        return Figures()
+    sums = {name: tally.get(number, 0) for number, name in enumerate(SUMS)}
+    costs = {name[1:]: cost for name, cost in tally.items() if isinstance(name, str) and name.startswith("$")}
+    return Figures(**sums, costs=dict(sorted(costs.items())), latency=latency(tally))
+
+
+def latency(tally: Tally) -> Latency | None:
+    """The percentiles of a tally; None where it has no histogram."""
+    if not any(isinstance(number, int) and number >= FIRST for number in tally):
+        return None
+    found = {}
+    for kind in KINDS:
+        count, parts = percentiles(tally, kind, (50, 95, 99))
+        if count:
+            found[kind] = Percentiles(count=count, p50=parts[0], p95=parts[1], p99=parts[2])
+    slow = found.get("per_token")
+    speed = None
+    if slow is not None and slow.p50:
+        rates = [round(1_000_000 / max(1, part), 2) for part in (slow.p50, slow.p95, slow.p99)]
+        speed = Speeds(count=slow.count, p50=rates[0], p95=rates[1], p99=rates[2])
+    return Latency(**found, speed=speed)
 
 
 def spark_edges(range: Range) -> list[datetime]:
-    """The beginnings of a sparkline's parts, and the end of the last: whole minutes, and as even as these allow."""
-    minutes = range.length // timedelta(minutes=1)
-    parts = min(SPARKS, minutes)
-    return [range.since + timedelta(minutes=minutes * part // parts) for part in _upto(parts)]
+    """The beginnings of a sparkline's parts, and the end of the last: some of the range's steps each, all alike."""
+    steps = range.steps()
+    return [*steps[:: -(-len(steps) // SPARKS)], range.until]
 
 
-def _upto(last: int) -> Iterable[int]:
-    return (number for number, _ in enumerate([None] * (last + 1)))
+def _subject(client: str | None, model: str | None, instance: str | None) -> Name:
+    if client is not None:
+        if model is not None or instance is not None:
+            raise NoSuchFigures("Figures are of a client, or of a model, not of both.")
+        return ("client", client, "")
+    if instance is not None:
+        if model is None:
+            raise NoSuchFigures("Figures of an instance are those of one model: say which.")
+        return ("instance", model, instance)
+    return ALL if model is None else ("model", model, "")
 
 
-def _order(sort: Sort) -> Callable[[UsageRow], tuple[int, str]]:
-    sizes: dict[str, Callable[[UsageRow], int]] = {
-        "requests": lambda row: row.requests,
-        "tokens": lambda row: row.prompt_tokens + row.completion_tokens,
-        "cost": lambda row: sum(row.costs.values()),
-        "errors": lambda row: row.errors,
-        "refused": lambda row: row.refused,
-        "name": lambda row: 0,
-    }
-    size = sizes[sort]
-    return lambda row: (-size(row), row.group[0])
+def _busiest(row: Row) -> tuple[int, str]:
+    return -row.figures.requests, row.name
 
 
-def _counts(found: Iterable[tuple[str, int]]) -> list[Count]:
-    return [Count(name, count) for name, count in sorted(found, key=lambda each: (-each[1], each[0])) if count][:MOST_ROWS]
+def _counts(tally: Tally, sign: str) -> list[Count]:
+    found = ((name[1:], count) for name, count in tally.items() if isinstance(name, str) and name.startswith(sign))
+    return [Count(*each) for each in sorted(found, key=lambda each: (-each[1], each[0]))][:MOST_ROWS]
 
 
-def _figures(rows: Iterable[UsageRow]) -> Figures:
-    sums = [0] * 6
-    costs: dict[str, int] = {}
-    for row in rows:
-        figures = (row.requests, row.refused, row.errors, row.prompt_tokens, row.completion_tokens, row.estimated_tokens)
-        sums = [a + b for a, b in zip(sums, figures, strict=True)]
-        for currency, cost in row.costs.items():
-            costs[currency] = costs.get(currency, 0) + cost
-    requests, refused, errors, prompt, completion, estimated = sums
-    return Figures(
-        requests=requests,
-        refused=refused,
-        errors=errors,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        estimated_tokens=estimated,
-        costs=costs,
-    )
+def _by_reason(points: Sequence[Tally]) -> list[Line]:
+    """Lines of refused requests, each by its reason."""
+    whole: Tally = {}
+    for tally in points:
+        plus(whole, tally)
+    names = [count.name for count in _counts(whole, "-")[:LINES]]
+    found = [[tally.get("-" + name, 0) for tally in points] for name in names]
+    lines = [Line(name, [Figures(requests=n, refused=n) for n in counts]) for name, counts in zip(names, found, strict=True)]
+    rest = [tally.get(1, 0) - sum(counts[place] for counts in found) for place, tally in enumerate(points)]
+    return [*lines, Line(OTHER, [Figures(requests=n, refused=n) for n in rest])] if any(rest) else lines
+
+
+def _minus(whole: Figures, parts: Sequence[Figures]) -> Figures:
+    """What is left of a whole; its percentiles are not known."""
+    sums = {name: getattr(whole, name) - sum(getattr(part, name) for part in parts) for name in SUMS}
+    costs = {name: cost - sum(part.costs.get(name, 0) for part in parts) for name, cost in whole.costs.items()}
+    return Figures(**sums, costs={name: cost for name, cost in costs.items() if cost})

@@ -60,6 +60,9 @@ from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
+from slmgate.control.me.service import SelfService
+from slmgate.control.metrics.gauges import Use
+from slmgate.control.metrics.service import Metrics
 from slmgate.control.notices import Notices
 from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
@@ -68,7 +71,17 @@ from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.state_dir import (
+    ACME_DIR,
+    DISCOVERED,
+    ENGINES_DIR,
+    JOURNAL_DIR,
+    LAST_GOOD,
+    LEDGER_FILE,
+    LISTED,
+    METRICS_FILE,
+    lock_control,
+)
 from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
@@ -84,6 +97,7 @@ from slmgate.link.messages import (
     Live,
     Looked,
     Message,
+    Mine,
     Tally,
     Verify,
     Wanted,
@@ -167,12 +181,16 @@ class Control:
         self.identity = Identity(self._state_dir, self._grounds_changed, log.warning)
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
+        self.self_service = SelfService(self, self._beside)
         self.access_log = _access_log(config, orders.again)
-        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        self.metrics = Metrics(self._state_dir / METRICS_FILE, self._state_dir / JOURNAL_DIR, self.store, config.metrics.clients)
+        self.metrics.watch("slmgate_log_dropped_lines_total", lambda: self.access_log.dropped)
         notices = Notices(self.store.billing, lambda: self.publisher.config)
         webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
         self._notifier = Notifier(self, self.store.billing, notices, webhooks)
         self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
+        self.metrics.plans = lambda: [Use((team, plan), ratio) for team, plan, ratio in notices.used()]
+        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write, self.metrics.count)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -217,6 +235,7 @@ class Control:
                     guarded=tally.guarded,
                     bans=tally.bans,
                     shed=tally.shed,
+                    self_service=tally.mine,
                 )
                 for slot, tally in sorted(self._tallies.items())
             ],
@@ -246,6 +265,9 @@ class Control:
     async def lift_ban(self, address: str) -> Ban | None:
         return await self.looking.lift(address)
 
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
+
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why.
 
@@ -257,11 +279,13 @@ class Control:
             try:
                 loaded = await asyncio.to_thread(self._orders.source.load)
             except ConfigError as error:
+                self.metrics.reloaded(False)
                 return error.faults
             self._files = loaded.files or self._files
             if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
                 await self._find(loaded.config)
             faults = await self.publisher.take(loaded)
+            self.metrics.reloaded(not faults)
             self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
             self.discovery.configure(self.publisher.config)
             await self.certificates.configure(self.automatic.configure(self.publisher.config))
@@ -376,6 +400,7 @@ class Control:
         elif isinstance(message, Tally):
             if self._is_ours(peer):
                 self._tallies[message.slot] = message
+                self.metrics.told(peer.hello.incarnation, message)
                 self.engines.told(message)
             else:
                 self.engines.told(self._elders.tally(peer, message))
@@ -388,6 +413,8 @@ class Control:
         elif isinstance(message, Captures):
             confirm = partial(self._confirm, peer)
             self.contents.told(peer.hello.incarnation, message, confirm)
+        elif isinstance(message, Mine):
+            self.self_service.ask(message, lambda told: peer.send(pack(told)))
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
@@ -408,6 +435,7 @@ class Control:
     def _joined(self, peer: Peer) -> None:
         if self._is_ours(peer):
             self._pids[peer.hello.slot] = peer.hello.pid
+            self.metrics.joined(f"{peer.hello.gate}/{peer.hello.slot}", peer.hello.incarnation)
             self.looking.joined(peer)
         else:
             self._elders.joined(peer)
@@ -443,8 +471,10 @@ class Control:
         while True:
             ending = self._ending.is_set()
             try:
+                self.metrics.begin()
                 while self._ingest.run_once() and ending and not self._left_to_others:
                     pass
+                self.metrics.keep(ending)
                 self._lag = 0.0
                 if not ending:
                     self._retention.step()

@@ -7,6 +7,7 @@ no store, no link and no HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -72,6 +73,21 @@ class Standing:
         self._address = address
         self._reach: dict[tuple[str | None, tuple[str, ...]], tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
+    def at(self, address: str) -> Standing:
+        """The same for a client at this address."""
+        other = copy(self)
+        other._address = address
+        return other
+
+    def reached(self, principal: Principal) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The roles that it has and the models that it may know of; most keys share theirs."""
+        which = principal.team, principal.roles
+        found = self._reach.get(which)
+        if found is None:
+            access = self._snapshot.access(principal)
+            found = self._reach[which] = tuple(role.name for role in access.roles), tuple(access.known())
+        return found
+
     def shared(self) -> Iterator[Seat]:
         """What is nobody's alone, each once; and then what is of those who show no credential."""
         charges, models = self._snapshot.charges, self._snapshot.model_names
@@ -91,7 +107,7 @@ class Standing:
 
     def all(self, principal: Principal) -> Iterator[Seat]:
         """Everything that requests of this principal may come under."""
-        roles, models = self._reached(principal)
+        roles, models = self.reached(principal)
         for count in self._snapshot.charges.counts(principal, roles, models, self._address) if roles and models else ():
             yield Seat(count, principal if _is_alone(count, principal) else None, principal.team)
 
@@ -131,15 +147,6 @@ class Standing:
         if "ip" in per:
             parts.append(network_of(self._address))
         return ", ".join(parts) or "everybody"
-
-    def _reached(self, principal: Principal) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The roles that it has and the models that it may know of; most keys share theirs."""
-        which = principal.team, principal.roles
-        found = self._reach.get(which)
-        if found is None:
-            access = self._snapshot.access(principal)
-            found = self._reach[which] = tuple(role.name for role in access.roles), tuple(access.known())
-        return found
 
 
 def _is_alone(count: Count, principal: Principal) -> bool:

@@ -1,7 +1,7 @@
 """Requests that no row of the table knows: health checks, OPTIONS, wrong methods, paths that do not exist, and challenges (ACME).
 
-Answered before any credential is looked at, since nothing here depends on who asks. It knows no dialect but through the
-exchange's own refusal.
+Answered before any credential is looked at, since nothing here depends on who asks; but for what key holders ask about
+themselves, which goes on in `mine.py`. It knows no dialect but through the exchange's own refusal.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmgate.dataplane.account import SHOWN_PATH
+from slmgate.dataplane.mine import answer_holder, is_mine
 from slmgate.dialects import PATHS
 from slmgate.terms import Refuse
 
@@ -23,6 +24,9 @@ _BYTES = b"application/octet-stream"
 def answer_elsewhere(exchange: Exchange, method: str) -> None:
     """Answer a request whose method and path are in no row. `method`: as asked, GET for HEAD."""
     path = exchange.head.path
+    if exchange.worker.snapshot.gate.me and is_mine(path):
+        answer_holder(exchange, method)
+        return
     allowed = ("GET",) if path in HEALTH_PATHS else PATHS.get(path, ())
     text = None
     if not allowed and (text := exchange.worker.challenges.text(path)) is not None:
@@ -45,6 +49,11 @@ def answer_elsewhere(exchange: Exchange, method: str) -> None:
             exchange.answer_self(200, b"ok\n", content_type=_PLAIN)
         else:
             exchange.answer_self(503, b"not ready\n", b"retry-after: 1\r\n", content_type=_PLAIN)
+
+
+def answer_elsewhere_with(exchange: Exchange, body: bytes) -> None:
+    """The body of a request that `answer_elsewhere` let go on: only key holders' questions have one that is looked at."""
+    exchange.worker.holders.ask(exchange, body)
 
 
 def _allow(methods: tuple[str, ...]) -> bytes:

@@ -16,7 +16,7 @@ from msgspec import structs
 from slmgate.dataplane.account import intent_of, receipt_of, usage_of, what_of
 from slmgate.dataplane.deadlines import FIELD as TIMEOUT
 from slmgate.dataplane.deadlines import NOT_A_TIME, bounded, seconds_of
-from slmgate.dataplane.elsewhere import answer_elsewhere
+from slmgate.dataplane.elsewhere import answer_elsewhere, answer_elsewhere_with
 from slmgate.dataplane.fallback import fall_back, name_of
 from slmgate.dataplane.hedge import Hedge
 from slmgate.dataplane.hiding import mask_for
@@ -367,7 +367,9 @@ class Exchange:
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""
         route, principal, worker = self.route, self.principal, self.worker
-        assert route is not None and principal is not None
+        if route is None or principal is None:
+            answer_elsewhere_with(self, body)
+            return
         self.body = body
         access = worker.snapshot.access(principal)
         if route.kind == "list":

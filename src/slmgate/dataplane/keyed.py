@@ -179,7 +179,9 @@ class KeyedExchange(Exchange):
 
     def body_complete(self, body: bytes) -> None:
         route, principal = self.route, self.principal
-        assert route is not None and principal is not None
+        if route is None or principal is None:
+            super().body_complete(body)
+            return
         self.body = body
         key = self.head.fields[FIELD]
         if not _KEY.fullmatch(key):

@@ -11,13 +11,15 @@ class Tally:
     have ended, which are no requests; `shadows_dropped`: those for which there was no room, and which were not sent.
 
     Of the guard: `turned_away` and `shed` are connections, that were closed at once and because the gate was full; `guarded`
-    are requests that got an answer and no receipt; `bans` are those made here.
+    are requests that got an answer and no receipt; `bans` are those made here. `mine` are requests of the self-service
+    page, which are none for a model and have no receipt.
     """
 
     __slots__ = (
         "bans",
         "connections",
         "guarded",
+        "mine",
         "refused",
         "requests",
         "shadows",
@@ -38,3 +40,4 @@ class Tally:
         self.guarded = 0
         self.bans = 0
         self.shed = 0
+        self.mine = 0

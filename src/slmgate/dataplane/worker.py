@@ -40,6 +40,7 @@ from slmgate.dataplane.journal import NEEDED, Journal
 from slmgate.dataplane.keyed import Keyed
 from slmgate.dataplane.limiter import Limiter
 from slmgate.dataplane.looking import looked
+from slmgate.dataplane.mine import Holders
 from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.outbox import Outbox
 from slmgate.dataplane.pool import Pools
@@ -74,6 +75,7 @@ from slmgate.link.messages import (
     ListLive,
     Look,
     Message,
+    MineTold,
     NotStarted,
     Publish,
     Verified,
@@ -139,6 +141,7 @@ class Worker:
         self.shadows = Shadows(self)
         self.captures = CaptureBox(self._link.send)
         self.begin_capture = begin_capture
+        self.holders = Holders(self._link, self.report_fault)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         addresses = Path(orders.addresses) if orders.addresses else None
@@ -320,6 +323,8 @@ class Worker:
             live.tell(self, message, self._link.send)
         elif isinstance(message, CancelLive):
             self._link.send(live.cancel(self, message))
+        elif isinstance(message, MineTold):
+            self.holders.told(message)
         elif isinstance(message, Checked):
             self.pools.checked(message)
         elif isinstance(message, NotStarted):
@@ -496,6 +501,7 @@ class Worker:
         self.shadows.tick(now)
         self.captures.tick()
         self.tokens.sweep(now, wall)
+        self.holders.sweep(now)
         if int(wall) != self._second:
             self._second = int(wall)
             self._each_second(now, wall)
@@ -561,6 +567,7 @@ class Worker:
             tally.guarded,
             tally.bans,
             tally.shed,
+            tally.mine,
         )
 
     # -- life

@@ -57,6 +57,11 @@ class LinkClient:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(pack(message))
 
+    @property
+    def connected(self) -> bool:
+        """Whether control is there, as far as is known."""
+        return self._writer is not None and not self._writer.is_closing()
+
     async def run(self) -> None:
         """Stay connected until cancelled."""
         while True:

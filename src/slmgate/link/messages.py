@@ -104,6 +104,7 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     guarded: int = 0
     bans: int = 0
     shed: int = 0
+    mine: int = 0
 
 
 class CheckedOut(msgspec.Struct, frozen=True):
@@ -327,6 +328,31 @@ class CaptureKept(msgspec.Struct, frozen=True, tag="capture_kept"):
     dropped: int = 0
 
 
+class Mine(msgspec.Struct, frozen=True, tag="mine"):
+    """The holder of a key asks about itself. `what` is one of `questions.py`, `body` what came with it.
+
+    `digest` is that of the secret that was shown, `address` the client's. `number` is the worker's own, and comes back.
+    """
+
+    number: int
+    key: str
+    digest: bytes
+    what: str
+    body: bytes = b""
+    address: str = ""
+
+
+class MineTold(msgspec.Struct, frozen=True, tag="mine_told"):
+    """What its holder is told: a JSON body, or a refusal."""
+
+    number: int
+    body: bytes = b""
+    refuse: Refuse | None = None
+
+    def __repr__(self) -> str:
+        return f"MineTold({self.number})"
+
+
 class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
     """Answer an authority's challenges so from now on, and no others (control/acme).
 
@@ -371,6 +397,8 @@ Message = (
     | Cancelled
     | Captures
     | CaptureKept
+    | Mine
+    | MineTold
     | Wanted
     | NotStarted
     | Tls

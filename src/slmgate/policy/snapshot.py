@@ -118,7 +118,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the listening side. Sizes are bytes, times seconds. `trusted_proxies` (networks) may say whose a request is, by
-    the PROXY protocol and in `proxy_header`.
+    the PROXY protocol and in `proxy_header`. `me`: holders of keys may ask about themselves.
     """
 
     trusted_proxies: tuple[str, ...] = ()
@@ -135,6 +135,7 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     body_total: float = 300.0
     body_rate: int = 512
     max_buffered: int = 256 * 1024 * 1024
+    me: bool = False
     guard: GuardSpec = GuardSpec()
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from slmgate.stores.contents import ContentStore
     from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
+    from slmgate.stores.telling import TallyStore
 
 
 class LedgerUnavailable(Exception):
@@ -220,8 +221,8 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class LedgerStore(Protocol):
-    def write(self, batch: Batch) -> None:
-        """Write a batch in one transaction. A receipt whose id is there already is left as it is.
+    def write(self, batch: Batch) -> Parted:
+        """Write a batch in one transaction; returns the receipts that were new. One whose id is there already is left as it is.
 
         Raises LedgerUnavailable with nothing written.
         """
@@ -341,6 +342,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def contents(self) -> ContentStore:
         """Prompts and answers that roles want kept."""
+        ...
+
+    @property
+    def tallies(self) -> TallyStore:
+        """What analytics ask."""
         ...
 
     @property

@@ -31,6 +31,9 @@ def forget(connection: Connection, what: str, before: int, most: int) -> int:
     gone = connection.execute(delete).rowcount
     if what != RECEIPTS and gone < most:
         gone += connection.execute(_oldest(schema.tallies[what], before, most - gone)).rowcount
+    if what == "days":
+        vectors = schema.vectors.c
+        connection.execute(sa.delete(schema.vectors).where(vectors.start < before, vectors.until - vectors.start <= DAY))
     known = kept_since(connection).get(what)
     if gone and known is None:
         connection.execute(sa.insert(schema.kept_since).values(level=what, time=before))

@@ -132,14 +132,16 @@ subjects = sa.Table(
 )
 sa.Index("subjects_name", subjects.c.kind, subjects.c.name, subjects.c.instance, unique=True)
 
-# Which of them the receipts of these facets count for; a model and an instance only where they had one.
+# Which of them the receipts of these facets count for: no client for copies, a model and an instance only where there was one.
 facet_subjects = sa.Table(
     "facet_subjects",
     metadata,
     sa.Column("facet", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("client", sa.BigInteger, nullable=False),
+    sa.Column("client", sa.BigInteger),
     sa.Column("model", sa.BigInteger),
     sa.Column("instance", sa.BigInteger),
+    sa.Column("admitted", sa.BigInteger, nullable=False),  # 1 or 0, and so is what follows
+    sa.Column("failed", sa.BigInteger, nullable=False),
 )
 sa.Index("facet_subjects_client", facet_subjects.c.client)
 
@@ -157,6 +159,19 @@ def _tally(name: str) -> sa.Table:
 
 
 tallies = {name: _tally(f"tally_{name}") for name in ("minutes", "hours", "days", "months")}
+
+# All clients' sums of a span, side by side, so that they are added up in no time: made from the rollups when they are asked for,
+# and valid as long as `requests` is what the model's tally, or that of everything, says. `rankings.py` says what is in them.
+vectors = sa.Table(
+    "client_vectors",
+    metadata,
+    sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("until", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("subject", sa.BigInteger, primary_key=True, autoincrement=False),  # everything, or a model
+    sa.Column("figure", sa.Text, primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("lanes", sa.LargeBinary, nullable=False),
+)
 
 # What retention has deleted: everything of a level, or of the receipts, from before this time.
 kept_since = sa.Table(

@@ -46,6 +46,7 @@ from slmgate.stores.sql_billing import SqlBilling
 from slmgate.stores.sql_contents import SqlContents
 from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
+from slmgate.stores.sql_tallies import SqlTallies
 from slmgate.stores.subjects import SubjectWriter
 from slmgate.terms import Key, Receipt
 
@@ -105,6 +106,10 @@ class SqlStore:
         return SqlContents(self._reading, self._writing, self._insert)
 
     @property
+    def tallies(self) -> SqlTallies:
+        return SqlTallies(self._reading, self._writing, self._insert)
+
+    @property
     def billing(self) -> SqlBilling:
         return SqlBilling(self._reading, self._writing, self._insert)
 
@@ -142,26 +147,26 @@ class SqlStore:
 
     # The ledger
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch) -> Parted:
         receipts = batch.receipts if isinstance(batch.receipts, Parted) else parted(batch.receipts)
         try:
             try:
-                self._write(batch, receipts)
+                return self._write(batch, receipts)
             except (DataError, OverflowError):
                 # A value that this database cannot hold, which an instance or a client made up. The receipt still counts.
-                self._write(batch, Parted(list(map(storable, receipts.own)), list(map(storable, receipts.facets))))
+                return self._write(batch, Parted(list(map(storable, receipts.own)), list(map(storable, receipts.facets))))
         except BaseException:  # whatever it was: what is remembered of the database may not be so any more
             self._entries.forget()
             self._subjects.forget()
             raise
 
-    def _write(self, batch: Batch, receipts: Parted) -> None:
+    def _write(self, batch: Batch, receipts: Parted) -> Parted:
         try:
-            self._transact(batch, receipts, sift=False)
+            return self._transact(batch, receipts, sift=False)
         except Repeats:  # so rare that it may be found out by trying
-            self._transact(batch, receipts, sift=True)
+            return self._transact(batch, receipts, sift=True)
 
-    def _transact(self, batch: Batch, receipts: Parted, sift: bool) -> None:
+    def _transact(self, batch: Batch, receipts: Parted, sift: bool) -> Parted:
         with self._writing() as connection:
             if sift:
                 receipts = self._entries.sift(connection, receipts)
@@ -175,6 +180,7 @@ class SqlStore:
                 self._keys.note_uses(connection, batch.used)
         self._entries.remember(learned)
         self._subjects.remember(counted)
+        return receipts
 
     def make_durable(self) -> None:
         if self._path is None:

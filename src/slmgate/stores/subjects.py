@@ -102,14 +102,14 @@ class SubjectWriter:
         """Facts of these facets, whose subjects are written where they are not there yet."""
         wanted = sorted(facets)
         for start in range(0, len(wanted), _LOOKED_UP):
-            new = [row for row in _facets_of(connection, wanted[start : start + _LOOKED_UP]) if row["client"] is None]
+            new = [row for row in _facets_of(connection, wanted[start : start + _LOOKED_UP]) if row["facet"] is None]
             if new:
                 self._numbers(connection, [ALL])
                 self._assign(connection, new)
         return facts_of(connection, wanted)
 
-    def _assign(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Say which subjects these facets are of. Shadows too: what is nobody's request counts for none of them all the same."""
+    def _assign(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Say which subjects these facets are of, and how their receipts count."""
         names = {row["id"]: names_of(row) for row in rows}
         distinct = sorted({name for each in names.values() for name in each if name is not None})
         full = {kind for kind in ("model", "instance") if self._count(connection, kind) >= MOST_MODELS}
@@ -119,7 +119,11 @@ class SubjectWriter:
             names = {id: tuple(others.get(name, name) if name else None for name in each) for id, each in names.items()}
             distinct = sorted({name for each in names.values() for name in each if name is not None})
         numbers = self._numbers(connection, distinct)
-        mapped = [(id, *(numbers[name] if name else None for name in each)) for id, each in sorted(names.items())]
+        counts = {row["id"]: facts(row, ()) for row in rows}
+        mapped = [
+            (id, *(numbers[name] if name else None for name in each), int(counts[id].admitted), int(counts[id].failed))
+            for id, each in sorted(names.items())
+        ]
         connection.exec_driver_sql(self._map, mapped)
 
     def _numbers(self, connection: Connection, names: Sequence[Name], add: bool = True) -> dict[Name, int]:
@@ -151,7 +155,9 @@ def facts_of(connection: Connection, facets: Collection[int]) -> dict[int, Facts
 
 
 def names_of(facet: Mapping[str, Any]) -> tuple[Name | None, ...]:
-    """Client, model and instance that receipts of these facets are of."""
+    """Client, model and instance that receipts of these facets are of; copies are of nobody."""
+    if facet["verdict"] == "shadow":
+        return (None, None, None)
     model, instance = facet["model"], facet["instance"]
     if facet["verdict"] != "admit" and facet["reason"] == "model_not_found":
         model = OTHER
@@ -213,6 +219,7 @@ def _facets_of(connection: Connection, ids: Sequence[int]) -> list[Any]:
     query = sa.select(
         _facets.id,
         *fields,
+        _mapped.facet,
         _mapped.client,
         _mapped.model.label("model_subject"),
         _mapped.instance.label("instance_subject"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import compress, repeat
 from math import isqrt
@@ -44,7 +44,7 @@ WIDTH = len(BOUNDS) + 1
 FIRST = 16
 """The number of the first bucket of the first kind; those of the next kind are `WIDTH` further."""
 
-bucket = partial(bisect_right, BOUNDS)
+bucket: Callable[[int], int] = partial(bisect_right, BOUNDS)
 """The bucket of a time: a number below `WIDTH`."""
 
 _NAMES = [column.name for column in list(schema.entries.columns)[1:]]
@@ -130,38 +130,40 @@ def histograms(rows: Sequence[tuple[Any, ...]], facets: Mapping[int, Facts], wid
     Done in columns, because it runs for every receipt.
     """
     timed = {number for number, each in facets.items() if each.admitted and each.subjects}
-    rows = [row for row in rows if row[_FACET] in timed]
+    if len(timed) < len(facets):
+        rows = [row for row in rows if row[_FACET] in timed]
     if not rows:
         return {}
     columns = list(zip(*rows, strict=True))
-    firsts, totals, queues = columns[_FIRST], columns[_TOTAL], columns[_QUEUE]
     spans = list(zip(map(floordiv, columns[_TIME], repeat(width)), columns[_FACET], strict=True))
     places = {span: place * WIDTH for place, span in enumerate(dict.fromkeys(spans))}
-    bases = list(map(places.__getitem__, spans))
+    bases: Sequence[int] = list(map(places.__getitem__, spans))
     found: list[tuple[int, Counter[int]]] = []
 
     def note(kind: int, bases: Iterable[int], values: Iterable[int]) -> None:
         found.append((FIRST + kind * WIDTH, Counter(map(add, bases, map(bucket, values)))))
 
-    overheads, connects = columns[_OVERHEAD], columns[_CONNECT]
+    queues, connects, overheads, totals = columns[_QUEUE], columns[_CONNECT], columns[_OVERHEAD], columns[_TOTAL]
     note(0, bases, map(sub, map(sub, map(sub, queues, columns[_RECEIVE]), connects), overheads))
-    asked = list(map(bool, overheads))  # receipts from before this was measured say 0
-    note(1, compress(bases, asked), compress(connects, asked))
-    note(5, compress(bases, asked), compress(overheads, asked))
     note(6, bases, totals)
-    answered = list(map(is_not, firsts, repeat(None)))
-    if not all(answered):
-        bases, rows = list(compress(bases, answered)), list(compress(rows, answered))
-        firsts, totals = tuple(compress(firsts, answered)), tuple(compress(totals, answered))
-        queues = tuple(compress(queues, answered))
-    streams = list(map(sub, totals, firsts))
+    asked = list(map(bool, overheads))  # receipts from before this was measured say 0
+    if any(asked):
+        note(1, compress(bases, asked), compress(connects, asked))
+        note(5, compress(bases, asked), compress(overheads, asked))
+    if None in columns[_FIRST]:
+        answered = list(map(is_not, columns[_FIRST], repeat(None)))
+        bases, columns = list(compress(bases, answered)), [tuple(compress(column, answered)) for column in columns]
+    firsts = columns[_FIRST]
+    streams = list(map(sub, columns[_TOTAL], firsts))
     note(2, bases, firsts)
-    note(3, bases, map(sub, firsts, queues))
+    note(3, bases, map(sub, firsts, columns[_QUEUE]))
     note(4, bases, streams)
     streaming = {number for number in timed if facets[number].stream}
-    spoken = [row[_FACET] in streaming and row[_COMPLETION] > 1 for row in rows]
-    tokens = [row[_COMPLETION] - 1 for row in compress(rows, spoken)]
-    note(7, compress(bases, spoken), map(floordiv, compress(streams, spoken), tokens))
+    if streaming:
+        numbers, tokens = columns[_FACET], columns[_COMPLETION]
+        spoken = [count > 1 and number in streaming for number, count in zip(numbers, tokens, strict=True)]
+        more = map(sub, compress(tokens, spoken), repeat(1))
+        note(7, compress(bases, spoken), map(floordiv, compress(streams, spoken), more))
 
     tallies: list[Tally] = [{} for _ in places]
     for number, counts in found:
@@ -196,4 +198,4 @@ def middle(at: int) -> int:
         return 0
     low = BOUNDS[at - 1]
     high = BOUNDS[at] - 1 if at < len(BOUNDS) else low
-    return max(low, round((low * high) ** 0.5))
+    return max(low, isqrt(low * high))

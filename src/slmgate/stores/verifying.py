@@ -66,7 +66,7 @@ def _next_day(connection: Connection, day: int, last: int) -> int:
 
 def _right(connection: Connection, day: int) -> Spans | None:
     """What the receipts of a day add up to; None where they are not all kept."""
-    return _of_receipts(connection, day, day + DAY) if kept_since(connection).get(RECEIPTS, 0) <= day else None
+    return sums_of(connection, day, day + DAY) if kept_since(connection).get(RECEIPTS, 0) <= day else None
 
 
 def _check_day(connection: Connection, day: int) -> tuple[int, list[Difference]]:
@@ -96,7 +96,8 @@ def _check_month(connection: Connection, month: int) -> tuple[int, list[Differen
     return len(there), list(_differences(MONTHS, there, right))
 
 
-def _of_receipts(connection: Connection, start: int, end: int) -> Spans:
+def sums_of(connection: Connection, start: int, end: int) -> Spans:
+    """The sums of the receipts of this time by minute and facet, from the receipts themselves."""
     entries = schema.entries.c
     minute = (entries.time - entries.time % sa.literal_column(str(MINUTE))).label("minute")
     sums = {

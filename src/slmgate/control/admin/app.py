@@ -32,6 +32,9 @@ from litestar.types import Message, Scope
 from slmgate import __version__
 from slmgate.control.admin.behind import asks_from
 from slmgate.control.admin.context import AdminContext
+from slmgate.control.admin.dashboard import shell
+from slmgate.control.admin.dashboard.routes import PAGES as DASHBOARD
+from slmgate.control.admin.dashboard.routes import ROUTES as DASHBOARD_ROUTES
 from slmgate.control.admin.handlers import STATUS
 from slmgate.control.admin.params import NAMES
 from slmgate.control.admin.refusals import Refusals
@@ -111,7 +114,8 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         # here, as the context of a check that is no coroutine would end with it
         asked_from.set(_asks_from(connection, context))
         needed = route.opt.get("permission")
-        if needed is Permission.PUBLIC:
+        opens = route.opt.get("open_when")
+        if needed is Permission.PUBLIC or (opens is not None and opens(context)):
             return
         operator = await _operator(connection, context, signin)
         if operator is None and route.opt.get("page"):
@@ -122,12 +126,12 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
                 detail="Send `Authorization: Bearer` with an admin key; the first one is in admin.key in the state directory.",
                 headers={"www-authenticate": "Bearer"},
             )
+        connection.state.operator = operator  # a page that refuses says so to somebody by name
         if not isinstance(needed, Permission) or operator.permission < needed:
             if _changes(connection) and isinstance(needed, Permission):
                 what = f"{route.opt.get('row')}"
                 await asyncio.to_thread(refusals.note, operator.name, what, needed.name.lower())
             raise HTTPException(status_code=403, detail="Your admin role may not do that.")
-        connection.state.operator = operator
 
     def check_query(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         known = route.opt.get("query")
@@ -141,15 +145,32 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         if len(set(given)) < len(given):
             raise HTTPException(status_code=400, detail="A parameter is there twice; nobody can say which one is meant.")
 
+    def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+        return _page_of(_http_problem(request, error), request)
+
+    def problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        return _page_of(_problem(request, error), request)
+
+    def _page_of(made: Response[bytes], request: Request[Any, Any, Any]) -> Response[bytes]:
+        """The same as a page, for whoever wants one; programs get a problem (RFC 9457) from pages too."""
+        if not shell.wants_page(request):
+            return made
+        problem = msgspec.json.decode(made.content, type=Problem)
+        page = shell.error_page(request, problem.status, problem.detail, DASHBOARD, context)
+        page.headers.update({name: value for name, value in made.headers.items() if name == "retry-after"})
+        return page
+
     return Litestar(
-        route_handlers=[_handler(row) for row in (*ROUTES, *PAGES)],
+        route_handlers=[
+            _handler(row, row.path if row.where is None else row.where(context)) for row in (*ROUTES, *PAGES, *DASHBOARD_ROUTES)
+        ],
         guards=[check_origin, check_permission, check_query],
         dependencies={
             "context": Provide(lambda: context, sync_to_thread=False),
             "caller": Provide(_caller, sync_to_thread=False),
             "signin": Provide(lambda: signin, sync_to_thread=False),
         },
-        exception_handlers={HTTPException: _http_problem, SignInFirst: _to_signin, Exception: _problem},
+        exception_handlers={HTTPException: http_problem, SignInFirst: _to_signin, Exception: problem},
         openapi_config=OpenAPIConfig(
             title="slmgate admin API",
             version=__version__,
@@ -189,14 +210,15 @@ def _check_own_page(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         raise HTTPException(status_code=403, detail=_FOREIGN)
 
 
-def _handler(row: Route) -> HTTPRouteHandler:
+def _handler(row: Route, path: str) -> HTTPRouteHandler:
     blocks = not _is_coroutine(row)
     return HTTPRouteHandler(
-        row.path,
+        path,
         http_method=row.method,
         status_code=row.status,
         opt={
             "permission": row.permission,
+            "open_when": row.open_when,
             "page": row.page,
             "row": f"{row.method} {row.path.replace(':str', '')}",
             "query": None if row.page or row.permission is Permission.PUBLIC else _query(row),
@@ -228,7 +250,7 @@ def _described(row: Route) -> dict[int, ResponseSpec]:
 
 def _query(row: Route) -> frozenset[str]:
     """The query parameters that a row takes: a filter that is misspelt must not show, or change, more than was meant."""
-    named = set(inspect.signature(row.handler).parameters) - {"context", "caller", "data"}
+    named = set(inspect.signature(row.handler).parameters) - {"context", "caller", "data", "request"}
     return frozenset(name for name in named if f"{{{name}:" not in row.path)
 
 

@@ -76,7 +76,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One worker process. Counters grow from its start; `unjournaled` counts requests served without a record, `shadows` the
     copies of requests that were sent and have ended, `shadows_dropped` those for which there was no room.
     Of the guard: connections that were closed at once (`turned_away`) or because the gate was full (`shed`), requests that were
-    refused without a receipt (`guarded`), and bans.
+    refused without a receipt (`guarded`), and bans. `self_service` counts the requests of key holders to `/me`.
     """
 
     slot: int
@@ -93,6 +93,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     guarded: int = 0
     bans: int = 0
     shed: int = 0
+    self_service: int = 0
 
 
 class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +167,10 @@ class AdminContext(Protocol):
 
     async def lift_ban(self, address: str) -> Ban | None:
         """Ban an address no more; None: it was not banned. Raises NobodyLooks."""
+        ...
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The figures for Prometheus, in a form that `accept` (a header) takes, and that form. Raises LedgerUnavailable."""
         ...
 
     async def reload(self) -> Sequence[object]:

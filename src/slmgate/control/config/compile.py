@@ -45,7 +45,7 @@ def compile_snapshot(config: Config, generation: int, drained: Collection[str] =
     limits = Limits(config)
     return SnapshotSpec(
         generation=generation,
-        gate=_gate(config.guard, config.drain_timeout),
+        gate=_gate(config.guard, config.drain_timeout, config.me.enabled),
         models=tuple(_model(name, model, limits, drained) for name, model in config.models.items()),
         roles=tuple(_role(name, role, limits, config.log.content == "roles") for name, role in config.roles.items()),
         teams=tuple(_team(name, team, config.plans, limits) for name, team in config.teams.items()),
@@ -117,7 +117,7 @@ def _declared(key: DeclaredKey) -> Key:
     )
 
 
-def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
+def _gate(guard: Guard, drain_timeout: float, me: bool) -> GateSpec:
     return GateSpec(
         trusted_proxies=guard.trusted_proxies,
         proxy_header=guard.proxy_header,
@@ -133,6 +133,7 @@ def _gate(guard: Guard, drain_timeout: float) -> GateSpec:
         body_total=guard.body_total,
         body_rate=guard.body_rate,
         max_buffered=guard.max_buffered,
+        me=me,
         guard=guard_spec(guard),
     )
 

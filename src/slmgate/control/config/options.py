@@ -42,6 +42,8 @@ from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.log_options import Log
+from slmgate.control.config.me_options import Me
+from slmgate.control.config.metrics_options import Metrics
 from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
@@ -594,7 +596,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "metrics",
         "tracing",
         "cluster",
         "on_store_loss",
@@ -638,6 +639,7 @@ class Config(Section, frozen=True, kw_only=True):
         ),
     ] = ()
     guard: Annotated[Guard, Option("Bounds of the listening side.")] = Guard()
+    me: Annotated[Me, Option("What holders of keys may see and do by themselves, at `/me` on the gate's own address.")] = Me()
     state_dir: Annotated[
         Path, Option("The directory of everything that must outlive a restart: ledger, keys, journals.", Location(), False)
     ] = Path("./slmgate-data")
@@ -654,6 +656,7 @@ class Config(Section, frozen=True, kw_only=True):
         float, Option("A worker silent for this long is replaced.", Duration(low=500, high=HOUR), False)
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
+    metrics: Annotated[Metrics, Option("Figures for Prometheus.")] = Metrics()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
     ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()
     on_ledger_loss: Annotated[

@@ -80,7 +80,7 @@ def test_what_is_seen_of_instances(gate: AdminGate, client: TestClient[Litestar]
         READY, instances=[out, structs.replace(out, draining=True), structs.replace(out, source="removed")]
     )
     sign_in(client)
-    said = re.findall(r"</code> (.*?)</li>", client.get("/").text)
+    said = re.findall(r"</code> (.*?)</li>", client.get("/account").text)
     assert said == [
         "half-open: it answered 503, 3 in flight, 1 waiting",
         "draining, 3 in flight, 1 waiting",
@@ -185,7 +185,7 @@ def test_no_provider(client: TestClient[Litestar]) -> None:
 
 
 def test_a_key_shows_the_page_without_a_way_out(gate: AdminGate, client: TestClient[Litestar]) -> None:
-    page = client.get("/", headers={"authorization": f"Bearer {gate.secret}"})
+    page = client.get("/account", headers={"authorization": f"Bearer {gate.secret}"})
     assert "admin" in page.text
     assert "Sign out" not in page.text
     answer = client.post("/logout", headers={"authorization": f"Bearer {gate.secret}", "origin": PLAIN})

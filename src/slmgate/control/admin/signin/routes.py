@@ -13,7 +13,7 @@ from slmgate.control.operators import Permission
 MAX_FORM = 16 * 1024
 
 PAGES: tuple[Route, ...] = (
-    Route("GET", "/", Permission.VIEWER, handlers.home, page=True, max_body=MAX_FORM),
+    Route("GET", "/account", Permission.VIEWER, handlers.home, page=True, max_body=MAX_FORM),
     Route("GET", "/login", Permission.PUBLIC, handlers.login_page, page=True, max_body=MAX_FORM),
     Route("POST", "/login", Permission.PUBLIC, handlers.login, page=True, max_body=MAX_FORM),
     Route("GET", "/login/oidc", Permission.PUBLIC, handlers.login_oidc, page=True, max_body=MAX_FORM),

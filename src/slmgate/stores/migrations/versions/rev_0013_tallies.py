@@ -28,9 +28,11 @@ def upgrade() -> None:
     op.create_table(
         "facet_subjects",
         sa.Column("facet", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("client", sa.BigInteger, nullable=False),
+        sa.Column("client", sa.BigInteger),
         sa.Column("model", sa.BigInteger),
         sa.Column("instance", sa.BigInteger),
+        sa.Column("admitted", sa.BigInteger, nullable=False),
+        sa.Column("failed", sa.BigInteger, nullable=False),
     )
     op.create_index("facet_subjects_client", "facet_subjects", ["client"])
     for level in ("minutes", "hours", "days", "months"):
@@ -41,4 +43,13 @@ def upgrade() -> None:
             sa.Column("tally", sa.LargeBinary, nullable=False),
             sqlite_with_rowid=False,
         )
+    op.create_table(
+        "client_vectors",
+        sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("until", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("subject", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("figure", sa.Text, primary_key=True),
+        sa.Column("requests", sa.BigInteger, nullable=False),
+        sa.Column("lanes", sa.LargeBinary, nullable=False),
+    )
     fill(op.get_bind())

@@ -1,0 +1,28 @@
+"""The table of the dashboard's pages, one row each, and the routes that the application is made from.
+
+What a row does stands in the module of its page; how it is served in `shell.py`. A page joins with a row here, and with one in
+the exposure matrix of the tests.
+"""
+
+from __future__ import annotations
+
+from slmgate.control.admin.dashboard import overview, shell
+from slmgate.control.admin.dashboard.page import Page
+from slmgate.control.admin.routes import Route
+from slmgate.control.operators import Permission
+
+PAGES: tuple[Page, ...] = (
+    Page(path="/", permission=Permission.VIEWER, handler=overview.overview, title="Overview", place=("", 10)),
+)
+
+
+def pages() -> tuple[Page, ...]:
+    """The whole table, as the navigation needs it."""
+    return PAGES
+
+
+ROUTES: tuple[Route, ...] = (
+    *(shell.route_of(page, pages) for page in PAGES),
+    Route("POST", "/theme", Permission.PUBLIC, shell.set_theme, page=True, max_body=4096),
+    Route("GET", "/assets/{name:str}", Permission.PUBLIC, shell.serve_asset, page=True, max_body=4096),
+)

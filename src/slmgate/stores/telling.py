@@ -1,0 +1,49 @@
+"""The questions that analytics ask of a store.
+
+Subjects are told by kind (`all`, `model`, `instance`, `client`), the name of the client or model, and the instance. Times are
+UTC, the second one exclusive. Nothing here names a driver; `sql_tallies.py` answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from slmgate.stores.rankings import Figure
+from slmgate.stores.subjects import Name
+from slmgate.stores.tallies import Tally
+
+
+class TallyStore(Protocol):
+    def subjects(self, kind: str, name: str | None = None) -> list[Name]:
+        """All that there are of a kind, of this name if one is given, in the order of their names."""
+        ...
+
+    def read(self, names: Sequence[Name], cuts: Sequence[datetime]) -> list[list[Tally]]:
+        """For each subject its tallies between one time and the next, of all these times."""
+        ...
+
+    def since(self, since: datetime, until: datetime) -> datetime:
+        """From when on this time is answered: later than it begins where retention has deleted what was there."""
+        ...
+
+    def models_of(self, client: str, since: datetime, until: datetime) -> Mapping[str, Tally]:
+        """What a client asked of each model: tallies without histograms."""
+        ...
+
+    def clients(
+        self,
+        figure: Figure | None,
+        since: datetime,
+        until: datetime,
+        first: int,
+        most: int,
+        search: str = "",
+        model: str | None = None,
+    ) -> tuple[list[str], int]:
+        """The names of at most so many clients that asked anything, from the place `first` on, and how many there are in all.
+
+        From the most to the least of this figure, or by name. Of one `model` by requests only.
+        """
+        ...
