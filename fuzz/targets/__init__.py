@@ -6,7 +6,7 @@ from importlib import import_module
 
 from fuzz.target import Target
 
-NAMES = ("requests", "answers", "chunks", "scanners", "bodies", "forms", "configuration", "tokens", "routes")
+NAMES = ("requests", "answers", "chunks", "scanners", "bodies", "forms", "configuration", "tokens", "routes", "traces")
 
 
 def target(name: str) -> Target:

@@ -13,6 +13,7 @@ import pytest
 from slmgate.stores import migrations
 from slmgate.stores.base import (
     USAGE_GROUPS,
+    AuditFilter,
     AuditRecord,
     Batch,
     KeyFilter,
@@ -102,6 +103,11 @@ def test_which_ids_are_known(store: Store, asked: int) -> None:
     assert store.known(ids) == {"r1", "r498", "r499", "r500"} & set(ids)
 
 
+def test_a_batch_of_nothing_but_copies(store: Store) -> None:
+    write(store, "r1", verdict="shadow")
+    assert [each.id for each in all_receipts(store)] == ["r1"]
+
+
 def test_an_empty_batch(store: Store) -> None:
     store.write(Batch())
     assert store.positions() == {}
@@ -120,6 +126,24 @@ def test_paging_meets_every_receipt_once(store: Store) -> None:
         after = page[-1].seq
     assert up == [f"r{number}" for number in range(7)]
     assert down == up[::-1]
+    first, last = (page := store.receipts(ReceiptFilter(), 7, after=0))[0].seq, page[-1].seq
+    between = [store.receipts(ReceiptFilter(), 3, before=last, after=first, oldest_first=way) for way in (True, False, None)]
+    assert [[each.receipt.id for each in page] for page in between] == [
+        ["r1", "r2", "r3"],
+        ["r5", "r4", "r3"],
+        ["r1", "r2", "r3"],
+    ]
+
+
+def test_cursors_at_a_time(store: Store) -> None:
+    noon = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    assert store.cursors_at(noon) == (None, None)
+    write(store, "late", time=noon + timedelta(hours=1))
+    write(store, "early", time=noon)
+    late, early = (each.seq for each in store.receipts(ReceiptFilter(), 2, after=0))
+    assert store.cursors_at(noon) == (None, early)
+    assert store.cursors_at(noon + timedelta(microseconds=1)) == (early, late)
+    assert store.cursors_at(noon + timedelta(hours=2)) == (late, None)
 
 
 @pytest.mark.parametrize(
@@ -409,6 +433,36 @@ def test_the_audit_log(store: Store) -> None:
 
 def test_revision(store: Store) -> None:
     assert store.revision() == migrations.HEAD
+
+
+def test_filters_of_the_audit_log(store: Store) -> None:
+    """Each field as it is, but for an action that ends with a dot, which is a beginning; nothing in a text has a meaning."""
+    for at, (actor, action, target) in enumerate(
+        (("ann", "key.create", "k1"), ("bob", "key.edit", "k1"), ("ann", "keys_all", "%"))
+    ):
+        time = NOON + timedelta(hours=at)
+        store.append_audit(AuditRecord(time=time, actor=actor, action=action, target=target))
+    for which, expected in (
+        (AuditFilter(), [3, 2, 1]),
+        (AuditFilter(actor="ann"), [3, 1]),
+        (AuditFilter(action="key."), [2, 1]),
+        (AuditFilter(action="key.edit"), [2]),
+        (AuditFilter(action="key"), []),
+        (AuditFilter(action="%."), []),
+        (AuditFilter(target="%"), [3]),
+        (AuditFilter(since=NOON + timedelta(hours=1)), [3, 2]),
+        (AuditFilter(until=NOON + timedelta(hours=1)), [1]),
+        (AuditFilter(actor="ann", target="k1"), [1]),
+    ):
+        assert [record.id for record in store.audit(10, None, which)] == expected, which
+    assert [record.id for record in store.audit(1, 3, AuditFilter(action="key."))] == [2]
+
+
+def test_members_of_teams(store: Store) -> None:
+    assert store.members() == {}
+    live = [a_key(f"k{at}", f"n{at}", team=team) for at, team in enumerate(("acme", "acme", "other", None))]
+    store.save_keys([*live, a_key("gone", "gone", team="acme", revoked=NOON)], change())
+    assert store.members() == {"acme": 2, "other": 1}
 
 
 def test_the_audit_log_is_one_chain_whoever_writes(store: Store) -> None:

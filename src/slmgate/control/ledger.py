@@ -67,6 +67,8 @@ class Ingest:
         self._store = store
         self._dir = journal_dir
         self._access_log = access_log
+        self.told: list[Callable[[Parted], None]] = []
+        """Who is given the receipts of each step after they are in the store; nothing that waits, and nothing that raises."""
         self._count = count
         self._settling = Settling(store, journal_dir, access_log, count)
         # Mirrors the store, so that a step asks it nothing; read again after any failure.
@@ -189,6 +191,9 @@ class Ingest:
             keep_unreadable(*found)
         if step.lines and self._access_log is not None:
             self._access_log(b"".join(step.lines))
+        if len(step.receipts):
+            for tell in self.told:
+                tell(step.receipts)
         if step.finished:
             self._store.make_durable()
             for path, state in step.finished.items():

@@ -82,6 +82,7 @@ from slmgate.control.state_dir import (
     METRICS_FILE,
     lock_control,
 )
+from slmgate.control.tracing.service import Tracing
 from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
@@ -183,14 +184,17 @@ class Control:
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.self_service = SelfService(self, self._beside)
         self.access_log = _access_log(config, orders.again)
+        self.tracing = Tracing()
         self.metrics = Metrics(self._state_dir / METRICS_FILE, self._state_dir / JOURNAL_DIR, self.store, config.metrics.clients)
         self.metrics.watch("slmgate_log_dropped_lines_total", lambda: self.access_log.dropped)
+        self.metrics.watch("slmgate_trace_dropped_spans_total", self.tracing.dropped)
         notices = Notices(self.store.billing, lambda: self.publisher.config)
         webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
         self._notifier = Notifier(self, self.store.billing, notices, webhooks)
-        self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
         self.metrics.plans = lambda: [Use((team, plan), ratio) for team, plan, ratio in notices.used()]
         self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write, self.metrics.count)
+        self._ingest.told.append(self.tracing.take)
+        self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -304,6 +308,8 @@ class Control:
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
         self.access_log.configure(targets(config.log))
+        if self.tracing.changes(config.tracing):
+            self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -410,11 +416,11 @@ class Control:
             self.looking.told(message)
         elif isinstance(message, Live | Cancelled):
             self.live.told(message)
+        elif isinstance(message, Mine):
+            self.self_service.ask(message, lambda told: peer.send(pack(told)))
         elif isinstance(message, Captures):
             confirm = partial(self._confirm, peer)
             self.contents.told(peer.hello.incarnation, message, confirm)
-        elif isinstance(message, Mine):
-            self.self_service.ask(message, lambda told: peer.send(pack(told)))
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
@@ -583,6 +589,7 @@ class Control:
         await self._prober.close()
         await asyncio.to_thread(self.contents.close)
         self.access_log.close()
+        await asyncio.to_thread(self.tracing.close)
         self.store.close()
 
     def _hand_over(self) -> None:

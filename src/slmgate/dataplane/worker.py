@@ -52,6 +52,7 @@ from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import Front, Fronts, context_of
 from slmgate.dataplane.tokens import Tokens
+from slmgate.dataplane.tracing import Tracer, tracer_of
 from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
@@ -123,6 +124,7 @@ class Worker:
         # by the snapshot in force
         self.keys = KeyTable()
         self.snapshot = Snapshot(SnapshotSpec(generation=0), self.keys, self.tokens.known)
+        self.tracer: Tracer | None = None
         self._prepared: Snapshot | None = None  # the first one, until all keys are here
         self._confirmed = 0  # the generation that was last confirmed
         # for the life of the process
@@ -139,9 +141,9 @@ class Worker:
         self.outbox = Outbox(loop.call_soon, self.report_fault)
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
+        self.holders = Holders(self._link, self.report_fault)
         self.captures = CaptureBox(self._link.send)
         self.begin_capture = begin_capture
-        self.holders = Holders(self._link, self.report_fault)
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         addresses = Path(orders.addresses) if orders.addresses else None
@@ -359,6 +361,7 @@ class Worker:
                 tell(problem)
         self.limiter.prepare(snapshot.charges)
         self.guard.update(snapshot.gate.guard)
+        self.tracer = tracer_of(snapshot.tracing, self.tracer)
         first, others = self.snapshot.generation == 0, snapshot.forwarders is not self.snapshot.forwarders
         self.snapshot, self._prepared = snapshot, None
         if others:

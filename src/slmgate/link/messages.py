@@ -293,6 +293,31 @@ class Cancelled(msgspec.Struct, frozen=True, tag="cancelled"):
     over: bool = False
 
 
+class Mine(msgspec.Struct, frozen=True, tag="mine"):
+    """The holder of a key asks about itself. `what` is one of `questions.py`, `body` what came with it.
+
+    `digest` is that of the secret that was shown, `address` the client's. `number` is the worker's own, and comes back.
+    """
+
+    number: int
+    key: str
+    digest: bytes
+    what: str
+    body: bytes = b""
+    address: str = ""
+
+
+class MineTold(msgspec.Struct, frozen=True, tag="mine_told"):
+    """What its holder is told: a JSON body, or a refusal."""
+
+    number: int
+    body: bytes = b""
+    refuse: Refuse | None = None
+
+    def __repr__(self) -> str:
+        return f"MineTold({self.number})"
+
+
 class Captured(msgspec.Struct, frozen=True):
     """What a role wants kept of one request, as it came: it is in memory only until it was masked.
 
@@ -326,31 +351,6 @@ class CaptureKept(msgspec.Struct, frozen=True, tag="capture_kept"):
 
     number: int
     dropped: int = 0
-
-
-class Mine(msgspec.Struct, frozen=True, tag="mine"):
-    """The holder of a key asks about itself. `what` is one of `questions.py`, `body` what came with it.
-
-    `digest` is that of the secret that was shown, `address` the client's. `number` is the worker's own, and comes back.
-    """
-
-    number: int
-    key: str
-    digest: bytes
-    what: str
-    body: bytes = b""
-    address: str = ""
-
-
-class MineTold(msgspec.Struct, frozen=True, tag="mine_told"):
-    """What its holder is told: a JSON body, or a refusal."""
-
-    number: int
-    body: bytes = b""
-    refuse: Refuse | None = None
-
-    def __repr__(self) -> str:
-        return f"MineTold({self.number})"
 
 
 class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
@@ -395,10 +395,10 @@ Message = (
     | Live
     | CancelLive
     | Cancelled
-    | Captures
-    | CaptureKept
     | Mine
     | MineTold
+    | Captures
+    | CaptureKept
     | Wanted
     | NotStarted
     | Tls

@@ -118,6 +118,19 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     seal: str = ""
 
 
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which changes are meant; None asks for nothing. `action` may be a beginning with a dot, such as `key.`.
+
+    `since` is inclusive, `until` exclusive.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class AuditVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the audit log is as it was written, by its chain of seals.
 
@@ -245,9 +258,21 @@ class LedgerStore(Protocol):
         ...
 
     def receipts(
-        self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
+        self,
+        which: ReceiptFilter,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+        oldest_first: bool | None = None,
     ) -> list[NumberedReceipt]:
-        """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it."""
+        """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it.
+
+        `oldest_first` says it where both are given: then it looks at no more than what is between them.
+        """
+        ...
+
+    def cursors_at(self, time: datetime) -> tuple[int | None, int | None]:
+        """The cursors of the receipts with the last time before this one and with the first from then on; None: there is none."""
         ...
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
@@ -289,6 +314,10 @@ class KeyStore(Protocol):
         """At most `limit` keys, oldest first, behind the key with the id `after`. Revoked ones are among them."""
         ...
 
+    def members(self) -> dict[str, int]:
+        """Team -> how many keys it has that are not revoked. Teams without any are not among them."""
+        ...
+
     def live_keys(self) -> Iterator[Key]:
         """All keys that are not revoked, one by one, as the road needs them. Read to the end or closed, it holds nothing open."""
         ...
@@ -313,8 +342,8 @@ class KeyStore(Protocol):
 
     def append_audit(self, record: AuditRecord) -> None: ...
 
-    def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
-        """The newest changes first, with ids below `before`."""
+    def audit(self, limit: int, before: int | None = None, which: AuditFilter | None = None) -> list[AuditRecord]:
+        """The newest changes first, with ids below `before`; those that are meant."""
         ...
 
     def verify_audit(self, known: str = "") -> AuditVerdict:
@@ -340,13 +369,13 @@ class Store(LedgerStore, KeyStore, Protocol):
         ...
 
     @property
-    def contents(self) -> ContentStore:
-        """Prompts and answers that roles want kept."""
+    def tallies(self) -> TallyStore:
+        """What analytics ask."""
         ...
 
     @property
-    def tallies(self) -> TallyStore:
-        """What analytics ask."""
+    def contents(self) -> ContentStore:
+        """Prompts and answers that roles want kept."""
         ...
 
     @property

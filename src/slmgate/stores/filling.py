@@ -16,7 +16,8 @@ from sqlalchemy.engine import Connection
 from slmgate.stores import schema
 from slmgate.stores.rollups import DAY, FIGURES, LEVELS, MINUTE, Level, Spans
 from slmgate.stores.subjects import SubjectWriter, Tallies, by_subject, coarser
-from slmgate.stores.tallies import Facts, Tally, histograms
+from slmgate.stores.tallies import Facts, Tally, histograms, plus
+from slmgate.stores.usage import kept_since
 
 _CHUNK = 20_000
 _entries = schema.entries.c
@@ -30,14 +31,30 @@ def fill(connection: Connection) -> None:
     facets = list(connection.execute(sa.select(schema.facets.c.id)).scalars())
     known = writer.learn(connection, facets)
     *finer, months = LEVELS
+    kept, at = kept_since(connection), 0
+    month: Tallies = {}
     for day in _days(connection):
         buckets = of_receipts(connection, day, day + DAY, known)
         for level in finer:
             buckets = coarser(buckets, level.floor)
-            writer.put(connection, level.name, _of_rollup(connection, level, day, day + DAY, known))
-            writer.put(connection, level.name, buckets)
-        writer.put(connection, months.name, coarser(buckets, months.floor))
-    writer.put(connection, months.name, _of_rollup(connection, months, 0, 2**62, known))
+            if kept.get(level.name, 0) <= day:
+                whole = _of_rollup(connection, level, day, day + DAY, known)
+                _add(whole, buckets)
+                writer.put(connection, level.name, whole, new=True)
+        buckets = coarser(buckets, months.floor)
+        if months.floor(day) != at:
+            writer.put(connection, months.name, month)
+            at, month = months.floor(day), {}
+        _add(month, buckets)
+    writer.put(connection, months.name, month)
+    starts = sa.select(months.table.c.start).distinct().order_by(months.table.c.start)
+    for start in list(connection.execute(starts).scalars()):
+        writer.put(connection, months.name, _of_rollup(connection, months, start, start + 1, known))
+
+
+def _add(into: Tallies, more: Tallies) -> None:
+    for place, tally in more.items():
+        plus(into.setdefault(place, {}), tally)
 
 
 def of_receipts(connection: Connection, start: int, end: int, known: Mapping[int, Facts]) -> Tallies:
@@ -46,9 +63,7 @@ def of_receipts(connection: Connection, start: int, end: int, known: Mapping[int
     query = sa.select(*_ROW).where(_entries.time >= start, _entries.time < end)
     for some in connection.execute(query.execution_options(yield_per=_CHUNK)).partitions():
         for place, tally in histograms([tuple(row) for row in some], known, MINUTE).items():
-            there = found.setdefault(place, {})
-            for number, count in tally.items():
-                there[number] = there.get(number, 0) + count
+            plus(found.setdefault(place, {}), tally)
     return by_subject(found.items(), known)
 
 

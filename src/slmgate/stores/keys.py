@@ -106,6 +106,13 @@ class KeyRows:
             query = query.where(sa.tuple_(_keys.created, _keys.id) > sa.tuple_(sa.literal(created), sa.literal(after)))
         return list(_records(connection, connection.execute(query).all()))
 
+    def members(self, connection: Connection) -> dict[str, int]:
+        """Team -> how many live keys it has."""
+        query = (
+            sa.select(_keys.team, sa.func.count()).where(_keys.revoked.is_(None), _keys.team.is_not(None)).group_by(_keys.team)
+        )
+        return {row[0]: row[1] for row in connection.execute(query)}
+
     def live(self, connection: Connection) -> Iterator[Key]:
         """A row for each secret; those of one key follow each other. The shortest way, since a start waits for it."""
         last: Key | None = None

@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from slmgate.stores import migrations, retention, schema, usage, verifying
 from slmgate.stores.base import (
+    AuditFilter,
     AuditRecord,
     AuditVerdict,
     Batch,
@@ -102,12 +103,12 @@ class SqlStore:
         return SqlInstances(self._reading, self._writing, self._audit.add)
 
     @property
-    def contents(self) -> SqlContents:
-        return SqlContents(self._reading, self._writing, self._insert)
-
-    @property
     def tallies(self) -> SqlTallies:
         return SqlTallies(self._reading, self._writing, self._insert)
+
+    @property
+    def contents(self) -> SqlContents:
+        return SqlContents(self._reading, self._writing, self._insert)
 
     @property
     def billing(self) -> SqlBilling:
@@ -217,16 +218,28 @@ class SqlStore:
         return None if row is None else _receipt(row)
 
     def receipts(
-        self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
+        self,
+        which: ReceiptFilter,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+        oldest_first: bool | None = None,
     ) -> list[NumberedReceipt]:
         query = sa.select(schema.receipts).where(*_conditions(which)).limit(limit)
         if before is not None:
             query = query.where(_receipts.seq < before)
         if after is not None:
             query = query.where(_receipts.seq > after)
-        query = query.order_by(_receipts.seq.desc() if after is None else _receipts.seq)
+        upwards = after is not None if oldest_first is None else oldest_first
+        query = query.order_by(_receipts.seq if upwards else _receipts.seq.desc())
         with self._reading() as connection:
             return [NumberedReceipt(row["seq"], _receipt(row)) for row in connection.execute(query).mappings()]
+
+    def cursors_at(self, time: datetime) -> tuple[int | None, int | None]:
+        before = sa.select(_entries.seq).where(_entries.time < to_us(time)).order_by(_entries.time.desc()).limit(1)
+        behind = sa.select(_entries.seq).where(_entries.time >= to_us(time)).order_by(_entries.time).limit(1)
+        with self._reading() as connection:
+            return connection.execute(before).scalar(), connection.execute(behind).scalar()
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
         with self._reading() as connection:
@@ -270,6 +283,10 @@ class SqlStore:
         with self._reading() as connection:
             return self._keys.page(connection, which, limit, after)
 
+    def members(self) -> dict[str, int]:
+        with self._reading() as connection:
+            return self._keys.members(connection)
+
     def live_keys(self) -> Iterator[Key]:
         with self._reading() as connection:
             yield from self._keys.live(connection)
@@ -292,9 +309,9 @@ class SqlStore:
         with self._writing() as connection:
             self._audit.add(connection, record)
 
-    def audit(self, limit: int, before: int | None = None) -> list[AuditRecord]:
+    def audit(self, limit: int, before: int | None = None, which: AuditFilter | None = None) -> list[AuditRecord]:
         with self._reading() as connection:
-            return self._audit.page(connection, limit, before)
+            return self._audit.page(connection, limit, before, which or AuditFilter())
 
     def verify_audit(self, known: str = "") -> AuditVerdict:
         walk, more = self._audit.verifying(known), True

@@ -6,7 +6,7 @@ row, so that the chain never forks. What makes it a chain is `sealing.py`'s. Thi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import schema
-from slmgate.stores.base import AuditRecord, AuditVerdict, LedgerUnavailable
+from slmgate.stores.base import AuditFilter, AuditRecord, AuditVerdict, LedgerUnavailable
 from slmgate.stores.schema import from_us, to_us
 from slmgate.stores.sealing import HEAD_FILE, START, DamagedNote, Head, Note, SealKey, make_key, read_head, read_key, seal
 
@@ -124,8 +124,8 @@ class SqlAudit:
 
     # reading
 
-    def page(self, connection: Connection, limit: int, before: int | None) -> list[AuditRecord]:
-        query = sa.select(schema.audit).order_by(_audit.id.desc()).limit(limit)
+    def page(self, connection: Connection, limit: int, before: int | None, which: AuditFilter) -> list[AuditRecord]:
+        query = sa.select(schema.audit).where(*_conditions(which)).order_by(_audit.id.desc()).limit(limit)
         if before is not None:
             query = query.where(_audit.id < before)
         return [
@@ -145,6 +145,22 @@ class SqlAudit:
     def verifying(self, known: str) -> Verifying:
         """`known`: a head as it was told once and kept elsewhere, or nothing. Raises ValueError: it is none."""
         return Verifying(self._key, self._noted(), known)
+
+
+def _conditions(which: AuditFilter) -> Iterator[sa.ColumnElement[bool]]:
+    for column, value in ((_audit.actor, which.actor), (_audit.target, which.target)):
+        if value is not None:
+            yield column == value
+    if which.action is not None:
+        yield (
+            _audit.action.startswith(which.action, autoescape=True)
+            if which.action.endswith(".")
+            else _audit.action == which.action
+        )
+    if which.since is not None:
+        yield _audit.time >= to_us(which.since)
+    if which.until is not None:
+        yield _audit.time < to_us(which.until)
 
 
 class Verifying:

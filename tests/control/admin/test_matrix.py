@@ -19,6 +19,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from slmgate.control.admin import refusals
 from slmgate.control.admin.dashboard.routes import ROUTES as DASHBOARD
 from slmgate.control.admin.routes import ROUTES, Route
 from slmgate.control.admin.signin.routes import PAGES
@@ -52,6 +53,13 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/api/v1/bans"): Case(200),
     ("POST", "/api/v1/bans/lift"): Case(404, '{"address":"203.0.113.7"}'),
     ("GET", "/api/v1/usage"): Case(200),
+    ("GET", "/api/v1/analytics/overview"): Case(200),
+    ("GET", "/api/v1/analytics/clients"): Case(200),
+    ("GET", "/api/v1/analytics/client"): Case(400),
+    ("GET", "/api/v1/analytics/models"): Case(200),
+    ("GET", "/api/v1/analytics/model"): Case(400),
+    ("GET", "/api/v1/analytics/series"): Case(200),
+    ("GET", "/api/v1/analytics/compare"): Case(200),
     ("GET", "/api/v1/receipts"): Case(200),
     ("GET", "/api/v1/receipts/{id:str}"): Case(404),
     ("GET", "/api/v1/receipts/{id:str}/content"): Case(404),
@@ -62,6 +70,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/api/v1/explain/{id:str}"): Case(404),
     ("GET", "/api/v1/statement"): Case(400),
     ("GET", "/api/v1/statement.html"): Case(400),
+    ("GET", "/api/v1/teams"): Case(200),
     ("GET", "/api/v1/notices"): Case(200),
     ("GET", "/api/v1/keys"): Case(200),
     ("POST", "/api/v1/keys"): Case(201, KEY),
@@ -88,9 +97,36 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/api/v1/admin/sessions"): Case(200),
     ("POST", "/api/v1/admin/sessions/{id:str}/end"): Case(404),
     ("GET", "/"): Case(200),
+    ("GET", "/clients"): Case(200),
+    ("GET", "/clients/{name:str}"): Case(200),
+    ("GET", "/models"): Case(200),
+    ("GET", "/models/{name:str}"): Case(404),
+    ("POST", "/instances/drain"): Case(403, "token=x&id=none"),
+    ("POST", "/instances/enable"): Case(403, "token=x&id=none"),
     ("GET", "/account"): Case(200),
     ("POST", "/theme"): Case(303, "to=dark"),
     ("GET", "/assets/{name:str}"): Case(404),
+    ("GET", "/live"): Case(200),
+    ("GET", "/live/{id:str}/cancel"): Case(404),
+    ("POST", "/live/{id:str}/cancel"): Case(403, "token=x"),
+    ("GET", "/requests"): Case(200),
+    ("GET", "/requests/{id:str}"): Case(404),
+    ("GET", "/limits"): Case(200),
+    ("GET", "/keys"): Case(200),
+    ("GET", "/keys/new"): Case(200),
+    ("POST", "/keys/new"): Case(403, "token=x&name=page{n}"),
+    ("GET", "/keys/{id:str}"): Case(404),
+    ("GET", "/keys/{id:str}/edit"): Case(404),
+    ("POST", "/keys/{id:str}/edit"): Case(403, "token=x"),
+    ("POST", "/keys/{id:str}/rotate"): Case(403, "token=x"),
+    ("POST", "/keys/{id:str}/disable"): Case(403, "token=x"),
+    ("POST", "/keys/{id:str}/enable"): Case(403, "token=x"),
+    ("GET", "/keys/{id:str}/revoke"): Case(404),
+    ("POST", "/keys/{id:str}/revoke"): Case(403, "token=x"),
+    ("GET", "/teams"): Case(200),
+    ("GET", "/try"): Case(200),
+    ("GET", "/statements"): Case(200),
+    ("GET", "/audit"): Case(200),
     ("GET", "/login"): Case(200),
     ("POST", "/login"): Case(400, "name=olga&token=x"),
     ("GET", "/login/oidc"): Case(404),
@@ -192,7 +228,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     config = load_text("models: {tiny: {instances: [{url: 'http://127.0.0.1:9'}]}}").unwrap()
     gate.config = config
     gate.roster.config = lambda: config
-    with asking(gate) as client:
+    with pytest.MonkeyPatch.context() as patch, asking(gate) as client:
+        patch.setattr(refusals, "PER_MINUTE", 10_000)  # there are more rows than one operator may try in a minute
         yield Scene(home, client, gate)
     gate.store.close()
 

@@ -144,7 +144,8 @@ def test_the_newest_trace_of_each_bucket() -> None:
     rows = [
         TIMED | {"trace": first},
         TIMED | {"trace": second, "stream": True},
-        TIMED | {"trace": first, "total_us": 9_000_000},
+        TIMED | {"trace": f"{first}-{'3' * 16}-01", "total_us": 9_000_000},  # its client's, and recorded
+        TIMED | {"trace": f"{'4' * 32}-{'3' * 16}-00", "total_us": 9_000_000},  # no collector has it
         TIMED,
     ]
     histograms = counted(*rows).copied()[1]

@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -26,7 +27,15 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Schema,
+    SecurityScheme,
+)
 from litestar.types import Message, Scope
 
 from slmgate import __version__
@@ -228,9 +237,25 @@ def _handler(row: Route, path: str) -> HTTPRouteHandler:
         operation_id=row.handler.__name__,
         request_max_body_size=row.max_body,
         media_type=row.media,
+        operation_class=_told_as(row.also),
         responses=None if row.page else _described(row),
         security=[{}] if row.permission is Permission.PUBLIC else None,  # instead of what holds for all others
     )(row.handler)
+
+
+def _told_as(also: str) -> type[Operation]:
+    """How the description tells of a row: with another form that its answer may have."""
+    if not also:
+        return Operation
+
+    @dataclass
+    class TwoForms(Operation):
+        def __post_init__(self) -> None:
+            found = (self.responses or {}).get("200")
+            if isinstance(found, OpenAPIResponse) and found.content is not None:
+                found.content[also] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+    return TwoForms
 
 
 def _described(row: Route) -> dict[int, ResponseSpec]:

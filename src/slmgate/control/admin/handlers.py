@@ -27,6 +27,7 @@ from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, U
 from slmgate.control.trials.wish import BadTrial
 from slmgate.stores.base import (
     USAGE_GROUPS,
+    AuditFilter,
     AuditVerdict,
     KeyFilter,
     KeyState,
@@ -121,10 +122,11 @@ def usage(
     client: FromQuery[str | None] = None,
     team: FromQuery[str | None] = None,
     model: FromQuery[str | None] = None,
+    key: FromQuery[str | None] = None,
     shadow: FromQuery[bool] = False,
 ) -> views.UsageReport:
     """Requests and tokens, summed by any of client, team, key, model, instance, dialect, endpoint, status, reason, ended,
-    hour, day, month (`by`, with commas). With `shadow`, of copies of requests, which are in no other sum."""
+    hour, day, month (`by`, with commas). `key` is an id. With `shadow`, of copies of requests, which are in no other sum."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     unknown = unknown_groups(names)
     if unknown:
@@ -132,7 +134,9 @@ def usage(
     if len(set(names)) < len(names):
         raise BadQuery("`by` names the same group twice.")
     verdict = "shadow" if shadow else None
-    which = ReceiptFilter(since=_moment(since), until=_moment(until), client=client, team=team, model=model, verdict=verdict)
+    which = ReceiptFilter(
+        since=_moment(since), until=_moment(until), client=client, team=team, model=model, key=key, verdict=verdict
+    )
     start, end = context.store.answered(names, which)
     rows = context.store.usage(names, which)
     return views.UsageReport(by=names, since=start, until=end, rows=[views.usage_view(names, row) for row in rows])
@@ -327,9 +331,19 @@ async def reload(context: Context, caller: Caller) -> Response[views.ReloadRepor
     return Response(views.ReloadReport(applied=not faults, faults=faults), status_code=409 if faults else 200)
 
 
-def audit(context: Context, limit: Limit = 100, before: Cursor = None) -> views.AuditPage:
-    """Every change that was made, by whom, newest first."""
-    changes = context.store.audit(limit, before)
+def audit(
+    context: Context,
+    limit: Limit = 100,
+    before: Cursor = None,
+    actor: FromQuery[str | None] = None,
+    action: FromQuery[str | None] = None,
+    target: FromQuery[str | None] = None,
+    since: Moment = None,
+    until: Moment = None,
+) -> views.AuditPage:
+    """Every change that was made, by whom, newest first. `action` may be a beginning with a dot: `key.` is all that keys met."""
+    which = AuditFilter(actor=actor, action=action, target=target, since=_moment(since), until=_moment(until))
+    changes = context.store.audit(limit, before, which)
     return views.AuditPage(changes, changes[-1].id if len(changes) == limit else None)
 
 

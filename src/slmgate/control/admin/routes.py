@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmgate.control.admin import (
+    analytics,
     bans,
     billing,
     certificates,
@@ -22,6 +23,7 @@ from slmgate.control.admin import (
     metrics,
     operating,
     standing,
+    teams,
     views,
 )
 from slmgate.control.admin.context import AdminContext
@@ -43,8 +45,8 @@ class Route:
 
     `page`: for a browser. It takes forms and not JSON, sends strangers to the sign-in, and is not in the API's description.
     `open_when` says when everybody may ask all the same, `where` at which path it is, where the configuration says that.
-    `max_body` is in bytes. `media` is what it answers with when all is well; `other` are further statuses with what is told then,
-    where that is no problem (RFC 9457).
+    `max_body` is in bytes. `media` is what it answers with when all is well, or `also` when that is asked for; `other` are
+    further statuses with what is told then, where that is no problem (RFC 9457).
     """
 
     method: Method
@@ -57,6 +59,7 @@ class Route:
     where: Callable[[AdminContext], str] | None = None
     max_body: int = MAX_BODY
     media: str = "application/json"
+    also: str = ""
     other: Mapping[int, type] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/bans", Permission.VIEWER, bans.bans),
     Route("POST", "/api/v1/bans/lift", Permission.OPERATOR, bans.lift_ban),
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
+    Route("GET", "/api/v1/analytics/overview", Permission.VIEWER, analytics.analytics_overview, also="text/csv"),
+    Route("GET", "/api/v1/analytics/clients", Permission.VIEWER, analytics.analytics_clients, also="text/csv"),
+    Route("GET", "/api/v1/analytics/client", Permission.VIEWER, analytics.analytics_client, also="text/csv"),
+    Route("GET", "/api/v1/analytics/models", Permission.VIEWER, analytics.analytics_models, also="text/csv"),
+    Route("GET", "/api/v1/analytics/model", Permission.VIEWER, analytics.analytics_model, also="text/csv"),
+    Route("GET", "/api/v1/analytics/series", Permission.VIEWER, analytics.analytics_series, also="text/csv"),
+    Route("GET", "/api/v1/analytics/compare", Permission.VIEWER, analytics.analytics_compare, also="text/csv"),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
     Route("GET", "/api/v1/receipts/{id:str}/content", Permission.OWNER, contents.receipt_content),
@@ -97,6 +107,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),
     Route("GET", "/api/v1/statement.html", Permission.VIEWER, billing.statement_page, media="text/html"),
+    Route("GET", "/api/v1/teams", Permission.VIEWER, teams.teams),
     Route("GET", "/api/v1/notices", Permission.VIEWER, billing.notices),
     Route("GET", "/api/v1/keys", Permission.VIEWER, handlers.keys),
     Route("POST", "/api/v1/keys", Permission.OWNER, handlers.create_key, 201),

@@ -18,14 +18,25 @@ from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
 from slmgate.control.config.plan_options import Plan
+from slmgate.control.config.tracing_options import Tracing
 from slmgate.control.config.trust import tls_of, trust_of
 from slmgate.control.config.version_options import Canary, Shadow
 from slmgate.control.keyfields import DECLARED
+from slmgate.http1.trace_context import threshold
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec, TrustSpec
+from slmgate.policy.snapshot import (
+    AuthSpec,
+    GateSpec,
+    InstanceSpec,
+    ModelSpec,
+    SnapshotSpec,
+    TokenizerSpec,
+    TracingSpec,
+    TrustSpec,
+)
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key, Principal
 
@@ -53,7 +64,15 @@ def compile_snapshot(config: Config, generation: int, drained: Collection[str] =
         plans=tuple(_plan(name, plan) for name, plan in config.plans.items()),
         limits=limits.of(""),
         key_limits=limits.of_keys(),
+        tracing=_tracing(config.tracing),
     )
+
+
+def _tracing(tracing: Tracing) -> TracingSpec | None:
+    """How requests are traced; without a collector, they are not."""
+    if tracing.otlp is None:
+        return None
+    return TracingSpec(threshold(tracing.sample), tracing.parent == "trust")
 
 
 def declared_keys(config: Config) -> dict[str, Key]:

@@ -50,6 +50,7 @@ from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, Tru
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.tracing_options import Tracing
 from slmgate.control.config.trust_options import InstanceTls
 from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
@@ -596,7 +597,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "tracing",
         "cluster",
         "on_store_loss",
         "tls",
@@ -656,6 +656,7 @@ class Config(Section, frozen=True, kw_only=True):
         float, Option("A worker silent for this long is replaced.", Duration(low=500, high=HOUR), False)
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
+    tracing: Annotated[Tracing, Option("Traces of requests, for OpenTelemetry.")] = Tracing()
     metrics: Annotated[Metrics, Option("Figures for Prometheus.")] = Metrics()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
     ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()

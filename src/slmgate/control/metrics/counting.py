@@ -22,6 +22,7 @@ from slmgate.control.metrics.families import (
     SERIES,
     UNKNOWN,
 )
+from slmgate.control.tracing.words import recorded_id
 from slmgate.stores.parted import FACET_FIELDS, OWN_FIELDS, Facet, Own, Parted
 
 Labels = tuple[str, ...]
@@ -313,10 +314,10 @@ def _measure(timings: _Timings, rows: list[Own]) -> None:
 
 
 def _note(timings: _Timings, rows: list[Own]) -> None:
-    """Examples for the buckets: the newest trace of each."""
+    """Examples for the buckets: the newest trace of each, of those that a collector has."""
     for row in rows:
-        if row[_TRACE]:
-            trace, second = row[_TRACE], row[_TIME].timestamp()
+        if trace := recorded_id(row[_TRACE]):
+            second = row[_TIME].timestamp()
             if timings.request is not None:
                 timings.request.note(trace, row[_TOTAL], second)
             if timings.first is not None and row[_FIRST] is not None:

@@ -120,6 +120,7 @@ class Metrics:
             self._begun.set()
         for place, run in early:
             self.joined(place, run)
+        self.keep(now=True)  # from the first receipt on, each is in what was kept, or behind it in the ledger
 
     def count(self, receipts: Parted) -> None:
         """These receipts have just come into the ledger, each for the first time."""
@@ -130,13 +131,15 @@ class Metrics:
 
     def keep(self, now: bool = False) -> None:
         """Write the counts down, if it is time. All that is in the ledger must have been counted. Raises LedgerUnavailable."""
-        due = now or self._clock() - self._kept_at >= KEEP_SECONDS
-        if not (self._begun.is_set() and self._changed and due):
+        if not (self._begun.is_set() and (now or self._clock() - self._kept_at >= KEEP_SECONDS)):
+            return
+        with self._lock:
+            self._look()
+        if not self._changed:
             return
         self._changed = False
         self._seq = self._store.billing.newest()
         with self._lock:
-            self._look()
             what = kept.kept_of(self._counts, self._seq, self._runs, self._slots)
         kept.write(self._file, what)
         self._kept_at = self._clock()
@@ -150,8 +153,10 @@ class Metrics:
     def _look(self) -> None:
         for name, number in self._watched:
             now = number()
-            self._counts.series(name)[0] += max(0, now - self._seen.get(name, 0))
-            self._seen[name] = now
+            if now != self._seen.get(name, 0):
+                self._counts.series(name)[0] += max(0, now - self._seen.get(name, 0))
+                self._seen[name] = now
+                self._changed = True
 
     def joined(self, place: str, run: str) -> None:
         """A worker run has come to a place that one has; `place` tells those of other gates apart."""
@@ -164,7 +169,7 @@ class Metrics:
             if len(self._slots) > MAX_RUNS:
                 del self._slots[next(iter(self._slots))]
             self._counts.series("slmgate_worker_restarts_total")[0] += before != run
-        self._changed = True
+        self._changed, self._kept_at = True, float("-inf")  # so rare, and so telling, that it is kept at the next round
 
     def told(self, run: str, tally: Tally) -> None:
         """What a worker run says of itself; its counters only grow."""

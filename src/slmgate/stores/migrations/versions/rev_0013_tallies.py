@@ -1,7 +1,7 @@
 """Tallies of everything, each model, instance and client: sums and histograms of latencies, by minute, hour, day and month.
 
 What is there already is tallied here, a day at a time: the sums from the rollups, the histograms from the receipts that are kept,
-about half a minute for each million. It is done by the code that writes tallies, and not written out: what a tally holds is what
+a minute or so for each million. It is done by the code that writes tallies, and not written out: what a tally holds is what
 `slmgate db verify` asks of it, and a revision that changes this has to make all of them anew.
 """
 
