@@ -306,3 +306,12 @@ def test_roles_of_a_principal_and_its_team() -> None:
     assert snapshot.access(Key(id="k", name="k", team="t")).roles == (b,)
     assert snapshot.access(Key(id="k", name="k", team="other", roles=("gone",))).roles == ()
     assert Snapshot(SnapshotSpec(generation=1)).access(Key(id="k", name="k")).names == "internal"
+
+
+@pytest.mark.parametrize("fills", [(), (ParameterRule(name="temperature", default=0.5),)])
+def test_what_the_role_wants_kept_goes_with_the_verdict(fills: tuple[ParameterRule, ...]) -> None:
+    found = verdict(
+        Ask("m"), RoleSpec(name="other", models=("n",), capture="both"), RoleSpec(name="r", capture="answers", parameters=fills)
+    )
+    assert isinstance(found, Admit)
+    assert (found.role, found.capture, bool(found.settings)) == ("r", "answers", bool(fills))
