@@ -20,6 +20,7 @@ import httptools
 import msgspec
 
 from bench import wire
+from slmgate.control.access.targets import Target
 from slmgate.control.access_log import AccessLog
 from slmgate.control.ledger import Ingest
 from slmgate.dataplane.journal import Journal
@@ -348,7 +349,7 @@ def ingest(directory: Path) -> float:
     for number in range(RECEIPTS):
         journal.receipt(encode(a_receipt(number)))
     store = open_store(directory / "ledger.sqlite")
-    log = AccessLog(directory / "access.log")
+    log = AccessLog([Target(directory / "access.log")])
     reader = Ingest(store, where, log.write)
     taken, begun = 0, time.process_time_ns()
     while some := reader.run_once():

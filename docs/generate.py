@@ -1,4 +1,4 @@
-"""Writes the generated pages of docs/ and examples/: the options, the commands, and the tables in the page of the APIs.
+"""Writes what is made: pages of docs/ and examples/ (options, commands, tables of the APIs), and Grafana's dashboards in deploy/.
 
 `python docs/generate.py` writes them, `--check` only compares and fails where one is out of date. It knows no option, no
 command and no path: the option table, the application and the table of the dialects tell.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # `deploy` is beside the package, not in it
 HEAD = """\
 # Commands
 
@@ -161,14 +162,28 @@ def apis_page() -> str:
     )
 
 
+def access_log_page() -> str:
+    """The text of `docs/access-log.md`: the page as it is, its table of fields made anew."""
+    from slmgate.control.access.fields import table
+
+    page = (ROOT / "docs" / "access-log.md").read_text(encoding="utf-8")
+    head, mark, rest = page.partition("<!-- made: fields -->\n")
+    return f"{head}{mark}\n{table()}\n\n{rest[rest.index('<!-- end -->') :]}"
+
+
 def write(root: Path) -> None:
     """Write every generated file below `root`."""
+    from deploy.grafana import dashboards
     from slmgate.control.config import docs
+    from slmgate.control.metrics.page import metrics_page
 
     (root / "docs").mkdir(parents=True, exist_ok=True)
     docs.write(root)
     (root / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
+    (root / "docs" / "access-log.md").write_text(access_log_page(), encoding="utf-8")
+    (root / "docs" / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (root / "docs" / "apis.md").write_text(apis_page(), encoding="utf-8")
+    dashboards.write(root / "deploy" / "grafana" / "dashboards")
 
 
 def stale(root: Path) -> list[str]:

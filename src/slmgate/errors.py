@@ -40,6 +40,10 @@ _ROWS = (
     ),
     Fault("invalid_api_key", 401, "client", "authentication_error", "No valid credential was given."),
     Fault("permission_denied", 403, "policy", "permission_error", "This credential may not do that."),
+    # A status that no client library tries again by itself: what was cancelled is not to come back a second later.
+    Fault(
+        "cancelled", 403, "policy", "permission_error", "An operator of the gate has ended the request while it was under way."
+    ),
     Fault("not_found", 404, "client", "invalid_request_error", "There is nothing at this path."),
     Fault(
         "model_not_found",

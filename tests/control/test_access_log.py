@@ -1,147 +1,95 @@
-"""The access log: every line, in order, in few writes; and what happens when nobody takes them.
-
-The thread is real; the tests wait for it by closing the log, and hold it up with a gate in place of the system call.
-"""
+"""The access log as a whole: all lines to all targets, targets that come and go, and ones that cannot be opened."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from slmgate.control.access.sink import Sink, Tell
+from slmgate.control.access.targets import Target, open_target
 from slmgate.control.access_log import AccessLog
 
 
-def test_lines_reach_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "access.log"
-    log = AccessLog(path)
-    log.write(b"one\ntwo\n")
-    log.write(b"three\n")
+def test_lines_go_to_every_target(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.log", tmp_path / "two.log"
+    log = AccessLog([Target(one), Target(two, "logfmt"), Target("off")])
+    log.write(b'{"id":"a","status":200}\n')
     log.close()
-    assert path.read_bytes() == b"one\ntwo\nthree\n"
-    AccessLog(path).close()
-    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    assert one.read_bytes() == b'{"id":"a","status":200}\n'
+    assert two.read_bytes() == b"id=a status=200\n"
+    assert log.dropped == 0
 
 
-def test_reopen_after_a_rotation(tmp_path: Path) -> None:
+def test_none_at_all() -> None:
+    log = AccessLog([Target("off")])
+    log.write(b"one\n")
+    log.reopen()
+    log.close()
+    assert repr(log) == "<AccessLog []>"
+    assert log.dropped == 0
+
+
+def test_one_that_cannot_be_opened_at_the_start(tmp_path: Path) -> None:
+    good = tmp_path / "good.log"
+    with pytest.raises(OSError, match="none"):
+        AccessLog([Target(good), Target(tmp_path / "none" / "access.log")])
+    assert good.exists()
+
+
+def test_reopened_after_a_rotation(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
-    log = AccessLog(path)
+    log = AccessLog([Target(path)])
     path.rename(tmp_path / "old")
     log.reopen()
-    log.write(b"new\n")
+    log.write(b"{}\n")
     log.close()
-    assert path.read_bytes() == b"new\n"
-    assert (tmp_path / "old").read_bytes() == b""
+    assert path.read_bytes() == b"{}\n"
 
 
-@pytest.mark.parametrize(("target", "fd"), [("stdout", 1), ("stderr", 2)])
-def test_standard_streams(target: str, fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[tuple[int, bytes]] = []
+def test_a_target_that_stays_is_not_touched(tmp_path: Path) -> None:
+    made: list[Target] = []
 
-    def write(to: int, data: memoryview) -> int:
-        written.append((to, bytes(data[:4])))
-        return min(len(data), 4)
+    def opener(target: Target, tell: Tell) -> Sink | None:
+        made.append(target)
+        return open_target(target, tell)
 
-    monkeypatch.setattr("slmgate.control.access_log.os.write", write)
-    log = AccessLog("stdout" if target == "stdout" else "stderr")
-    log.write(b"one\ntwo\n")
+    stays, goes, comes = Target(tmp_path / "stays"), Target(tmp_path / "goes"), Target(tmp_path / "comes")
+    log = AccessLog([stays, goes], opener=opener)
+    log.configure([stays, goes])
+    log.write(b"1\n")
+    log.configure([comes, stays])
+    log.write(b"2\n")
     log.close()
-    assert written == [(fd, b"one\n"), (fd, b"two\n")]  # a pipe may take less than it was given
+    assert made == [stays, goes, comes]
+    assert (tmp_path / "stays").read_bytes() == b"1\n2\n"
+    assert (tmp_path / "comes").read_bytes() == b"2\n"
 
 
-def test_off() -> None:
-    log = AccessLog("off")
-    log.write(b"one\n")
-    log.close()
-    assert repr(log) == "<AccessLog off: 0 bytes waiting, 0 dropped>"
+def test_what_a_target_dropped_stays_counted_when_it_goes(tmp_path: Path) -> None:
+    log = AccessLog([Target(tmp_path / "a")])
+    sink = next(iter(log._sinks.values()))
+    assert sink is not None
+    sink.lost(3, "it was too long")
+    log._retire([sink])
+    log._sinks = {}
+    assert log.dropped == 3
 
 
-def test_a_file_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="none"):
-        AccessLog(tmp_path / "none" / "access.log")
-
-
-def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, Callable[[], None]]:
-    """Holds the writing thread in its first write; returns an event for "it is there" and a function to let it go."""
-    inside, go, write = threading.Event(), threading.Event(), os.write
-
-    def slow(to: int, data: memoryview) -> int:
-        inside.set()
-        go.wait(10)
-        return write(to, data)
-
-    monkeypatch.setattr("slmgate.control.access_log.os.write", slow)
-    return inside, go.set
-
-
-def test_what_does_not_fit_is_counted_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "access.log"
-    inside, go = held_up(monkeypatch)
-    log = AccessLog(path, max_bytes=20)
-    log.write(b"first\n")
-    assert inside.wait(10)
-    log.write(b"0123456789\n01234567\nx\n" + b"y" * 30 + b"\n")
-    assert repr(log) == f"<AccessLog {path}: 20 bytes waiting, 2 dropped>"
-    log.write(b"z\n")
-    assert repr(log) == f"<AccessLog {path}: 20 bytes waiting, 3 dropped>"
-    go()
-    log.close()
-    lines = path.read_bytes().splitlines()
-    assert lines[:3] == [b"first", b"0123456789", b"01234567"]
-    assert msgspec.json.decode(lines[3])["dropped"] == 3
-    assert len(lines) == 4
-
-
-def test_a_failing_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "access.log"
-    failed, write = threading.Event(), os.write
-
-    def broken(to: int, data: memoryview) -> int:
-        if not failed.is_set():
-            raise OSError(28, "No space left on device")
-        return write(to, data)
-
-    def drop(self: AccessLog, count: int) -> None:
-        original(self, count)
-        failed.set()
-
-    original = AccessLog._drop
-    monkeypatch.setattr("slmgate.control.access_log.os.write", broken)
-    monkeypatch.setattr(AccessLog, "_drop", drop)
-    log = AccessLog(path)
-    log.write(b"lost\nlost too\n")
-    assert failed.wait(10)
-    log.write(b"kept\n")
-    log.close()
-    lines = path.read_bytes().splitlines()
-    assert lines[0] == b"kept"
-    assert msgspec.json.decode(lines[1])["dropped"] == 2
+def test_one_that_cannot_be_opened_later_is_told_of_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("slmgate.control.access_log.time.monotonic", lambda: now[0])
+    told: list[str] = []
+    late = tmp_path / "late" / "access.log"
+    log = AccessLog([], told.append)
+    log.configure([Target(late), Target(tmp_path / "good")])
+    log.write(b"1\n2\n")
     assert log.dropped == 2
-
-
-def test_a_pipe_that_must_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[int] = []
-    write = os.write
-
-    def full_once(to: int, data: memoryview) -> int:
-        if not waits:
-            raise BlockingIOError
-        return write(to, data)
-
-    monkeypatch.setattr("slmgate.control.access_log.os.write", full_once)
-    monkeypatch.setattr("slmgate.control.access_log.select.select", lambda *_: waits.append(1))
-    log = AccessLog(tmp_path / "access.log")
-    log.write(b"one\n")
+    assert told == [f"the access log to {late} cannot be opened, its lines are dropped: No such file or directory"]
+    late.parent.mkdir()
+    now[0] += 11
+    log.write(b"3\n")
     log.close()
-    assert (tmp_path / "access.log").read_bytes() == b"one\n"
-
-
-def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
-    log = AccessLog(tmp_path / "access.log")
-    log.write('{"model":"a\u2028\x9b2J\x7f"}\n{"model":"é"}\n'.encode())
-    log.close()
-    assert (tmp_path / "access.log").read_text() == '{"model":"a\\u2028\\u009b2J\\u007f"}\n{"model":"é"}\n'
+    assert late.read_bytes() == b"3\n"
+    assert (tmp_path / "good").read_bytes() == b"1\n2\n3\n"
+    assert log.dropped == 2

@@ -12,7 +12,7 @@ import pytest
 
 from slmgate.control import looking as module
 from slmgate.control.looking import AT_ONCE, SECONDS, Looking, NobodyLooks
-from slmgate.link.messages import Look, Looked
+from slmgate.link.messages import AskBans, Ban, Bans, LiftBan, Look, Looked
 from slmgate.terms import LimitSpec
 from tests.tools.fakes import Clock, FakeLoop
 
@@ -97,3 +97,34 @@ def test_nobody_tells(loop: FakeLoop) -> None:
     FakePeer(looking, broken=True)
     with pytest.raises(NobodyLooks):
         asked(loop, looking, (ONE, "k1"))
+
+
+class Keeper(FakePeer):
+    """A worker that knows of bans, in three parts."""
+
+    def send(self, asked: AskBans | LiftBan | Look) -> None:
+        if isinstance(asked, AskBans):
+            self._looking.told(Bans(asked.number, (Ban(f"10.0.0.{asked.part}", 9, 1),), 3))
+        elif isinstance(asked, LiftBan):
+            self._looking.told(Bans(asked.number, (Ban(asked.address, 9, 1),) if asked.address == "10.0.0.1" else ()))
+
+
+def test_bans_are_asked_for_in_parts(loop: FakeLoop) -> None:
+    looking = Looking()
+    task = loop.create_task(looking.bans())
+    loop.settle()
+    with pytest.raises(NobodyLooks, match="who is banned"):
+        task.result()
+    Keeper(looking)
+    task = loop.create_task(looking.bans())
+    loop.settle()
+    assert [ban.address for ban in task.result()] == ["10.0.0.0", "10.0.0.1", "10.0.0.2"]
+
+
+@pytest.mark.parametrize(("address", "found"), [("10.0.0.1", Ban("10.0.0.1", 9, 1)), ("10.0.0.2", None)])
+def test_a_ban_is_lifted(loop: FakeLoop, address: str, found: Ban | None) -> None:
+    looking = Looking()
+    Keeper(looking)
+    task = loop.create_task(looking.lift(address))
+    loop.settle()
+    assert task.result() == found

@@ -101,6 +101,12 @@ CUT = {
         [JSON],
     ),
     "upgrade": (request({"model": "m"}, b"Connection: upgrade\r\nUpgrade: h2c\r\n") + CHAT, ["200 | {}"] * 2, [JSON, JSON]),
+    # llhttp expects no body here: what it is fed of one must not be the beginning of the next head to it
+    "CONNECT with a body": (
+        b"CONNECT /v1/nothing HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\n\r\n{TRACE /v1/nothing HTTP/1.1\r\nHost: g\r\n\r\n",
+        ["404 !not_found", "400 !invalid_request connection: close", "half-closed"],
+        [],
+    ),
     "blanks behind values": (request({"model": "m"}, b"X: y  \r\nX-Request-Id: \t z \t \r\n"), ["200 | {}"], [JSON]),
 }
 

@@ -34,7 +34,15 @@ WHOLE = {
     "tests/policy/test_reference.py": "the whole of deciding against a slow reading of the written rule",
 }
 """Tests of several source files together -> why. The files have test files of their own beside it."""
-NOT_MIRRORED = ("tests/house/", "tests/bench/", "tests/fuzz/", "tests/system/", "tests/contracts/", "tests/tools/")
+NOT_MIRRORED = (
+    "tests/house/",
+    "tests/bench/",
+    "tests/deploy/",
+    "tests/fuzz/",
+    "tests/system/",
+    "tests/contracts/",
+    "tests/tools/",
+)
 
 
 def mirrored(path: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.house import rules
 from tests.house.tree import Rule, Source, complaints, python_files, report
 
-CODE = ("src", "bench", "docs", "fuzz")
+CODE = ("src", "bench", "docs", "fuzz", "deploy")
 ALL = (*CODE, "tests")
 
 APPLIED: list[tuple[Rule, tuple[str, ...]]] = [

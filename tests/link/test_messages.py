@@ -9,6 +9,11 @@ import msgspec
 import pytest
 
 from slmgate.link.messages import (
+    Cancelled,
+    CancelLive,
+    Captured,
+    CaptureKept,
+    Captures,
     Checked,
     CheckedOut,
     Confirm,
@@ -17,6 +22,10 @@ from slmgate.link.messages import (
     InstanceTally,
     KeysChanged,
     KeysWhole,
+    ListLive,
+    Live,
+    LiveFilter,
+    LiveRequest,
     Look,
     Looked,
     Message,
@@ -30,6 +39,7 @@ from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 
 KEY = Key(id="k1", name="bot", team="acme", roles=("a",), networks=("10.0.0.0/8",), digests=((b"d" * 32, 5.0),))
 LIMIT = LimitSpec(name="limits[0]", text="1 concurrent", identity="i", unit="concurrent", amount=1, per=())
+LIVE = LiveRequest(id="0123456789ab00000001", request_id="r", since=5.5, state="streaming", tokens=12)
 MESSAGES = [
     Hello(0, 1, "0123456789ab"),
     Hello(3, 99, "0123456789ab", 7),
@@ -46,6 +56,17 @@ MESSAGES = [
     Look(7, (LIMIT,), ((0, "k1"), (0, ""))),
     Looked(7, ((0, 1), (2**62, 10**18))),
     Looked(7, None),
+    ListLive(7, LiveFilter(), 100),
+    ListLive(7, LiveFilter(client="bot", team="a", model="m", instance="m/a", state="queued"), 0),
+    Live(7, (), True),
+    Live(7, (LIVE,), False, 2, 1, (("bot", 2, 1),)),
+    CancelLive(7, "0123456789ab00000001"),
+    CancelLive(7, "0123456789ab00000001", look=True),
+    Cancelled(7, LIVE),
+    Cancelled(7, None, over=True),
+    Captures(1, (Captured("r1", "kept", 5.5, "openai", True, b"asked", False, b"\xff", True),), 2),
+    Captures(2, (Captured("r1", "kept", 5.5, "openai"),)),
+    CaptureKept(1, 2),
     Grounds(()),
     Grounds(("a", "b")),
     Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),
@@ -75,3 +96,9 @@ def test_a_field_of_a_newer_version_is_let_pass() -> None:
     """While a gate is upgraded, an old worker may hear a newer control."""
     told = {"type": "confirm", "slot": 1, "generation": 2, "mood": "good"}
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Message) == Confirm(1, 2)
+
+
+def test_what_was_captured_shows_nothing_of_itself() -> None:
+    record = Captured("r1", "kept", 5.5, "openai", prompt=b"secret")
+    assert repr(record) == "Captured(r1)"
+    assert "secret" not in repr(Captures(1, (record,)))

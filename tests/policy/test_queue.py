@@ -284,6 +284,8 @@ def test_numbers_in_line() -> None:
     assert [queue.number(item, "c", 9, 1) for item in (once, twice)] == [1, 2]
     assert queue.number(a[0], "a", 0, 1) == 3
     assert queue.number(("x", 0), "c", 9, 1) == 3
+    assert queue.numbers() == {once: 1, twice: 2, **{item: place for place, item in enumerate(a, 3)}, b: 8}
+    assert FairQueue[Item]().numbers() == {}
 
 
 def test_the_pace() -> None:
@@ -433,6 +435,7 @@ def test_the_lengths_are_right_whoever_comes_and_goes(steps: list[tuple[str, int
         assert len(queue._levels) == len({int(one[0]) % 2 for one in waiting})
         for one in waiting:
             assert 1 <= queue.number(one, one[0], 0, 1) <= len(waiting)
+        assert queue.numbers() == {one: queue.number(one, one[0], 0, 1) for one in waiting}
     while queue.fresh:
         gone(queue.next(0.0))
     assert waiting.keys() == again

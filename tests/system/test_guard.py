@@ -7,10 +7,12 @@ the gate's own word. `SLMGATE_LONG=1` runs the attack of slowhttptest with its f
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -79,6 +81,29 @@ def test_wrong_keys_ban_their_address(launch: Launch, upstream: MockUpstream) ->
     assert time.monotonic() - banned > 3.9, "it is twice as long"
     text = gate.log.read_text()
     assert "1 addresses were banned for too many wrong API keys, the last from 127.7.0.1" in text
+
+
+def test_a_ban_is_lifted(launch: Launch, upstream: MockUpstream) -> None:
+    """By command, for every worker and in the kernel; the ban after it is a first one again."""
+    gate = launch({"tiny": model(upstream.url)}, guard=guarded(failed_auth={"limit": "3/minute", "ban": "10m"}))
+
+    def bans(*words: str) -> Any:
+        command = [sys.executable, "-m", "slmgate", "bans", *words, "--json", "--config", str(gate.file)]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert bans("list") == []
+    for _ in range(2):
+        fail(gate, HERE, 4)
+        eventually(lambda: not served(gate, HERE), 10, "banned")
+        (ban,) = bans("list")
+        assert (ban["address"], ban["times"]) == (HERE, 1)
+        assert 500 < ban["seconds"] <= 600
+        assert bans("lift", HERE)["address"] == HERE
+        eventually(lambda: all(served(gate, HERE, 2) for _ in range(8)), 10, "both workers let it in")
+        assert bans("list") == []
+    audited = admin(gate, "GET", "/api/v1/audit")["changes"]
+    assert [row["target"] for row in audited if row["action"] == "ban.lift"] == [HERE, HERE]
+    assert "is not banned" in admin(gate, "POST", "/api/v1/bans/lift", address=HERE)["detail"]
 
 
 def test_the_kernel_keeps_the_banned_out(launch: Launch, upstream: MockUpstream) -> None:
@@ -227,12 +252,30 @@ KEPT_AT_ALL = 32 << 20
 
 
 def slowly(gate: Gate, how: str, count: int, seconds: int) -> subprocess.Popen[bytes]:
-    """slowhttptest with so many connections. It has no word for a credential: that goes along with another field, or the path."""
+    """slowhttptest with so many connections. It has no word for a credential: that goes along with another field, or the path.
+
+    It stands back behind the gate and the client that is measured: an attacker has processors of its own.
+    """
     program = shutil.which("slowhttptest")
     assert program, "slowhttptest is missing: install the Debian package slowhttptest"
     url = f"http://127.0.0.1:{gate.port}"
     key = f"\r\nAuthorization: Bearer {SECRET}"
-    command = [program, "-c", str(count), "-r", str(max(200, count // 4)), "-l", str(seconds), "-p", "5", "-i", "2"]
+    command = [
+        "nice",
+        "-n",
+        "19",
+        program,
+        "-c",
+        str(count),
+        "-r",
+        str(max(200, count // 4)),
+        "-l",
+        str(seconds),
+        "-p",
+        "5",
+        "-i",
+        "2",
+    ]
     if how == "headers":
         command += ["-H", "-u", f"{url}/v1/models", "-x", "24"]
     elif how == "body":

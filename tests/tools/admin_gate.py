@@ -19,10 +19,13 @@ from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatu
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Place
+from slmgate.control.metrics.service import Metrics
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.control.passwords import Passwords
 from slmgate.control.roster import Roster
+from slmgate.link.messages import Ban
 from slmgate.stores.base import Store
 from slmgate.stores.sql import open_store
 
@@ -53,10 +56,14 @@ class AdminGate:
         self.admin = Admin()
         self.now = READY
         self.faults: Sequence[object] = ()
+        self.live: LiveRequests | None = LiveRequests()
         self.config: Config | None = None
         self.used: dict[tuple[str, str], int] = {}
         """What is used, by a limit's words and for whom it is counted."""
         self.asked: list[Place] = []
+        self.banned: list[Ban] = []
+        self.metrics = Metrics(state_dir / "metrics.json", state_dir, self.store)
+        self.metrics.begin()
 
     def status(self) -> GateStatus:
         return self.now
@@ -64,6 +71,17 @@ class AdminGate:
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         self.asked += places
         return [(self.used.get((spec.text, whose), 0), spec.amount) for spec, whose in places]
+
+    async def bans(self) -> Sequence[Ban]:
+        return self.banned
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        found = next((ban for ban in self.banned if ban.address == address), None)
+        self.banned = [ban for ban in self.banned if ban is not found]
+        return found
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
 
     async def reload(self) -> Sequence[object]:
         return self.faults

@@ -18,7 +18,11 @@ row() {
         chromium) have chromium || echo chromium ;;
         npm) have npm || echo npm ;;
         ip) have ip || echo iproute2 ;;
+        prometheus) have prometheus || echo prometheus ;;
+        alertmanager) have prometheus-alertmanager || echo prometheus-alertmanager ;;
         nft) have nft || echo nftables ;;
+        rsyslogd) have rsyslogd || echo rsyslog ;;
+        logrotate) have logrotate || echo logrotate ;;
         faketime) compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime ;;
         *) echo "need.sh: no row for '$1'" >&2; exit 2 ;;
     esac

@@ -22,15 +22,15 @@ INSTALL = ("install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-
 CLIENT, CLIENT_SECRET = "slmgate", "secret-of-slmgate+/=-0123456789"
 
 
-def node_packages() -> Path:
-    """The directory with the scripts of `tests/system/node` and the pinned packages beside them."""
+def node_packages(folder: Path = NODE) -> Path:
+    """The directory with the scripts of `folder` and the pinned packages beside them."""
     npm = shutil.which("npm")
     assert npm, "npm is missing: install the Debian packages nodejs and npm"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "slmgate-tests" / "node"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "slmgate-tests" / folder.name
     cache.mkdir(parents=True, exist_ok=True)
     stamp = cache / "node_modules" / ".installed"
-    wanted = (NODE / "package.json").read_text()
-    for each in NODE.iterdir():
+    wanted = (folder / "package.json").read_text()
+    for each in folder.iterdir():
         shutil.copy(each, cache)
     if not stamp.exists() or stamp.read_text() != wanted:
         done = subprocess.run([npm, *INSTALL], cwd=cache, capture_output=True, text=True, timeout=120, check=False)

@@ -34,10 +34,12 @@ FILES = {
     "limits": "limits",
     "usage": "usage",
     "statement": "statement",
+    "top": "top",
     "logs": "logs",
     "instances": "instances",
     "doctor": "doctor",
     "certificates": "certificates",
+    "bans": "bans",
     "db": "db",
 }
 """Command -> the file of this folder that registers it, in the order of `slmgate --help`."""

@@ -36,6 +36,10 @@ AdminOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
 
 
+class NotNow(CommandFailed):
+    """The gate answers, and cannot do it at the moment: a later try may go well."""
+
+
 class Road(Protocol):
     """A way to an admin API. `ask` returns HTTP status and decoded JSON; it raises CommandFailed when nothing answers."""
 
@@ -117,6 +121,8 @@ class AdminClient:
         if status < 400:
             return data
         detail = data.get("detail") if isinstance(data, dict) else None
+        if status == 503:
+            raise NotNow(NO, str(detail or data))
         raise CommandFailed(USAGE if status == 400 else NO, str(detail or data))
 
 

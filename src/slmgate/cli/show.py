@@ -6,8 +6,6 @@ formula. This module knows no command and no API.
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -15,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-# with the full-width forms, which some spreadsheets take for the same
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+from slmgate.control.sheets import csv_rows, csv_text, guarded
+
+__all__ = ["csv_rows", "csv_text", "guarded", "json_text", "table", "visible"]
 
 
 def json_text(data: Any) -> str:
@@ -50,25 +49,3 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Ite
         made.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else visible(cell)) for cell in row))
     console = Console(highlight=False) if sys.stdout.isatty() else Console(width=500, highlight=False, color_system=None)
     console.print(made)
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """CSV (RFC 4180, with bare line feeds). A text that a spreadsheet would compute is quoted with an apostrophe."""
-    return csv_rows([columns]) + csv_rows(rows)
-
-
-def csv_rows(rows: Iterable[Sequence[object]]) -> str:
-    """More rows of the same."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([guarded(cell) for cell in row] for row in rows)
-    return out.getvalue()
-
-
-def guarded(cell: object) -> object:
-    """The cell so that no spreadsheet takes it for a formula; numbers and empty cells stay what they are."""
-    if cell is None:
-        return ""
-    if isinstance(cell, str) and cell.lstrip(" ").startswith(_FORMULA_STARTS):
-        return "'" + cell
-    return cell

@@ -231,7 +231,7 @@ class Analytics:
         tally = self._tally(ALL, range)
         return Overview(
             range=range,
-            since=self._since(range),
+            since=self.since(range),
             compared=self.compare(range),
             series=self.series(range),
             models=self.models(range)[:TOP],
@@ -265,7 +265,7 @@ class Analytics:
         models = [Row(name=model, figures=figures(each), share=each[0] / everything) for model, each in asked.items() if each]
         return ClientView(
             range=range,
-            since=self._since(range),
+            since=self.since(range),
             name=name,
             compared=self.compare(range, client=name),
             series=self.series(range, client=name),
@@ -284,7 +284,7 @@ class Analytics:
         clients, _ = self._tallies.clients("requests", range.since, range.until, 0, TOP, model=name)
         return ModelView(
             range=range,
-            since=self._since(range),
+            since=self.since(range),
             name=name,
             compared=self.compare(range, model=name),
             series=self.series(range, model=name),
@@ -332,7 +332,7 @@ class Analytics:
         """The figures of a range and of the period before it, with percentiles. Raises NoSuchFigures."""
         before = range.before()
         ((then, now),) = self._tallies.read([_subject(client, model, instance)], [before.since, range.since, range.until])
-        return Compared(now=figures(now), before=figures(then), kept=self._since(before) <= before.since)
+        return Compared(now=figures(now), before=figures(then), kept=self.since(before) <= before.since)
 
     def refusals(self, range: Range, client: str | None = None, model: str | None = None) -> Sequence[Count]:
         """Refused requests by reason, the most first. Raises NoSuchFigures."""
@@ -347,6 +347,11 @@ class Analytics:
         found = self._tallies.read([("client", name, "") for name in clients], spark_edges(range))
         sparks = {name: [tally.get(0, 0) for tally in tallies] for name, tallies in zip(clients, found, strict=True)}
         return {name: spark for name, spark in sparks.items() if any(spark)}
+
+    def favourites(self, range: Range, clients: Sequence[str]) -> dict[str, str]:
+        """The model that each of these clients asked for most; those without any are left out."""
+        found = {name: self._tallies.models_of(name, range.since, range.until) for name in clients}
+        return {name: min(asked, key=lambda model: (-asked[model].get(0, 0), model)) for name, asked in found.items() if asked}
 
     # Of the store
 
@@ -401,7 +406,8 @@ class Analytics:
         sizes = {name: tally.get(0, 0) for name, (tally,) in zip(names, tallies, strict=True)}
         return sorted((name for name in names if sizes[name]), key=lambda name: (-sizes[name], name))[:LINES]
 
-    def _since(self, range: Range) -> datetime:
+    def since(self, range: Range) -> datetime:
+        """From when on this range is answered: later than it begins where retention has deleted what was before."""
         return max(range.since, self._tallies.since(range.since, range.until))
 
 

@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,10 @@ from slmgate.control.certificates import Certificates
 from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
+from slmgate.control.config.log_options import targets
 from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
+from slmgate.control.content.service import Contents
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
@@ -55,19 +58,51 @@ from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term, utc_now
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
 from slmgate.control.me.service import SelfService
+from slmgate.control.metrics.gauges import Use
+from slmgate.control.metrics.service import Metrics
 from slmgate.control.notices import Notices
+from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.state_dir import (
+    ACME_DIR,
+    DISCOVERED,
+    ENGINES_DIR,
+    JOURNAL_DIR,
+    LAST_GOOD,
+    LEDGER_FILE,
+    LISTED,
+    METRICS_FILE,
+    lock_control,
+)
+from slmgate.control.tracing.service import Tracing
+from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
-from slmgate.link.messages import Answering, Confirm, Grounds, Looked, Message, Mine, Tally, Verify, Wanted
+from slmgate.link.messages import (
+    Answering,
+    Ban,
+    Bans,
+    Cancelled,
+    CaptureKept,
+    Captures,
+    Confirm,
+    Grounds,
+    Live,
+    Looked,
+    Message,
+    Mine,
+    Tally,
+    Verify,
+    Wanted,
+)
 from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
@@ -113,6 +148,7 @@ class Control:
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
         self.looking = Looking()
+        self.live = LiveRequests()
         self._unverified: list[str] = []  # instances at which whoever answers is believed
         self._background: set[asyncio.Task[Any]] = set()
         self.roster = Roster(self.store.instances, log.warning)
@@ -147,8 +183,18 @@ class Control:
         self.publisher.on_publish = self._configured
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.self_service = SelfService(self, self._beside)
-        self.access_log = AccessLog(config.log.access)
-        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        self.access_log = _access_log(config, orders.again)
+        self.tracing = Tracing()
+        self.metrics = Metrics(self._state_dir / METRICS_FILE, self._state_dir / JOURNAL_DIR, self.store, config.metrics.clients)
+        self.metrics.watch("slmgate_log_dropped_lines_total", lambda: self.access_log.dropped)
+        self.metrics.watch("slmgate_trace_dropped_spans_total", self.tracing.dropped)
+        notices = Notices(self.store.billing, lambda: self.publisher.config)
+        webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
+        self._notifier = Notifier(self, self.store.billing, notices, webhooks)
+        self.metrics.plans = lambda: [Use((team, plan), ratio) for team, plan, ratio in notices.used()]
+        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write, self.metrics.count)
+        self._ingest.told.append(self.tracing.take)
+        self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -204,6 +250,7 @@ class Control:
                 *self.discovery.troubles,
                 *self.lists.troubles,
                 *(f"{id}: {UNVERIFIED}" for id in self._unverified),
+                *self.contents.troubles,
             ],
             ledger_lag=self._lag,
             certificates=self._certificates(),
@@ -216,6 +263,15 @@ class Control:
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         return await self.looking.ask(places)
 
+    async def bans(self) -> Sequence[Ban]:
+        return await self.looking.bans()
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        return await self.looking.lift(address)
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
+
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why.
 
@@ -227,11 +283,13 @@ class Control:
             try:
                 loaded = await asyncio.to_thread(self._orders.source.load)
             except ConfigError as error:
+                self.metrics.reloaded(False)
                 return error.faults
             self._files = loaded.files or self._files
             if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
                 await self._find(loaded.config)
             faults = await self.publisher.take(loaded)
+            self.metrics.reloaded(not faults)
             self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
             self.discovery.configure(self.publisher.config)
             await self.certificates.configure(self.automatic.configure(self.publisher.config))
@@ -249,6 +307,9 @@ class Control:
 
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
+        self.access_log.configure(targets(config.log))
+        if self.tracing.changes(config.tracing):
+            self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -345,19 +406,30 @@ class Control:
         elif isinstance(message, Tally):
             if self._is_ours(peer):
                 self._tallies[message.slot] = message
+                self.metrics.told(peer.hello.incarnation, message)
                 self.engines.told(message)
             else:
                 self.engines.told(self._elders.tally(peer, message))
         elif isinstance(message, Wanted):
             self.engines.wanted(message if self._is_ours(peer) else self._elders.wanted(peer, message))
-        elif isinstance(message, Looked):
+        elif isinstance(message, Looked | Bans):
             self.looking.told(message)
+        elif isinstance(message, Live | Cancelled):
+            self.live.told(message)
         elif isinstance(message, Mine):
             self.self_service.ask(message, lambda told: peer.send(pack(told)))
+        elif isinstance(message, Captures):
+            confirm = partial(self._confirm, peer)
+            self.contents.told(peer.hello.incarnation, message, confirm)
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
             self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
+
+    def _confirm(self, peer: Peer, kept: CaptureKept) -> None:
+        """Called in the thread that has kept what `peer` had sent."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended: it is sent again, to whoever comes next
+            self._loop.call_soon_threadsafe(peer.send, pack(kept))
 
     def _grounds_changed(self) -> None:
         self.publisher.broadcast(Grounds(self.identity.grounds()))
@@ -369,6 +441,7 @@ class Control:
     def _joined(self, peer: Peer) -> None:
         if self._is_ours(peer):
             self._pids[peer.hello.slot] = peer.hello.pid
+            self.metrics.joined(f"{peer.hello.gate}/{peer.hello.slot}", peer.hello.incarnation)
             self.looking.joined(peer)
         else:
             self._elders.joined(peer)
@@ -377,6 +450,7 @@ class Control:
         peer.send(pack(self.certificates.message()))
         peer.send(pack(self.presenter.message()))
         self.publisher.joined(peer)
+        self.live.joined(peer)
         peer.send(pack(self.checker.whole()))
         peer.send(pack(Grounds(self.identity.grounds())))
 
@@ -390,6 +464,7 @@ class Control:
         self.publisher.left(peer)
         self.presenter.left(peer)
         self.looking.left(peer)
+        self.live.left(peer)
 
     def _ingest_forever(self) -> None:
         """The thread that carries journals into the ledger; the last round comes after the workers have ended, unless they have
@@ -402,11 +477,14 @@ class Control:
         while True:
             ending = self._ending.is_set()
             try:
+                self.metrics.begin()
                 while self._ingest.run_once() and ending and not self._left_to_others:
                     pass
+                self.metrics.keep(ending)
                 self._lag = 0.0
                 if not ending:
                     self._retention.step()
+                    self.contents.forget()
                 if down:
                     log.info("the ledger can be written again")
                 down = False
@@ -447,11 +525,15 @@ class Control:
                 before = stamps(self._files)
 
     async def run(self) -> None:
-        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone."""
+        """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone.
+
+        SIGHUP: reload, and open logs anew. SIGUSR2: only the latter.
+        """
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGUSR1, self._hand_over)
+        loop.add_signal_handler(signal.SIGUSR2, self.access_log.reopen)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
         self._beside(self._beat())
@@ -459,7 +541,7 @@ class Control:
         self._beside(self.identity.run())
         self._beside(self.checker.run())
         self._beside(self.engines.run())
-        self._beside(Notices(self.store.billing, lambda: self.publisher.config).run())
+        self._beside(self._notifier.run())
         await self.certificates.configure(self.automatic.configure(self.publisher.config))
         self._beside(self.certificates.run())
         await self._find(self.publisher.config)
@@ -505,7 +587,9 @@ class Control:
         self.discovery.close()
         await self.identity.close()
         await self._prober.close()
+        await asyncio.to_thread(self.contents.close)
         self.access_log.close()
+        await asyncio.to_thread(self.tracing.close)
         self.store.close()
 
     def _hand_over(self) -> None:
@@ -557,6 +641,20 @@ def _first_config(orders: ControlOrders) -> Loaded:
             # of TLS, workers have what was good; and each file that is bad is named when it is looked at
             loaded = load_text(kept.decode(errors="replace"), str(path), path.parent, tls_files=False)
     return loaded
+
+
+def _access_log(config: Config, again: bool) -> AccessLog:
+    """The access log. Raises ConfigError; but for a control process that is started `again`: no log is worth the gate."""
+    if again:
+        log_of_all = AccessLog((), log.warning)
+        log_of_all.configure(targets(config.log))
+        return log_of_all
+    try:
+        return AccessLog(targets(config.log), log.warning)
+    except OSError as error:
+        problem = f"the access log {error.filename} cannot be opened: {error.strerror}"
+        fault = ConfigFault(file="log", line=0, column=0, option="log.access", problem=problem, hint="make its directory")
+        raise ConfigError((fault,)) from error
 
 
 async def _own(orders: ControlOrders) -> None:

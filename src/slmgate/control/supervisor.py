@@ -303,7 +303,7 @@ class Supervisor:
 
     def _serve(self) -> int:
         signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, lambda *_: None)  # the wake-up byte tells which
         if self._old is not None:
             self._old.take_control()
@@ -447,6 +447,8 @@ class Supervisor:
                 self._stopping = True
             elif number == signal.SIGHUP:
                 self._children[0].signal(signal.SIGHUP)
+            elif number == signal.SIGUSR1:  # as web servers have it; to control that signal says that another takes over
+                self._children[0].signal(signal.SIGUSR2)
             elif number == signal.SIGUSR2 and not self._stopping:
                 self._start_heir()
 

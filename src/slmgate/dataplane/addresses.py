@@ -29,6 +29,8 @@ SHARED = PLACES
 """The place that those share who find none."""
 RING = 4096
 """So many of the newest bans are told to other workers at once; all others they find when the address comes to them."""
+PARTS = 16
+"""Into which the table is cut for whoever looks at all of it: one is looked at within two milliseconds."""
 MOST_LIVE = 0xFFFF
 """Of connections of one subject in one worker."""
 
@@ -161,8 +163,7 @@ class Addresses:
 
     def place(self, subject: int, now: int) -> int:
         """The place of a subject; of one that has none, a new one. `SHARED`: there is none for it."""
-        digest = blake2b(subject.to_bytes(_WORD, "little"), digest_size=4, key=self._seed).digest()
-        first = int.from_bytes(digest, "little") % SETS * WAYS
+        first = self._set_of(subject)
         at = first * WORDS
         words = self.words
         subjects = words[at : at + WAYS * WORDS : WORDS].tolist()
@@ -179,6 +180,11 @@ class Addresses:
         words[at + SEEN] = now
         words[at + SUBJECT] = subject
         return first + way
+
+    def _set_of(self, subject: int) -> int:
+        """The first place of the set that a subject may stand in."""
+        digest = blake2b(subject.to_bytes(_WORD, "little"), digest_size=4, key=self._seed).digest()
+        return int.from_bytes(digest, "little") % SETS * WAYS
 
     def _least(self, first: int, now: int) -> int:
         """Which way of a full set is to be forgotten; -1: none may be."""
@@ -207,6 +213,30 @@ class Addresses:
         self._header[_TOGETHER] = at
 
     # -- bans
+
+    def banned(self, part: int, now: int) -> list[tuple[int, int, int]]:
+        """Who is banned, until when, and how often they were, in one of `PARTS` parts of the table."""
+        first, end = (PLACES * n // PARTS * WORDS for n in (part, part + 1))
+        words = self.words
+        places = [place for place, until in enumerate(words[first + BANNED : end : WORDS].tolist()) if until > now]
+        rows = [words[at : at + WORDS].tolist() for at in (first + place * WORDS for place in places)]
+        return [(row[SUBJECT], row[BANNED], row[BANS]) for row in rows]
+
+    def lift(self, subject: int, now: int) -> tuple[int, int, int] | None:
+        """Forget what a banned subject has done, and tell all workers. Inside the lock. What it was, as `banned` has it."""
+        first = self._set_of(subject)
+        words = self.words
+        subjects = words[first * WORDS : (first + WAYS) * WORDS : WORDS].tolist()
+        at = (first + subjects.index(subject)) * WORDS if subject in subjects else -1
+        if at < 0 or words[at + BANNED] <= now:
+            return None
+        lifted = (subject, words[at + BANNED], words[at + BANS])
+        words[at + BANNED] = words[at + BANS] = words[at + FAILURES] = 0
+        for place in range(0, 2 * RING, 2):
+            if self._ring[place] == subject:
+                self._ring[place + 1] = 0
+        self._header[_CHANGES] += 1
+        return lifted
 
     @property
     def changes(self) -> int:

@@ -88,6 +88,7 @@ class ClientConnection(asyncio.Protocol):
         "_chunks",
         "_fields",
         "_held",
+        "_in_step",
         "_left",
         "_number",
         "_parser",
@@ -137,6 +138,7 @@ class ClientConnection(asyncio.Protocol):
         # and `HeadReader` notices by the count of lines that there was a second)
         self.on_header = self._fields.setdefault
         self._parser = httptools.HttpRequestParser(self)
+        self._in_step = True  # it counts the body that follows; else it waits for the next head
         self.paused_at = 0.0  # when the client stopped taking bytes; 0: it takes them
         self._reading = True  # the transport may hand over bytes
         self._running = False  # `_run` is on the stack
@@ -456,10 +458,12 @@ class ClientConnection(asyncio.Protocol):
             self._buffer(0)
         self._backlog = data[end + 4 :]
         self._fields.clear()
+        self._in_step = True
         try:
             self._parser.feed_data(data[: end + 4])
         except httptools.HttpParserUpgrade:
             self._renew_parser()  # an offer to upgrade is ignored (RFC 9110 section 7.8)
+            self._in_step = False
         except httptools.HttpParserError:
             return self._refuse_bytes(Refuse("invalid_request", "The request is not valid HTTP/1.1."))
         if data.count(b"\r\n", 0, end) > gate.max_headers:  # of their lines: one name may come many times
@@ -710,11 +714,13 @@ class ClientConnection(asyncio.Protocol):
         return worker.buffered <= worker.snapshot.gate.max_buffered
 
     def _feed_parser(self, body: bytes) -> None:
-        """Keep llhttp in step: it counts a sized body down by itself."""
-        try:
-            self._parser.feed_data(body)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._renew_parser()
+        """Keep llhttp in step: it counts a sized body down by itself. Once it is not, the rest would be a head to it."""
+        if self._in_step:
+            try:
+                self._parser.feed_data(body)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self._renew_parser()
+                self._in_step = False
 
     def _renew_parser(self) -> None:
         self._parser = httptools.HttpRequestParser(self)

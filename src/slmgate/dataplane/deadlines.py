@@ -51,13 +51,13 @@ def bounded(exchange: Exchange) -> bool:
         exchange.alarm = exchange.worker.later(left, lambda: _ring(exchange, model))
         return True
     exchange.alarm = None
-    exchange.out_of_time(_told(exchange, model))
+    exchange.cut_short(_told(exchange, model), "upstream_timeout")
     return False
 
 
 def _ring(exchange: Exchange, model: ModelSpec | None) -> None:
     try:
-        exchange.out_of_time(_told(exchange, model))
+        exchange.cut_short(_told(exchange, model), "upstream_timeout")
     except Exception:  # noqa: BLE001  # a fault of our own costs this request and no other
         exchange.worker.report_fault()
         exchange.gate_failed()

@@ -56,6 +56,7 @@ from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.account import What
+    from slmgate.dataplane.capture import Gathered
     from slmgate.dataplane.client import ClientConnection
     from slmgate.dataplane.fallback import Detour
     from slmgate.dataplane.hedge import Alarm
@@ -129,6 +130,7 @@ class Exchange:
         "ending",
         "first_byte_at",
         "framing",
+        "gathered",
         "handed_at",
         "head",
         "heard",
@@ -172,6 +174,9 @@ class Exchange:
         "whole_at",
         "worker",
     )
+
+    gathered: Gathered
+    """Only where a role wants it kept; see `capture.py`."""
 
     def __init__(
         self,
@@ -388,6 +393,8 @@ class Exchange:
         if verdict.settings:
             self.ask, self.outgoing = settle(route, ask, body, verdict.settings)
         self.model = model = verdict.model
+        if verdict.capture:
+            worker.begin_capture(self, verdict.capture)
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
             self.refuse(NO_RECORD)
             return
@@ -452,9 +459,12 @@ class Exchange:
         """Called now and then while an instance is at work: what that has come to is charged whatever becomes of this worker."""
         hold = self.hold
         if hold is not None and self.asked_at and not self.done:
-            self._add_up()
-            generated = self.scanner.tokens_seen if self.scanner is not None else 0
-            self.worker.limiter.note(hold, generated, int((time.monotonic() - self.handed_at) * 1e6))
+            self.worker.limiter.note(hold, self.generated(), int((time.monotonic() - self.handed_at) * 1e6))
+
+    def generated(self) -> int:
+        """The tokens of a stream so far, as the gate counts them."""
+        self._add_up()
+        return self.scanner.tokens_seen if self.scanner is not None else 0
 
     # -- what policy may ask (`access.Facts`)
 
@@ -531,19 +541,19 @@ class Exchange:
             else:
                 self.no_room("No instance of the model came free in time.")
 
-    def out_of_time(self, refuse: Refuse) -> None:
-        """The time that all of it may take is over, wherever it is; `refuse` says so."""
+    def cut_short(self, refuse: Refuse, ended: Ended) -> None:
+        """It may not go on, wherever it is: the time that all of it may take is over, or it is cancelled; `refuse` says so."""
         if self.done:
             return
         if self.ending:
             self._complete(self.held)
         elif self.status:
             self.refused = refuse
-            self._break("upstream_timeout", FAULTS[refuse.code], refuse.message)
+            self._break(ended, FAULTS[refuse.code], refuse.message)
         else:
             self.pending_head = b""
             self.chunked = False
-            self.refuse(refuse)
+            self.refuse(refuse, ended=ended)
 
     # -- from the pool's side
 
@@ -565,6 +575,7 @@ class Exchange:
                     self._give_back(connection)
                     self.refuse(refused)
                     return
+                self.repeat = None  # what was worked out for its head was so under the snapshot before
             if not self.slot and worker.journal.room < NEEDED and not worker.serves_unaccounted:
                 self._give_back(connection)  # there was room when it came, but others took it while this one stood in line
                 self.refuse(NO_RECORD)
@@ -585,12 +596,15 @@ class Exchange:
             body = route.dialect.patch(route.endpoint, ask, self.outgoing, name)
             if instance.salted and self.principal is not None:
                 body = salted(route, ask, body, worker.salts.of(self.principal))
-            repeat = self.repeat
+            repeat, tracer = self.repeat, worker.tracer
             fields = b"" if repeat is None else repeat.client_fields
             if not fields:
-                fields = client_fields(self.head, JSON if route.kind == "json" else self.head.fields[b"content-type"])
+                content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
+                fields = client_fields(self.head, content_type, tracer is not None)
                 if repeat is not None:
                     repeat.client_fields = fields
+            if tracer is not None:
+                fields += tracer.lines(self)
             connection.ask(self, upstream_request(_LINES[route.path], instance.fields, fields, self.request_id, body))
             if not self.sent_at:
                 self.sent_at = time.monotonic()

@@ -261,6 +261,33 @@ class Guard:
             finally:
                 table.unlock()
 
+    # -- what operators ask
+
+    def banned(self, part: int) -> list[tuple[int, int, int]]:
+        """Who is banned, for how many seconds more, and how often they were, in a part of the table of addresses."""
+        table = self._table
+        if table is None or self._spec.failed_auth is None:
+            return []
+        now = table.now()
+        return [(subject, -(-(until - now) // SECOND), count) for subject, until, count in table.banned(part, now)]
+
+    def lift(self, subject: int) -> tuple[int, int, int] | None:
+        """Ban somebody no more: here at once, in the other workers within a tick. What was lifted, as `banned` has it."""
+        table = self._table
+        if table is None or self._spec.failed_auth is None:
+            return None
+        table.lock()
+        try:
+            now = table.now()
+            lifted = table.lift(subject, now)
+        finally:
+            table.unlock()
+        if lifted is None:
+            return None
+        self._look_at_bans()
+        _, until, count = lifted
+        return subject, -(-(until - now) // SECOND), count
+
     # -- time
 
     def tick(self) -> None:

@@ -10,6 +10,8 @@ under way comes between them, and each part holds its keys as they are when it i
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from slmgate.link.tls import Tls
@@ -180,6 +182,117 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
     found: tuple[tuple[int, int], ...] | None
 
 
+class Ban(msgspec.Struct, frozen=True):
+    """An address that is banned, as operators see it (`203.0.113.7`, `2001:db8::/64`): for so many seconds more, and how often
+    it was banned, of which old ones are forgotten."""
+
+    address: str
+    seconds: int
+    times: int
+
+
+class AskBans(msgspec.Struct, frozen=True, tag="ask_bans"):
+    """Who is banned, in that part of the table of addresses (from 0 on)? `number` is control's own, and comes back."""
+
+    number: int
+    part: int
+
+
+class LiftBan(msgspec.Struct, frozen=True, tag="lift_ban"):
+    """Ban this address no more (as `Ban.address`, or one of its /64), in all workers. `number` as in `AskBans`."""
+
+    number: int
+    address: str
+
+
+class Bans(msgspec.Struct, frozen=True, tag="bans"):
+    """The answer to both: the bans of the part, and how many parts there are; or the one that was lifted, if there was one."""
+
+    number: int
+    bans: tuple[Ban, ...] = ()
+    parts: int = 0
+
+
+LiveState = Literal["reading", "queued", "connecting", "waiting", "streaming"]
+"""Where a request under way is. `reading`: who calls is being found out, or its body is still coming. `queued`: no instance has
+room for it, or another request with its Idempotency-Key is at work. `connecting`: to its instance. `waiting`: for the first byte
+of its answer. `streaming`: its answer has begun."""
+
+
+class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request under way, as its worker knows it now. What is not known yet is empty.
+
+    `id` is what its receipt will be called, `request_id` what its client calls it. `since` is seconds since the epoch. `position`
+    is about the how-manieth to go it is in its worker's line (0: it stands in none). `tokens` are those of a stream so far, as
+    the gate counts them; `prompt_tokens` is its estimate. `attempts`: how many instances it was given so far.
+    """
+
+    id: str
+    request_id: str
+    since: float
+    state: LiveState
+    client: str = ""
+    key: str = ""
+    team: str = ""
+    model: str = ""
+    instance: str = ""
+    dialect: str = ""
+    endpoint: str = ""
+    stream: bool = False
+    position: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+    attempts: int = 0
+    address: str = ""
+    worker: int = 0
+
+
+class LiveFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests under way are meant; what is empty asks for nothing."""
+
+    client: str = ""
+    team: str = ""
+    model: str = ""
+    instance: str = ""
+    state: str = ""
+
+
+class ListLive(msgspec.Struct, frozen=True, tag="list_live"):
+    """Which requests are under way? The `most` oldest of those that are meant. `number` is control's own, and comes back."""
+
+    number: int
+    which: LiveFilter
+    most: int
+
+
+class Live(msgspec.Struct, frozen=True, tag="live"):
+    """A part of the answer; the first one has the figures: how many are under way, how many of them are meant, and the clients
+    with the most of them, each with how many it has and how many of those wait for an instance."""
+
+    number: int
+    requests: tuple[LiveRequest, ...]
+    last: bool
+    total: int = 0
+    matching: int = 0
+    clients: tuple[tuple[str, int, int], ...] = ()
+
+
+class CancelLive(msgspec.Struct, frozen=True, tag="cancel_live"):
+    """End the request with this id; or with `look`, only say what it is."""
+
+    number: int
+    id: str
+    look: bool = False
+
+
+class Cancelled(msgspec.Struct, frozen=True, tag="cancelled"):
+    """What the request was then. None: it is not under way; `over`: it was."""
+
+    number: int
+    request: LiveRequest | None
+    over: bool = False
+
+
 class Mine(msgspec.Struct, frozen=True, tag="mine"):
     """The holder of a key asks about itself. `what` is one of `questions.py`, `body` what came with it.
 
@@ -203,6 +316,41 @@ class MineTold(msgspec.Struct, frozen=True, tag="mine_told"):
 
     def __repr__(self) -> str:
         return f"MineTold({self.number})"
+
+
+class Captured(msgspec.Struct, frozen=True):
+    """What a role wants kept of one request, as it came: it is in memory only until it was masked.
+
+    `id` is its receipt's, `time` seconds since the epoch. `stream`: the answer is one of events. `cut`: there was more.
+    """
+
+    id: str
+    role: str
+    time: float
+    dialect: str
+    stream: bool = False
+    prompt: bytes | None = None
+    prompt_cut: bool = False
+    answer: bytes | None = None
+    answer_cut: bool = False
+
+    def __repr__(self) -> str:
+        return f"Captured({self.id})"
+
+
+class Captures(msgspec.Struct, frozen=True, tag="captures"):
+    """A batch of those, and how many there was no room for since the worker began. It comes again until it is confirmed."""
+
+    number: int
+    records: tuple[Captured, ...]
+    dropped: int = 0
+
+
+class CaptureKept(msgspec.Struct, frozen=True, tag="capture_kept"):
+    """That batch is where it belongs, and so many are known to be lost."""
+
+    number: int
+    dropped: int = 0
 
 
 class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
@@ -240,8 +388,17 @@ Message = (
     | Checked
     | Look
     | Looked
+    | AskBans
+    | LiftBan
+    | Bans
+    | ListLive
+    | Live
+    | CancelLive
+    | Cancelled
     | Mine
     | MineTold
+    | Captures
+    | CaptureKept
     | Wanted
     | NotStarted
     | Tls

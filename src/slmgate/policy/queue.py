@@ -271,6 +271,17 @@ class FairQueue(Generic[T]):
         before = len(self.again) + sum(level.waiting for level in self._levels if level.priority > priority)
         return before + min(waiting, -(-place * weights // weight))
 
+    def numbers(self) -> dict[T, int]:
+        """The `number` of everybody that waits, in one walk."""
+        found = {item: place for place, item in enumerate(self.again, 1)}
+        before = len(self.again)
+        for level in self._levels:
+            for flow in level.flows.values():
+                for place, item in enumerate(flow.line, 1):
+                    found[item] = before + min(level.waiting, -(-place * level.weights // flow.weight))
+            before += level.waiting
+        return found
+
     def seconds(self, number: int, now: float) -> float | None:
         """How long `number` turns will take at the pace of the last few dozen, or None: there has been none.
 

@@ -1,4 +1,4 @@
-"""The records and questions of billing: sums of receipts by team, plan, price and model, and the notices of used up plans.
+"""The records and questions of billing: sums of receipts by team, plan, price and model, and the notices for webhooks.
 
 Nothing here names a driver; `sql_billing.py` answers the protocol. It knows neither plans nor prices: a price is a text that
 receipts carry, and money is never computed here.
@@ -35,6 +35,9 @@ class ChargeRow(msgspec.Struct, frozen=True, kw_only=True):
 class NoticeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One notice, made once. `id` is what tells it from all others; `payload` is the body as it is sent, each time the same.
 
+    It is of a team's plan, whose webhook it goes to; or, where `webhook` names one of the configuration's, of an event of the
+    gate: `subject` is what that happened to, `type` what it was.
+
     Sent again at `retry` until `delivered`; None for both: it was given up.
     """
 
@@ -46,6 +49,9 @@ class NoticeRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     retry: datetime | None = None
     delivered: datetime | None = None
+    webhook: str = ""
+    subject: str = ""
+    type: str = "plan.threshold"
 
 
 class BillingStore(Protocol):
@@ -76,6 +82,10 @@ class BillingStore(Protocol):
 
     def due_notices(self, now: datetime, limit: int) -> Sequence[NoticeRecord]:
         """At most `limit` that are to be sent now, those that have waited longest first."""
+        ...
+
+    def last_types(self, subjects: Sequence[str]) -> dict[str, str]:
+        """Subject -> the type of its newest notice, of those that have any."""
         ...
 
     def notices(self, limit: int) -> list[NoticeRecord]:

@@ -292,7 +292,7 @@ admin_sessions = sa.Table(
     sa.Column("seen", sa.BigInteger, nullable=False),
 )
 
-# Notices of plans that are being used up, each made once. `retry`: when it is sent next.
+# Notices of plans that are being used up, and of events of the gate, each made once. `retry`: when it is sent next.
 notices = sa.Table(
     "notices",
     metadata,
@@ -304,7 +304,11 @@ notices = sa.Table(
     sa.Column("attempts", sa.BigInteger, nullable=False),
     sa.Column("retry", sa.BigInteger),
     sa.Column("delivered", sa.BigInteger),
+    sa.Column("webhook", sa.Text, nullable=False, server_default=""),
+    sa.Column("subject", sa.Text, nullable=False, server_default=""),
+    sa.Column("type", sa.Text, nullable=False, server_default="plan.threshold"),
 )
+sa.Index("notices_subject", notices.c.subject, notices.c.created)
 sa.Index(
     "notices_retry",
     notices.c.retry,
@@ -321,6 +325,22 @@ instances = sa.Table(
     sa.Column("options", sa.Text, nullable=False),
     sa.Column("drained", sa.Boolean, nullable=False),
 )
+
+# Prompts and answers that roles want kept. `id` is the receipt's, `expires` when it is to be deleted.
+contents = sa.Table(
+    "contents",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+    sa.Column("prompt", sa.Text),
+    sa.Column("prompt_cut", sa.Boolean, nullable=False),
+    sa.Column("answer", sa.Text),
+    sa.Column("answer_cut", sa.Boolean, nullable=False),
+    sa.Column("masked", sa.BigInteger, nullable=False),
+)
+sa.Index("contents_expires", contents.c.expires)
 
 
 def to_us(time: datetime) -> int:

@@ -6,7 +6,7 @@ translated where the transactions come from; this module knows no engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -92,6 +92,19 @@ class SqlBilling:
         query = sa.select(schema.notices).where(_notices.retry <= to_us(now)).order_by(_notices.retry, _notices.id).limit(limit)
         with self._reading() as connection:
             return [_notice(row) for row in connection.execute(query).mappings()]
+
+    def last_types(self, subjects: Sequence[str]) -> dict[str, str]:
+        newest = (
+            sa.select(_notices.subject, sa.func.max(_notices.created).label("created"))
+            .where(_notices.subject.in_(subjects))
+            .group_by(_notices.subject)
+            .subquery()
+        )
+        query = sa.select(_notices.subject, _notices.type).join_from(
+            schema.notices, newest, sa.and_(_notices.subject == newest.c.subject, _notices.created == newest.c.created)
+        )
+        with self._reading() as connection:
+            return {row.subject: row.type for row in connection.execute(query)}
 
     def notices(self, limit: int) -> list[NoticeRecord]:
         query = sa.select(schema.notices).order_by(_notices.created.desc(), _notices.id).limit(limit)

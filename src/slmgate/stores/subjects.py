@@ -118,7 +118,7 @@ class SubjectWriter:
             others = {name: (name[0], OTHER, "") for name in distinct if name[0] in full and name not in there}
             names = {id: tuple(others.get(name, name) if name else None for name in each) for id, each in names.items()}
             distinct = sorted({name for each in names.values() for name in each if name is not None})
-        numbers = self._numbers(connection, distinct)
+        numbers = self._numbers(connection, distinct)  # none, where all are copies
         counts = {row["id"]: facts(row, ()) for row in rows}
         mapped = [
             (id, *(numbers[name] if name else None for name in each), int(counts[id].admitted), int(counts[id].failed))
@@ -127,6 +127,8 @@ class SubjectWriter:
         connection.exec_driver_sql(self._map, mapped)
 
     def _numbers(self, connection: Connection, names: Sequence[Name], add: bool = True) -> dict[Name, int]:
+        if not names:
+            return {}
         if add:
             connection.exec_driver_sql(self._name, list(names))
         found: dict[Name, int] = {}

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import compress, repeat
-from math import isqrt
+from math import isqrt, sqrt
 from operator import add, floordiv, is_not, sub
 from typing import Any
 
@@ -37,9 +37,10 @@ RELATIVE_ERROR = 0.1
 
 FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
 
-PER_OCTAVE = 4
-BOUNDS = tuple(isqrt(isqrt(2 ** (4 * octave + part))) for octave in range(36) for part in range(PER_OCTAVE))
-"""Where buckets begin, from the second on: the first holds what took no microsecond. The last holds all from 16 hours on."""
+BOUNDS = (*range(1, 16), *(isqrt(isqrt(2 ** (4 * octave + part))) for octave in range(4, 36) for part in range(4)))
+"""Where buckets begin, from the second on: the first holds what took no microsecond. The last holds all from 16 hours on.
+
+Each of the first microseconds has its own; from 16 on there are four to a doubling."""
 WIDTH = len(BOUNDS) + 1
 FIRST = 16
 """The number of the first bucket of the first kind; those of the next kind are `WIDTH` further."""
@@ -198,4 +199,4 @@ def middle(at: int) -> int:
         return 0
     low = BOUNDS[at - 1]
     high = BOUNDS[at] - 1 if at < len(BOUNDS) else low
-    return max(low, isqrt(low * high))
+    return round(sqrt(low * high))

@@ -33,7 +33,7 @@ def test_places_are_those_of_the_file() -> None:
 def test_relative_paths_count_from_the_base() -> None:
     config = load_text(MINIMAL + "log: {access: a.log}", base_dir=Path("/base")).unwrap()
     assert config.state_dir == Path("/base/slmgate-data")
-    assert config.log.access == Path("/base/a.log")
+    assert config.log.access[0].to == Path("/base/a.log")
     assert load_text(MINIMAL + "state_dir: /abs", base_dir=Path("/base")).unwrap().state_dir == Path("/abs")
 
 

@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -26,7 +27,15 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Schema,
+    SecurityScheme,
+)
 from litestar.types import Message, Scope
 
 from slmgate import __version__
@@ -114,7 +123,8 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         # here, as the context of a check that is no coroutine would end with it
         asked_from.set(_asks_from(connection, context))
         needed = route.opt.get("permission")
-        if needed is Permission.PUBLIC:
+        opens = route.opt.get("open_when")
+        if needed is Permission.PUBLIC or (opens is not None and opens(context)):
             return
         operator = await _operator(connection, context, signin)
         if operator is None and route.opt.get("page"):
@@ -160,7 +170,9 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         return page
 
     return Litestar(
-        route_handlers=[_handler(row) for row in (*ROUTES, *PAGES, *DASHBOARD_ROUTES)],
+        route_handlers=[
+            _handler(row, row.path if row.where is None else row.where(context)) for row in (*ROUTES, *PAGES, *DASHBOARD_ROUTES)
+        ],
         guards=[check_origin, check_permission, check_query],
         dependencies={
             "context": Provide(lambda: context, sync_to_thread=False),
@@ -207,14 +219,15 @@ def _check_own_page(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         raise HTTPException(status_code=403, detail=_FOREIGN)
 
 
-def _handler(row: Route) -> HTTPRouteHandler:
+def _handler(row: Route, path: str) -> HTTPRouteHandler:
     blocks = not _is_coroutine(row)
     return HTTPRouteHandler(
-        row.path,
+        path,
         http_method=row.method,
         status_code=row.status,
         opt={
             "permission": row.permission,
+            "open_when": row.open_when,
             "page": row.page,
             "row": f"{row.method} {row.path.replace(':str', '')}",
             "query": None if row.page or row.permission is Permission.PUBLIC else _query(row),
@@ -224,9 +237,25 @@ def _handler(row: Route) -> HTTPRouteHandler:
         operation_id=row.handler.__name__,
         request_max_body_size=row.max_body,
         media_type=row.media,
+        operation_class=_told_as(row.also),
         responses=None if row.page else _described(row),
         security=[{}] if row.permission is Permission.PUBLIC else None,  # instead of what holds for all others
     )(row.handler)
+
+
+def _told_as(also: str) -> type[Operation]:
+    """How the description tells of a row: with another form that its answer may have."""
+    if not also:
+        return Operation
+
+    @dataclass
+    class TwoForms(Operation):
+        def __post_init__(self) -> None:
+            found = (self.responses or {}).get("200")
+            if isinstance(found, OpenAPIResponse) and found.content is not None:
+                found.content[also] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+    return TwoForms
 
 
 def _described(row: Route) -> dict[int, ResponseSpec]:
@@ -246,7 +275,7 @@ def _described(row: Route) -> dict[int, ResponseSpec]:
 
 def _query(row: Route) -> frozenset[str]:
     """The query parameters that a row takes: a filter that is misspelt must not show, or change, more than was meant."""
-    named = set(inspect.signature(row.handler).parameters) - {"context", "caller", "data"}
+    named = set(inspect.signature(row.handler).parameters) - {"context", "caller", "data", "request"}
     return frozenset(name for name in named if f"{{{name}:" not in row.path)
 
 

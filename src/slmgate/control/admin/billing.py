@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One notice and how it fared: to be sent again at `retry`, or `delivered`, or given up where both are null."""
+    """One notice and how it fared: to be sent again at `retry`, or `delivered`, or given up where both are null.
+
+    Of a plan, with its team; or of an event of the gate, for one of the webhooks in `notifications`, about `subject`.
+    """
 
     id: str
     team: str
@@ -34,6 +37,9 @@ class NoticeView(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     retry: datetime | None
     delivered: datetime | None
+    type: str
+    webhook: str
+    subject: str
 
 
 def statement(
@@ -68,7 +74,7 @@ def statement_page(
 
 
 def notices(context: Context, limit: Limit = 100) -> Sequence[NoticeView]:
-    """The notices of plans being used up, the newest first."""
+    """What webhooks were told, or are to be told: notices of plans being used up, and of events; the newest first."""
     return [
         NoticeView(
             id=record.id,
@@ -78,6 +84,9 @@ def notices(context: Context, limit: Limit = 100) -> Sequence[NoticeView]:
             attempts=record.attempts,
             retry=record.retry,
             delivered=record.delivered,
+            type=record.type,
+            webhook=record.webhook,
+            subject=record.subject,
         )
         for record in context.store.billing.notices(limit)
     ]

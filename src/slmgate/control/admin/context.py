@@ -18,9 +18,11 @@ from slmgate.control.catalogue import Catalogue
 from slmgate.control.config import Config
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
+from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Place
 from slmgate.control.operators import AdminKeys
 from slmgate.control.roster import Roster
+from slmgate.link.messages import Ban
 from slmgate.stores.base import Store
 
 InstanceState = Literal["checking", "healthy", "recovering", "half_open", "ejected", "unhealthy"]
@@ -150,8 +152,25 @@ class AdminContext(Protocol):
 
     def status(self) -> GateStatus: ...
 
+    @property
+    def live(self) -> LiveRequests | None:
+        """Whom to ask for requests under way; None where no gate runs."""
+        ...
+
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         """What is used of each of these limits, and what may be at most now. Raises NobodyLooks."""
+        ...
+
+    async def bans(self) -> Sequence[Ban]:
+        """Whose address is banned, in no order. Raises NobodyLooks."""
+        ...
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        """Ban an address no more; None: it was not banned. Raises NobodyLooks."""
+        ...
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The figures for Prometheus, in a form that `accept` (a header) takes, and that form. Raises LedgerUnavailable."""
         ...
 
     async def reload(self) -> Sequence[object]:

@@ -21,6 +21,7 @@ from slmgate.control.audit import line
 from slmgate.control.instance_words import state, takes_requests
 from slmgate.control.keyfields import DECLARED, BadKeyInput, parse_duration, parse_expiry, parse_moment
 from slmgate.control.keyring import EDITABLE, KeyDeclared, KeyRevoked, NameTaken, SecretTaken, UnknownKey, utc_now
+from slmgate.control.live import NobodyCancels
 from slmgate.control.looking import NobodyLooks
 from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, UnknownInstance
 from slmgate.control.trials.wish import BadTrial
@@ -53,6 +54,10 @@ class Unknown(LookupError):
     """There is no such record."""
 
 
+class NotUnderWay(ValueError):
+    """The request has come to its end already."""
+
+
 STATUS: Mapping[type[Exception], int] = {
     UnknownKey: 404,
     UnknownInstance: 404,
@@ -69,7 +74,9 @@ STATUS: Mapping[type[Exception], int] = {
     NameTaken: 409,
     SecretTaken: 409,
     LedgerUnavailable: 503,
+    NobodyCancels: 503,
     NobodyLooks: 503,
+    NotUnderWay: 409,
 }
 """What handlers raise -> the HTTP status that says it."""
 

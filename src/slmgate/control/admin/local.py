@@ -16,7 +16,19 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import billing, certificates, explaining, handlers, instances, operating, standing, views
+from slmgate.control.admin import (
+    bans,
+    billing,
+    certificates,
+    explaining,
+    handlers,
+    instances,
+    live,
+    metrics,
+    operating,
+    standing,
+    views,
+)
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config import Config
@@ -26,11 +38,13 @@ from slmgate.control.looking import NobodyLooks, Place
 from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.roster import Roster
 from slmgate.control.state_dir import LEDGER_FILE
+from slmgate.link.messages import Ban
 from slmgate.stores.base import LedgerUnavailable, NotOffered, SchemaTooNew
 from slmgate.stores.sql import open_store
 
 STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 """What opening or asking a store may raise; the message of each says what to do."""
+_NO_BANS = "No gate runs here, so that nobody is kept out."
 _OWNER = Operator("cli", Permission.OWNER)
 _BODIES: Mapping[Callable[..., Any], type] = {
     handlers.create_key: views.NewKey,
@@ -45,6 +59,7 @@ _BODIES: Mapping[Callable[..., Any], type] = {
 _OF_A_GATE = (
     handlers.healthz,
     handlers.readyz,
+    metrics.metrics,
     handlers.reload,
     instances.add_instance,
     instances.drain_instance,
@@ -55,6 +70,10 @@ _OF_A_GATE = (
     billing.statement_page,
     standing.limits,
     certificates.certificates,
+    bans.bans,
+    bans.lift_ban,
+    live.live,
+    live.cancel_live,
 )
 
 
@@ -79,11 +98,22 @@ class LocalContext:
         # None is in force; a command that needs one puts that of its file here.
         self.config: Config | None = None
 
+    live = None
+
     def status(self) -> GateStatus:
         return GateStatus(running=False)
 
     async def look(self, places: Sequence[Place]) -> Sequence[tuple[int, int]]:
         raise NobodyLooks("No gate runs here, so that no limit is in use.")
+
+    async def bans(self) -> Sequence[Ban]:
+        raise NobodyLooks(_NO_BANS)
+
+    async def lift_ban(self, address: str) -> Ban | None:
+        raise NobodyLooks(_NO_BANS)
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        raise NobodyLooks("No gate runs here, so that there are no figures.")
 
     async def reload(self) -> Sequence[object]:
         return ("No gate runs; `slmgate serve` reads the configuration when it starts.",)

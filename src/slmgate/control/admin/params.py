@@ -20,6 +20,9 @@ Caller = NamedDependency[SkipValidation[Operator]]
 Moment = Annotated[str | None, QueryParameter(description="A duration back from now (30d), a day, or a time of ISO 8601; UTC.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at the most.")]
 Cursor = Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1, description="A place in the list, as an answer gave it.")]
+Span = Annotated[str | None, QueryParameter(description="A length up to now: 1h, 24h, 7d, 30d, 365d or another; 24h by default.")]
+Zone = Annotated[str, QueryParameter(description="The time zone whose days and hours are meant, as in Europe/Berlin.")]
+PageNumber = Annotated[int, QueryParameter(ge=1, le=1_000_000, description="Which page; the first is 1.")]
 Share = Annotated[float, QueryParameter(ge=0, le=1000, description="The least part of it that is used: 0.8 for 80 %.")]
 Status = Annotated[int | None, QueryParameter(ge=0, le=999, description="An HTTP status.")]
 
@@ -32,7 +35,10 @@ NAMES: dict[str, Any] = {
     "JSONBody": JSONBody,
     "Limit": Limit,
     "Moment": Moment,
+    "PageNumber": PageNumber,
     "Response": Response,
     "Share": Share,
+    "Span": Span,
     "Status": Status,
+    "Zone": Zone,
 }

@@ -10,7 +10,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmgate.control.admin import billing, certificates, explaining, handlers, instances, operating, standing, teams, views
+from slmgate.control.admin import (
+    analytics,
+    bans,
+    billing,
+    certificates,
+    contents,
+    explaining,
+    handlers,
+    instances,
+    live,
+    metrics,
+    operating,
+    standing,
+    teams,
+    views,
+)
+from slmgate.control.admin.context import AdminContext
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -28,8 +44,9 @@ class Route:
     """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said.
 
     `page`: for a browser. It takes forms and not JSON, sends strangers to the sign-in, and is not in the API's description.
-    `max_body` is in bytes. `media` is what it answers with when all is well; `other` are further statuses with what is told then,
-    where that is no problem (RFC 9457).
+    `open_when` says when everybody may ask all the same, `where` at which path it is, where the configuration says that.
+    `max_body` is in bytes. `media` is what it answers with when all is well, or `also` when that is asked for; `other` are
+    further statuses with what is told then, where that is no problem (RFC 9457).
     """
 
     method: Method
@@ -38,8 +55,11 @@ class Route:
     handler: Callable[..., Any]
     status: int = 200
     page: bool = False
+    open_when: Callable[[AdminContext], bool] | None = None
+    where: Callable[[AdminContext], str] | None = None
     max_body: int = MAX_BODY
     media: str = "application/json"
+    also: str = ""
     other: Mapping[int, type] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,6 +70,15 @@ class Route:
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", Permission.PUBLIC, handlers.healthz),
     Route("GET", "/readyz", Permission.PUBLIC, handlers.readyz, other={503: views.Readiness}),
+    Route(
+        "GET",
+        metrics.PATH,
+        Permission.VIEWER,
+        metrics.metrics,
+        open_when=metrics.is_public,
+        where=metrics.path_of,
+        media="text/plain",
+    ),
     Route("GET", "/api/v1/status", Permission.VIEWER, handlers.status),
     Route("GET", "/api/v1/instances", Permission.VIEWER, instances.instances),
     # An owner's, since whoever names an instance is sent prompts there, and the secret in the variable that he names.
@@ -58,10 +87,22 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/instances/enable", Permission.OPERATOR, instances.enable_instance),
     Route("POST", "/api/v1/instances/remove", Permission.OWNER, instances.remove_instance),
     Route("GET", "/api/v1/certificates", Permission.VIEWER, certificates.certificates),
+    Route("GET", "/api/v1/bans", Permission.VIEWER, bans.bans),
+    Route("POST", "/api/v1/bans/lift", Permission.OPERATOR, bans.lift_ban),
     Route("GET", "/api/v1/usage", Permission.VIEWER, handlers.usage),
+    Route("GET", "/api/v1/analytics/overview", Permission.VIEWER, analytics.analytics_overview, also="text/csv"),
+    Route("GET", "/api/v1/analytics/clients", Permission.VIEWER, analytics.analytics_clients, also="text/csv"),
+    Route("GET", "/api/v1/analytics/client", Permission.VIEWER, analytics.analytics_client, also="text/csv"),
+    Route("GET", "/api/v1/analytics/models", Permission.VIEWER, analytics.analytics_models, also="text/csv"),
+    Route("GET", "/api/v1/analytics/model", Permission.VIEWER, analytics.analytics_model, also="text/csv"),
+    Route("GET", "/api/v1/analytics/series", Permission.VIEWER, analytics.analytics_series, also="text/csv"),
+    Route("GET", "/api/v1/analytics/compare", Permission.VIEWER, analytics.analytics_compare, also="text/csv"),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
+    Route("GET", "/api/v1/receipts/{id:str}/content", Permission.OWNER, contents.receipt_content),
     Route("GET", "/api/v1/limits", Permission.VIEWER, standing.limits),
+    Route("GET", "/api/v1/live", Permission.VIEWER, live.live),
+    Route("POST", "/api/v1/live/{id:str}/cancel", Permission.OPERATOR, live.cancel_live),
     Route("POST", "/api/v1/explain", Permission.VIEWER, explaining.explain),
     Route("GET", "/api/v1/explain/{id:str}", Permission.VIEWER, explaining.explain_request),
     Route("GET", "/api/v1/statement", Permission.VIEWER, billing.statement),

@@ -63,7 +63,7 @@ async def limits(
     if key is not None:
         seats, following = await asyncio.to_thread(_of_one, context, context.config, standing, key), None
     else:
-        seats, following = await asyncio.to_thread(_page, context, context.config, standing, limit, after)
+        seats, following = await asyncio.to_thread(page, context, context.config, standing, limit, after)
     found = await context.look([(seat.counted.spec, seat.counted.subject) for seat in seats])
     now = utc_now()
     stands = [standing.stand(seat, used, amount, now) for seat, (used, amount) in zip(seats, found, strict=True)]
@@ -80,10 +80,10 @@ def _address(text: str | None) -> str:
 
 
 def _of_one(context: Context, config: Config, standing: Standing, name: str) -> list[Seat]:
-    return list(islice(standing.all(_principal(context, config, name)), MAX_SEATS))
+    return list(islice(standing.all(principal_of(context, config, name)), MAX_SEATS))
 
 
-def _principal(context: Context, config: Config, name: str) -> Principal:
+def principal_of(context: Context, config: Config, name: str) -> Principal:
     """The key with this id or name; or who else called under it, as the newest receipt has it."""
     try:
         record = context.keyring.show(name)
@@ -103,7 +103,7 @@ def _principal(context: Context, config: Config, name: str) -> Principal:
     raise handlers.Unknown(gone)
 
 
-def _page(context: Context, config: Config, standing: Standing, limit: int, after: str | None) -> tuple[list[Seat], str | None]:
+def page(context: Context, config: Config, standing: Standing, limit: int, after: str | None) -> tuple[list[Seat], str | None]:
     """What to look at from `after` on, and where to go on; None: that was all."""
     seats: list[Seat] = []
     if after is None or after.startswith(SHARED):

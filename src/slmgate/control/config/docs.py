@@ -74,7 +74,7 @@ def _blocks() -> Iterator[str]:
         if row.section is None:
             lines += [f"- Value: {_values(row)}", f"- Default: {_default(row)}"]
         else:
-            lines += [f"- Options: {_links(row.section, row.shape)}", f"- Default: {_default(row)}"]
+            lines += [f"- Options: {_links(row.section, row.shape, row.option.lone)}", f"- Default: {_default(row)}"]
         if row.section is None or not row.option.reloadable:
             lines.append(f"- Takes effect: {'on reload' if row.option.reloadable else 'after a restart'}")
         yield "\n".join(lines)
@@ -92,11 +92,12 @@ def _values(row: Row) -> str:
     return accepts
 
 
-def _links(section: type[Section], shape: str) -> str:
+def _links(section: type[Section], shape: str, lone: bool) -> str:
     names = ", ".join(f"`{name}`" for name in rows(section))
     if section.text:
         names = f"{names}, or the text of `{section.text}` alone"
-    return {"one": names, "list": f"a list, each entry with {names}", "map": f"by name, each with {names}"}[shape]
+    several = f"a list, each entry with {names}" + ("; one may stand without a list" if lone else "")
+    return {"one": names, "list": several, "map": f"by name, each with {names}"}[shape]
 
 
 def _default(row: Row) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal
 from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.auth_options import DAY, HOUR, NAME, NOTHING, Auth
+from slmgate.control.config.content_options import Content
 from slmgate.control.config.discovery_options import Discovery
 from slmgate.control.config.guard_options import NEW_CONNECTIONS, PerIp
 from slmgate.control.config.health_options import Health
@@ -40,12 +41,16 @@ from slmgate.control.config.kinds import (
 from slmgate.control.config.ledger_options import Ledger
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
+from slmgate.control.config.log_options import Log
 from slmgate.control.config.me_options import Me
+from slmgate.control.config.metrics_options import Metrics
+from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.tracing_options import Tracing
 from slmgate.control.config.trust_options import InstanceTls
 from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
@@ -387,8 +392,6 @@ class Model(Section, frozen=True, kw_only=True):
 class Role(Section, frozen=True, kw_only=True):
     """What some may do: one whole grant. docs/policies.md says how several add up."""
 
-    later: ClassVar[tuple[str, ...]] = ("content",)
-
     models: Annotated[
         tuple[str, ...],
         Option("The models that the role may use, by name or with `*`.", PATTERN, at_least=1, example="[smollm2]"),
@@ -444,6 +447,10 @@ class Role(Section, frozen=True, kw_only=True):
         tuple[Limit, ...],
         Option("How much each of those with the role may use, unless `per` says for whom together; docs/limits.md."),
     ] = ()
+    content: Annotated[
+        Content | None,
+        Option("What is kept of prompts and answers of requests that the role admits; docs/content.md. Unset: nothing."),
+    ] = None
 
 
 class Team(Section, frozen=True, kw_only=True):
@@ -570,28 +577,6 @@ class Guard(Section, frozen=True, kw_only=True):
     ] = 30.0
 
 
-class Log(Section, frozen=True, kw_only=True):
-    """What slmgate writes about its work. Prompts and answers are never in it."""
-
-    access: Annotated[
-        Literal["stdout", "stderr", "off"] | Path,
-        Option("Where the access log goes, one line for each request.", Location(words=("stdout", "stderr", "off")), False),
-    ] = "stdout"
-    format: Annotated[Literal["json"], Option("How a line of the access log looks.", Choice(values=("json",)), False)] = "json"
-    content: Annotated[
-        Literal["never"],
-        Option("Whether prompts and answers are logged: never, in this version.", Choice(values=("never",)), False),
-    ] = "never"
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Option(
-            "The least important message that slmgate writes about itself.",
-            Choice(values=("debug", "info", "warning", "error")),
-            False,
-        ),
-    ] = "info"
-
-
 class Journal(Section, frozen=True, kw_only=True):
     """The files in which a worker records each request before the ledger has it."""
 
@@ -612,8 +597,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "metrics",
-        "tracing",
         "cluster",
         "on_store_loss",
         "tls",
@@ -640,6 +623,10 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[Limit, ...], Option("How much all together may use, unless `per` says otherwise; docs/limits.md.")
     ] = ()
     plans: Annotated[dict[str, Plan], Option("What use costs, by the names that teams have in `plan`.", key=NAME)] = NOTHING
+    notifications: Annotated[
+        dict[str, Notification],
+        Option("Webhooks that are told of what happens: instances fail, certificates end, limits are used up.", key=NAME),
+    ] = NOTHING
     discovery: Annotated[Discovery, Option("How the names (`dns`) and files (`file`) of instances are followed.")] = Discovery()
     auth: Annotated[Auth, Option("Who is let in beside the holders of keys.")] = Auth()
     policy_tests: Annotated[
@@ -669,6 +656,8 @@ class Config(Section, frozen=True, kw_only=True):
         float, Option("A worker silent for this long is replaced.", Duration(low=500, high=HOUR), False)
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
+    tracing: Annotated[Tracing, Option("Traces of requests, for OpenTelemetry.")] = Tracing()
+    metrics: Annotated[Metrics, Option("Figures for Prometheus.")] = Metrics()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
     ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()
     on_ledger_loss: Annotated[

@@ -25,6 +25,7 @@ _NAMES = {
     "teams": "acme",
     "plans": "gold",
     "prices": "smollm2",
+    "notifications": "ops",
 }
 """What the entries of maps are called in the sample file."""
 

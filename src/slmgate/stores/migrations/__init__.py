@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from slmgate.stores.base import SchemaTooNew
 
-HEAD = "0013"
+HEAD = "0015"
 """The newest revision."""
 
 
