@@ -18,6 +18,7 @@ from tests.tools.gate import Gate, eventually, model
 from tests.tools.signin import chromium
 from tests.tools.upstream import MockUpstream
 
+expect.set_options(timeout=30_000)  # the machine may be busy
 PASSWORD = "four plain words for {name}"
 OVERLAP = 3
 """Seconds that a replaced secret goes on here: the shortest that the form offers is put in the place of an hour."""
@@ -58,7 +59,9 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 def owner(gate: Gate) -> httpx.Client:
     secret = (gate.state / "admin.key").read_text().strip()
-    return httpx.Client(base_url=f"http://127.0.0.1:{gate.admin}", headers={"authorization": f"Bearer {secret}"}, trust_env=False)
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{gate.admin}", headers={"authorization": f"Bearer {secret}"}, trust_env=False, timeout=30
+    )
 
 
 def signed_in(context: BrowserContext, gate: Gate, name: str) -> Page:

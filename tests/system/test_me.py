@@ -18,6 +18,7 @@ from tests.tools.gate import SECRET, Gate, eventually, model
 from tests.tools.signin import chromium
 from tests.tools.upstream import MockUpstream
 
+expect.set_options(timeout=30_000)  # the machine may be busy
 ROLES = {"user": {"models": ["tiny"], "endpoints": ["*"], "limits": ["100 requests/hour"]}}
 TEAMS = {"acme": {"roles": ["user"], "plan": "gold", "limits": [{"limit": "500 requests/hour", "per": "team"}]}}
 PLANS = {"gold": {"currency": "EUR", "prices": {"tiny": {"prompt": "100/1M", "completion": "300/1M"}}}}
@@ -31,7 +32,7 @@ class Keys:
         self.gate, self.origin = gate, f"http://127.0.0.1:{gate.port}"
         secret = (gate.state / "admin.key").read_text().strip()
         self.admin = httpx.Client(
-            base_url=f"http://127.0.0.1:{gate.admin}", headers={"authorization": f"Bearer {secret}"}, trust_env=False
+            base_url=f"http://127.0.0.1:{gate.admin}", headers={"authorization": f"Bearer {secret}"}, trust_env=False, timeout=30
         )
         self.ann, self.bob = self.made("ann"), self.made("bob")
         ids = [self.chat(self.ann) for _ in range(ASKED)] + [self.chat(self.bob)]
