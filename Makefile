@@ -1,4 +1,4 @@
-# Ten verbs at most. Each makes what it needs by itself: the environment .venv from the lock files in requirements/, every wheel
+# Ten verbs at most, beside help and clean. Each makes what it needs by itself: the environment .venv from the lock files in requirements/, every wheel
 # by its hash, and, on Debian as root, missing system programs (tests/tools/need.sh).
 # HASHES=no keeps to the versions of constraints.txt alone: for a machine that the lock files have no wheels for.
 SHELL := /bin/bash
@@ -14,13 +14,17 @@ TEST_TOOLS := node npm chromium ip nft faketime slowhttptest nginx haproxy rsysl
 BENCH_TOOLS := nginx wrk node npm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick check fix fuzz bench docs clean
+.PHONY: help demo observe test test-quick check fix fuzz bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
 
 demo: .venv/.demo  ## a real small model behind the gate, in one tour
 	@$(BIN)/slmgate demo
+
+observe: .venv/.demo  ## such a gate with Prometheus over it, and how to bring Grafana, until Ctrl-C
+	@tests/tools/need.sh prometheus
+	@$(BIN)/python -m deploy.observe
 
 test: .venv/.dev  ## everything; ends with pytest's own line
 	@tests/tools/need.sh $(TEST_TOOLS)
@@ -49,6 +53,7 @@ bench: .venv/.dev  ## the gate beside its peers, side by side in one run
 
 docs: .venv/.dev  ## the generated pages of docs/; with CI set, only compared
 	@$(BIN)/python docs/generate.py $(if $(CI),--check,)
+	@$(BIN)/python docs/take_pictures.py $(if $(CI),--check,$(if $(PICTURES),--new,))
 
 clean:  ## what make and the tools have made
 	@rm -rf .venv .mypy_cache .ruff_cache .hypothesis .coverage* .fuzz build dist

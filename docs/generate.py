@@ -175,11 +175,13 @@ def write(root: Path) -> None:
     """Write every generated file below `root`."""
     from deploy.grafana import dashboards
     from slmgate.control.config import docs
+    from slmgate.control.metrics.page import metrics_page
 
     (root / "docs").mkdir(parents=True, exist_ok=True)
     docs.write(root)
     (root / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
     (root / "docs" / "access-log.md").write_text(access_log_page(), encoding="utf-8")
+    (root / "docs" / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (root / "docs" / "apis.md").write_text(apis_page(), encoding="utf-8")
     dashboards.write(root / "deploy" / "grafana" / "dashboards")
 

@@ -245,6 +245,7 @@ def overview() -> Json:
             empty="No gate",
             value="Gates",
             width=6,
+            height=4,
         )
         yield lines(
             "Journal",
@@ -291,6 +292,13 @@ def overview() -> Json:
             "cps",
             Query("sum(rate(slmgate_log_dropped_lines_total[$__rate_interval]))", "log lines"),
             Query("sum(rate(slmgate_trace_dropped_spans_total[$__rate_interval]))", "spans"),
+            empty="No gate",
+        )
+        yield lines(
+            "Served without a record",
+            "Requests a second that were served although there was no room to record them, as `on_ledger_loss: serve` has it.",
+            "reqps",
+            Query("sum(rate(slmgate_unrecorded_requests_total[$__rate_interval]))", "unrecorded"),
             empty="No gate",
         )
         yield lines(

@@ -170,7 +170,18 @@ def bars(
     return _panel("bargauge", title, about, _targets([query], instant=True), (width, 9), defaults, options)
 
 
-def table(title: str, about: str, unit: str, query: Query, *, empty: str, value: str, width: int = 12, link: str = "") -> Json:
+def table(
+    title: str,
+    about: str,
+    unit: str,
+    query: Query,
+    *,
+    empty: str,
+    value: str,
+    width: int = 12,
+    height: int = 9,
+    link: str = "",
+) -> Json:
     """A row for each series, the largest value first. `value` heads the figures (empty: only the labels are shown); `link` is a
     label whose cells open the dashboard of that name.
     """
@@ -186,7 +197,7 @@ def table(title: str, about: str, unit: str, query: Query, *, empty: str, value:
         "sortBy": [{"displayName": value, "desc": True}] if value else [],
     }
     hidden = {"Time": True} if value else {"Time": True, "Value": True}
-    made = _panel("table", title, about, _targets([query], instant=True, table=True), (width, 9), defaults, options)
+    made = _panel("table", title, about, _targets([query], instant=True, table=True), (width, height), defaults, options)
     made["transformations"] = [
         {
             "id": "organize",

@@ -174,7 +174,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     None: no byte came), and until the end. Of the first of them, `receive_us` went by until the request was whole and its
     caller known, `connect_us` while a connection was opened (0: a kept one served). `overhead_us` is the gate's own share: from
     the request being whole to its instance having been handed it, less standing in line and connecting (0: no instance was
-    asked). `trace` is the trace that it is part of, 32 hexadecimal digits, or empty. `prompt_tokens` and
+    asked). `trace` is the trace that it is part of, where that is recorded or the client began it: 32 hexadecimal digits, and of
+    a client's behind dashes the span that it was sent in and the trace's flags. `prompt_tokens` and
     `completion_tokens` are the engine's own figures unless `estimated`. `roles` are the principal's, its team's among them, with
     commas between; `rule` is the role that admitted or the rule that refused; `parameters` is what `dialects/parameters.noted`
     kept of the request, with the model that it asked for where `model`, which served, is another. `plan` is the team's; `price`

@@ -45,14 +45,14 @@ def test_backup(here: Path) -> None:
 
 def test_verify(here: Path) -> None:
     right = run("db", "verify")
-    assert (right.exit_code, right.stdout) == (0, "4 sums compared, 0 wrong\n")
-    assert json.loads(run("db", "verify", "--json").stdout) == {"rows": 4, "differences": []}
+    assert (right.exit_code, right.stdout) == (0, "20 sums compared, 0 wrong\n")
+    assert json.loads(run("db", "verify", "--json").stdout) == {"rows": 20, "differences": []}
     with sqlite3.connect(here / "slmgate-data" / "ledger.sqlite3") as connection:
         connection.execute("UPDATE rollup_hours SET requests = 4, cost = 1")
     wrong = run("db", "verify")
     assert (wrong.exit_code, wrong.stdout.splitlines()) == (
         1,
-        ["hours 2026-11-20T12:00Z facet 1: requests is 4, should be 5; cost is 1, should be 0", "4 sums compared, 1 wrong"],
+        ["hours 2026-11-20T12:00Z facet 1: requests is 4, should be 5; cost is 1, should be 0", "20 sums compared, 1 wrong"],
     )
     assert [each["level"] for each in json.loads(run("db", "verify", "--json").stdout)["differences"]] == ["hours"]
 
@@ -61,7 +61,10 @@ def test_verify_shows_some_of_many(here: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(db, "_SHOWN", 2)
     with sqlite3.connect(here / "slmgate-data" / "ledger.sqlite3") as connection:
         connection.execute("DELETE FROM entries")
-    assert run("db", "verify").stdout.splitlines()[2:] == ["... and 1 more; --json has all of them", "4 sums compared, 3 wrong"]
+    assert run("db", "verify").stdout.splitlines()[2:] == [
+        "... and 13 more; --json has all of them",
+        "20 sums compared, 15 wrong",
+    ]
 
 
 def test_export_as_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from slmgate.cli import logs
 from slmgate.cli.client import AdminClient, connect
 from slmgate.cli.ends import NO, UNREACHABLE, CommandFailed
 from slmgate.stores.base import Batch
+from slmgate.stores.contents import ContentRecord
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.command import run
 from tests.tools.journal_writer import make_receipt
@@ -126,3 +128,21 @@ def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         road = Road([[1], [1], []])
         assert [receipt["id"] for receipt in logs.receipts(AdminClient(road), {}, 10, follow=True)] == ["r1"]
     monkeypatch.undo()
+
+
+def test_contents(store: SqlStore) -> None:
+    now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    asked = ContentRecord(id="r1", role="kept", time=now, expires=now, prompt='{"a":1}\nb\x1b[2J', answer="told", answer_cut=True)
+    store.contents.put([asked])
+    shown = run("logs", "--content", "r1").stdout.splitlines()
+    assert shown[0].startswith("r1  2026-11-28T12:00:00Z  role kept  kept until 2026-11-28T12:00:00Z  0 masked")
+    assert shown[1:4] == ["", "prompt:", '{"a":1}']
+    assert "\x1b" not in shown[4]
+    assert shown[5:] == ["", "answer (its beginning):", "told"]
+    assert json.loads(run("logs", "--content", "r1", "--json").stdout)["answer"] == "told"
+    assert [(line.action, line.target) for line in store.audit(9)] == [("read", "content/r1")] * 2
+    none = run("logs", "--content", "r2")
+    assert none.exit_code == 1
+    assert "Nothing is kept" in none.stderr
+    store.contents.put([ContentRecord(id="r0", role="kept", time=now, expires=now, prompt="only this")])
+    assert "answer" not in run("logs", "--content", "r0").stdout

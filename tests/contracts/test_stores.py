@@ -102,6 +102,11 @@ def test_which_ids_are_known(store: Store, asked: int) -> None:
     assert store.known(ids) == {"r1", "r498", "r499", "r500"} & set(ids)
 
 
+def test_a_batch_of_nothing_but_copies(store: Store) -> None:
+    write(store, "r1", verdict="shadow")
+    assert [each.id for each in all_receipts(store)] == ["r1"]
+
+
 def test_an_empty_batch(store: Store) -> None:
     store.write(Batch())
     assert store.positions() == {}
@@ -120,6 +125,24 @@ def test_paging_meets_every_receipt_once(store: Store) -> None:
         after = page[-1].seq
     assert up == [f"r{number}" for number in range(7)]
     assert down == up[::-1]
+    first, last = (page := store.receipts(ReceiptFilter(), 7, after=0))[0].seq, page[-1].seq
+    between = [store.receipts(ReceiptFilter(), 3, before=last, after=first, oldest_first=way) for way in (True, False, None)]
+    assert [[each.receipt.id for each in page] for page in between] == [
+        ["r1", "r2", "r3"],
+        ["r5", "r4", "r3"],
+        ["r1", "r2", "r3"],
+    ]
+
+
+def test_cursors_at_a_time(store: Store) -> None:
+    noon = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    assert store.cursors_at(noon) == (None, None)
+    write(store, "late", time=noon + timedelta(hours=1))
+    write(store, "early", time=noon)
+    late, early = (each.seq for each in store.receipts(ReceiptFilter(), 2, after=0))
+    assert store.cursors_at(noon) == (None, early)
+    assert store.cursors_at(noon + timedelta(microseconds=1)) == (early, late)
+    assert store.cursors_at(noon + timedelta(hours=2)) == (late, None)
 
 
 @pytest.mark.parametrize(

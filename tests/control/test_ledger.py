@@ -183,6 +183,19 @@ def test_the_access_log_gets_the_payloads(store: SqlStore, directory: Path) -> N
     assert [msgspec.json.decode(line)["ended"] for line in lines] == ["complete", "complete", "unknown"]
 
 
+def test_who_wants_to_know_is_told_of_each_receipt_once(store: SqlStore, directory: Path, ingest: Ingest) -> None:
+    told: list[str] = []
+    ingest.told.append(lambda receipts: told.extend(own[0] for own in receipts.own))
+    ingest.told.append(lambda receipts: told.append(f"{len(receipts)} in the store: {len(ids(store))}"))
+    with Segment(directory, A) as segment:
+        segment.write(make_receipt(name(1)), make_receipt(name(2)))
+        ingest.run_once()
+        ingest.run_once()
+        segment.write(make_receipt(name(3)))
+        ingest.run_once()
+    assert told == [name(1), name(2), "2 in the store: 2", name(3), "1 in the store: 3"]
+
+
 def test_when_keys_were_used_last_comes_with_the_receipts(store: SqlStore, directory: Path, ingest: Ingest) -> None:
     with Segment(directory, A) as segment:
         for number in range(3):

@@ -72,6 +72,8 @@ def begun_stream(road: Road) -> Any:
     client = asks(road, request({"model": "m", "stream": True}))
     (upstream,) = road.stage.loop.opened["a"]
     upstream.feed(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+    road.stage.loop.settle()
+    assert (only(road).state, only(road).tokens) == ("waiting", 0)
     for _ in range(2):
         event = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
         upstream.feed(b"%x\r\n%b\r\n" % (len(event), event))

@@ -116,6 +116,16 @@ def test_what_is_chosen_above_is_asked_for_below(name: str) -> None:
     assert used == offered
 
 
+def test_a_link_leads_to_a_dashboard_that_has_what_is_chosen_by_it() -> None:
+    found = 0
+    for name, made in kept().items():
+        for uid, variable in re.findall(r"/d/slmgate-(\w+)\?var-(\w+)=", str(made)):
+            assert uid != name
+            assert variable in {each["name"] for each in kept()[uid]["templating"]["list"]}
+            found += 1
+    assert found == 4
+
+
 def test_windows_fit_the_interval_of_scraping() -> None:
     for each in questions():
         windows = set(re.findall(r"\[([^]]*)\]", each.expr))

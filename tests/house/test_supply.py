@@ -22,6 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 AGAIN = "write the lock files anew: .venv/bin/python -m tests.tools.supply lock"
 PERMITTED = re.compile(
     r"Apache(?: Software License|-2\.0| 2\.0| License, Version 2\.0)|BSD(?:-[23]-Clause| License)|ISC(?: License)?"
+    r"|3-Clause BSD License"
     r"|MIT(?:-0| License)?|PSF-2\.0|MPL-2\.0|Mozilla Public License 2\.0 \(MPL 2\.0\)|LGPL-3\.0-only"
 )
 """Licences under which a package may be used beside ours as it is. LGPL: the driver of PostgreSQL, an extra, not changed."""

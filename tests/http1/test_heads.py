@@ -319,6 +319,7 @@ def test_a_request_for_an_instance() -> None:
         b"POST /v1/x HTTP/1.1\r\nhost: a:8000\r\naccept-encoding: identity\r\nuser-agent: me\r\ntraceparent: 00-1\r\n"
         b"content-type: application/json\r\nx-request-id: r-1\r\ncontent-length: 2\r\n\r\n{}"
     )
+    assert client_fields(head, b"x", traced=True) == b"user-agent: me\r\ncontent-type: x\r\n"  # the gate says it itself
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ import pytest
 from slmgate.link.messages import (
     Cancelled,
     CancelLive,
+    Captured,
+    CaptureKept,
+    Captures,
     Checked,
     CheckedOut,
     Confirm,
@@ -61,6 +64,9 @@ MESSAGES = [
     CancelLive(7, "0123456789ab00000001", look=True),
     Cancelled(7, LIVE),
     Cancelled(7, None, over=True),
+    Captures(1, (Captured("r1", "kept", 5.5, "openai", True, b"asked", False, b"\xff", True),), 2),
+    Captures(2, (Captured("r1", "kept", 5.5, "openai"),)),
+    CaptureKept(1, 2),
     Grounds(()),
     Grounds(("a", "b")),
     Tally(0, 1, 2, 3, 4, 5, (InstanceTally("m/a", "m", 1, 2, True),)),
@@ -90,3 +96,9 @@ def test_a_field_of_a_newer_version_is_let_pass() -> None:
     """While a gate is upgraded, an old worker may hear a newer control."""
     told = {"type": "confirm", "slot": 1, "generation": 2, "mood": "good"}
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Message) == Confirm(1, 2)
+
+
+def test_what_was_captured_shows_nothing_of_itself() -> None:
+    record = Captured("r1", "kept", 5.5, "openai", prompt=b"secret")
+    assert repr(record) == "Captured(r1)"
+    assert "secret" not in repr(Captures(1, (record,)))

@@ -16,14 +16,16 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, expect
 
 from tests.system.conftest import Launch
+from tests.tools import signin
 from tests.tools.gate import OTHER, SECRET, Gate, digest, eventually, model
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, chat, request
 
 LIMITED = "sk-test-limited-0123456789abcdef"
-STREAM = {"events": 1000, "rate": 20}
+STREAM: dict[str, Any] = {"events": 1000, "rate": 20}
 SOON = 1.0
 """Seconds in which an instance sees that its work is not wanted."""
 
@@ -74,16 +76,19 @@ def live(admin: httpx.Client, **query: Any) -> dict[str, Any]:
 def when(admin: httpx.Client, count: int, **query: Any) -> list[dict[str, Any]]:
     """Those under way, once there are so many."""
 
-    def there() -> list[dict[str, Any]] | None:
-        rows: list[dict[str, Any]] = live(admin, limit=1000, **query)["requests"]
-        return rows if len(rows) == count else None
+    rows: list[dict[str, Any]] = []
 
-    return eventually(there, 10, f"{count} requests are under way: {live(admin, **query)}")
+    def there() -> bool:
+        rows[:] = live(admin, limit=1000, **query)["requests"]
+        return len(rows) == count
+
+    eventually(there, 10, f"{count} requests are under way: {live(admin, **query)}")
+    return rows
 
 
 def stream(gate: Gate, tag: str, secret: str = SECRET, path: str = "/v1/chat/completions", **more: Any) -> Wire:
     """A client whose stream has begun; its instance would go on for most of a minute."""
-    body = json.loads(chat(stream=True, tag=tag, **STREAM)) | {"max_tokens": 100} | more
+    body = json.loads(chat(True, "tiny", tag=tag, **STREAM)) | {"max_tokens": 100} | more
     wire = Wire(gate.port)
     wire.send(request(json.dumps(body).encode(), path=path, secret=secret))
     status, _ = wire.head()
@@ -109,7 +114,8 @@ def asked(upstream: MockUpstream, tag: str) -> dict[str, Any]:
 
 def assert_stopped(upstream: MockUpstream, tag: str, at: float) -> None:
     """The instance's connection was closed within a second of that moment."""
-    row = eventually(lambda: found if (found := asked(upstream, tag))["ended"] else None, 5, "the instance's work ends")
+    eventually(lambda: asked(upstream, tag)["ended"], 5, "the instance's work ends")
+    row = asked(upstream, tag)
     assert row["ended"] == "peer_closed"
     assert row["end_time"] - at < SOON, row["end_time"] - at
 
@@ -137,7 +143,8 @@ def test_streams_on_every_worker_are_seen_and_ended(gate: Gate, admin: httpx.Cli
         workers = {row["worker"] for row in rows}
     found = live(admin)
     assert (found["total"], found["matching"], found["silent"]) == (len(wires), len(wires), 0)
-    assert found["clients"] == [{"client": "main", "in_flight": len(wires), "queued": 0}]
+    (client,) = found["clients"]
+    assert (client["client"], client["in_flight"], client["queued"]) == ("main", len(wires), 0)
     assert [row["since"] for row in rows] == sorted(row["since"] for row in rows)
     for row in rows:
         assert (row["client"], row["team"], row["model"], row["endpoint"]) == ("main", "acme", "tiny", "chat")
@@ -148,10 +155,9 @@ def test_streams_on_every_worker_are_seen_and_ended(gate: Gate, admin: httpx.Cli
     sent = sum(asked(upstream, tag)["events"] for tag in wires)
     told = sum(row["tokens"] for row in live(admin)["requests"])
     assert abs(told - sent) <= 2 * len(wires) and told >= len(wires) * 3, (told, sent)
-    each_second = eventually(
-        lambda: now if (now := live(admin)["models"][0])["in_flight"] == len(wires) else None, 5, "tallies say so"
-    )
-    assert (each_second["model"], each_second["ready"], each_second["queued"]) == ("tiny", True, 0)
+    eventually(lambda: live(admin)["models"][0]["in_flight"] == len(wires), 5, "tallies say so")
+    first = live(admin)["models"][0]
+    assert (first["model"], first["ready"], first["queued"]) == ("tiny", True, 0)
     for tag, wire in wires.items():
         (one,) = [row for row in live(admin)["requests"] if row["request_id"] == gate_id(upstream, tag)]
         before = time.monotonic()
@@ -166,7 +172,7 @@ def test_streams_on_every_worker_are_seen_and_ended(gate: Gate, admin: httpx.Cli
 
 
 def gate_id(upstream: MockUpstream, tag: str) -> str:
-    return dict(asked(upstream, tag)["headers"])["x-request-id"]
+    return str(dict(asked(upstream, tag)["headers"])["x-request-id"])
 
 
 @pytest.mark.parametrize(
@@ -188,6 +194,55 @@ def test_each_dialect_says_so_in_its_way(
         assert error in rest(wire)
         assert_stopped(upstream, tag, before)
     assert_receipt(gate, one)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with signin.chromium() as made:
+        yield made
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
+def test_the_page_sees_and_ends_it(
+    gate: Gate, admin: httpx.Client, upstream: MockUpstream, browser: Browser, script: bool
+) -> None:
+    """An operator finds the stream in the list, is asked whether he means it, and is told what became of it."""
+    name, words = f"otto-{script}".lower(), "otto has four plain words"
+    made = admin.post("/api/v1/admin/users", json={"name": name, "role": "operator", "password": words})
+    assert made.status_code == 201, made.text
+    context = browser.new_context(java_script_enabled=script)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    page.goto(f"http://127.0.0.1:{gate.admin}/login?next=/live")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(words)
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("No request is under way")
+    tag = f"page-{script}"
+    with stream(gate, tag) as wire:
+        (one,) = when(admin, 1)
+        if not script:
+            page.reload()
+        row = page.get_by_role("row").filter(has_text="streaming")  # with script, the page finds it by itself
+        expect(row).to_contain_text("main")
+        page.get_by_role("link", name="Cancel the request of main at tiny").click()
+        expect(page.locator("main")).to_contain_text(one["id"])
+        assert not asked(upstream, tag)["ended"]
+        before = time.monotonic()
+        page.get_by_role("button", name="Cancel this request").click()
+        expect(page.get_by_role("status")).to_contain_text("The request was cancelled")
+        assert b'"code":"cancelled"' in rest(wire)
+        assert asked(upstream, tag)["end_time"] - before < 5
+    assert_receipt(gate, one)
+    (line,) = [each for each in admin.get("/api/v1/audit").json()["changes"] if each["target"] == one["id"]]
+    assert (line["actor"], line["action"]) == (f"user:{name}", "cancel")
+    # its own page: by what its client called it, with where its time went
+    page.goto(f"http://127.0.0.1:{gate.admin}/requests/{one['request_id']}")
+    expect(page.locator("main")).to_contain_text("200 cancelled.")
+    expect(page.locator("table.timeline")).to_contain_text("Stream")
+    page.get_by_role("link", name="Requests", exact=True).click()
+    expect(page.get_by_role("row").filter(has_text="cancelled").first).to_contain_text("main")
+    context.close()
 
 
 def test_before_the_first_byte_it_is_an_answer(gate: Gate, admin: httpx.Client, upstream: MockUpstream) -> None:
@@ -309,10 +364,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_list(launch: Launch, upstream: Mo
         assert (found["silent"], len(left)) == (1, 1)
         assert {row["id"] for row in found["requests"]} == {row["id"] for row in rows if row["worker"] in left}
         (one,) = [row for row in rows if row["worker"] not in left][:1]
-        gone = eventually(
-            lambda: answer if (answer := cancel(admin, one["id"])).status_code != 404 else None, 10, "it is settled"
-        )
-        assert gone.status_code == 409
+        eventually(lambda: cancel(admin, one["id"]).status_code == 409, 10, "it is settled")
         assert gate.receipt(one["request_id"])["ended"] == "unknown"
         for wire in wires:
             wire.__exit__()

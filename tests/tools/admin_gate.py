@@ -21,6 +21,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.keyring import Keyring
 from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Place
+from slmgate.control.metrics.service import Metrics
 from slmgate.control.operators import AdminKeys, create_first_admin_key, read_admin_key
 from slmgate.control.passwords import Passwords
 from slmgate.control.roster import Roster
@@ -61,6 +62,8 @@ class AdminGate:
         """What is used, by a limit's words and for whom it is counted."""
         self.asked: list[Place] = []
         self.banned: list[Ban] = []
+        self.metrics = Metrics(state_dir / "metrics.json", state_dir, self.store)
+        self.metrics.begin()
 
     def status(self) -> GateStatus:
         return self.now
@@ -76,6 +79,9 @@ class AdminGate:
         found = next((ban for ban in self.banned if ban.address == address), None)
         self.banned = [ban for ban in self.banned if ban is not found]
         return found
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
 
     async def reload(self) -> Sequence[object]:
         return self.faults

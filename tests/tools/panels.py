@@ -13,51 +13,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from slmgate.control.metrics.families import FAMILIES
 from tests.tools.gate import ROOT
 
 GRAFANA, PROMETHEUS = ROOT / "deploy" / "grafana", ROOT / "deploy" / "prometheus"
-_LABELS = {
-    "slmgate_build_info": "version",
-    "slmgate_requests_total": "model endpoint code ended",
-    "slmgate_refusals_total": "reason model",
-    "slmgate_client_requests_total": "client model",
-    "slmgate_client_tokens_total": "client model direction",
-    "slmgate_client_cost_total": "client currency",
-    "slmgate_tokens_total": "model instance direction",
-    "slmgate_estimated_tokens_total": "model direction",
-    "slmgate_cost_total": "model currency",
-    "slmgate_request_duration_seconds": "model endpoint",
-    "slmgate_queue_duration_seconds": "model",
-    "slmgate_connect_duration_seconds": "model instance",
-    "slmgate_time_to_first_token_seconds": "model instance",
-    "slmgate_stream_duration_seconds": "model instance",
-    "slmgate_time_per_output_token_seconds": "model instance",
-    "slmgate_overhead_duration_seconds": "",
-    "slmgate_in_flight_requests": "model instance",
-    "slmgate_queue_length": "model",
-    "slmgate_instance_up": "model instance",
-    "slmgate_instance_state": "model instance state",
-    "slmgate_limit_used_ratio": "limit subject",
-    "slmgate_plan_used_ratio": "team plan",
-    "slmgate_journal_lag_seconds": "",
-    "slmgate_journal_waiting_bytes": "",
-    "slmgate_ledger_up": "",
-    "slmgate_workers": "",
-    "slmgate_worker_restarts_total": "",
-    "slmgate_worker_connections": "worker",
-    "slmgate_worker_in_flight_requests": "worker",
-    "slmgate_connections_refused_total": "why",
-    "slmgate_guarded_requests_total": "",
-    "slmgate_bans_total": "",
-    "slmgate_unrecorded_requests_total": "",
-    "slmgate_shadow_requests_total": "",
-    "slmgate_certificate_expiry_timestamp_seconds": "certificate",
-    "slmgate_config_last_reload_successful": "",
-    "slmgate_config_last_reload_success_timestamp_seconds": "",
-    "slmgate_log_dropped_lines_total": "",
-    "slmgate_trace_dropped_spans_total": "",
-}
-KNOWN = {name: set(labels.split()) for name, labels in _LABELS.items()}
+KNOWN = {family.name: set(family.labels) for family in FAMILIES}
 """The metrics that slmgate exports, with their labels."""
 SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 

@@ -36,14 +36,14 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def packages() -> Path:
-    """The directory with the script and its pinned packages, installed once into the user's cache."""
+def packages(here: Path = HERE) -> Path:
+    """The directory with what stands in `here` and its pinned packages, installed once into the user's cache."""
     npm = shutil.which("npm")
     assert npm, "npm is missing: install the Debian packages nodejs and npm"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "slmgate-tests" / "signin"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "slmgate-tests" / here.name
     cache.mkdir(parents=True, exist_ok=True)
-    stamp, wanted = cache / "node_modules" / ".installed", (HERE / "package.json").read_text()
-    for each in HERE.iterdir():
+    stamp, wanted = cache / "node_modules" / ".installed", (here / "package.json").read_text()
+    for each in here.iterdir():
         shutil.copy(each, cache)
     if not stamp.exists() or stamp.read_text() != wanted:
         command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]

@@ -1,7 +1,7 @@
 """`slmgate logs`: receipts as they were, or as they come with `-f`, one line each.
 
 It reads the ledger through the admin API, so it shows what every worker did, and nothing that is not yet in the ledger.
-Prompts and answers are in no receipt.
+Prompts and answers are in no receipt; those that a role wants kept are apart (`--content`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -32,6 +33,10 @@ def logs(
     request: Annotated[str | None, typer.Option("--request", metavar="ID", help="Only this request.")] = None,
     since: Annotated[str | None, typer.Option("--since", help="A duration back from now (2h), a day, or a time (UTC).")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=_PAGE, help="How many of the newest to begin with.")] = 20,
+    content: Annotated[
+        str | None,
+        typer.Option("--content", metavar="ID", help="What is kept of this request's prompt and answer; for owners, and noted."),
+    ] = None,
     config: ConfigOption = None,
     admin: AdminOption = None,
     as_json: JsonOption = False,
@@ -39,6 +44,10 @@ def logs(
     """The newest receipts, oldest first."""
     query = {"client": client, "model": model, "status": status, "request_id": request, "since": since}
     with session(config, admin) as gate:
+        if content is not None:
+            kept = gate.get(f"/api/v1/receipts/{quote(content, safe='')}/content")
+            typer.echo(msgspec.json.encode(kept).decode() if as_json else told(kept))
+            return
         try:
             for receipt in receipts(gate, query, limit, follow):
                 typer.echo(msgspec.json.encode(receipt).decode() if as_json else line(receipt))
@@ -97,6 +106,17 @@ def _nobody_reads() -> bool:
         return any(event & select.POLLERR for _, event in looker.poll(0))
     except (OSError, ValueError):  # no file at all
         return False
+
+
+def told(kept: Mapping[str, Any]) -> str:
+    """A request's prompt and answer for a person, with nothing in them that a terminal would obey."""
+    head = f"{kept['id']}  {kept['time']}  role {kept['role']}  kept until {kept['expires']}  {kept['masked']} masked"
+    parts = [show.visible(head)]
+    for side in ("prompt", "answer"):
+        if kept[side] is not None:
+            cut = " (its beginning)" if kept[f"{side}_cut"] else ""
+            parts += ["", f"{side}{cut}:", *map(show.visible, kept[side].split("\n"))]
+    return "\n".join(parts)
 
 
 def line(receipt: Mapping[str, Any]) -> str:

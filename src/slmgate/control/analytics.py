@@ -348,6 +348,11 @@ class Analytics:
         sparks = {name: [tally.get(0, 0) for tally in tallies] for name, tallies in zip(clients, found, strict=True)}
         return {name: spark for name, spark in sparks.items() if any(spark)}
 
+    def favourites(self, range: Range, clients: Sequence[str]) -> dict[str, str]:
+        """The model that each of these clients asked for most; those without any are left out."""
+        found = {name: self._tallies.models_of(name, range.since, range.until) for name in clients}
+        return {name: min(asked, key=lambda model: (-asked[model].get(0, 0), model)) for name, asked in found.items() if asked}
+
     # Of the store
 
     def _tally(self, whose: Name, range: Range) -> Tally:

@@ -54,14 +54,23 @@ class _Step:
 class Ingest:
     """Takes the segments in `journal_dir` into `store`. One at a time; not for use from two threads at once.
 
-    `access_log` is given the receipts of each step as lines of JSON after they are in the store.
+    `access_log` is given the receipts of each step as lines of JSON after they are in the store, `count` those new in it.
     """
 
-    def __init__(self, store: LedgerStore, journal_dir: Path, access_log: Callable[[bytes], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        journal_dir: Path,
+        access_log: Callable[[bytes], None] | None = None,
+        count: Callable[[Parted], None] | None = None,
+    ) -> None:
         self._store = store
         self._dir = journal_dir
         self._access_log = access_log
-        self._settling = Settling(store, journal_dir, access_log)
+        self.told: list[Callable[[Parted], None]] = []
+        """Who is given the receipts of each step after they are in the store; nothing that waits, and nothing that raises."""
+        self._count = count
+        self._settling = Settling(store, journal_dir, access_log, count)
         # Mirrors the store, so that a step asks it nothing; read again after any failure.
         self._positions: dict[str, int] | None = None
         self._reader = Reader()
@@ -172,7 +181,9 @@ class Ingest:
             used=newest_uses(step.receipts),
         )
         if step.positions or forgotten:
-            self._store.write(batch)
+            new = self._store.write(batch)
+            if self._count is not None:
+                self._count(new)
         positions.update(step.positions)
         for name in forgotten:
             del positions[name]
@@ -180,6 +191,9 @@ class Ingest:
             keep_unreadable(*found)
         if step.lines and self._access_log is not None:
             self._access_log(b"".join(step.lines))
+        if len(step.receipts):
+            for tell in self.told:
+                tell(step.receipts)
         if step.finished:
             self._store.make_durable()
             for path, state in step.finished.items():

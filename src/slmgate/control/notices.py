@@ -70,7 +70,7 @@ class Notices:
     def look(self) -> None:
         """Make a notice of each threshold that is reached and was not announced. Raises LedgerUnavailable."""
         config, now = self._config(), self._now()
-        watched = {name: plan for name, plan in config.plans.items() if plan.notify is not None and plan.included is not None}
+        watched = {name: plan for name, plan in config.plans.items() if plan.included is not None}
         spans: dict[Span, list[str]] = {}
         for name, plan in watched.items():
             # for as long as receipts of the last month may come
@@ -83,6 +83,19 @@ class Notices:
             for (team, name), (tokens, nano) in self._sums[span].items():
                 if name in names:
                     self._announce(team, name, watched[name], span, tokens, nano)
+
+    def used(self) -> list[tuple[str, str, float]]:
+        """Team, plan, and how much of what it includes was used this month, at the last look: 1 is all of it."""
+        config, now = self._config(), self._now()
+        found = []
+        for span, sums in list(self._sums.items()):
+            for (team, name), (tokens, nano) in list(sums.items()):
+                plan = config.plans.get(name)
+                if plan is None or plan.included is None or span != Span(month_of(now, plan.timezone), plan.timezone):
+                    continue
+                used = nano if plan.included.unit == "cost" else tokens
+                found.append((team, name, used / plan.included.amount if plan.included.amount else 1.0))
+        return found
 
     def _add_up(self, span: Span, plans: Mapping[str, Plan]) -> None:
         """Add the receipts that came since the last look."""

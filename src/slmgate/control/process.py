@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.log_options import targets
 from slmgate.control.config.stamps import stamps
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
+from slmgate.control.content.service import Contents
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
 from slmgate.control.engines.kept import Keepers
@@ -59,6 +61,8 @@ from slmgate.control.lists import Lists
 from slmgate.control.live import LiveRequests
 from slmgate.control.looking import Looking, Place
 from slmgate.control.me.service import SelfService
+from slmgate.control.metrics.gauges import Use
+from slmgate.control.metrics.service import Metrics
 from slmgate.control.notices import Notices
 from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
@@ -67,7 +71,18 @@ from slmgate.control.picture import picture, told_by_all
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import ACME_DIR, DISCOVERED, ENGINES_DIR, JOURNAL_DIR, LAST_GOOD, LEDGER_FILE, LISTED, lock_control
+from slmgate.control.state_dir import (
+    ACME_DIR,
+    DISCOVERED,
+    ENGINES_DIR,
+    JOURNAL_DIR,
+    LAST_GOOD,
+    LEDGER_FILE,
+    LISTED,
+    METRICS_FILE,
+    lock_control,
+)
+from slmgate.control.tracing.service import Tracing
 from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
@@ -76,6 +91,8 @@ from slmgate.link.messages import (
     Ban,
     Bans,
     Cancelled,
+    CaptureKept,
+    Captures,
     Confirm,
     Grounds,
     Live,
@@ -167,10 +184,17 @@ class Control:
         connect(self.engines, self.publisher, self.roster, self.checker, self._workers)
         self.self_service = SelfService(self, self._beside)
         self.access_log = _access_log(config, orders.again)
-        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write)
+        self.tracing = Tracing()
+        self.metrics = Metrics(self._state_dir / METRICS_FILE, self._state_dir / JOURNAL_DIR, self.store, config.metrics.clients)
+        self.metrics.watch("slmgate_log_dropped_lines_total", lambda: self.access_log.dropped)
+        self.metrics.watch("slmgate_trace_dropped_spans_total", self.tracing.dropped)
         notices = Notices(self.store.billing, lambda: self.publisher.config)
         webhooks = Webhooks(self.store.billing, lambda: self.publisher.config)
         self._notifier = Notifier(self, self.store.billing, notices, webhooks)
+        self.metrics.plans = lambda: [Use((team, plan), ratio) for team, plan, ratio in notices.used()]
+        self._ingest = Ingest(self.store, self._state_dir / JOURNAL_DIR, self.access_log.write, self.metrics.count)
+        self._ingest.told.append(self.tracing.take)
+        self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
 
     # -- AdminContext
@@ -226,6 +250,7 @@ class Control:
                 *self.discovery.troubles,
                 *self.lists.troubles,
                 *(f"{id}: {UNVERIFIED}" for id in self._unverified),
+                *self.contents.troubles,
             ],
             ledger_lag=self._lag,
             certificates=self._certificates(),
@@ -244,6 +269,9 @@ class Control:
     async def lift_ban(self, address: str) -> Ban | None:
         return await self.looking.lift(address)
 
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.scrape(self, accept)
+
     async def reload(self) -> tuple[ConfigFault, ...]:
         """Read the configuration afresh and put it into force, or keep the old one and say why.
 
@@ -255,11 +283,13 @@ class Control:
             try:
                 loaded = await asyncio.to_thread(self._orders.source.load)
             except ConfigError as error:
+                self.metrics.reloaded(False)
                 return error.faults
             self._files = loaded.files or self._files
             if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
                 await self._find(loaded.config)
             faults = await self.publisher.take(loaded)
+            self.metrics.reloaded(not faults)
             self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
             self.discovery.configure(self.publisher.config)
             await self.certificates.configure(self.automatic.configure(self.publisher.config))
@@ -278,6 +308,8 @@ class Control:
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
         self.access_log.configure(targets(config.log))
+        if self.tracing.changes(config.tracing):
+            self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -374,6 +406,7 @@ class Control:
         elif isinstance(message, Tally):
             if self._is_ours(peer):
                 self._tallies[message.slot] = message
+                self.metrics.told(peer.hello.incarnation, message)
                 self.engines.told(message)
             else:
                 self.engines.told(self._elders.tally(peer, message))
@@ -385,10 +418,18 @@ class Control:
             self.live.told(message)
         elif isinstance(message, Mine):
             self.self_service.ask(message, lambda told: peer.send(pack(told)))
+        elif isinstance(message, Captures):
+            confirm = partial(self._confirm, peer)
+            self.contents.told(peer.hello.incarnation, message, confirm)
         elif isinstance(message, Answering):
             self.presenter.told(peer, message)
         elif isinstance(message, Verify):
             self.identity.ask(message.number, message.token, lambda verdict: peer.send(pack(verdict)))
+
+    def _confirm(self, peer: Peer, kept: CaptureKept) -> None:
+        """Called in the thread that has kept what `peer` had sent."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended: it is sent again, to whoever comes next
+            self._loop.call_soon_threadsafe(peer.send, pack(kept))
 
     def _grounds_changed(self) -> None:
         self.publisher.broadcast(Grounds(self.identity.grounds()))
@@ -400,6 +441,7 @@ class Control:
     def _joined(self, peer: Peer) -> None:
         if self._is_ours(peer):
             self._pids[peer.hello.slot] = peer.hello.pid
+            self.metrics.joined(f"{peer.hello.gate}/{peer.hello.slot}", peer.hello.incarnation)
             self.looking.joined(peer)
         else:
             self._elders.joined(peer)
@@ -435,11 +477,14 @@ class Control:
         while True:
             ending = self._ending.is_set()
             try:
+                self.metrics.begin()
                 while self._ingest.run_once() and ending and not self._left_to_others:
                     pass
+                self.metrics.keep(ending)
                 self._lag = 0.0
                 if not ending:
                     self._retention.step()
+                    self.contents.forget()
                 if down:
                     log.info("the ledger can be written again")
                 down = False
@@ -542,7 +587,9 @@ class Control:
         self.discovery.close()
         await self.identity.close()
         await self._prober.close()
+        await asyncio.to_thread(self.contents.close)
         self.access_log.close()
+        await asyncio.to_thread(self.tracing.close)
         self.store.close()
 
     def _hand_over(self) -> None:

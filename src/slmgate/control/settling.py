@@ -19,6 +19,7 @@ import msgspec
 from slmgate.link import journal
 from slmgate.policy.billing import cost, read_price
 from slmgate.stores.base import Batch, LedgerStore
+from slmgate.stores.parted import Parted
 from slmgate.terms import Intent, Receipt
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -30,12 +31,20 @@ _write_receipts = msgspec.json.Encoder().encode_lines
 
 
 class Settling:
-    """Settles the tables of intents in `journal_dir`; `access_log` is given the receipts of each as lines of JSON."""
+    """Settles the tables of intents in `journal_dir`; `access_log` is given the receipts of each as lines of JSON, `count` those
+    that are new in the ledger."""
 
-    def __init__(self, store: LedgerStore, journal_dir: Path, access_log: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        journal_dir: Path,
+        access_log: Callable[[bytes], None] | None,
+        count: Callable[[Parted], None] | None = None,
+    ) -> None:
         self._store = store
         self._dir = journal_dir
         self._access_log = access_log
+        self._count = count
 
     def run_once(self) -> int:
         """Settle what can be settled now; returns the number of receipts. Raises LedgerUnavailable, OSError."""
@@ -79,7 +88,9 @@ class Settling:
         known = self._store.known([intent.id for intent in intents]) if intents else set()
         receipts = [unknown_receipt(intent) for intent in intents if intent.id not in known]
         if receipts:
-            self._store.write(Batch(receipts=receipts))
+            new = self._store.write(Batch(receipts=receipts))
+            if self._count is not None:
+                self._count(new)
             if self._access_log is not None:
                 self._access_log(_write_receipts(receipts))
         if intents:

@@ -34,6 +34,8 @@ DISCOVERED = "discovered.json"
 """The addresses that names of instances had last."""
 LISTED = "listed.json"
 """What files of instances listed last, as far as it was good."""
+METRICS_FILE = "metrics.json"
+"""How far the counters for Prometheus are."""
 LAST_GOOD = "last-good.yaml"
 """A copy of the configuration file in force, for when the file itself has become bad."""
 

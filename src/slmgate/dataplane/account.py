@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from slmgate.dataplane.fallback import mark_of
+from slmgate.dataplane.tracing import trace_of
 from slmgate.dialects import error_dialect
 from slmgate.dialects.parameters import noted
 from slmgate.terms import Ended, Receipt, Usage
@@ -255,7 +256,7 @@ def plain_receipt(exchange: Exchange, ended: Ended, reason: str) -> Receipt:
         receive_us=int((exchange.whole_at - started) * 1e6),
         connect_us=exchange.connect_us,
         overhead_us=overhead_us(exchange),
-        trace=exchange.trace.decode(),
+        trace=trace_of(exchange).decode(),
         method=head.method,
         # a path in no row is the client's own text: bounded
         path=route.path if route is not None else head.path[:SHOWN_PATH],

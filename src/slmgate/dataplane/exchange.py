@@ -56,6 +56,7 @@ from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.account import What
+    from slmgate.dataplane.capture import Gathered
     from slmgate.dataplane.client import ClientConnection
     from slmgate.dataplane.fallback import Detour
     from slmgate.dataplane.hedge import Alarm
@@ -129,6 +130,7 @@ class Exchange:
         "ending",
         "first_byte_at",
         "framing",
+        "gathered",
         "handed_at",
         "head",
         "heard",
@@ -172,6 +174,9 @@ class Exchange:
         "whole_at",
         "worker",
     )
+
+    gathered: Gathered
+    """Only where a role wants it kept; see `capture.py`."""
 
     def __init__(
         self,
@@ -388,6 +393,8 @@ class Exchange:
         if verdict.settings:
             self.ask, self.outgoing = settle(route, ask, body, verdict.settings)
         self.model = model = verdict.model
+        if verdict.capture:
+            worker.begin_capture(self, verdict.capture)
         if worker.journal.room < NEEDED and not worker.serves_unaccounted:
             self.refuse(NO_RECORD)
             return
@@ -568,6 +575,7 @@ class Exchange:
                     self._give_back(connection)
                     self.refuse(refused)
                     return
+                self.repeat = None  # what was worked out for its head was so under the snapshot before
             if not self.slot and worker.journal.room < NEEDED and not worker.serves_unaccounted:
                 self._give_back(connection)  # there was room when it came, but others took it while this one stood in line
                 self.refuse(NO_RECORD)
@@ -588,12 +596,15 @@ class Exchange:
             body = route.dialect.patch(route.endpoint, ask, self.outgoing, name)
             if instance.salted and self.principal is not None:
                 body = salted(route, ask, body, worker.salts.of(self.principal))
-            repeat = self.repeat
+            repeat, tracer = self.repeat, worker.tracer
             fields = b"" if repeat is None else repeat.client_fields
             if not fields:
-                fields = client_fields(self.head, JSON if route.kind == "json" else self.head.fields[b"content-type"])
+                content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
+                fields = client_fields(self.head, content_type, tracer is not None)
                 if repeat is not None:
                     repeat.client_fields = fields
+            if tracer is not None:
+                fields += tracer.lines(self)
             connection.ask(self, upstream_request(_LINES[route.path], instance.fields, fields, self.request_id, body))
             if not self.sent_at:
                 self.sent_at = time.monotonic()

@@ -85,8 +85,8 @@ def state_of(exchange: Exchange) -> LiveState:
     """Where it is."""
     if exchange.asking is not None:
         return "reading"
-    if exchange.upstream_status and not exchange.unwanted:
-        return "streaming"
+    if exchange.upstream_status and not exchange.unwanted and (exchange.scanner is None or exchange.status):
+        return "streaming"  # the bare head of a stream, which engines send before there is a token, is not its first byte
     if exchange.connection is not None:
         return "waiting"
     if exchange.instance is not None:

@@ -45,6 +45,7 @@ class Second:
         "client",
         "connect_us",
         "connection",
+        "context",
         "done",
         "head",
         "instance",
@@ -65,6 +66,8 @@ class Second:
         self.client = Caller(first.client.address)
         self.head = first.head
         self.request_id = request_id
+        tracer = first.worker.tracer
+        self.context = b"" if tracer is None else tracer.lines(first)  # to its instance it is part of the same work
         self.route = first.route
         self.principal = first.principal
         self.ask = first.ask
@@ -119,7 +122,8 @@ class Second:
             if instance.salted:
                 body = salted(route, self.ask, body, self.worker.salts.of(self.principal))
             content_type = JSON if route.kind == "json" else self.head.fields[b"content-type"]
-            line, fields = request_line(route.method, route.path), client_fields(self.head, content_type)
+            line, fields = request_line(route.method, route.path), client_fields(self.head, content_type, bool(self.context))
+            fields += self.context
             connection.ask(self.as_exchange(), upstream_request(line, instance.fields, fields, self.request_id, body))
             self.was_asked()
         except Exception:  # noqa: BLE001  # a fault of our own costs this and no other

@@ -29,6 +29,7 @@ import uvloop
 
 from slmgate import __version__
 from slmgate.dataplane import bans, live
+from slmgate.dataplane.capture import CaptureBox, begin_capture
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
@@ -51,6 +52,7 @@ from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
 from slmgate.dataplane.tls import Front, Fronts, context_of
 from slmgate.dataplane.tokens import Tokens
+from slmgate.dataplane.tracing import Tracer, tracer_of
 from slmgate.dialects.resaid import quoted
 from slmgate.http1.answers import date_line
 from slmgate.http1.heads import HeadReader
@@ -62,6 +64,7 @@ from slmgate.link.messages import (
     Answering,
     AskBans,
     CancelLive,
+    CaptureKept,
     Challenges,
     Checked,
     Confirm,
@@ -93,6 +96,8 @@ CALM_SECONDS = 2.0
 """A stream with less time left than this is not calm."""
 RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
+CAPTURE_SECONDS = 2.0
+"""How long a worker that ends waits for control to take what is to be kept of requests."""
 OUT_OF_MEMORY = 71
 """Exit code of a worker whose event loop had no memory for its own work (`EX_OSERR` of sysexits.h)."""
 _LINE = (socket.IPPROTO_TCP, socket.TCP_INFO, 28)
@@ -119,6 +124,7 @@ class Worker:
         # by the snapshot in force
         self.keys = KeyTable()
         self.snapshot = Snapshot(SnapshotSpec(generation=0), self.keys, self.tokens.known)
+        self.tracer: Tracer | None = None
         self._prepared: Snapshot | None = None  # the first one, until all keys are here
         self._confirmed = 0  # the generation that was last confirmed
         # for the life of the process
@@ -136,6 +142,8 @@ class Worker:
         self.keyed = Keyed(Path(orders.answers), self.soon, sweeps=orders.slot == 0)
         self.shadows = Shadows(self)
         self.holders = Holders(self._link, self.report_fault)
+        self.captures = CaptureBox(self._link.send)
+        self.begin_capture = begin_capture
         self._owed: Exchange | None = None  # the last one whose receipt is still to be written, and through it the others
         self.tally = Tally()
         addresses = Path(orders.addresses) if orders.addresses else None
@@ -286,6 +294,7 @@ class Worker:
     # -- the link
 
     def _hello(self) -> Hello:
+        self.captures.again()
         return Hello(self.slot, os.getpid(), self.incarnation, self._confirmed, self._orders.gate, __version__)
 
     def _told(self, message: Message) -> None:
@@ -322,6 +331,8 @@ class Worker:
             self.pools.checked(message)
         elif isinstance(message, NotStarted):
             self.pools.not_started(message)
+        elif isinstance(message, CaptureKept):
+            self.captures.kept(message)
         elif isinstance(message, Tls):
             self._speak(message)
         elif isinstance(message, Challenges):
@@ -350,6 +361,7 @@ class Worker:
                 tell(problem)
         self.limiter.prepare(snapshot.charges)
         self.guard.update(snapshot.gate.guard)
+        self.tracer = tracer_of(snapshot.tracing, self.tracer)
         first, others = self.snapshot.generation == 0, snapshot.forwarders is not self.snapshot.forwarders
         self.snapshot, self._prepared = snapshot, None
         if others:
@@ -490,6 +502,7 @@ class Worker:
         self._loop.call_later(TICK / 2, self._half_tick)
         self.keyed.tick(now)
         self.shadows.tick(now)
+        self.captures.tick()
         self.tokens.sweep(now, wall)
         self.holders.sweep(now)
         if int(wall) != self._second:
@@ -581,6 +594,7 @@ class Worker:
         for task in ended:
             task.result()  # tick and link end only by a fault: half a worker is none, and another takes over
         await self._drain()
+        await self._hand_over_captures()
         self.stopping = True
         link.cancel()
         await asyncio.gather(tick, link, return_exceptions=True)
@@ -647,6 +661,15 @@ class Worker:
         while self.keyed.alone and time.monotonic() < until:  # noqa: ASYNC110  # the tick is what sees them end
             await asyncio.sleep(TICK)
         self.keyed.stop()
+
+    async def _hand_over_captures(self) -> None:
+        """What roles want kept goes to control before this worker does, unless nobody takes it."""
+        until = time.monotonic() + CAPTURE_SECONDS
+        while not self.captures.empty and time.monotonic() < until:
+            self.captures.tick()
+            await asyncio.sleep(TICK / 5)
+        if not self.captures.empty:
+            tell(f"worker {self.slot}: contents that roles want kept are lost: {self.captures}")
 
     async def _accept_the_rest(self, listener: socket.socket) -> None:
         """Whom the kernel has let in at a listener without a door counts as accepted: they are served before the worker goes."""

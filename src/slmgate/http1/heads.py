@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from slmgate.http1.trace_context import FIELDS as TRACE_FIELDS
 from slmgate.terms import Refuse
 
 REQUEST_FIELDS_PASSED = (
@@ -221,12 +222,16 @@ def sane_request_id(value: bytes | None) -> bytes | None:
     return value if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
-def client_fields(head: RequestHead, content_type: bytes) -> bytes:
-    """The fields of a client's request that go on, whichever instance it goes to."""
+def client_fields(head: RequestHead, content_type: bytes, traced: bool = False) -> bytes:
+    """The fields of a client's request that go on, whichever instance it goes to.
+
+    `traced`: the gate says itself which trace the request is part of, so that the client's word on it stays behind.
+    """
     fields = head.fields
     passed = b""
     for name in head.passed:
-        passed += b"%b: %b\r\n" % (name, fields[name])
+        if not (traced and name in TRACE_FIELDS):
+            passed += b"%b: %b\r\n" % (name, fields[name])
     return b"%bcontent-type: %b\r\n" % (passed, content_type)
 
 

@@ -318,6 +318,41 @@ class MineTold(msgspec.Struct, frozen=True, tag="mine_told"):
         return f"MineTold({self.number})"
 
 
+class Captured(msgspec.Struct, frozen=True):
+    """What a role wants kept of one request, as it came: it is in memory only until it was masked.
+
+    `id` is its receipt's, `time` seconds since the epoch. `stream`: the answer is one of events. `cut`: there was more.
+    """
+
+    id: str
+    role: str
+    time: float
+    dialect: str
+    stream: bool = False
+    prompt: bytes | None = None
+    prompt_cut: bool = False
+    answer: bytes | None = None
+    answer_cut: bool = False
+
+    def __repr__(self) -> str:
+        return f"Captured({self.id})"
+
+
+class Captures(msgspec.Struct, frozen=True, tag="captures"):
+    """A batch of those, and how many there was no room for since the worker began. It comes again until it is confirmed."""
+
+    number: int
+    records: tuple[Captured, ...]
+    dropped: int = 0
+
+
+class CaptureKept(msgspec.Struct, frozen=True, tag="capture_kept"):
+    """That batch is where it belongs, and so many are known to be lost."""
+
+    number: int
+    dropped: int = 0
+
+
 class Challenges(msgspec.Struct, frozen=True, tag="challenges"):
     """Answer an authority's challenges so from now on, and no others (control/acme).
 
@@ -362,6 +397,8 @@ Message = (
     | Cancelled
     | Mine
     | MineTold
+    | Captures
+    | CaptureKept
     | Wanted
     | NotStarted
     | Tls

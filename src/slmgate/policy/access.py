@@ -61,7 +61,7 @@ class Facts(Protocol):
 class Admit(msgspec.Struct, frozen=True, gc=False):
     """A verdict: yes. `settings` are parameters that the request must be given before it goes on.
 
-    `rule` is the role that admitted it, as `Refuse.rule`; `priority` and `weight` are that role's.
+    `rule` is the role that admitted it, as `Refuse.rule`; `priority`, `weight` and `capture` are that role's.
     """
 
     model: ModelSpec
@@ -70,6 +70,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
     settings: tuple[tuple[str, Scalar], ...] = ()
     priority: int = 0
     weight: int = 1
+    capture: str = ""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -226,7 +227,7 @@ def offer_of(role: RoleSpec, model: ModelSpec, endpoint: str) -> Offer:
     bounded = generates and (
         role.max_context is not None or any(rule.name == "max_tokens" and _most(rule) is not None for _, rule in rules)
     )
-    admit = Admit(model, role.name, f"roles.{role.name}", (), role.priority, role.weight)
+    admit = Admit(model, role.name, f"roles.{role.name}", (), role.priority, role.weight, role.capture)
     return Offer(admit, checks, tuple(fills.items()), bounded, role.max_context)
 
 

@@ -62,7 +62,7 @@ def settled(offer: Offer, ask: Ask, facts: Facts) -> Admit:
     if not settings:
         return offer.admit
     admit = offer.admit
-    return Admit(admit.model, admit.role, admit.rule, tuple(settings), admit.priority, admit.weight)
+    return Admit(admit.model, admit.role, admit.rule, tuple(settings), admit.priority, admit.weight, admit.capture)
 
 
 def _left(context: int, value: Scalar, ask: Ask) -> Scalar:

@@ -119,7 +119,7 @@ class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One role. Empty `networks` and `hours` mean anywhere and any time; `models` and `endpoints` name what is meant, with `*`.
 
     `max_body` is in bytes, `max_context` in tokens of prompt and completion together. `priority` (more goes first) and `weight`
-    are for the queue.
+    are for the queue. `capture`: what of its requests is kept, `prompts`, `answers`, `both` or nothing.
     """
 
     name: str
@@ -137,6 +137,7 @@ class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     weight: int = 1
     limits: tuple[LimitSpec, ...] = ()
+    capture: str = ""
 
 
 class TeamSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -139,6 +139,15 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     guard: GuardSpec = GuardSpec()
 
 
+class TracingSpec(msgspec.Struct, frozen=True):
+    """That requests are traced: which are recorded by their trace's id (`http1/trace_context.threshold`), and whether a client's
+    word on which trace a request is part of, and whether that is recorded, is believed.
+    """
+
+    threshold: int = 0
+    trust: bool = True
+
+
 class AuthSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Who is let in beside the holders of keys: signed tokens, opaque ones, client certificates (None: they open
     nothing), and whoever shows nothing (None: refused).
@@ -165,6 +174,7 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[PlanSpec, ...] = ()
     limits: tuple[LimitSpec, ...] = ()
     key_limits: tuple[tuple[str, tuple[LimitSpec, ...]], ...] = ()
+    tracing: TracingSpec | None = None
 
 
 class Snapshot:
@@ -191,6 +201,7 @@ class Snapshot:
         "models",
         "proxies",
         "tokens",
+        "tracing",
     )
 
     def __init__(
@@ -205,6 +216,7 @@ class Snapshot:
         self.tokens = {} if tokens is None else tokens
         self.generation = spec.generation
         self.gate = spec.gate
+        self.tracing = spec.tracing
         self.proxies = networks_of(spec.gate.trusted_proxies)
         self.forwarders = self.proxies if spec.gate.proxy_header != "none" else networks_of(())  # who may say it in a header
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}

@@ -19,6 +19,7 @@ from slmgate.terms import Key, LimitSpec, Receipt
 
 if TYPE_CHECKING:
     from slmgate.stores.billing import BillingStore
+    from slmgate.stores.contents import ContentStore
     from slmgate.stores.instances import InstanceStore
     from slmgate.stores.operators import OperatorStore  # which takes its records from here
     from slmgate.stores.telling import TallyStore
@@ -220,8 +221,8 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class LedgerStore(Protocol):
-    def write(self, batch: Batch) -> None:
-        """Write a batch in one transaction. A receipt whose id is there already is left as it is.
+    def write(self, batch: Batch) -> Parted:
+        """Write a batch in one transaction; returns the receipts that were new. One whose id is there already is left as it is.
 
         Raises LedgerUnavailable with nothing written.
         """
@@ -244,9 +245,21 @@ class LedgerStore(Protocol):
         ...
 
     def receipts(
-        self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
+        self,
+        which: ReceiptFilter,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+        oldest_first: bool | None = None,
     ) -> list[NumberedReceipt]:
-        """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it."""
+        """At most `limit` receipts: the newest first, below the cursor `before`; or, with `after`, the oldest first above it.
+
+        `oldest_first` says it where both are given: then it looks at no more than what is between them.
+        """
+        ...
+
+    def cursors_at(self, time: datetime) -> tuple[int | None, int | None]:
+        """The cursors of the receipts with the last time before this one and with the first from then on; None: there is none."""
         ...
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
@@ -341,6 +354,11 @@ class Store(LedgerStore, KeyStore, Protocol):
     @property
     def tallies(self) -> TallyStore:
         """What analytics ask."""
+        ...
+
+    @property
+    def contents(self) -> ContentStore:
+        """Prompts and answers that roles want kept."""
         ...
 
     @property

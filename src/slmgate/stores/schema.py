@@ -326,6 +326,22 @@ instances = sa.Table(
     sa.Column("drained", sa.Boolean, nullable=False),
 )
 
+# Prompts and answers that roles want kept. `id` is the receipt's, `expires` when it is to be deleted.
+contents = sa.Table(
+    "contents",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger, nullable=False),
+    sa.Column("prompt", sa.Text),
+    sa.Column("prompt_cut", sa.Boolean, nullable=False),
+    sa.Column("answer", sa.Text),
+    sa.Column("answer_cut", sa.Boolean, nullable=False),
+    sa.Column("masked", sa.BigInteger, nullable=False),
+)
+sa.Index("contents_expires", contents.c.expires)
+
 
 def to_us(time: datetime) -> int:
     """Microseconds since the epoch; exact, which a float would not be."""

@@ -43,6 +43,7 @@ from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_audit import SqlAudit
 from slmgate.stores.sql_billing import SqlBilling
+from slmgate.stores.sql_contents import SqlContents
 from slmgate.stores.sql_instances import SqlInstances
 from slmgate.stores.sql_operators import SqlOperators
 from slmgate.stores.sql_tallies import SqlTallies
@@ -105,6 +106,10 @@ class SqlStore:
         return SqlTallies(self._reading, self._writing, self._insert)
 
     @property
+    def contents(self) -> SqlContents:
+        return SqlContents(self._reading, self._writing, self._insert)
+
+    @property
     def billing(self) -> SqlBilling:
         return SqlBilling(self._reading, self._writing, self._insert)
 
@@ -142,26 +147,26 @@ class SqlStore:
 
     # The ledger
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch) -> Parted:
         receipts = batch.receipts if isinstance(batch.receipts, Parted) else parted(batch.receipts)
         try:
             try:
-                self._write(batch, receipts)
+                return self._write(batch, receipts)
             except (DataError, OverflowError):
                 # A value that this database cannot hold, which an instance or a client made up. The receipt still counts.
-                self._write(batch, Parted(list(map(storable, receipts.own)), list(map(storable, receipts.facets))))
+                return self._write(batch, Parted(list(map(storable, receipts.own)), list(map(storable, receipts.facets))))
         except BaseException:  # whatever it was: what is remembered of the database may not be so any more
             self._entries.forget()
             self._subjects.forget()
             raise
 
-    def _write(self, batch: Batch, receipts: Parted) -> None:
+    def _write(self, batch: Batch, receipts: Parted) -> Parted:
         try:
-            self._transact(batch, receipts, sift=False)
+            return self._transact(batch, receipts, sift=False)
         except Repeats:  # so rare that it may be found out by trying
-            self._transact(batch, receipts, sift=True)
+            return self._transact(batch, receipts, sift=True)
 
-    def _transact(self, batch: Batch, receipts: Parted, sift: bool) -> None:
+    def _transact(self, batch: Batch, receipts: Parted, sift: bool) -> Parted:
         with self._writing() as connection:
             if sift:
                 receipts = self._entries.sift(connection, receipts)
@@ -175,6 +180,7 @@ class SqlStore:
                 self._keys.note_uses(connection, batch.used)
         self._entries.remember(learned)
         self._subjects.remember(counted)
+        return receipts
 
     def make_durable(self) -> None:
         if self._path is None:
@@ -211,16 +217,28 @@ class SqlStore:
         return None if row is None else _receipt(row)
 
     def receipts(
-        self, which: ReceiptFilter, limit: int, before: int | None = None, after: int | None = None
+        self,
+        which: ReceiptFilter,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+        oldest_first: bool | None = None,
     ) -> list[NumberedReceipt]:
         query = sa.select(schema.receipts).where(*_conditions(which)).limit(limit)
         if before is not None:
             query = query.where(_receipts.seq < before)
         if after is not None:
             query = query.where(_receipts.seq > after)
-        query = query.order_by(_receipts.seq.desc() if after is None else _receipts.seq)
+        upwards = after is not None if oldest_first is None else oldest_first
+        query = query.order_by(_receipts.seq if upwards else _receipts.seq.desc())
         with self._reading() as connection:
             return [NumberedReceipt(row["seq"], _receipt(row)) for row in connection.execute(query).mappings()]
+
+    def cursors_at(self, time: datetime) -> tuple[int | None, int | None]:
+        before = sa.select(_entries.seq).where(_entries.time < to_us(time)).order_by(_entries.time.desc()).limit(1)
+        behind = sa.select(_entries.seq).where(_entries.time >= to_us(time)).order_by(_entries.time).limit(1)
+        with self._reading() as connection:
+            return connection.execute(before).scalar(), connection.execute(behind).scalar()
 
     def usage(self, by: Sequence[str], which: ReceiptFilter) -> list[UsageRow]:
         with self._reading() as connection:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from msgspec.structs import replace
 
 from slmgate.control import live as live_module
 from slmgate.control.admin import live as module
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus
 from slmgate.link.messages import LiveRequest
-from slmgate.stores.base import Batch
+from slmgate.stores.base import Batch, LedgerUnavailable
 from slmgate.terms import Receipt
 from tests.control.test_live import FakePeer
 from tests.tools.admin_gate import AdminGate, asking
@@ -76,7 +77,7 @@ def receipt(id: str) -> Receipt:
 def test_nothing_is_under_way(client: Client) -> None:
     found = client.get("/api/v1/live").json()
     assert (found["total"], found["matching"], found["silent"], found["requests"], found["clients"]) == (0, 0, 0, [], [])
-    assert found["models"] == [{"model": "smollm2", "ready": True, "in_flight": 3, "queued": 1}]
+    assert found["models"] == [{"model": "smollm2", "ready": True, "in_flight": 3, "queued": 1, "recent": None}]
     assert found["instances"] == [
         {
             "id": "http://10.0.0.5:8000",
@@ -100,7 +101,7 @@ def test_one_request(gate: AdminGate, client: Client) -> None:
         "dialect": None, "endpoint": None, "stream": True, "state": "streaming", "position": None, "prompt_tokens": 0,
         "tokens": 12, "attempts": 0, "address": "", "worker": 0,
     }  # fmt: skip
-    assert found["clients"] == [{"client": "bot", "in_flight": 1, "queued": 1}]
+    assert found["clients"] == [{"client": "bot", "in_flight": 1, "queued": 1, "recent": None}]
 
 
 def test_the_workers_are_asked_for_what_is_meant(gate: AdminGate, client: Client) -> None:
@@ -134,9 +135,42 @@ def test_a_models_line_is_told_once(gate: AdminGate, client: Client) -> None:
     each = [InstanceStatus(id=name, model="m", in_flight=2, waiting=5) for name in "ab"]
     gate.now = GateStatus(models=[ModelStatus(name="m", ready=True), ModelStatus(name="n", ready=False)], instances=each)
     assert client.get("/api/v1/live").json()["models"] == [
-        {"model": "m", "ready": True, "in_flight": 4, "queued": 5},
-        {"model": "n", "ready": False, "in_flight": 0, "queued": 0},
+        {"model": "m", "ready": True, "in_flight": 4, "queued": 5, "recent": None},
+        {"model": "n", "ready": False, "in_flight": 0, "queued": 0, "recent": None},
     ]
+
+
+def test_what_was_lately(gate: AdminGate, client: Client) -> None:
+    """Of clients, also of those that have nothing under way now, and of models: requests, tokens, and how long they took."""
+    peer(gate, row(client="bot", model="smollm2"))
+    fields: dict[str, Any] = {"model": "smollm2", "attempts": 1, "completion_tokens": 9, "total_us": 2000, "first_byte_us": 1000}
+    both = [replace(receipt(f"{number:020}"), principal=name, **fields) for number, name in enumerate(("bot", "other", "other"))]
+    old = replace(receipt("9" * 20), principal="old", time=datetime.now(UTC) - timedelta(minutes=3))
+    gate.store.write(Batch(receipts=[*both, old]))
+    found = client.get("/api/v1/live").json()
+    assert [(one["client"], one["in_flight"], one["recent"]["requests"]) for one in found["clients"]] == [
+        ("bot", 1, 1),
+        ("other", 0, 2),
+    ]
+    (one,) = found["models"]
+    assert (one["recent"]["requests"], one["recent"]["completion_tokens"]) == (3, 27)
+    assert one["recent"]["latency"]["total"]["count"] == 3
+    assert 1800 <= one["recent"]["latency"]["total"]["p50"] <= 2200
+    since = datetime.fromisoformat(found["recent_since"])
+    assert (since.second, since.microsecond) == (0, 0)
+    assert 60 <= (datetime.fromisoformat(found["time"]) - since).total_seconds() < 121
+
+
+def test_a_ledger_that_cannot_be_read(gate: AdminGate, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under way is seen all the same."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise LedgerUnavailable("away")
+
+    peer(gate, row(client="bot"))
+    monkeypatch.setattr("slmgate.control.analytics.Analytics.clients", away)
+    found = client.get("/api/v1/live").json()
+    assert (found["total"], found["clients"][0]["recent"], found["models"][0]["recent"]) == (1, None, None)
 
 
 def test_one_is_cancelled(gate: AdminGate, client: Client) -> None:

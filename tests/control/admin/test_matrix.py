@@ -19,6 +19,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from slmgate.control.admin import refusals
 from slmgate.control.admin.dashboard.routes import ROUTES as DASHBOARD
 from slmgate.control.admin.routes import ROUTES, Route
 from slmgate.control.admin.signin.routes import PAGES
@@ -41,6 +42,7 @@ KEY, USER = '{"name":"bot{n}"}', '{"name":"user{n}","role":"viewer","password":"
 CASES: dict[tuple[str, str], Case] = {
     ("GET", "/healthz"): Case(200),
     ("GET", "/readyz"): Case(200),
+    ("GET", "/metrics"): Case(200),
     ("GET", "/api/v1/status"): Case(200),
     ("GET", "/api/v1/instances"): Case(200),
     ("POST", "/api/v1/instances"): Case(404, '{"model":"none","url":"http://10.0.0.1:1"}'),
@@ -60,6 +62,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/api/v1/analytics/compare"): Case(200),
     ("GET", "/api/v1/receipts"): Case(200),
     ("GET", "/api/v1/receipts/{id:str}"): Case(404),
+    ("GET", "/api/v1/receipts/{id:str}/content"): Case(404),
     ("GET", "/api/v1/limits"): Case(200),
     ("GET", "/api/v1/live"): Case(200),
     ("POST", "/api/v1/live/{id:str}/cancel"): Case(404),
@@ -93,9 +96,21 @@ CASES: dict[tuple[str, str], Case] = {
     ("GET", "/api/v1/admin/sessions"): Case(200),
     ("POST", "/api/v1/admin/sessions/{id:str}/end"): Case(404),
     ("GET", "/"): Case(200),
+    ("GET", "/clients"): Case(200),
+    ("GET", "/clients/{name:str}"): Case(200),
+    ("GET", "/models"): Case(200),
+    ("GET", "/models/{name:str}"): Case(404),
+    ("POST", "/instances/drain"): Case(403, "token=x&id=none"),
+    ("POST", "/instances/enable"): Case(403, "token=x&id=none"),
     ("GET", "/account"): Case(200),
     ("POST", "/theme"): Case(303, "to=dark"),
     ("GET", "/assets/{name:str}"): Case(404),
+    ("GET", "/live"): Case(200),
+    ("GET", "/live/{id:str}/cancel"): Case(404),
+    ("POST", "/live/{id:str}/cancel"): Case(403, "token=x"),
+    ("GET", "/requests"): Case(200),
+    ("GET", "/requests/{id:str}"): Case(404),
+    ("GET", "/limits"): Case(200),
     ("GET", "/login"): Case(200),
     ("POST", "/login"): Case(400, "name=olga&token=x"),
     ("GET", "/login/oidc"): Case(404),
@@ -197,7 +212,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     config = load_text("models: {tiny: {instances: [{url: 'http://127.0.0.1:9'}]}}").unwrap()
     gate.config = config
     gate.roster.config = lambda: config
-    with asking(gate) as client:
+    with pytest.MonkeyPatch.context() as patch, asking(gate) as client:
+        patch.setattr(refusals, "PER_MINUTE", 10_000)  # there are more rows than one operator may try in a minute
         yield Scene(home, client, gate)
     gate.store.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.control.access.places import SyslogAt
+from slmgate.control.access.places import OtlpAt, SyslogAt
 from slmgate.control.access.targets import Target
 from slmgate.control.config import Config, load_text
 from slmgate.control.config.log_options import targets
@@ -32,6 +32,7 @@ def loaded(log: str) -> Config:
         ),
         ('{access: ["syslog:tcp://[::1]:601"]}', [Target(SyslogAt("tcp", "::1", 601))]),
         ("{access: []}", []),
+        ("{access: 'otlp:http://collector:4318', format: logfmt}", [Target(OtlpAt("http://collector:4318"))]),
     ],
 )
 def test_targets(log: str, expected: list[Target]) -> None:
@@ -44,6 +45,10 @@ def test_targets(log: str, expected: list[Target]) -> None:
     ("log", "problem"),
     [
         ("{access: 'syslog:http://h'}", "is not a syslog server"),
+        ("{access: 'otlp:collector:4318'}", "has no scheme"),
+        ("{access: 'otlp:grpc://collector:4317'}", "has no scheme"),
+        ("{access: 'otlp:http://user:word@collector'}", "holds a user name or password"),
+        ("{access: {to: 'otlp:http://c', headers: {'a b': c}}}", "is not accepted here"),
         ("{access: [stdut\x00]}", ""),
         ("{access: {to: stdout, format: combinde}}", "is not one of the accepted values"),
         ("{access: {format: json}}", "to is missing"),
@@ -57,3 +62,12 @@ def test_faults(log: str, problem: str) -> None:
     result = load_text(f"{MODEL}log: {log}\n", "gate.yaml", Path("/base"))
     assert result.config is None
     assert any(problem in str(fault) for fault in result.faults)
+
+
+def test_a_collectors_credential_is_not_seen() -> None:
+    config = loaded("{access: {to: 'otlp:https://collector/base', headers: {authorization: Bearer abc}, ca: ca.pem, tag: gate}}")
+    (target,) = targets(config.log)
+    assert target == Target(
+        OtlpAt("https://collector/base"), tag="gate", headers=(("authorization", "Bearer abc"),), ca=Path("/base/ca.pem")
+    )
+    assert "abc" not in repr(target) + to_yaml(config)

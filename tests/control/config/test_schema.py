@@ -58,7 +58,7 @@ def test_examples_fit(path: Path) -> None:
         "models: {m: {instances: [{url: 'http://h', engine: gpt}]}}",
         "models: {m: {instances: [{url: 'http://h', weight: 0}]}}",
         "models: {m: {instances: [{url: 'http://h'}]}}\nbogus: 1",
-        "models: {m: {instances: [{url: 'http://h'}]}}\ntracing: {}",
+        "models: {m: {instances: [{url: 'http://h'}]}}\ncluster: {}",
         "models: {m: {instances: [{url: 'http://h'}]}}\nworkers: 257",
         "models: {m: {instances: [{url: 'http://h'}]}}\ndrain_timeout: 30",
         "models: {m: {instances: [{url: 'http://h'}]}}\ndrain_timeout: ''",

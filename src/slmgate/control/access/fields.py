@@ -29,7 +29,7 @@ FIELDS: dict[str, str] = {
     "receive_us": "Of those, microseconds until the request was whole and its caller known.",
     "connect_us": "Of those, microseconds while a connection was opened; 0: a kept one served.",
     "overhead_us": "Of those, the gate's own share; docs/observability.md has all times in a row.",
-    "trace": "The trace that it is part of, 32 hexadecimal digits; empty: none.",
+    "trace": "The trace that it is part of, where that is recorded or the client's own; docs/tracing.md. Empty: none.",
     "method": "The request's method.",
     "path": "The request's path as it came.",
     "status": "The HTTP status of the answer; 499: the client left before one; 0: nobody knows any more.",

@@ -47,7 +47,16 @@ class SyslogAt(msgspec.Struct, frozen=True):
         return f"syslog:{self.over}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-Where = Literal["stdout", "stderr", "off"] | Path | SyslogAt
+class OtlpAt(msgspec.Struct, frozen=True):
+    """Where an OpenTelemetry collector is: its URL for OTLP over HTTP."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return f"otlp:{self.url}"
+
+
+Where = Literal["stdout", "stderr", "off"] | Path | SyslogAt | OtlpAt
 
 
 def syslog_at(text: str) -> SyslogAt | None:

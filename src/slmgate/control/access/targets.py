@@ -11,23 +11,27 @@ from pathlib import Path
 import msgspec
 
 from slmgate.control.access.formats import Name
-from slmgate.control.access.places import SyslogAt, Where
+from slmgate.control.access.places import OtlpAt, SyslogAt, Where
 from slmgate.control.access.sink import Sink, Tell
 from slmgate.control.access.streams import StreamSink
 from slmgate.control.access.syslog import SyslogSink
+from slmgate.control.tracing.export import Target as Collector
+from slmgate.control.tracing.otlp_logs import OtlpSink
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One target, in full. `facility` and `tag` are syslog's."""
+    """One target, in full. `facility` is syslog's, `headers` and `ca` are a collector's, `tag` is what both call the program."""
 
     to: Where
     form: Name = "json"
     facility: str = "local7"
     tag: str = "slmgate"
+    headers: tuple[tuple[str, str], ...] = ()
+    ca: Path | None = None
 
 
 def _stream(target: Target, tell: Tell) -> Sink:
-    assert not isinstance(target.to, SyslogAt) and target.to != "off"
+    assert not isinstance(target.to, SyslogAt | OtlpAt) and target.to != "off"
     return StreamSink(target.to, target.form, tell)
 
 
@@ -36,7 +40,13 @@ def _syslog(target: Target, tell: Tell) -> Sink:
     return SyslogSink(target.to, target.form, tell, facility=target.facility, tag=target.tag)
 
 
-SINKS: dict[type, Callable[[Target, Tell], Sink]] = {str: _stream, Path: _stream, SyslogAt: _syslog}
+def _otlp(target: Target, tell: Tell) -> Sink:
+    assert isinstance(target.to, OtlpAt)
+    collector = Collector(f"{target.to.url.rstrip('/')}/v1/logs", dict(target.headers), target.ca)
+    return OtlpSink(collector, target.tag, tell)
+
+
+SINKS: dict[type, Callable[[Target, Tell], Sink]] = {str: _stream, Path: _stream, SyslogAt: _syslog, OtlpAt: _otlp}
 """The kind of `Target.to` -> what opens it. It may raise OSError."""
 
 

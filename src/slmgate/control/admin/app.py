@@ -123,7 +123,8 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         # here, as the context of a check that is no coroutine would end with it
         asked_from.set(_asks_from(connection, context))
         needed = route.opt.get("permission")
-        if needed is Permission.PUBLIC:
+        opens = route.opt.get("open_when")
+        if needed is Permission.PUBLIC or (opens is not None and opens(context)):
             return
         operator = await _operator(connection, context, signin)
         if operator is None and route.opt.get("page"):
@@ -169,7 +170,9 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
         return page
 
     return Litestar(
-        route_handlers=[_handler(row) for row in (*ROUTES, *PAGES, *DASHBOARD_ROUTES)],
+        route_handlers=[
+            _handler(row, row.path if row.where is None else row.where(context)) for row in (*ROUTES, *PAGES, *DASHBOARD_ROUTES)
+        ],
         guards=[check_origin, check_permission, check_query],
         dependencies={
             "context": Provide(lambda: context, sync_to_thread=False),
@@ -216,14 +219,15 @@ def _check_own_page(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         raise HTTPException(status_code=403, detail=_FOREIGN)
 
 
-def _handler(row: Route) -> HTTPRouteHandler:
+def _handler(row: Route, path: str) -> HTTPRouteHandler:
     blocks = not _is_coroutine(row)
     return HTTPRouteHandler(
-        row.path,
+        path,
         http_method=row.method,
         status_code=row.status,
         opt={
             "permission": row.permission,
+            "open_when": row.open_when,
             "page": row.page,
             "row": f"{row.method} {row.path.replace(':str', '')}",
             "query": None if row.page or row.permission is Permission.PUBLIC else _query(row),
@@ -271,7 +275,7 @@ def _described(row: Route) -> dict[int, ResponseSpec]:
 
 def _query(row: Route) -> frozenset[str]:
     """The query parameters that a row takes: a filter that is misspelt must not show, or change, more than was meant."""
-    named = set(inspect.signature(row.handler).parameters) - {"context", "caller", "data"}
+    named = set(inspect.signature(row.handler).parameters) - {"context", "caller", "data", "request"}
     return frozenset(name for name in named if f"{{{name}:" not in row.path)
 
 

@@ -169,6 +169,10 @@ class AdminContext(Protocol):
         """Ban an address no more; None: it was not banned. Raises NobodyLooks."""
         ...
 
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The figures for Prometheus, in a form that `accept` (a header) takes, and that form. Raises LedgerUnavailable."""
+        ...
+
     async def reload(self) -> Sequence[object]:
         """Read the configuration afresh; returns the faults (as `str` shows them) for which the old one stays, if any."""
         ...

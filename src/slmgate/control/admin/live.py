@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, get_args
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
 from slmgate.control import audit
 from slmgate.control.admin import handlers
+from slmgate.control.analytics import Analytics, Figures
 from slmgate.control.keyring import utc_now
 from slmgate.control.live import LiveRequests
+from slmgate.control.ranges import Range
 from slmgate.link.messages import LiveFilter, LiveRequest, LiveState
+from slmgate.stores.base import LedgerUnavailable
 
 if TYPE_CHECKING:
     from litestar.params import FromPath, FromQuery
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from slmgate.control.admin.params import Caller, Context, Limit
 
 STATES: tuple[str, ...] = get_args(LiveState)
+RECENT = timedelta(minutes=1)
+"""The sums are kept by the minute: lately is the last whole one, and the one at work."""
+CLIENTS = 100
+"""Those that asked most lately."""
 
 
 class LiveView(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,20 +66,22 @@ class LiveView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LiveClient(msgspec.Struct, frozen=True, kw_only=True):
-    """A client with requests under way; of these, `queued` wait for an instance."""
+    """A client with requests under way, of which `queued` wait for an instance, or that had some lately (`recent`)."""
 
     client: str
     in_flight: int
     queued: int
+    recent: Figures | None
 
 
 class LiveModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model, over its instances: requests at them, and those in its lines. As of the last second."""
+    """A model, over its instances: requests at them, and those in its lines, as of the last second; and what it did lately."""
 
     model: str
     ready: bool
     in_flight: int
     queued: int
+    recent: Figures | None
 
 
 class LiveInstance(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,10 +98,13 @@ class LiveInstance(msgspec.Struct, frozen=True, kw_only=True):
 class LivePage(msgspec.Struct, frozen=True, kw_only=True):
     """The gate at `time`. `total` requests are under way; `matching` of them are meant, of which `requests` are the oldest.
 
-    `silent` workers did not answer: their requests are missing. `clients` are those with the most under way, the busiest first.
+    `silent` workers did not answer: their requests are missing. `clients` are those with the most under way and those that
+    asked most lately. `recent` figures are of requests that came to their end, and began from `recent_since` on: so those of a
+    minute or two; null where there were none, or the ledger cannot be read. Their latencies are microseconds.
     """
 
     time: datetime
+    recent_since: datetime
     total: int
     matching: int
     silent: int
@@ -118,16 +130,20 @@ async def live(
     if in_state is not None and in_state not in STATES:
         raise handlers.BadQuery(f"A request is never {in_state[:40]!r}, but {', '.join(STATES)}.")
     which = LiveFilter(client=client or "", team=team or "", model=model or "", instance=instance or "", state=in_state or "")
-    found = await _workers(context).list(which, limit)
+    workers, now = _workers(context), utc_now()
+    since = now.replace(second=0, microsecond=0) - RECENT
+    found = await workers.list(which, limit)
+    clients, models = await asyncio.to_thread(_recent, context, since)
     now, status = utc_now(), context.status()
     return LivePage(
         time=now,
+        recent_since=since,
         total=found.total,
         matching=found.matching,
         silent=found.silent,
         requests=[live_view(one, now) for one in found.requests],
-        clients=[LiveClient(client=name, in_flight=count, queued=queued) for name, count, queued in found.clients],
-        models=_models(status),
+        clients=_clients(found.clients, clients),
+        models=_models(status, models),
         instances=[
             LiveInstance(
                 id=one.id, model=one.model, in_flight=one.in_flight, state=one.state, healthy=one.healthy, draining=one.draining
@@ -135,6 +151,11 @@ async def live(
             for one in status.instances
         ],
     )
+
+
+async def find_live(context: Context, id: str) -> LiveRequest | Literal["over"] | None:
+    """The request under way with this id; `over`: it is not any more. None: nobody knows of it."""
+    return await _workers(context).find(id)
 
 
 async def cancel_live(context: Context, caller: Caller, id: FromPath[str]) -> LiveView:
@@ -191,7 +212,26 @@ def _workers(context: Context) -> LiveRequests:
     return context.live
 
 
-def _models(status: GateStatus) -> list[LiveModel]:
+def _recent(context: Context, since: datetime) -> tuple[dict[str, Figures], dict[str, Figures]]:
+    """What clients and models did lately, by their names. What is under way can be told without the ledger, and is."""
+    span = Range(since=since, until=since + 2 * RECENT, zone="UTC", step="1m")
+    analytics = Analytics(context.store)
+    try:
+        clients = {row.name: row.figures for row in analytics.clients(span, size=CLIENTS).rows}
+        return clients, {row.name: row.figures for row in analytics.models(span)}
+    except LedgerUnavailable:
+        return {}, {}
+
+
+def _clients(under_way: Sequence[tuple[str, int, int]], recent: dict[str, Figures]) -> list[LiveClient]:
+    rows = [LiveClient(client=name, in_flight=count, queued=queued, recent=recent.get(name)) for name, count, queued in under_way]
+    there = {row.client for row in rows}
+    return rows + [
+        LiveClient(client=name, in_flight=0, queued=0, recent=figures) for name, figures in recent.items() if name not in there
+    ]
+
+
+def _models(status: GateStatus, recent: dict[str, Figures]) -> list[LiveModel]:
     return [
         LiveModel(
             model=one.name,
@@ -199,6 +239,7 @@ def _models(status: GateStatus) -> list[LiveModel]:
             in_flight=sum(each.in_flight for each in status.instances if each.model == one.name),
             # each instance tells of its model's whole line
             queued=max((each.waiting for each in status.instances if each.model == one.name), default=0),
+            recent=recent.get(one.name),
         )
         for one in status.models
     ]

@@ -16,7 +16,19 @@ from typing import Any
 import msgspec
 
 from slmgate.control.accounts import Accounts
-from slmgate.control.admin import bans, billing, certificates, explaining, handlers, instances, live, operating, standing, views
+from slmgate.control.admin import (
+    bans,
+    billing,
+    certificates,
+    explaining,
+    handlers,
+    instances,
+    live,
+    metrics,
+    operating,
+    standing,
+    views,
+)
 from slmgate.control.admin.context import GateStatus
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.config import Config
@@ -47,6 +59,7 @@ _BODIES: Mapping[Callable[..., Any], type] = {
 _OF_A_GATE = (
     handlers.healthz,
     handlers.readyz,
+    metrics.metrics,
     handlers.reload,
     instances.add_instance,
     instances.drain_instance,
@@ -98,6 +111,9 @@ class LocalContext:
 
     async def lift_ban(self, address: str) -> Ban | None:
         raise NobodyLooks(_NO_BANS)
+
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        raise NobodyLooks("No gate runs here, so that there are no figures.")
 
     async def reload(self) -> Sequence[object]:
         return ("No gate runs; `slmgate serve` reads the configuration when it starts.",)

@@ -15,14 +15,17 @@ from slmgate.control.admin import (
     bans,
     billing,
     certificates,
+    contents,
     explaining,
     handlers,
     instances,
     live,
+    metrics,
     operating,
     standing,
     views,
 )
+from slmgate.control.admin.context import AdminContext
 from slmgate.control.operators import Permission
 
 Method = Literal["GET", "POST"]
@@ -40,6 +43,7 @@ class Route:
     """One row. `permission` is the least that a caller must have; PUBLIC is a permission like another, and must be said.
 
     `page`: for a browser. It takes forms and not JSON, sends strangers to the sign-in, and is not in the API's description.
+    `open_when` says when everybody may ask all the same, `where` at which path it is, where the configuration says that.
     `max_body` is in bytes. `media` is what it answers with when all is well, or `also` when that is asked for; `other` are
     further statuses with what is told then, where that is no problem (RFC 9457).
     """
@@ -50,6 +54,8 @@ class Route:
     handler: Callable[..., Any]
     status: int = 200
     page: bool = False
+    open_when: Callable[[AdminContext], bool] | None = None
+    where: Callable[[AdminContext], str] | None = None
     max_body: int = MAX_BODY
     media: str = "application/json"
     also: str = ""
@@ -63,6 +69,15 @@ class Route:
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", Permission.PUBLIC, handlers.healthz),
     Route("GET", "/readyz", Permission.PUBLIC, handlers.readyz, other={503: views.Readiness}),
+    Route(
+        "GET",
+        metrics.PATH,
+        Permission.VIEWER,
+        metrics.metrics,
+        open_when=metrics.is_public,
+        where=metrics.path_of,
+        media="text/plain",
+    ),
     Route("GET", "/api/v1/status", Permission.VIEWER, handlers.status),
     Route("GET", "/api/v1/instances", Permission.VIEWER, instances.instances),
     # An owner's, since whoever names an instance is sent prompts there, and the secret in the variable that he names.
@@ -83,6 +98,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/analytics/compare", Permission.VIEWER, analytics.analytics_compare, also="text/csv"),
     Route("GET", "/api/v1/receipts", Permission.VIEWER, handlers.receipts),
     Route("GET", "/api/v1/receipts/{id:str}", Permission.VIEWER, handlers.receipt),
+    Route("GET", "/api/v1/receipts/{id:str}/content", Permission.OWNER, contents.receipt_content),
     Route("GET", "/api/v1/limits", Permission.VIEWER, standing.limits),
     Route("GET", "/api/v1/live", Permission.VIEWER, live.live),
     Route("POST", "/api/v1/live/{id:str}/cancel", Permission.OPERATOR, live.cancel_live),

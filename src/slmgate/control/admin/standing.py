@@ -80,10 +80,10 @@ def _address(text: str | None) -> str:
 
 
 def _of_one(context: Context, config: Config, standing: Standing, name: str) -> list[Seat]:
-    return list(islice(standing.all(_principal(context, config, name)), MAX_SEATS))
+    return list(islice(standing.all(principal_of(context, config, name)), MAX_SEATS))
 
 
-def _principal(context: Context, config: Config, name: str) -> Principal:
+def principal_of(context: Context, config: Config, name: str) -> Principal:
     """The key with this id or name; or who else called under it, as the newest receipt has it."""
     try:
         record = context.keyring.show(name)

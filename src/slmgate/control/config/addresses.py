@@ -213,7 +213,7 @@ class WebUrl(Kind, frozen=True, kw_only=True):
         return {"type": "string", "pattern": r"^https?://[^?#@]+$" if self.path else r"^https?://[^/?#@]+$"}
 
     def own_values(self) -> str:
-        return "`https://` URL" if not self.plain else "`https://` or `http://` URL without a path"
+        return f"`https://`{' or `http://`' if self.plain else ''} URL{'' if self.path or not self.plain else ' without a path'}"
 
 
 def host_of(url: str) -> str:

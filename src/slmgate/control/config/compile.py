@@ -18,14 +18,25 @@ from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
 from slmgate.control.config.plan_options import Plan
+from slmgate.control.config.tracing_options import Tracing
 from slmgate.control.config.trust import tls_of, trust_of
 from slmgate.control.config.version_options import Canary, Shadow
 from slmgate.control.keyfields import DECLARED
+from slmgate.http1.trace_context import threshold
 from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec, TrustSpec
+from slmgate.policy.snapshot import (
+    AuthSpec,
+    GateSpec,
+    InstanceSpec,
+    ModelSpec,
+    SnapshotSpec,
+    TokenizerSpec,
+    TracingSpec,
+    TrustSpec,
+)
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key, Principal
 
@@ -47,13 +58,21 @@ def compile_snapshot(config: Config, generation: int, drained: Collection[str] =
         generation=generation,
         gate=_gate(config.guard, config.drain_timeout, config.me.enabled),
         models=tuple(_model(name, model, limits, drained) for name, model in config.models.items()),
-        roles=tuple(_role(name, role, limits) for name, role in config.roles.items()),
+        roles=tuple(_role(name, role, limits, config.log.content == "roles") for name, role in config.roles.items()),
         teams=tuple(_team(name, team, config.plans, limits) for name, team in config.teams.items()),
         auth=_auth(config.auth),
         plans=tuple(_plan(name, plan) for name, plan in config.plans.items()),
         limits=limits.of(""),
         key_limits=limits.of_keys(),
+        tracing=_tracing(config.tracing),
     )
+
+
+def _tracing(tracing: Tracing) -> TracingSpec | None:
+    """How requests are traced; without a collector, they are not."""
+    if tracing.otlp is None:
+        return None
+    return TracingSpec(threshold(tracing.sample), tracing.parent == "trust")
 
 
 def declared_keys(config: Config) -> dict[str, Key]:
@@ -193,7 +212,8 @@ def _shadow(shadow: Shadow) -> ShadowSpec:
     )
 
 
-def _role(name: str, role: Role, limits: Limits) -> RoleSpec:
+def _role(name: str, role: Role, limits: Limits, keeps: bool) -> RoleSpec:
+    """`keeps`: prompts and answers may be kept at all."""
     return RoleSpec(
         name=name,
         models=role.models,
@@ -210,6 +230,7 @@ def _role(name: str, role: Role, limits: Limits) -> RoleSpec:
         priority=role.priority,
         weight=role.weight,
         limits=limits.of(f"roles.{name}"),
+        capture=role.content.capture if keeps and role.content is not None else "",
     )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal
 from slmgate.control.config.addresses import Address, HostName, Listener, Origin, Url
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.auth_options import DAY, HOUR, NAME, NOTHING, Auth
+from slmgate.control.config.content_options import Content
 from slmgate.control.config.discovery_options import Discovery
 from slmgate.control.config.guard_options import NEW_CONNECTIONS, PerIp
 from slmgate.control.config.health_options import Health
@@ -42,12 +43,14 @@ from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import LimitWords
 from slmgate.control.config.log_options import Log
 from slmgate.control.config.me_options import Me
+from slmgate.control.config.metrics_options import Metrics
 from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.proxy_options import ProxyHeader, ProxyProtocol, TrustedProxies
 from slmgate.control.config.retry_options import Retry, Timeouts
 from slmgate.control.config.table import Option, Section
 from slmgate.control.config.tls_options import ListenTls
+from slmgate.control.config.tracing_options import Tracing
 from slmgate.control.config.trust_options import InstanceTls
 from slmgate.control.config.version_options import Canary, Hedge, Shadow
 from slmgate.dialects import ENDPOINTS
@@ -389,8 +392,6 @@ class Model(Section, frozen=True, kw_only=True):
 class Role(Section, frozen=True, kw_only=True):
     """What some may do: one whole grant. docs/policies.md says how several add up."""
 
-    later: ClassVar[tuple[str, ...]] = ("content",)
-
     models: Annotated[
         tuple[str, ...],
         Option("The models that the role may use, by name or with `*`.", PATTERN, at_least=1, example="[smollm2]"),
@@ -446,6 +447,10 @@ class Role(Section, frozen=True, kw_only=True):
         tuple[Limit, ...],
         Option("How much each of those with the role may use, unless `per` says for whom together; docs/limits.md."),
     ] = ()
+    content: Annotated[
+        Content | None,
+        Option("What is kept of prompts and answers of requests that the role admits; docs/content.md. Unset: nothing."),
+    ] = None
 
 
 class Team(Section, frozen=True, kw_only=True):
@@ -592,8 +597,6 @@ class Config(Section, frozen=True, kw_only=True):
     """One whole configuration."""
 
     later: ClassVar[tuple[str, ...]] = (
-        "metrics",
-        "tracing",
         "cluster",
         "on_store_loss",
         "tls",
@@ -653,6 +656,8 @@ class Config(Section, frozen=True, kw_only=True):
         float, Option("A worker silent for this long is replaced.", Duration(low=500, high=HOUR), False)
     ] = 5.0
     log: Annotated[Log, Option("What slmgate writes about its work.")] = Log()
+    tracing: Annotated[Tracing, Option("Traces of requests, for OpenTelemetry.")] = Tracing()
+    metrics: Annotated[Metrics, Option("Figures for Prometheus.")] = Metrics()
     journal: Annotated[Journal, Option("How requests are recorded before the ledger has them.")] = Journal()
     ledger: Annotated[Ledger, Option("How long receipts and their sums are kept.")] = Ledger()
     on_ledger_loss: Annotated[

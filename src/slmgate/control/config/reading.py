@@ -327,9 +327,12 @@ def _missing(row: Row) -> str:
     return f"write {row.name}: {row.option.example}" if row.option.example else f"write {row.name}: with its entries under it"
 
 
-# A line that is no YAML has no nodes to tell a secret by; its option's name must do.
-_PRIVATE = "|".join(sorted({row.name for _, row in walk(Config) if row.kind is not None and row.kind.private}))
-_SECRET = re.compile(rf"""((?:{_PRIVATE})["']?\s*:\s*)(?!["']?\$\{{)([^\s,}}]+)""")
+# A line that is no YAML has no nodes to tell a secret by; its option's name must do, or that of a header field that holds one.
+_NAMES = {row.name for _, row in walk(Config) if row.kind is not None and row.kind.private} - {"headers"}
+_PRIVATE = "|".join(sorted(_NAMES | {"[Aa]uthorization", "(?:[A-Za-z0-9]+-)+(?i:key|token|secret)"}))
+_SECRET = re.compile(
+    rf"""((?<![A-Za-z0-9_])(?:{_PRIVATE})["']?\s*:\s*)(?!["']?\$\{{)((?:["']?(?:Basic|Bearer|Token)\s+)?[^\s,}}]+)"""
+)
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^${}]*\}")
 _DOCS = {path: row.option.doc for path, row in walk(Config)}
 # Where an option of this name belongs: the first of its places, and one with a name of its own in it only if there is no other.

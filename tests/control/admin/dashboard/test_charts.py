@@ -95,7 +95,7 @@ def test_the_axis_of_bars_holds_the_period_before_too() -> None:
 def test_who_does_not_see_it_is_told() -> None:
     made = chart(Series("ok", [1, 5, 2]), Series("none", [None, None, None]))
     assert made.description == "2026-11-28 00:00 to 2026-11-28 02:00. ok: at most 5 requests, at the end 2 requests."
-    assert made.figures()[1] == ("2026-11-28 01:00", ["5 requests", "\N{EN DASH}"])
+    assert made.figures[1] == ("2026-11-28 01:00", ["5 requests", "\N{EN DASH}"])
     found = Found(str(made.svg()))
     svg = found.all("svg")[0]
     assert svg["role"] == "img" and svg["aria-labelledby"].split() == ["c-t", "c-d"]
@@ -129,7 +129,7 @@ def test_names_from_outside_are_text() -> None:
 
 def test_days_are_days_of_the_zone() -> None:
     made = chart(Series("a", [1, 2, 3]), times=[START + timedelta(days=at) for at in range(3)], step=timedelta(days=1))
-    assert made.figures()[0][0] == "2026-11-28"
+    assert made.figures[0][0] == "2026-11-28"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def show(asked: Ask) -> View:
     table = whole(
         asked, (Column("name", "Name"), Column("n", "N", "count")), [{"name": EVIL, "n": 1}, {"name": "b", "n": 2}], "name"
     )
-    return View(template="overview.html", values={"instances": ()}, tables=[table])
+    return View(template="clients.html", values={"table": table, "search": ""}, tables=[table])
 
 
 def fail(asked: Ask) -> View:

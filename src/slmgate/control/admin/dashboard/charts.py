@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from math import ceil, floor, log10
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,8 +19,8 @@ from markupsafe import Markup, escape
 from slmgate.control.admin.dashboard import words
 
 HEIGHT = 200
-TOP, BOTTOM = 18, 24
-"""Pixels above the highest line of the grid, for its label, and below the lowest, for the times."""
+TOP, BOTTOM = 8, 24
+"""Pixels above the highest line of the grid, and below the lowest, for the times. Labels stand in the margin (app.css)."""
 MOST_SERIES = 8
 """Colours there are; whoever makes a chart puts the rest together before."""
 _STEPS = (1, 2, 2.5, 5, 10)
@@ -60,10 +61,15 @@ class Chart:
         """Nothing is known, or all of it is nothing."""
         return not any(value for series in self.series if not series.before for value in series.values)
 
-    @property
+    @cached_property
+    def ticks(self) -> list[float]:
+        """Where the axis has lines."""
+        return ticks(self._most())
+
+    @cached_property
     def top(self) -> float:
         """The value at the upper end of the axis."""
-        return ticks(self._most())[-1]
+        return self.ticks[-1]
 
     def _most(self) -> float:
         if self.kind != "stacked":
@@ -81,6 +87,7 @@ class Chart:
         """A step in words: its beginning, and the day where steps are days."""
         return f"{time.astimezone(self.zone):%Y-%m-%d}" if self.step >= timedelta(days=1) else words.minute(time, self.zone)
 
+    @cached_property
     def figures(self) -> list[tuple[str, list[str]]]:
         """The same as a table: each step with the value of each series, in words."""
         return [
@@ -110,6 +117,7 @@ class Chart:
                 Markup(
                     '<svg x="0" y="{}" width="100%" height="{}" viewBox="0 0 1000 1000" preserveAspectRatio="none">{}</svg>'
                 ).format(TOP, floor_y - TOP, self._bars() if self.kind == "stacked" else self._lines()),
+                self._labels(floor_y),
                 self._times(),
                 self._hovers(floor_y),
             )
@@ -120,14 +128,22 @@ class Chart:
         ).format(HEIGHT, self.id, self.id, self.id, self.title, self.id, self.description, inside)
 
     def _grid(self, floor_y: int) -> Markup:
-        parts, steps = [], ticks(self._most())
-        for value in steps:
-            y = _number(floor_y - (floor_y - TOP) * value / steps[-1])
+        parts = []
+        for value in self.ticks:
+            y = _number(floor_y - (floor_y - TOP) * value / self.top)
             kind = "zero" if value == 0 else "grid"
             parts.append(Markup('<line class="{}" x1="0" x2="100%" y1="{}" y2="{}"/>').format(kind, y, y))
-            label = words.amount(value, self.unit, brief=True)
-            parts.append(Markup('<text class="tick" x="0" y="{}">{}</text>').format(_number(float(y) - 4), label))
         return Markup("").join(parts)
+
+    def _labels(self, floor_y: int) -> Markup:
+        """What the lines of the grid mean, over whatever is drawn."""
+        return Markup("").join(
+            Markup('<text class="tick" x="-8" y="{}" text-anchor="end">{}</text>').format(
+                _number(floor_y - (floor_y - TOP) * value / self.top + 4),
+                "0" if value == 0 else words.amount(value, self.unit, brief=True),
+            )
+            for value in self.ticks
+        )
 
     def _times(self) -> Markup:
         parts = []
@@ -185,7 +201,7 @@ class Chart:
     def _hovers(self, floor_y: int) -> Markup:
         """Over each step what it holds, in the browser's own way to show a title."""
         parts, width = [], 100 / max(1, len(self.times))
-        for at, (when, figures) in enumerate(self.figures()):
+        for at, (when, figures) in enumerate(self.figures):
             said = "\n".join((when, *(f"{series.name}: {figure}" for series, figure in zip(self.series, figures, strict=True))))
             parts.append(
                 Markup('<rect class="hover" x="{}%" y="{}" width="{}%" height="{}"><title>{}</title></rect>').format(
@@ -293,19 +309,17 @@ def runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 
 
 def time_labels(times: Sequence[datetime], step: timedelta, zone: ZoneInfo) -> list[tuple[float, str]]:
-    """At most seven places (0 to 1) with their times; a day's name where it begins or where days are all there is."""
+    """At most seven places (0 to 1) with their times: of days where each begins, where there are several."""
     if not times:
         return []
-    every = max(1, ceil(len(times) / 6))
     days = times[-1] - times[0] >= timedelta(days=3)
-    shown, last = [], ""
-    for at in range(0, len(times), every):
-        local = times[at].astimezone(zone)
-        text = f"{local:%b} {local.day}" if days else f"{local:%H:%M}"
-        if text != last:
-            shown.append(((at + (0.5 if step >= timedelta(days=1) else 0)) / len(times), text))
-        last = text
-    return shown
+    local = [time.astimezone(zone) for time in times]
+    places = list(range(len(times)))
+    if days and step < timedelta(days=1):
+        places = [at for at in places if at and local[at].date() != local[at - 1].date()]
+    places = places[:: max(1, ceil(len(places) / 7))]
+    middle = 0.5 if step >= timedelta(days=1) else 0
+    return [((at + middle) / len(times), f"{local[at]:%b} {local[at].day}" if days else f"{local[at]:%H:%M}") for at in places]
 
 
 def _number(value: float) -> str:

@@ -6,13 +6,41 @@ the exposure matrix of the tests.
 
 from __future__ import annotations
 
-from slmgate.control.admin.dashboard import overview, shell
+from slmgate.control.admin.dashboard import clients, models, overview, shell, traffic
 from slmgate.control.admin.dashboard.page import Page
 from slmgate.control.admin.routes import Route
 from slmgate.control.operators import Permission
 
 PAGES: tuple[Page, ...] = (
     Page(path="/", permission=Permission.VIEWER, handler=overview.overview, title="Overview", place=("", 10)),
+    Page(path="/clients", permission=Permission.VIEWER, handler=clients.clients, title="Clients", place=("Traffic", 30)),
+    Page(path="/clients/{name:str}", permission=Permission.VIEWER, handler=clients.client, title="Client", under="/clients"),
+    Page(path="/models", permission=Permission.VIEWER, handler=models.models, title="Models", place=("Traffic", 40)),
+    Page(
+        path="/models/{name:str}",
+        permission=Permission.VIEWER,
+        handler=models.model,
+        title="Model",
+        under="/models",
+        said=models.SAID,
+    ),
+    Page(
+        path="/instances/drain",
+        permission=Permission.OPERATOR,
+        handler=models.drain,
+        title="Drain",
+        method="POST",
+        under="/models",
+    ),
+    Page(
+        path="/instances/enable",
+        permission=Permission.OPERATOR,
+        handler=models.enable,
+        title="Enable",
+        method="POST",
+        under="/models",
+    ),
+    *traffic.PAGES,
 )
 
 

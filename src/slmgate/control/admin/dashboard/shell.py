@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +144,7 @@ def _csv(view: View, ask: Ask) -> Response[bytes]:
     return Response(table.csv(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def render(view: View, ask: Ask, page: Page, pages: Iterable[Page], theme: str = "system") -> bytes:
+def render(view: View, ask: Ask, page: Page, pages: Sequence[Page], theme: str = "system") -> bytes:
     """The page as HTML."""
     values = {
         **view.values,
@@ -154,6 +154,7 @@ def render(view: View, ask: Ask, page: Page, pages: Iterable[Page], theme: str =
         "theme": theme,
         "refresh": view.refresh if ask.span.live else 0,
         "ranged": view.ranged,
+        "paths": {each.path for each in pages},
         "said": page.said.get(ask.query.get("said", ""), ""),
         "span": ask.span,
     }
@@ -186,6 +187,7 @@ def _failed(
             theme=_theme(request),
             ask=None if caller is None else _bare(context, caller, request),
             refresh=0,
+            paths=(),
             ranged=False,
             said="",
             span=None,

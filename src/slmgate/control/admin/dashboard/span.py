@@ -1,54 +1,73 @@
-"""The time that a page is about: a range back from now or one's own, in the time zone of whoever looks, and the same before.
+"""The time that a page is about, as its address says: a range back from now or one's own, in the time zone of whoever looks.
 
-Pure: the present is given. What somebody wrote into the address and cannot be meant is said in words, and the page shows a day.
+Ranges themselves are `control/ranges.py`'s. Pure: the present is given. What somebody wrote into the address and cannot be meant
+is said in words, and the page shows a day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-RANGES: Mapping[str, tuple[str, timedelta]] = {
-    "1h": ("Last hour", timedelta(hours=1)),
-    "24h": ("Last 24 hours", timedelta(hours=24)),
-    "7d": ("Last 7 days", timedelta(days=7)),
-    "30d": ("Last 30 days", timedelta(days=30)),
+from slmgate.control.ranges import BadRange, Range, Step, between, check_zone, of_length
+
+RANGES: Mapping[str, str] = {
+    "1h": "Last hour",
+    "24h": "Last 24 hours",
+    "7d": "Last 7 days",
+    "30d": "Last 30 days",
 }
 USUAL = "24h"
-LONGEST = timedelta(days=366 * 3)
+STEPS: Mapping[Step, tuple[timedelta, str]] = {
+    "1m": (timedelta(minutes=1), "minute"),
+    "5m": (timedelta(minutes=5), "5 minutes"),
+    "30m": (timedelta(minutes=30), "30 minutes"),
+    "3h": (timedelta(hours=3), "3 hours"),
+    "1d": (timedelta(days=1), "day"),
+    "1w": (timedelta(days=7), "week"),
+    "1M": (timedelta(days=30), "month"),
+}
 _FORM = "%Y-%m-%dT%H:%M"
+_MOST = 40
+"""Characters of a time in an address."""
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """From `since` up to and without `until`. `name`: one of `RANGES`, or `own`. `problem` says why it is not what was asked."""
+    """`name`: one of `RANGES`, or `own`. `problem` says why it is not what was asked; empty: it is."""
 
     name: str
-    since: datetime
-    until: datetime
+    range: Range
     problem: str = ""
 
     @property
-    def length(self) -> timedelta:
-        return self.until - self.since
+    def since(self) -> datetime:
+        return self.range.since
 
     @property
-    def before(self) -> Span:
-        """The period before, of the same length."""
-        return Span(name="own", since=self.since - self.length, until=self.since)
+    def until(self) -> datetime:
+        return self.range.until
 
     @property
     def live(self) -> bool:
         """It ends now, so that it looks otherwise in a while."""
         return self.name != "own"
 
+    @property
+    def step(self) -> timedelta:
+        """How long a step of its charts is; about, where they are months."""
+        return STEPS[self.range.step][0]
+
+    @property
+    def step_said(self) -> str:
+        return STEPS[self.range.step][1]
+
     def said(self, zone: ZoneInfo) -> str:
         """In words."""
         if self.name in RANGES:
-            return RANGES[self.name][0]
+            return RANGES[self.name]
         return f"{self.since.astimezone(zone):%Y-%m-%d %H:%M} to {self.until.astimezone(zone):%Y-%m-%d %H:%M}"
 
     def form(self, zone: ZoneInfo) -> tuple[str, str]:
@@ -57,42 +76,27 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def span_of(query: Mapping[str, str], now: datetime, zone: ZoneInfo) -> Span:
-    """What `range`, or `from` and `to`, ask for. Ends on a whole minute, as sums are kept by it; the minute at work is in it."""
-    until = now.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    """What `range`, or `from` and `to`, ask for; the minute at work is in it."""
     name = query.get("range", "own" if "from" in query else USUAL)
     if name in RANGES:
-        return Span(name=name, since=until - RANGES[name][1], until=until)
-    day = Span(name=USUAL, since=until - RANGES[USUAL][1], until=until)
-    if name != "own":
-        return msgspec.structs.replace(day, problem=f"There is no range {name[:20]!r}; this is the last 24 hours.")
-    since = _moment(query.get("from", ""), zone)
-    end = _moment(query.get("to", ""), zone) if query.get("to") else until
-    if since is None or end is None:
-        return msgspec.structs.replace(day, problem="A time is written 2026-11-28T16:00; this is the last 24 hours.")
-    if end <= since:
-        return msgspec.structs.replace(day, problem="The range ends before it begins; this is the last 24 hours.")
-    if end - since > LONGEST:
-        return msgspec.structs.replace(day, problem="A range has three years at the most; this is the last 24 hours.")
-    return Span(name="own", since=since, until=end)
-
-
-def _moment(text: str, zone: ZoneInfo) -> datetime | None:
-    if len(text) > 25:
-        return None
+        return Span(name=name, range=of_length(name, now, zone.key))
     try:
-        found = datetime.fromisoformat(text).replace(second=0, microsecond=0)
-        found = found if found.tzinfo is not None else found.replace(tzinfo=zone)
-        return found.astimezone(UTC) if 1970 < found.year < 9000 else None
-    except (ValueError, OverflowError):
-        return None
+        if name != "own":
+            raise BadRange(f"There is no range {name[:20]!r}.")
+        since, until = query.get("from", ""), query.get("to") or None
+        if not since:
+            raise BadRange("A range of one's own begins at some time: say `from`.")
+        if max(len(since), len(until or "")) > _MOST:
+            raise BadRange("A time is written 2026-11-28T16:00.")
+        return Span(name="own", range=between(since, until, now, zone.key))
+    except BadRange as error:
+        day = of_length(USUAL, now, zone.key)
+        return Span(name=USUAL, range=day, problem=f"{error} This is the last 24 hours.")
 
 
-@lru_cache(maxsize=100)
 def zone_named(name: str) -> ZoneInfo | None:
     """The time zone of this name, None: there is none. Names come from outside."""
-    if not 0 < len(name) <= 60 or name.startswith("/") or ".." in name:
-        return None
     try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError
+        return ZoneInfo(check_zone(name)) if 0 < len(name) <= 60 else None
+    except BadRange:
         return None

@@ -6,8 +6,6 @@ what is made here.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from slmgate.control.admin.dashboard import words
 from slmgate.control.admin.dashboard.asking import Ask
+from slmgate.control.sheets import csv_text
 
 SIZE = 50
 MOST_CSV = 100_000
@@ -84,6 +83,8 @@ class Table:
     size: int = SIZE
     total: int | None = None
     more: bool = False
+    one_way: bool = False
+    """Its source sorts each column one way only: figures from the most on, texts from A on."""
 
     @property
     def first(self) -> int:
@@ -119,7 +120,10 @@ class Table:
 
     def sorting(self, column: Column) -> str:
         """Where the column's title leads: numbers begin with the most, texts with the first; then the other way round."""
-        first, second = (f"-{column.key}", column.key) if column.kind != "text" else (column.key, f"-{column.key}")
+        if self.one_way:
+            to = column.key if column.kind in ("text", "code") else f"-{column.key}"
+            return self.ask.here(**{_named(self.name, "sort"): to, _named(self.name, "page"): None})
+        first, second = (f"-{column.key}", column.key) if column.kind not in ("text", "code") else (column.key, f"-{column.key}")
         return self.ask.here(
             **{_named(self.name, "sort"): second if self.sort == first else first, _named(self.name, "page"): None}
         )
@@ -133,14 +137,9 @@ class Table:
         return self.ask.here(csv=self.name or "table")
 
     def csv(self) -> bytes:
-        """All of its rows (RFC 4180), with raw figures: seconds, shares of 1, times in UTC."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\r\n")
-        columns = [column for column in self.columns if column.kind != "html"]
-        writer.writerow([column.key for column in columns])
-        for row in self.rows:
-            writer.writerow([_raw(row.get(column.key)) for column in columns])
-        return out.getvalue().encode()
+        """All of its rows, with raw figures: seconds, shares of 1, times in UTC."""
+        columns = [column.key for column in self.columns if column.kind != "html"]
+        return csv_text(columns, ([_raw(row.get(key)) for key in columns] for row in self.rows)).encode()
 
 
 def whole(ask: Ask, columns: Sequence[Column], rows: Sequence[Row], sort: str, name: str = "", size: int = SIZE) -> Table:
@@ -153,6 +152,21 @@ def whole(ask: Ask, columns: Sequence[Column], rows: Sequence[Row], sort: str, n
     page = min(place(ask, name), max(1, -(-len(rows) // size)))
     part_of = ordered[(page - 1) * size : page * size]
     return Table(ask=ask, name=name, columns=columns, rows=part_of, sort=order, page=page, size=size, total=len(rows))
+
+
+def part(
+    ask: Ask,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    sort: str,
+    *,
+    page: int,
+    size: int,
+    total: int | None,
+    name: str = "",
+) -> Table:
+    """A table of one part of what a source has, in the order that it gives; it sorts each column one way only."""
+    return Table(ask=ask, name="", columns=columns, rows=rows, sort=sort, page=page, size=size, total=total, one_way=True)
 
 
 def asked(ask: Ask, name: str) -> bool:
@@ -186,7 +200,7 @@ def shown(value: Any, column: Column, ask: Ask) -> str:
     if column.kind == "bytes":
         return words.size(value)
     if column.kind == "money":
-        return words.money(value, column.unit)
+        return words.money(value, "")  # which one it is, the title says
     if column.kind in ("count", "tokens"):
         return words.count(value)
     if isinstance(value, list | tuple):
@@ -214,14 +228,9 @@ def _order(value: Any) -> tuple[int, float, str]:
     return 2, 0.0, str(value).casefold()
 
 
-def _raw(value: Any) -> str:
-    """A cell of CSV, so that no spreadsheet takes a text for a formula."""
+def _raw(value: Any) -> object:
+    """A cell of CSV."""
     value = _value(value)
-    if value is None:
-        return ""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
-    if isinstance(value, bool | int | float | Decimal):
-        return str(value)
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return f"'{text}" if text.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
