@@ -19,6 +19,8 @@ from msgspec.structs import replace
 from slmgate.control import live as live_module
 from slmgate.control.admin import live as module
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus
+from slmgate.control.admin.routes import ROUTES
+from slmgate.control.operators import Permission
 from slmgate.link.messages import LiveRequest
 from slmgate.stores.base import Batch, LedgerUnavailable
 from slmgate.terms import Receipt
@@ -184,6 +186,11 @@ def test_one_is_cancelled(gate: AdminGate, client: Client) -> None:
     # once more: nobody knows of it, as far as this worker says
     assert client.post(f"/api/v1/live/{ID}/cancel").status_code == 404
     assert len(gate.store.audit(10)) == 1
+
+
+def test_whoever_may_only_look_cancels_nothing() -> None:
+    rows = {row.path: row.permission for row in ROUTES if row.path.startswith("/api/v1/live")}
+    assert rows == {"/api/v1/live": Permission.VIEWER, "/api/v1/live/{id:str}/cancel": Permission.OPERATOR}
 
 
 def test_one_that_is_over(gate: AdminGate, client: Client) -> None:
