@@ -55,7 +55,7 @@ def take(names: list[str]) -> None:
     still = patch.object(shell, "utc_now", lambda: page_traffic.NOW)
     with still, tempfile.TemporaryDirectory() as home, serving(Path(home)) as site, signin.chromium() as browser:
         page_traffic.fill(site.gate.store)
-        site.gate.now = page_traffic.status()
+        site.gate.now, site.gate.config = page_traffic.status(), page_traffic.config()
         for picture in PICTURES:
             if picture.name in names:
                 size = ViewportSize(width=picture.width, height=picture.height)

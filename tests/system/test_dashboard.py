@@ -68,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.gate.store.write(
             Batch(receipts=[make_receipt("evil", time=datetime(2026, 11, 28, 9, tzinfo=UTC), principal=HOSTILE, model=HOSTILE)])
         )
-        made.gate.now = page_traffic.status()
+        made.gate.now, made.gate.config = page_traffic.status(), page_traffic.config()
         yield made
 
 
@@ -226,14 +226,14 @@ def test_a_page_stays_fresh_and_keeps_the_focus(site: Site, browser: Browser) ->
     page = context.new_page()
     page.clock.install()
     page.goto(f"{site.origin}/models")
-    page.get_by_role("link", name="Requests").focus()
+    page.locator("thead").get_by_role("link", name="Requests").focus()
     row = page.locator("tbody tr", has_text="smollm2").locator("td").nth(1)
     before = row.inner_text()
     busier = [replace(each, in_flight=each.in_flight + 10) for each in site.gate.now.instances]
     site.gate.now = replace(site.gate.now, instances=busier)
     page.clock.run_for(11_000)
     expect(row).not_to_have_text(before)
-    expect(page.get_by_role("link", name="Requests")).to_be_focused()
+    expect(page.locator("thead").get_by_role("link", name="Requests")).to_be_focused()
     page.get_by_role("button", name="Live: on").click()
     expect(page.get_by_role("button", name="Live: off")).to_have_attribute("aria-pressed", "false")
     site.gate.now = page_traffic.status()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
+from slmgate.control.config import Config, load_text
 from slmgate.stores.base import Batch, Store
 from slmgate.terms import Receipt
 from tests.tools.journal_writer import make_receipt
@@ -123,6 +124,16 @@ def fill(store: Store, now: datetime = NOW, **more: int) -> int:
     for at in range(0, len(rows), 2000):
         store.write(Batch(receipts=rows[at : at + 2000]))
     return len(rows)
+
+
+def config() -> Config:
+    """The configuration of that gate, as far as pages ask for it."""
+    models = ", ".join(
+        f"{name}: {{instances: [{{url: 'http://{place.partition('/')[2]}'}}]}}" for name, (place, *_) in INSTANCES.items()
+    )
+    roles = "staff: {models: ['*'], endpoints: ['*'], limits: [600 requests/minute, 40 concurrent]}"
+    key = "{name: support-bot, team: example, roles: [staff], hash: 'sha256:" + "0" * 64 + "'}"
+    return load_text(f"models: {{{models}}}\nroles: {{{roles}}}\nteams: {{example: {{}}}}\nkeys: [{key}]\n").unwrap()
 
 
 def status(now: datetime = NOW) -> GateStatus:

@@ -13,9 +13,9 @@ from slmgate.control.operators import Permission
 
 PAGES: tuple[Page, ...] = (
     Page(path="/", permission=Permission.VIEWER, handler=overview.overview, title="Overview", place=("", 10)),
-    Page(path="/clients", permission=Permission.VIEWER, handler=clients.clients, title="Clients", place=("Traffic", 30)),
+    Page(path="/clients", permission=Permission.VIEWER, handler=clients.clients, title="Clients", place=("Traffic", 10)),
     Page(path="/clients/{name:str}", permission=Permission.VIEWER, handler=clients.client, title="Client", under="/clients"),
-    Page(path="/models", permission=Permission.VIEWER, handler=models.models, title="Models", place=("Traffic", 40)),
+    Page(path="/models", permission=Permission.VIEWER, handler=models.models, title="Models", place=("Traffic", 20)),
     Page(
         path="/models/{name:str}",
         permission=Permission.VIEWER,
