@@ -92,5 +92,8 @@ def test_notices(gate: AdminGate, client: TestClient[Litestar]) -> None:
             "attempts": 0,
             "retry": "2026-11-20T12:00:00Z",
             "delivered": None,
+            "type": "plan.threshold",
+            "webhook": "",
+            "subject": "",
         }
     ]

@@ -15,8 +15,6 @@ from slmgate.control.access.places import OtlpAt, SyslogAt, Where
 from slmgate.control.access.sink import Sink, Tell
 from slmgate.control.access.streams import StreamSink
 from slmgate.control.access.syslog import SyslogSink
-from slmgate.control.tracing.export import Target as Collector
-from slmgate.control.tracing.otlp_logs import OtlpSink
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -41,6 +39,10 @@ def _syslog(target: Target, tell: Tell) -> Sink:
 
 
 def _otlp(target: Target, tell: Tell) -> Sink:
+    # here, since options name this module, and who only reads them needs no HTTP client
+    from slmgate.control.tracing.export import Target as Collector
+    from slmgate.control.tracing.otlp_logs import OtlpSink
+
     assert isinstance(target.to, OtlpAt)
     collector = Collector(f"{target.to.url.rstrip('/')}/v1/logs", dict(target.headers), target.ca)
     return OtlpSink(collector, target.tag, tell)
