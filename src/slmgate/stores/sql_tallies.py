@@ -62,7 +62,7 @@ class SqlTallies:
             plan = pieces(LEVELS, to_us(since), to_us(until), kept_since(connection))
         return from_us(plan[0].start) if plan else until
 
-    def models_of(self, client: str, since: datetime, until: datetime) -> dict[str, Tally]:
+    def models_of(self, client: str, since: datetime, until: datetime) -> Mapping[str, Tally]:
         with self._reading() as connection:
             number = _numbers(connection, [("client", client, "")]).get(("client", client, ""))
             query = sa.select(_mapped.facet, _subjects.name).join(schema.subjects, _subjects.id == _mapped.model)
