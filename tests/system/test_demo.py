@@ -58,6 +58,9 @@ def test_the_tour_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.search(r"^demo +gpt-oss-120b +1 +1 ", usage, re.MULTILINE), text
     assert re.search(r"^demo +smollm2 +1 +0 ", usage, re.MULTILINE), text
     assert "sk-slm-" in text
+    assert re.search(
+        r"^the dashboard, for you +http://127\.0\.0\.1:\d+/ +\(sign in as demo, with the password \S+\)$", text, re.MULTILINE
+    )
     assert "\x1b" not in text, "colours are for terminals"
     assert list(tmp_path.iterdir()) == [], "the tour leaves files behind"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import secrets
 import signal
 import socket
 import subprocess
@@ -254,13 +255,17 @@ class Tour:
 
     def _addresses(self, secret: str) -> None:
         self._say(f"the gate, for clients     {self.gate_url}/v1")
-        self._say(f"the admin API, for you    {self.admin_url}/api/v1/   (the dashboard will be here too; it is not built yet)")
+        password = secrets.token_urlsafe(12)
+        self._command("admin", "users", "add", "demo", "--role", "owner", "-c", str(self.config), given=password)
+        self._say(f"the dashboard, for you    {self.admin_url}/   (sign in as demo, with the password {password})")
+        self._say(f"the admin API             {self.admin_url}/api/v1/")
         self._say(f"configuration and state   {self.home}   (deleted at the end)")
         if not self.stay:
             return
         self._say("\nTry it yourself:", style="bold")
         ask = json.dumps({"model": engine.MODEL, "messages": [{"role": "user", "content": "Hello!"}]})
         self._say(f"curl {self.gate_url}/v1/chat/completions -H 'Authorization: Bearer {secret}' -d '{ask}'")
+        self._say(f"slmgate top -c {self.config}")
         self._say(f"slmgate usage -c {self.config}")
         self._say("\nEverything runs until you press Ctrl-C.", style="bold")
         try:
@@ -269,12 +274,12 @@ class Tour:
         except KeyboardInterrupt:
             self._say("\nstopping")
 
-    def _command(self, *arguments: str) -> str:
-        """What `slmgate ARGUMENTS...` prints. Raises `TourFailed` with what it said when it fails."""
+    def _command(self, *arguments: str, given: str = "") -> str:
+        """What `slmgate ARGUMENTS...` prints, given this to read. Raises `TourFailed` with what it said when it fails."""
         done = subprocess.run(
             [sys.executable, "-m", "slmgate", *arguments],
             capture_output=True,
-            stdin=subprocess.DEVNULL,
+            input=given,
             text=True,
             timeout=COMMAND_SECONDS,
             check=False,
