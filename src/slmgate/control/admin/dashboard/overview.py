@@ -1,10 +1,13 @@
-"""The overview: what the gate does now, what went through it, and what needs somebody's attention."""
+"""The overview: what the gate does now, what went through it, and what needs somebody's attention.
+
+It reads through analytics, the gate's status and the handler of limits; it knows no store.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import asdict
 
@@ -136,18 +139,19 @@ _COLUMNS = (
 )
 
 
-def _instance(ask: Ask, row: dict[str, object]) -> dict[str, object]:
+def _instance(ask: Ask, row: dict[str, Any]) -> dict[str, object]:
+    since = row["since"]
     return {
         "name": row["id"],
-        "model": Cell(row["model"], ask.at("models", str(row["model"]))),
+        "model": Cell(row["model"], ask.at("models", row["model"])),
         "state": Cell(condition(row), tone=tone_of(row)),
         "in_flight": row["in_flight"],
         "waiting": row["waiting"],
-        "since": Cell(row["since"], text=words.ago(row["since"], ask.now)) if row["since"] is not None else None,  # type: ignore[arg-type]  # a time
+        "since": Cell(since, text=words.ago(since, ask.now)) if since is not None else None,
     }
 
 
-def tone_of(row: dict[str, object]) -> str:
+def tone_of(row: dict[str, Any]) -> str:
     """How an instance's state is coloured, given the fields of its `InstanceStatus`."""
     if takes_requests(row):
         return "good" if row["state"] == "healthy" else "warn"
