@@ -140,3 +140,8 @@ def test_a_day_of_25_hours(store: SqlStore) -> None:
     asked = filled(store, [make_receipt(f"h{hour}", time=start + timedelta(hours=hour)) for hour in range(-1, 27)])
     series = asked.series(between("2026-10-24", "2026-10-27", NOW, "Europe/Berlin", "1d"))
     assert [point.requests for point in series.lines[0].points] == [1, 25, 2]
+
+
+def test_favourites(store: SqlStore) -> None:
+    asked = filled(store, [receipt(1), receipt(2, model="big"), receipt(3, model="big"), receipt(4, principal="ann", model="b")])
+    assert asked.favourites(DAY, ["bot", "ann", "nobody"]) == {"bot": "big", "ann": "b"}

@@ -115,7 +115,8 @@ class Chart:
             (
                 self._grid(floor_y),
                 Markup(
-                    '<svg x="0" y="{}" width="100%" height="{}" viewBox="0 0 1000 1000" preserveAspectRatio="none">{}</svg>'
+                    '<svg class="plot" x="0" y="{}" width="100%" height="{}" '
+                    'viewBox="0 0 1000 1000" preserveAspectRatio="none">{}</svg>'
                 ).format(TOP, floor_y - TOP, self._bars() if self.kind == "stacked" else self._lines()),
                 self._labels(floor_y),
                 self._times(),

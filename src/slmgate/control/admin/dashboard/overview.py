@@ -1,6 +1,6 @@
 """The overview: what the gate does now, what went through it, and what needs somebody's attention.
 
-Figures are `analytics.py`'s, states the gate's own; what a tile or a table looks like is not known here.
+It reads through analytics, the gate's status and the handler of limits; it knows no store.
 """
 
 from __future__ import annotations
@@ -140,17 +140,18 @@ _COLUMNS = (
 
 
 def _instance(ask: Ask, row: dict[str, Any]) -> dict[str, object]:
+    since = row["since"]
     return {
         "name": row["id"],
-        "model": Cell(row["model"], ask.at("models", str(row["model"]))),
+        "model": Cell(row["model"], ask.at("models", row["model"])),
         "state": Cell(condition(row), tone=tone_of(row)),
         "in_flight": row["in_flight"],
         "waiting": row["waiting"],
-        "since": Cell(row["since"], text=words.ago(row["since"], ask.now)) if row["since"] is not None else None,
+        "since": Cell(since, text=words.ago(since, ask.now)) if since is not None else None,
     }
 
 
-def tone_of(row: dict[str, object]) -> str:
+def tone_of(row: dict[str, Any]) -> str:
     """How an instance's state is coloured, given the fields of its `InstanceStatus`."""
     if takes_requests(row):
         return "good" if row["state"] == "healthy" else "warn"
