@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from slmgate.control.admin.dashboard.routes import PAGES
-from slmgate.stores.base import Batch
+from slmgate.stores.base import Batch, KeyFilter
 from tests.system.conftest import Launch
 from tests.tools import page_traffic, signin
 from tests.tools.gate import OTHER, SECRET, Gate, model
@@ -30,11 +30,17 @@ from tests.tools.upstream import MockUpstream
 
 WEEK = "from=2026-11-21T12:00&to=2026-11-28T12:00&compare=1"
 HOSTILE = '"><img src=x onerror=alert(1)>\u202e/..' + "x" * 90
+KEY = "the key"
+"""Stands for the id of a key that the site has."""
 NAMES = {
     "/clients/{name:str}": ("support-bot", "nobody-at-all"),
     "/models/{name:str}": ("smollm2",),
+    "/requests/{id:str}": ("evil",),
+    "/keys/{id:str}": (KEY,),
+    "/keys/{id:str}/edit": (KEY,),
+    "/keys/{id:str}/revoke": (KEY,),
 }
-"""What stands for the names of a path, so that the page shows something; a page with others is looked at in its own tests."""
+"""What stands for the names of a path, so that the page shows something; a request under way has its own tests."""
 Theme = Literal["light", "dark"]
 REACH = """() => {
     const seen = element => element.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
@@ -69,6 +75,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             Batch(receipts=[make_receipt("evil", time=datetime(2026, 11, 28, 9, tzinfo=UTC), principal=HOSTILE, model=HOSTILE)])
         )
         made.gate.now, made.gate.config = page_traffic.status(), page_traffic.config()
+        made.gate.keyring.create("walked")
         yield made
 
 
@@ -97,14 +104,15 @@ class Looked:
             self.trouble.append(f"{message.type} {message.text}")
 
 
-def paths() -> Iterator[str]:
+def paths(site: Site) -> Iterator[str]:
     """Every page of the table that is got, with traffic and without."""
+    (key,) = (record.id for record in site.gate.keyring.page(KeyFilter(), 9, None))
     for row in PAGES:
         if row.method == "GET" and "{" not in row.path:
             yield from (f"{row.path}?{WEEK}", f"{row.path}?range=1h")
         elif row.method == "GET":
             for name in NAMES.get(row.path, ()):
-                yield f"{re.sub(r'{.*}', name, row.path)}?{WEEK}"
+                yield f"{re.sub(r'{.*}', key if name == KEY else name, row.path)}?{WEEK}"
     yield f"/clients?{WEEK}&q=nobody-of-this-name"
     yield f"/clients?{WEEK}&sort=name"
     yield "/account"
@@ -128,7 +136,7 @@ def test_every_page(site: Site, browser: Browser, axe: str, theme: Theme, width:
     context = signed_in(browser, site, theme, width)
     look = Looked(context, site.origin)
     found: list[str] = []
-    for path in paths():
+    for path in paths(site):
         answer = look.page.goto(site.origin + path)
         assert answer is not None and answer.status == 200, path
         found += [f"{path}: {each}" for each in serious(look.page, axe)]
