@@ -6,6 +6,7 @@ examples: a few in CI, many with SLMGATE_LONG=1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.failures import AcceptedNegativeData, FailureGroup
 
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.operators import Permission
@@ -63,6 +65,17 @@ def test_every_row_is_described(schema: Any) -> None:
     assert described == {(row.method, row.path.replace(":str", "")) for row in OPERATIONS}
 
 
+def is_text_again(failure: Exception, operation: Any) -> bool:
+    """Whether all that is wrong is another type in place of a text in a query, where everything is text."""
+    wrong = re.findall(r"- query: violates `(\w+)` at /properties/(\w+)", str(failure))
+    texts = {each["name"] for each in operation.definition.raw.get("parameters", ()) if "'string'" in repr(each["schema"])}
+    return (
+        isinstance(failure, AcceptedNegativeData)
+        and bool(wrong)
+        and all(kind == "type" and name in texts for kind, name in wrong)
+    )
+
+
 @pytest.mark.parametrize(("row", "mode"), CASES, ids=lambda each: each.value if isinstance(each, GenerationMode) else each.path)
 def test_answers_are_as_described(gate: Gate, schema: Any, asked: requests.Session, row: Any, mode: GenerationMode) -> None:
     operation = schema[row.path.replace(":str", "")][row.method]
@@ -74,7 +87,11 @@ def test_answers_are_as_described(gate: Gate, schema: Any, asked: requests.Sessi
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=cases)
     def run(case: Any) -> None:
-        case.call_and_validate(session=asked, headers={"authorization": f"Bearer {secret}"}, checks=checks, timeout=30)
+        try:
+            case.call_and_validate(session=asked, headers={"authorization": f"Bearer {secret}"}, checks=checks, timeout=30)
+        except FailureGroup as found:
+            if not all(is_text_again(each, operation) for each in found.exceptions):
+                raise
         bare = case.call(session=asked, timeout=30)
         if row.permission is not Permission.PUBLIC:
             assert 400 <= bare.status_code < 500
