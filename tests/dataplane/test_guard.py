@@ -392,3 +392,12 @@ def test_an_ordinary_request_costs_next_to_nothing(tmp_path: Path) -> None:
         return best
 
     assert spent(visitor.asks) < 20 * spent(lambda: None)
+
+
+def test_a_worker_that_has_only_just_begun_counts(guards: Callable[..., Kept]) -> None:
+    """Its connections are counted by the others before they next look at who is there."""
+    one = guards(0)
+    other = guards(1)
+    for guard in (other, other, other, one, one):
+        guard.come()
+    assert one.connected(HERE) is other.connected(HERE) is TURNED_AWAY

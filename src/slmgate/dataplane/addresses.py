@@ -110,6 +110,8 @@ class Addresses:
             header[_BOOT] = boot
         self._base = header[_BASE]
         self._slot = 0
+        self._marks = header[_MARKS_AT : _MARKS_AT + MARKS].cast("B")
+        self._seen_marks = b""
         if self._claims is not None:
             self._claims.begin(header[_MARKS_AT : _MARKS_AT + MARKS])
             self._slot = self._claims.claim(wanted, workers)
@@ -151,9 +153,14 @@ class Addresses:
             slots = self._claims.marked()
             for slot in filter(self._claims.is_left, slots):
                 self._claims.settled(slot)
-            slots = self._claims.marked()
+            self._look_around(self._claims)
         finally:
             self.unlock()
+
+    def _look_around(self, claims: Claims) -> None:
+        """Learn whose rows count. Inside the lock."""
+        self._seen_marks = self._marks.tobytes()
+        slots = claims.marked()
         if slots != self._seen_slots:
             self._seen_slots = slots
             whole = memoryview(self._map)
@@ -201,7 +208,9 @@ class Addresses:
         return best
 
     def live(self, place: int) -> int:
-        """How many connections a place has, in all workers."""
+        """How many connections a place has, in all workers; also in one that has begun since the last `tend`. Inside the lock."""
+        if self._claims is not None and self._marks != self._seen_marks:
+            self._look_around(self._claims)
         count: int = self.own[place] + sum([row[place] for row in self._others])
         return count
 
