@@ -131,7 +131,7 @@ class _Builder:
             raise _BrokenError(_at(event, f"the nesting is deeper than {MAX_DEPTH} levels", "no option needs that"))
         if event.tag is not None:
             self.troubles.append(
-                _at(event, f"the tag {event.tag[:60]} is not read here", "remove it: each option knows its type")
+                _at(event, f"the tag {ascii(event.tag[:60])[1:-1]} is not read here", "remove it: each option knows its type")
             )
         if event.anchor is not None:
             self._anchors[event.anchor] = None
