@@ -86,7 +86,7 @@ def taken(records: list[bytes], directory: Path, counts: bool, logs: bool) -> tu
     if counts:
         nobody: Any = _Nobody()
         asyncio.run(metrics.scrape(nobody, ""))  # the library is read once
-        time.sleep(AGAIN_SECONDS)
+        time.sleep(AGAIN_SECONDS)  # before that a scrape is told the text of the one before
         begun = time.process_time_ns()
         asyncio.run(metrics.scrape(nobody, ""))
         scrape = (time.process_time_ns() - begun) / 1e6

@@ -78,7 +78,7 @@ def until(done: Callable[[], bool], seconds: float, what: str) -> None:
             pass  # it is not up yet
         if time.monotonic() > end:
             raise Failed(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # a process of its own starts: there is nothing to wait on but its answer
 
 
 def command(config: Path, *arguments: str) -> str:
@@ -195,7 +195,7 @@ def observe(home: Path, stack: ExitStack) -> None:
     say("\n" + GRAFANA.format(prometheus=where, gate=gate, provisioning=provisioning(home, where), dashboards=folder))
     say("Everything runs until you press Ctrl-C.")
     while child.process.poll() is None:
-        time.sleep(0.5)
+        time.sleep(0.5)  # until Ctrl-C: only the death of the gate is looked for
     raise Failed(f"the gate ended with {child.process.returncode}.\n{child.tail()}")
 
 

@@ -5,7 +5,7 @@ Pure: answers in, rows out. It knows no terminal and asks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from slmgate.cli.usage import NO_KEY
@@ -150,8 +150,7 @@ def _time(us: int | None) -> str:
 
 def by_column(rows: Sequence[tuple[str, Row]], column: int) -> list[tuple[str, Row]]:
     """The rows by one column: numbers from the most to the least, words from A to Z."""
-    key: Callable[[tuple[str, Row]], tuple[int, float, str]] = lambda row: _key(row[1][column])  # noqa: E731  # typed in one line
-    return sorted(rows, key=key)
+    return sorted(rows, key=lambda row: _key(row[1][column]))
 
 
 def _key(cell: str) -> tuple[int, float, str]:

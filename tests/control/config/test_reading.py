@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from slmgate.control.config import load_text
 from slmgate.control.config.addresses import Origin
 from slmgate.control.config.document import parse
@@ -92,3 +94,24 @@ def test_a_document_that_is_a_list() -> None:
     assert [str(fault) for fault in reader.faults()] == [
         "x:1:1: a mapping is not a list (begin each entry with a dash: - http://h:1)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "models: {m: {instances: [{url: 'http://127.0.0.1:1'}]}}\nteams: {a: {plan: '${env:S}'}}",
+            "there is no plan '${env:S}'",
+        ),
+        ("models: {m: {instances: [{url: 'http://127.0.0.1:1'}], fallback: ['${env:S}']}}", "there is no model '${env:S}'"),
+        ("models: {m: {instances: [{command: ['${env:S}', a]}]}}", "there is no program '${env:S}' in the PATH"),
+    ],
+)
+@pytest.mark.parametrize("secret", ["k3pt", "k3pt-canary", "k3pt-canary-" * 40])
+def test_what_a_reference_fetched_is_in_no_fault(text: str, problem: str, secret: str) -> None:
+    """Also where it was taken, and judged later by what else is in the file."""
+    found = load_text(text, env={"S": secret}).faults
+    assert found
+    assert all(secret[:8] not in str(fault) for fault in found), found
+    if len(secret) < 40:
+        assert problem in [fault.problem for fault in found]

@@ -87,7 +87,7 @@ class Sink:
 
     def deliver(self, lines: bytes) -> bytes:
         """Write these lines, in the target's format; return what is left, to be given again. Raises nothing but by a fault."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of target says how
 
     def anew(self, unwritten: bytes) -> bytes:
         """Open the target anew; return what is left of what it was given."""

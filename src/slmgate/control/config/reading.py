@@ -50,6 +50,7 @@ class Reader:
         self._base = base
         self._env = env
         self._secrets: list[Span] = []  # what excerpts must not show
+        self._fetched: list[tuple[Span, str, str]] = []  # where references stand, what each fetched, and how the file has it
         self._faults: list[tuple[Place | None, Span, str, str]] = []
         self._made: list[Section] = []  # kept alive, so that no identity in `places` is used twice
         self._stood_in: set[int] = set()
@@ -119,13 +120,25 @@ class Reader:
             line=span.line + 1,
             column=span.column + 1,
             option=printable(option),
-            problem=problem,
-            hint=hint,
+            problem=self._as_written(place, problem),
+            hint=self._as_written(place, hint),
             doc=_DOCS.get(doc, ""),
             see=f"{DOCS_PAGE}#{anchor(doc)}" if doc in _DOCS else "",
             excerpt=printable(line[cut : cut + _EXCERPT].rstrip("\r")),
             caret=span.column - cut,
         )
+
+    def _as_written(self, place: Place | None, text: str) -> str:
+        """A sentence about what stands there, with references as the file has them: whoever judges a value later knows no other
+        word for it than what was fetched, which may be a secret in a wrong place."""
+        if place is None:
+            return text
+        for span, fetched, written in self._fetched:
+            if fetched and _holds(place.node.span, span):
+                text = text.replace(quote(fetched), quote(written)).replace(fetched, printable(written))
+                if len(fetched) > _TELLING and fetched[:_TELLING] in text:  # cut short, for its length
+                    text = "what the reference stands for cannot be used here"
+        return text
 
     def _section(self, section: type[Section], place: Place) -> Any:
         node = place.node
@@ -280,6 +293,8 @@ class Reader:
         try:
             resolved = resolve(node.text, self._base, self._env, self.files)
             fetched = resolved.found
+            if fetched:
+                self._fetched.append((node.span, resolved.text, node.text))
             value = kind.take(resolved.text, "fetched" if fetched else style)
         except BadValueError as wrong:
             hidden = (wrong.private or kind.private) and not bare
@@ -323,6 +338,16 @@ class Reader:
         return "a list" if isinstance(node, Sequence) else "a mapping"
 
 
+_TELLING = 8
+"""So many characters of a secret are too many."""
+
+
+def _holds(outer: Span, inner: Span) -> bool:
+    """Whether something lies within something else, or is it."""
+    begins = (outer.line, outer.column) <= (inner.line, inner.column)
+    return begins and (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+
+
 def _missing(row: Row) -> str:
     return f"write {row.name}: {row.option.example}" if row.option.example else f"write {row.name}: with its entries under it"
 
@@ -330,9 +355,7 @@ def _missing(row: Row) -> str:
 # A line that is no YAML has no nodes to tell a secret by; its option's name must do, or that of a header field that holds one.
 _NAMES = {row.name for _, row in walk(Config) if row.kind is not None and row.kind.private} - {"headers"}
 _PRIVATE = "|".join(sorted(_NAMES | {"[Aa]uthorization", "(?:[A-Za-z0-9]+-)+(?i:key|token|secret)"}))
-_SECRET = re.compile(
-    rf"""((?<![A-Za-z0-9_])(?:{_PRIVATE})["']?\s*:\s*)(?!["']?\$\{{)((?:["']?(?:Basic|Bearer|Token)\s+)?[^\s,}}]+)"""
-)
+_SECRET = re.compile(rf"""((?:{_PRIVATE})["']?\s*:\s*)(?!["']?\$\{{)((?:["']?(?:Basic|Bearer|Token)\s+)?[^\s,}}]+)""")
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^${}]*\}")
 _DOCS = {path: row.option.doc for path, row in walk(Config)}
 # Where an option of this name belongs: the first of its places, and one with a name of its own in it only if there is no other.
