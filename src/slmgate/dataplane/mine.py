@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from slmgate.link.messages import Mine, MineTold
-from slmgate.link.questions import PAGE, QUESTIONS
+from slmgate.link.questions import AWAY, PAGE, QUESTIONS
 from slmgate.policy.identify import MISSING, Unverified, credential, identify
 from slmgate.terms import Refuse
 
@@ -50,9 +50,6 @@ ONLY_KEYS = Refuse("invalid_api_key", "Only the holder of an API key is answered
 _TOO_LONG = Refuse("request_too_large", f"The body of this request may have {MAX_BODY} bytes at the most.")
 _BUSY = Refuse(
     "rate_limit_exceeded", "This key asks about itself too often, or twice at once. Try again in a second.", retry_after=1
-)
-AWAY = Refuse(
-    "overloaded", "The gate cannot look that up at the moment. Models are served as before. Try again soon.", retry_after=2
 )
 
 

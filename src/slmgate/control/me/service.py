@@ -20,6 +20,7 @@ from slmgate.control.keyring import Keyring
 from slmgate.control.looking import NobodyLooks, Place
 from slmgate.control.me.answers import Figures, Refused, rotate
 from slmgate.link.messages import Mine, MineTold
+from slmgate.link.questions import AWAY
 from slmgate.stores.base import LedgerUnavailable, Store
 from slmgate.terms import Key, Refuse
 
@@ -32,9 +33,6 @@ KEPT_SECONDS = 2.0
 """How long an answer is told again to the same holder."""
 MAX_KEPT = 2000
 
-AWAY = Refuse(
-    "overloaded", "The gate cannot look that up at the moment. Models are served as before. Try again soon.", retry_after=2
-)
 BUSY = Refuse("rate_limit_exceeded", "A question of this key is being answered. Ask again when it is.", retry_after=1)
 
 _log = logging.getLogger("slmgate.control")
