@@ -124,7 +124,7 @@ def test_a_fault_behind_the_hand_over_spares_the_next_in_line(
     with monkeypatch.context() as patch:
         whole = reply(b"{}")
         if short:
-            patch.setattr("slmgate.dataplane.exchange.answer_head", no_memory)
+            patch.setattr("slmgate.dataplane.exchange.whole_answer", no_memory)
             end.feed(whole)
         else:
             patch.setattr("slmgate.dataplane.exchange.Exchange._framed", no_memory)

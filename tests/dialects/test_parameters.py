@@ -464,6 +464,28 @@ def test_how_many_answers(path: str, body: dict[str, Any], count: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"max_tokens": 7}),
+        ("/v1/chat/completions", {"max_tokens": 7, "n": 3}),
+        ("/v1/chat/completions", {"max_tokens": 7, "max_completion_tokens": 9}),
+        ("/v1/completions", {"max_tokens": 7, "prompt": ["a", "b"]}),
+        ("/completion", {"n_predict": 7, "n_cmpl": 2, "prompt": "a"}),
+        ("/generate", {"inputs": "a", "parameters": {"max_new_tokens": 7, "best_of": 2}}),
+        ("/api/chat", {"options": {"num_predict": 6}}),
+        ("/v1/messages", {"max_tokens": 7}),
+    ],
+)
+def test_how_long_and_how_many_at_once(path: str, more: dict[str, Any]) -> None:
+    chat = {} if path in ("/v1/completions", "/completion", "/generate") else CHAT
+    route, asked, _ = read(path, {"model": "m", **chat, **more})
+    dialect = route.dialect.name
+    both = parameters.longest(dialect, asked), parameters.answers(dialect, asked)
+    assert parameters.longest_answers(dialect, asked) == both
+
+
+@pytest.mark.parametrize(
     ("path", "body", "bounded"),
     [
         ("/v1/chat/completions", CHAT, {"max_tokens": 5}),
