@@ -50,6 +50,9 @@ fuzz: .venv/.dev  ## ten minutes of fuzzing for each of its targets; SECONDS=60 
 bench: .venv/.dev  ## the gate beside its peers, side by side in one run
 	@tests/tools/need.sh $(BENCH_TOOLS)
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.limits
+	@$(BIN)/python -m bench.tls
+	@$(BIN)/python -m bench.seeing
 
 docs: .venv/.dev  ## the generated pages of docs/; with CI set, only compared
 	@$(BIN)/python docs/generate.py $(if $(CI),--check,)
