@@ -4,7 +4,7 @@
 `models` has 1,000 models more, and `instances` gives the benchmark's model itself 1,000 instances more, that are all the mock
 instance under other addresses. Health checks are off in them, for those cost by time, not by request: a fourth gate, `checked`,
 is `models` with its checks on, and what they take while nobody asks is printed by itself. Beside them stands nginx with one
-server in its upstream and with 1,001: a thousand connections cost the kernel and the processor's memory something in any proxy. It
+server in its upstream and with 1,001: a thousand connections cost the kernel and the processor something in any proxy. It
 knows nothing of the gate's inside.
 """
 
