@@ -9,8 +9,9 @@ from random import Random
 import msgspec
 import pytest
 
-from slmgate.stores.base import Batch, Store
+from slmgate.stores.base import Store
 from slmgate.stores.rankings import FIGURES, Figure
+from slmgate.stores.records import Batch
 from slmgate.stores.subjects import ALL, Name
 from slmgate.stores.tallies import FAILED, KINDS, RELATIVE_ERROR, Tally, percentiles
 from slmgate.terms import Receipt

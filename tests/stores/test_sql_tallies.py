@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from slmgate.stores import rankings, schema, sql_tallies
-from slmgate.stores.base import Batch, LedgerUnavailable
+from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.sql_tallies import SqlTallies
 from slmgate.stores.subjects import Name

@@ -52,7 +52,8 @@ from slmgate.policy.decide import decide
 from slmgate.policy.identify import MISSING, WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
-from slmgate.policy.snapshot import ModelSpec, Snapshot
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:

@@ -22,7 +22,10 @@ from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from slmgate.stores import migrations, retention, schema, usage, verifying
-from slmgate.stores.base import (
+from slmgate.stores.entries import EntryWriter, Repeats, known, storable
+from slmgate.stores.keys import KeyRows, SavedKeys
+from slmgate.stores.parted import Parted, parted
+from slmgate.stores.records import (
     AuditFilter,
     AuditRecord,
     AuditVerdict,
@@ -37,9 +40,6 @@ from slmgate.stores.base import (
     UsageRow,
     Verified,
 )
-from slmgate.stores.entries import EntryWriter, Repeats, known, storable
-from slmgate.stores.keys import KeyRows, SavedKeys
-from slmgate.stores.parted import Parted, parted
 from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_audit import SqlAudit

@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import rankings, schema
-from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.filling import of_receipts, of_sums
 from slmgate.stores.rankings import Figure
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.stores.rollups import FIGURES, LEVELS
 from slmgate.stores.schema import from_us, to_us
 from slmgate.stores.subjects import ALL, Name, facts_of
