@@ -104,7 +104,7 @@ class SqlStore:
 
     @property
     def tallies(self) -> SqlTallies:
-        return SqlTallies(self._reading, self._writing, self._insert)
+        return SqlTallies(self._seeing, self._writing, self._insert)
 
     @property
     def contents(self) -> SqlContents:
@@ -128,6 +128,15 @@ class SqlStore:
     def _reading(self) -> Iterator[Connection]:
         with _translated(), self._engine.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _seeing(self) -> Iterator[Connection]:
+        """To read what belongs together: everything as it was at one moment, as SQLite does it anyway."""
+        with _translated(), self._engine.connect() as connection:
+            if self._path is None:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
