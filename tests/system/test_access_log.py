@@ -28,7 +28,7 @@ from tests.tools.wire import Wire, chat, request
 
 RSYSLOGD = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
 LOGROTATE = shutil.which("logrotate") or "/usr/sbin/logrotate"
-COMBINED = re.compile(r'(\S+) - (\S+) \[([^\]]+)\] "([^"]*)" (\d{3}) (\d+) "-" "-"')
+COMBINED = re.compile(r'(\S+) - (\S+) \[([^\]]+)\] "([^"]*)" (\d{3}) (\d+) "([^"]*)" "([^"]*)"')
 
 
 def ask(gate: Gate, count: int = 1, **more: Any) -> None:
@@ -99,7 +99,9 @@ def test_syslog_over_all_three_roads(launch: Launch, upstream: MockUpstream, tmp
                 ]
             },
         )
-        ask(gate, 3, headers=('X-Request-Id: a"b',))  # such an id is not kept
+        ask(
+            gate, 3, headers=('X-Request-Id: a"b', 'User-Agent: it "says" [x]', "Referer: https://a.test/")
+        )  # such an id is not kept
         ask(gate, 1, path="/v1/chat/%22x%22")
         eventually(lambda: len(lines(out)) == 12, 20, "all of it was received")
     told = [json.loads(line) for line in lines(out)]
@@ -114,6 +116,9 @@ def test_syslog_over_all_three_roads(launch: Launch, upstream: MockUpstream, tmp
     found = [COMBINED.fullmatch(one["msg"].strip()) for one in by["over-unix"]]
     assert all(found)
     assert sorted(one[5] for one in found if one) == ["200", "200", "200", "404"]
+    agents = sorted((one[7], one[8]) for one in found if one)
+    assert agents == [("-", "-"), *[("https://a.test/", r"it \x22says\x22 [x]")] * 3]
+    assert sum(json.loads(one["msg"]).get("user_agent") == 'it "says" [x]' for one in by["over-tcp"]) == 3
     # it is gone; nobody waits for it
     ask(gate, 5)
     out.unlink()

@@ -163,6 +163,7 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`.
 
     `limits` hold for everyone, beside those of roles, teams and models; `key_limits` are those of declared keys, by their ids.
+    `agents`: records say what clients call themselves (User-Agent), and where they came from (Referer).
     """
 
     generation: int
@@ -175,6 +176,7 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[LimitSpec, ...] = ()
     key_limits: tuple[tuple[str, tuple[LimitSpec, ...]], ...] = ()
     tracing: TracingSpec | None = None
+    agents: bool = False
 
 
 class Snapshot:
@@ -190,6 +192,7 @@ class Snapshot:
         "_open",
         "_roles",
         "_teams",
+        "agents",
         "anonymous",
         "auth",
         "charges",
@@ -217,6 +220,7 @@ class Snapshot:
         self.generation = spec.generation
         self.gate = spec.gate
         self.tracing = spec.tracing
+        self.agents = spec.agents
         self.proxies = networks_of(spec.gate.trusted_proxies)
         self.forwarders = self.proxies if spec.gate.proxy_header != "none" else networks_of(())  # who may say it in a header
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}
