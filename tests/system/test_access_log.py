@@ -165,15 +165,17 @@ def test_a_full_disk_and_a_pipe_that_nobody_reads(launch: Launch, upstream: Mock
     """Every request is answered, the operator is told, and each place gets every line, none torn, once there is room."""
     fifo, disk = tmp_path / "fifo", tmp_path / "disk"
     os.mkfifo(fifo)
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, text=True)
     if mounted.returncode:
         pytest.fail(f"this needs root, to mount a disk that can be full: {mounted.stderr}")
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(subprocess.run, ["umount", str(disk)], check=False, timeout=20)
         ballast = disk / "ballast"
         gate = launch({"tiny": model(upstream.url)}, workers=1, log={"access": [str(fifo), str(disk / "access.log")]})
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # only now: the gate has begun without anybody
+        stack.callback(os.close, reader)
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
         ballast.write_bytes(bytes(232 * 1024))
         ask(gate, 100)
         eventually(lambda: "No space left on device" in gate.text(), 20, "the operator is told")
@@ -191,9 +193,6 @@ def test_a_full_disk_and_a_pipe_that_nobody_reads(launch: Launch, upstream: Mock
         eventually(read, 20, "all lines came through the pipe")
         assert sorted(json.loads(line)["id"] for line in got.splitlines()) == rows
         gate.stop()
-    finally:
-        os.close(reader)
-        subprocess.run(["umount", str(disk)], check=False, timeout=20)
 
 
 def test_a_reload_changes_where_it_goes(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:
