@@ -35,6 +35,7 @@ class Snapshot:
         "_open",
         "_roles",
         "_teams",
+        "agents",
         "anonymous",
         "auth",
         "charges",
@@ -62,6 +63,7 @@ class Snapshot:
         self.generation = spec.generation
         self.gate = spec.gate
         self.tracing = spec.tracing
+        self.agents = spec.agents
         self.proxies = networks_of(spec.gate.trusted_proxies)
         self.forwarders = self.proxies if spec.gate.proxy_header != "none" else networks_of(())  # who may say it in a header
         self.models: dict[str, ModelSpec] = {model.name: model for model in spec.models}

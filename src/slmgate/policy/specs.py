@@ -153,6 +153,7 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, as it travels. Without `roles`, every principal has the built-in role `internal`.
 
     `limits` hold for everyone, beside those of roles, teams and models; `key_limits` are those of declared keys, by their ids.
+    `agents`: records say what clients call themselves (User-Agent), and where they came from (Referer).
     """
 
     generation: int
@@ -165,3 +166,4 @@ class SnapshotSpec(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[LimitSpec, ...] = ()
     key_limits: tuple[tuple[str, tuple[LimitSpec, ...]], ...] = ()
     tracing: TracingSpec | None = None
+    agents: bool = False
