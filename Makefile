@@ -31,7 +31,7 @@ test: .venv/.dev  ## everything; ends with pytest's own line
 	@$(BIN)/python tests/house/own_coverage.py
 	@$(BIN)/python -m pytest
 
-test-quick: .venv/.dev  ## what needs no server, in under a minute
+test-quick: .venv/.dev  ## what needs no server: a few minutes
 	@$(BIN)/python -m pytest -m "not system" --ignore=tests/system
 
 check: .venv/.dev  ## style, types and the rules of the house
@@ -50,6 +50,9 @@ fuzz: .venv/.dev  ## ten minutes of fuzzing for each of its targets; SECONDS=60 
 bench: .venv/.dev  ## the gate beside its peers, side by side in one run
 	@tests/tools/need.sh $(BENCH_TOOLS)
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.limits
+	@$(BIN)/python -m bench.tls
+	@$(BIN)/python -m bench.seeing
 
 docs: .venv/.dev  ## the generated pages of docs/; with CI set, only compared
 	@$(BIN)/python docs/generate.py $(if $(CI),--check,)

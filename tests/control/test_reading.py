@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from slmgate.control import reading
 from slmgate.control.reading import UNKNOWN, OtherForm, Reader, newest_uses
 from slmgate.control.settling import UNREADABLE
-from slmgate.stores.base import KeyUse
 from slmgate.stores.parted import FACET_FIELDS, Parted, parted
+from slmgate.stores.records import KeyUse
 from slmgate.terms import Receipt
 from tests.tools.journal_writer import NOON, encoded, make_receipt
 
@@ -44,6 +44,17 @@ def test_a_piece_is_decoded_once() -> None:
     assert then == parted(receipts[4:])
     assert len({id(facet) for facet in first.facets + then.facets}) == 2
     assert repr(reader) == "<Reader 2 pieces, 0 invented models>"
+
+
+def test_what_is_for_the_access_log_alone_does_not_slow_the_ledger() -> None:
+    """Records that also say what their clients call themselves are read all at once, like others, and with others."""
+    reader, receipts = Reader(), [make_receipt(f"r{number}") for number in range(3)]
+    first, second, third = map(encoded, receipts)
+    for told in (b',"referer":"x","user_agent":"y"', b',"user_agent":"\xc3\xa9"'):
+        records = [first, second.replace(b',"method":', told + b',"method":'), third]
+        assert reader.read(records) == parted(receipts)
+    with pytest.raises(OtherForm):
+        reader.read([first.replace(b',"method":', b',"user_agent":1,"method":')])
 
 
 texts = st.text(max_size=12) | st.sampled_from(['","method":', '\\","method":"', '{"a":1}', "\n", "\0", "}", ',"method":'])

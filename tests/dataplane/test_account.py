@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from slmgate.dataplane.account import SHOWN_PATH, overhead_us, plain_receipt, receipt_of, usage_of
+from slmgate.dataplane.account import SHOWN_AGENT, SHOWN_PATH, overhead_us, plain_receipt, receipt_of, usage_of
 from slmgate.dataplane.exchange import NO_HEAD, Exchange
 from slmgate.dataplane.fallback import Detour
 from slmgate.dialects.openai import ChunkScanner
 from slmgate.terms import Ask, Ended, Intent, Receipt, Usage
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import TEXTS, Road
-from tests.tools.stage import INTENT, model, request
+from tests.tools.stage import INTENT, model, reply, request
 
 ASK = Ask("m", prompt_estimate=9)
 SAID = Usage(5, 7)
@@ -114,6 +114,42 @@ def test_both_ways_to_write_a_receipt_say_the_same(
         road._do(who, what, TEXTS)
         road.stage.loop.settle()
     assert [one["ended"] for one, _ in both] == [ended]
+
+
+AGENT, REFERER = b"OpenAI/Python 1.99", b"https://chat.example/?a=1"
+
+
+def test_what_a_client_calls_itself(road: Road) -> None:
+    """It stands in receipts while somebody wants it in the access log; in refusals too, and in no intent."""
+    client = road.end_of("client")
+    ask = request({"model": "m"}, b"User-Agent: %b\r\nReferer: %b\r\n" % (AGENT, REFERER))
+    refused = request({"model": "m"}, b"User-Agent: \xe9\xff\r\n", key=b"sk-nobody-knows-this-one-at-all")
+    for agents in (False, True, True, False):  # the second time its head is known
+        road.stage.publish(agents=agents) if agents != road.stage.worker.snapshot.agents else None
+        client.feed(ask)
+        road.stage.loop.settle()
+        road.end_of("a").feed(reply(b"{}"))
+        road.stage.loop.settle()
+        road.stage.connect().feed(refused)
+        road.stage.loop.settle()
+    told = [(one.get("referer"), one.get("user_agent")) for one in road.stage.receipts]
+    known, stranger = (REFERER.decode(), AGENT.decode()), (None, "\xe9\xff")
+    assert told == [(None, None), (None, None), known, stranger, known, stranger, (None, None), (None, None)]
+    assert [one["status"] for one in road.stage.receipts] == [200, 401] * 4
+    assert not any("user_agent" in record for kind, record in road.stage.records if kind == INTENT)
+
+
+@pytest.mark.parametrize("letter", [b"a", b'"', "é".encode(), b"\xff", "\U0001f600".encode()])
+@pytest.mark.parametrize("size", [SHOWN_AGENT - 1, SHOWN_AGENT, SHOWN_AGENT + 1, 8000])
+def test_what_it_calls_itself_is_bounded(road: Road, letter: bytes, size: int) -> None:
+    road.stage.publish(agents=True)
+    road.stage.connect().feed(request({"model": "zzz"}, b"User-Agent: %b\r\n" % (letter * (size // len(letter)))))
+    (told,) = [one["user_agent"] for one in road.stage.receipts]
+    said = len(msgspec.json.encode(told)) - 2
+    assert SHOWN_AGENT - 12 < said <= SHOWN_AGENT
+    assert set(told) == {
+        letter.decode("latin-1" if letter == b"\xff" or "\ufffd" in letter.decode(errors="replace") else "utf-8")
+    }
 
 
 def test_an_intent_is_one(road: Road) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from slmgate.dataplane.client import IDLE_SECONDS, SAY_WHO_SECONDS, TRICKLE_SECONDS
 from slmgate.policy.guard import GuardSpec, RateSpec
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import FakeTransport
 from tests.tools.road import Road

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane.outbox import MOST, Outbox
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, Road
 from tests.tools.stage import Stage, instance, model, reply, request
@@ -124,7 +124,7 @@ def test_a_fault_behind_the_hand_over_spares_the_next_in_line(
     with monkeypatch.context() as patch:
         whole = reply(b"{}")
         if short:
-            patch.setattr("slmgate.dataplane.exchange.answer_head", no_memory)
+            patch.setattr("slmgate.dataplane.exchange.whole_answer", no_memory)
             end.feed(whole)
         else:
             patch.setattr("slmgate.dataplane.exchange.Exchange._framed", no_memory)

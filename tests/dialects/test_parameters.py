@@ -2,6 +2,7 @@
 
 The names are those of the APIs' documents and the engines' sources; no engine is asked. What values are allowed is not tested
 here: `tests/policy` does.
+Length: they are one table of names, looked at from each side.
 """
 
 from __future__ import annotations
@@ -461,6 +462,28 @@ def test_a_bound_that_cannot_be_relied_on_is_none(value: Any) -> None:
 def test_how_many_answers(path: str, body: dict[str, Any], count: int) -> None:
     route, asked, _ = read(path, body)
     assert parameters.answers(route.dialect.name, asked) == count
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"max_tokens": 7}),
+        ("/v1/chat/completions", {"max_tokens": 7, "n": 3}),
+        ("/v1/chat/completions", {"max_tokens": 7, "max_completion_tokens": 9}),
+        ("/v1/completions", {"max_tokens": 7, "prompt": ["a", "b"]}),
+        ("/completion", {"n_predict": 7, "n_cmpl": 2, "prompt": "a"}),
+        ("/generate", {"inputs": "a", "parameters": {"max_new_tokens": 7, "best_of": 2}}),
+        ("/api/chat", {"options": {"num_predict": 6}}),
+        ("/v1/messages", {"max_tokens": 7}),
+    ],
+)
+def test_how_long_and_how_many_at_once(path: str, more: dict[str, Any]) -> None:
+    chat = {} if path in ("/v1/completions", "/completion", "/generate") else CHAT
+    route, asked, _ = read(path, {"model": "m", **chat, **more})
+    dialect = route.dialect.name
+    both = parameters.longest(dialect, asked), parameters.answers(dialect, asked)
+    assert parameters.longest_answers(dialect, asked) == both
 
 
 @pytest.mark.parametrize(

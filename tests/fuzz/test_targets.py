@@ -21,6 +21,7 @@ from slmgate.dataplane import upstream
 from slmgate.dialects import body, multipart, sse
 from slmgate.http1 import framing, heads, trace_context
 from slmgate.terms import Refuse
+from tests.tools.stage import request
 
 WHOLE_GATES = ("requests", "answers")
 """Targets on a stage: of their many seeds, every twelfth here."""
@@ -43,6 +44,11 @@ def test_what_it_begins_with_passes(name: str) -> None:
         found.check(seed[: found.largest])
     for fakes in (requests.FAKES, answers.FAKES):
         fakes.close()
+
+
+def test_who_is_told_to_go_on_may_have_no_answer_yet() -> None:
+    """Whether an interim answer comes depends on whether its body began to come with the head (RFC 9110 section 10.1.1)."""
+    requests.check(request(b'{"model":"m"}').replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")[:-5])
 
 
 def all_pass(found: Target) -> None:

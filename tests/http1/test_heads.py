@@ -27,6 +27,7 @@ from slmgate.http1.heads import (
     request_line,
     sane_request_id,
     upstream_request,
+    whole_answer,
 )
 from slmgate.terms import Refuse
 
@@ -361,6 +362,16 @@ def test_the_times_of_an_answer() -> None:
     """In line, at the instance, and the gate's own: in milliseconds."""
     head = answer_head(200, b"", b"", b"r-1", (5_001, 20, 3_000_000), b"")
     assert head.endswith(b"server-timing: queue;dur=5.001, upstream;dur=0.020, gate;dur=3000.000\r\n\r\n")
+
+
+@pytest.mark.parametrize("queue", [0, 5_001])
+def test_a_whole_answer_says_what_its_head_alone_would(queue: int) -> None:
+    passed, date, waited, body = b"content-type: a/b\r\n", b"date: d\r\n", (queue, 20, 89), b"0123456789 100%"
+    whole = whole_answer(passed, date, b"r-1", waited, b"ratelimit: x;r=1\r\n", body)
+    head = answer_head(200, passed, date, b"r-1", waited, b"content-length: 15\r\nratelimit: x;r=1\r\n")
+    assert whole.endswith(b"\r\n\r\n" + body)
+    assert sorted(whole.removesuffix(body).split(b"\r\n")) == sorted(head.split(b"\r\n"))
+    assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @pytest.mark.parametrize(

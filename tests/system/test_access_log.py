@@ -28,7 +28,7 @@ from tests.tools.wire import Wire, chat, request
 
 RSYSLOGD = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
 LOGROTATE = shutil.which("logrotate") or "/usr/sbin/logrotate"
-COMBINED = re.compile(r'(\S+) - (\S+) \[([^\]]+)\] "([^"]*)" (\d{3}) (\d+) "-" "-"')
+COMBINED = re.compile(r'(\S+) - (\S+) \[([^\]]+)\] "([^"]*)" (\d{3}) (\d+) "([^"]*)" "([^"]*)"')
 
 
 def ask(gate: Gate, count: int = 1, **more: Any) -> None:
@@ -99,7 +99,9 @@ def test_syslog_over_all_three_roads(launch: Launch, upstream: MockUpstream, tmp
                 ]
             },
         )
-        ask(gate, 3, headers=('X-Request-Id: a"b',))  # such an id is not kept
+        ask(
+            gate, 3, headers=('X-Request-Id: a"b', 'User-Agent: it "says" [x]', "Referer: https://a.test/")
+        )  # such an id is not kept
         ask(gate, 1, path="/v1/chat/%22x%22")
         eventually(lambda: len(lines(out)) == 12, 20, "all of it was received")
     told = [json.loads(line) for line in lines(out)]
@@ -114,6 +116,9 @@ def test_syslog_over_all_three_roads(launch: Launch, upstream: MockUpstream, tmp
     found = [COMBINED.fullmatch(one["msg"].strip()) for one in by["over-unix"]]
     assert all(found)
     assert sorted(one[5] for one in found if one) == ["200", "200", "200", "404"]
+    agents = sorted((one[7], one[8]) for one in found if one)
+    assert agents == [("-", "-"), *[("https://a.test/", r"it \x22says\x22 [x]")] * 3]
+    assert sum(json.loads(one["msg"]).get("user_agent") == 'it "says" [x]' for one in by["over-tcp"]) == 3
     # it is gone; nobody waits for it
     ask(gate, 5)
     out.unlink()
@@ -160,15 +165,17 @@ def test_a_full_disk_and_a_pipe_that_nobody_reads(launch: Launch, upstream: Mock
     """Every request is answered, the operator is told, and each place gets every line, none torn, once there is room."""
     fifo, disk = tmp_path / "fifo", tmp_path / "disk"
     os.mkfifo(fifo)
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, text=True)
     if mounted.returncode:
         pytest.fail(f"this needs root, to mount a disk that can be full: {mounted.stderr}")
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(subprocess.run, ["umount", str(disk)], check=False, timeout=20)
         ballast = disk / "ballast"
         gate = launch({"tiny": model(upstream.url)}, workers=1, log={"access": [str(fifo), str(disk / "access.log")]})
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # only now: the gate has begun without anybody
+        stack.callback(os.close, reader)
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
         ballast.write_bytes(bytes(232 * 1024))
         ask(gate, 100)
         eventually(lambda: "No space left on device" in gate.text(), 20, "the operator is told")
@@ -186,9 +193,6 @@ def test_a_full_disk_and_a_pipe_that_nobody_reads(launch: Launch, upstream: Mock
         eventually(read, 20, "all lines came through the pipe")
         assert sorted(json.loads(line)["id"] for line in got.splitlines()) == rows
         gate.stop()
-    finally:
-        os.close(reader)
-        subprocess.run(["umount", str(disk)], check=False, timeout=20)
 
 
 def test_a_reload_changes_where_it_goes(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:

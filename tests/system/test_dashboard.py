@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from slmgate.control.admin.dashboard.routes import PAGES
-from slmgate.stores.base import Batch, KeyFilter
+from slmgate.stores.records import Batch, KeyFilter
 from tests.system.conftest import Launch
 from tests.tools import page_traffic, signin
 from tests.tools.gate import OTHER, SECRET, Gate, model

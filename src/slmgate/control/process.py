@@ -103,7 +103,8 @@ from slmgate.link.messages import (
     Verify,
     Wanted,
 )
-from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
+from slmgate.stores.base import Store
+from slmgate.stores.records import KeyRecord, LedgerUnavailable
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
 

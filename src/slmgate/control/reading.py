@@ -12,8 +12,8 @@ import msgspec
 from slmgate.control.keyfields import DECLARED
 from slmgate.control.settling import UNREADABLE
 from slmgate.dialects import PATHS
-from slmgate.stores.base import KeyUse
 from slmgate.stores.parted import FACET_FIELDS, OWN_FIELDS, Facet, Own, Parted, part, parted
+from slmgate.stores.records import KeyUse
 from slmgate.terms import Receipt
 
 UNKNOWN = "(unknown)"
@@ -30,6 +30,9 @@ _Own = msgspec.defstruct(
     "_Own", [(name, _fields[name].type) for name in OWN_FIELDS], frozen=True, gc=False, forbid_unknown_fields=True
 )
 _decode_own = msgspec.json.Decoder(_Own).decode_lines
+# The same of records that also say what their clients call themselves, which is for the access log and not for the ledger.
+_Told = msgspec.defstruct("_Told", [("referer", str, ""), ("user_agent", str, "")], bases=(_Own,), frozen=True, kw_only=True)
+_decode_told = msgspec.json.Decoder(_Told).decode_lines
 # Where the shared piece begins. It cannot be inside a text, where a quote has a backslash before it.
 _SHARED = b',"%b":' % FACET_FIELDS[0].encode()
 
@@ -62,12 +65,12 @@ class Reader:
         cut = [record.partition(_SHARED) for record in records]
         lines = b"}\n".join([own for own, _, _ in cut] + [b""])
         try:
-            decoded = _decode_own(lines)
-        except UNREADABLE as error:
-            raise OtherForm from error
-        if len(decoded) != len(records):
+            own = list(map(msgspec.structs.astuple, _decode_own(lines)))
+        except UNREADABLE:
+            own = _own_of_told(lines)
+        if len(own) != len(records):
             raise OtherForm
-        return Parted(list(map(msgspec.structs.astuple, decoded)), self._facets([piece for _, _, piece in cut], records))
+        return Parted(own, self._facets([piece for _, _, piece in cut], records))
 
     def _facets(self, pieces: list[bytes], records: list[bytes]) -> list[Facet]:
         try:
@@ -109,6 +112,14 @@ class Reader:
         if len(self._models) < MAX_UNKNOWN:
             self._models.add(receipt.model)
         return receipt.model in self._models
+
+
+def _own_of_told(lines: bytes) -> list[Own]:
+    """What is each one's own, of records that also say what the ledger does not keep. Raises OtherForm."""
+    try:
+        return [tuple([getattr(one, name) for name in OWN_FIELDS]) for one in _decode_told(lines)]
+    except UNREADABLE as error:
+        raise OtherForm from error
 
 
 def _may_be_invented(receipt: Receipt) -> bool:

@@ -21,9 +21,12 @@ from slmgate.terms import Ended, Receipt, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
-    from slmgate.policy.snapshot import ModelSpec
+    from slmgate.policy.specs import ModelSpec
 
 SHOWN_PATH = 200
+SHOWN_AGENT = 256
+"""Bytes of a User-Agent, and of a Referer, as a record has them."""
+_SAID = ((b"referer", "referer"), (b"user-agent", "user_agent"))
 _NOTHING = Usage()
 _encode = msgspec.json.Encoder().encode
 # Ids and times need no escapes.
@@ -34,6 +37,7 @@ _RECEIPT = (
     b'"queue_us":%d,"first_byte_us":%b,"total_us":%d,"attempts":%d,%b,"parameters":"%b","cost":%d,'
     b'"receive_us":%d,"connect_us":%d,"overhead_us":%d,"trace":"%b",%b%b%b}'
 )
+_BEFORE_SHARED = b',"method":'  # where that piece begins; no text can hold it, since quotes in it have a backslash before them
 # That piece, before the instance and after it.
 _SHARED = b'%b,"status":%d,"verdict":"%b","reason":"%b","ended":"%b",%b,"rule":%b,%b,', b',%b,"estimated":%b,%b'
 
@@ -56,7 +60,7 @@ class What(msgspec.Struct, frozen=True):
     work: tuple[bytes, bytes]
     """What of which model, where: `dialect` to `stream`."""
     place: bytes
-    """Address and worker."""
+    """Address and worker, and where it is wanted what the client says of itself."""
     charge: bytes
     """Plan and price."""
     intent: tuple[bytes, bytes]
@@ -108,7 +112,7 @@ def what_of(exchange: Exchange) -> What:
         line,
         whose,
         work,
-        place,
+        place + said_of(exchange),
         charge,
         (b"%b,%b," % (whose, work[0]), b",%b,%b,%b}" % (work[1], place, charge)),
         (
@@ -119,6 +123,26 @@ def what_of(exchange: Exchange) -> What:
     if repeat is not None and repeat.snapshot is exchange.snapshot:
         repeat.what = what
     return what
+
+
+def said_of(exchange: Exchange) -> bytes:
+    """What the client says of itself, as members behind others, for those who want to see it in their access log."""
+    snapshot, fields = exchange.snapshot or exchange.worker.snapshot, exchange.head.fields
+    if not snapshot.agents:
+        return b""
+    return b"".join([b',"%b":%b' % (name.encode(), _said(fields[field])) for field, name in _SAID if field in fields])
+
+
+def _said(value: bytes) -> bytes:
+    """A header's value as JSON, cut to so many bytes of that; what is no UTF-8 is read as Latin-1, which anything is."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    text = text[:SHOWN_AGENT]
+    while (over := len(said := _encode(text)) - SHOWN_AGENT - 2) > 0:
+        text = text[: -max(1, over // 6)]  # a character is six bytes at the most
+    return said
 
 
 def usage_of(exchange: Exchange) -> Usage:
@@ -168,7 +192,8 @@ def receipt_of(exchange: Exchange, ended: Ended, reason: str) -> bytes:
     """The record (a `terms.Receipt`) of a finished exchange."""
     what = exchange.what
     if what is None:
-        return _encode(plain_receipt(exchange, ended, reason))
+        record, said = _encode(plain_receipt(exchange, ended, reason)), said_of(exchange)
+        return record.replace(_BEFORE_SHARED, said + _BEFORE_SHARED, 1) if said else record
     usage, started = exchange.usage or usage_of(exchange), exchange.started
     if ended == "complete" and exchange.status == 200 and not reason and not usage.estimated and exchange.refused is None:
         before, after = what.usual

@@ -29,7 +29,7 @@ from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import STREAMS, Dialect, Route, Scanner
 from slmgate.dialects.figures import says_error
 from slmgate.dialects.masking import Rough
-from slmgate.dialects.parameters import answers, bound, longest, settle, values
+from slmgate.dialects.parameters import bound, longest_answers, settle, values
 from slmgate.dialects.prompts import prompt_of
 from slmgate.dialects.resaid import resaid
 from slmgate.dialects.salt import salted
@@ -44,6 +44,7 @@ from slmgate.http1.heads import (
     request_line,
     sane_request_id,
     upstream_request,
+    whole_answer,
 )
 from slmgate.policy.access import GENERATING, NO_ROLE, Access, Admit, no_such_model
 from slmgate.policy.balance import Affinity, first_byte_of
@@ -51,7 +52,8 @@ from slmgate.policy.decide import decide
 from slmgate.policy.identify import MISSING, WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
-from slmgate.policy.snapshot import ModelSpec, Snapshot
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
@@ -423,7 +425,7 @@ class Exchange:
         length: int | None = 0
         several = 1
         if account.tariff.bounded and route.access in GENERATING:
-            length, several = longest(route.dialect.name, ask), answers(route.dialect.name, ask)
+            length, several = longest_answers(route.dialect.name, ask)
         if model.tokenizer is not None and account.tariff.prompts:
             assert self.asked is not None
             counted = self.prompt_tokens()
@@ -675,14 +677,13 @@ class Exchange:
         if instance is not None and instance.learns:
             self._learn(now)
         self._give_back(connection)
-        self.bytes_out = size = len(body)
+        self.bytes_out = len(body)
         handed = self.handed_at
         if self.queued_at:
             waited = self._waited(now)
         else:
             waited = 0, int((now - handed) * 1e6), int((handed - self.started) * 1e6)
-        framing_line = b"content-length: %d\r\n%b" % (size, self.limit_fields)
-        whole = answer_head(200, head.passed, worker.date, self.request_id, waited, framing_line) + body
+        whole = whole_answer(head.passed, worker.date, self.request_id, waited, self.limit_fields, body)
         self._finish("complete", 200, whole)
 
     def answer_began(self, head: AnswerHead, length: int | None = None) -> None:

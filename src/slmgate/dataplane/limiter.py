@@ -80,9 +80,8 @@ class Account:
         chosen = self._chosen(shared.left, second)
         told = [*chosen, *self.windows]
         resets = [-(-shared.reset[index] // SECOND) for index in told]
-        share.form = self._form_of(chosen, second, resets) if told else b""
-        units = share.units
-        share.figures = tuple((shared.left[index], units[index]) for index in told)
+        form = self._form_of(chosen, second, resets) if told else b""
+        share.tell(form, [(shared.left[index], share.units[index]) for index in told])
 
     def _chosen(self, left: list[int], second: float) -> tuple[int, ...]:
         """The limits for the fields of which there is one each: the tightest."""
@@ -224,19 +223,19 @@ class Limiter:
         """Take what a request may come to: `prompt` tokens, and `answers` answers of `longest` tokens (None: it sets no bound;
         0: it generates nothing). `second` is the wall clock's.
         """
-        if not account.spots:
-            return Hold(account, -1, b"", None)
-        table = self._table if self._table is not None else self._open()
-        if table is None or len(account.spots) > MAX_LIMITS:
-            return Refusal(_NOT_COUNTED)
-        tariff = account.tariff
-        bound = first_bound(tariff, longest)
+        bound = None if longest is not None else first_bound(account.tariff, longest)
         each = longest if bound is None else bound
         share = account.share
         if share is not None:
             completion = (each or 0) * answers
             if share.take(prompt, completion, second) or self._refilled(account, share, (prompt, completion), second):
                 return Given(account, share, bound, prompt, completion)
+        if not account.spots:
+            return Hold(account, -1, b"", None)
+        table = self._table if self._table is not None else self._open()
+        if table is None or len(account.spots) > MAX_LIMITS:
+            return Refusal(_NOT_COUNTED)
+        tariff = account.tariff
         for attempt in range(TRIES):
             completion = (each or 0) * answers
             wants = tariff.wants(prompt, completion)

@@ -8,15 +8,13 @@ are charged if the worker dies. It knows no socket, and of the table one share's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from operator import add, itemgetter
+from typing import Protocol
 
 from slmgate.dataplane.table import MEASURES, Part, Shared, Spot
 from slmgate.policy.charges import ENGINE_HOLD, Tariff
 from slmgate.policy.limits import Unit
-
-if TYPE_CHECKING:
-    from slmgate.dataplane.limiter import Given
 
 UNITS: tuple[Unit, ...] = ("requests", "tokens", "prompt_tokens", "completion_tokens", "cost", "engine_time", "concurrent")
 REQUESTS, TOKENS, PROMPT, COMPLETION, COST, ENGINE, CONCURRENT = range(7)
@@ -37,18 +35,28 @@ NOWHERE = memoryview(bytes(MEASURES * 8)).cast("q")
 """The measures of an empty share: nothing is counted in it."""
 
 
+class Given(Protocol):
+    """What a share must know of a request that has taken of it: the tokens that it took, and what of it was noted so far."""
+
+    prompt: int
+    held: int
+    noted: int
+    noted_us: int
+
+
 class Share:
     """One account's share in this worker; it may be empty, and is filled again when there is much to do."""
 
     __slots__ = (
+        "_besides",
         "_came",
         "_given",
         "_lanes",
         "_prices",
         "_rates",
         "_taken",
+        "_told",
         "ends",
-        "figures",
         "form",
         "left",
         "measures",
@@ -82,9 +90,10 @@ class Share:
         # what requests that are over have come to since, by measure; and that of live ones too, in the table's file
         self._came = [0] * MEASURES
         self.measures = NOWHERE
-        # header lines without their figures, and of each figure what is left beside the share, with its unit
+        # header lines without their figures, and of each figure what is left beside the share, and what of `left` comes to that
         self.form = b""
-        self.figures: tuple[tuple[int, int], ...] = ()
+        self._besides: tuple[int, ...] = ()
+        self._told: Callable[[list[int]], tuple[int, ...]] = itemgetter(0, 0)
 
     def __repr__(self) -> str:
         return f"<Share {self.number}: {self.live} live, {self.served} served{'' if self.open else ', closed'}>"
@@ -111,28 +120,27 @@ class Share:
 
     def take(self, prompt: int, completion: int, second: float) -> bool:
         """Take what a request may come to, of all limits or of none."""
-        left = self.left
-        tokens = prompt + completion
+        requests, tokens, prompts, completions, cost, engine, lanes = self.left
         for_prompt, for_completion = self._prices
-        cost = prompt * for_prompt + completion * for_completion
+        requests -= 1
+        tokens -= prompt + completion
+        prompts -= prompt
+        completions -= completion
+        cost -= prompt * for_prompt + completion * for_completion
+        engine -= ENGINE_HOLD
+        lanes -= 1
         if (
             second >= self.ends
-            or left[REQUESTS] < 1
-            or left[CONCURRENT] < 1
-            or left[TOKENS] < tokens
-            or left[PROMPT] < prompt
-            or left[COMPLETION] < completion
-            or left[COST] < cost
-            or left[ENGINE] < ENGINE_HOLD
+            or requests < 0
+            or tokens < 0
+            or prompts < 0
+            or completions < 0
+            or cost < 0
+            or engine < 0
+            or lanes < 0
         ):
             return False
-        left[REQUESTS] -= 1
-        left[CONCURRENT] -= 1
-        left[TOKENS] -= tokens
-        left[PROMPT] -= prompt
-        left[COMPLETION] -= completion
-        left[COST] -= cost
-        left[ENGINE] -= ENGINE_HOLD
+        self.left = [requests, tokens, prompts, completions, cost, engine, lanes]
         measures = self.measures
         measures[0] += 1
         measures[1] += prompt
@@ -140,8 +148,13 @@ class Share:
 
     def told(self) -> bytes:
         """The header lines about what is left, of a request that has just taken."""
-        left = self.left
-        return self.form % tuple([beside + left[unit] for beside, unit in self.figures])
+        return self.form % tuple(map(add, self._besides, self._told(self.left)))
+
+    def tell(self, form: bytes, figures: Sequence[tuple[int, int]]) -> None:
+        """What `told` says from now on: each figure is what is left beside the share, and the unit of what is left in it."""
+        self.form = form
+        self._besides = tuple(beside for beside, _ in figures)
+        self._told = itemgetter(*(unit for _, unit in figures), 0, 0)  # of one alone it would make no tuple; `map` takes no more
 
     def note(self, hold: Given, generated: int, engine_us: int) -> None:
         """What a live request has come to so far."""
@@ -151,10 +164,11 @@ class Share:
 
     def settle(self, hold: Given, prompt: int, completion: int, engine_us: int, *, forwarded: bool) -> bool:
         """The request is over and came to so much. True: it came to more than the share had, which must be owed at once."""
-        left, measures, came = self.left, self.measures, self._came
+        requests, tokens, prompts, completions, cost, engine, lanes = self.left
+        measures, came = self.measures, self._came
         if not forwarded:
             prompt = completion = engine_us = 0
-            left[REQUESTS] += 1
+            requests += 1
             measures[0] -= 1
         else:
             if prompt > MOST:
@@ -167,16 +181,17 @@ class Share:
             came[3] += engine_us
         less_prompt, less_completion = hold.prompt - prompt, hold.held - completion
         for_prompt, for_completion = self._prices
-        left[CONCURRENT] += 1
-        left[TOKENS] += less_prompt + less_completion
-        left[PROMPT] += less_prompt
-        left[COMPLETION] += less_completion
-        left[COST] += less_prompt * for_prompt + less_completion * for_completion
-        left[ENGINE] += ENGINE_HOLD - engine_us
-        measures[1] -= less_prompt
+        tokens += less_prompt + less_completion
+        prompts += less_prompt
+        completions += less_completion
+        cost += less_prompt * for_prompt + less_completion * for_completion
+        engine += ENGINE_HOLD - engine_us
+        self.left = [requests, tokens, prompts, completions, cost, engine, lanes + 1]
+        if less_prompt:
+            measures[1] -= less_prompt
         measures[2] += completion - hold.noted
         measures[3] += engine_us - hold.noted_us
-        return left[TOKENS] < 0 or left[PROMPT] < 0 or left[COMPLETION] < 0 or left[COST] < 0 or left[ENGINE] < 0
+        return tokens < 0 or prompts < 0 or completions < 0 or cost < 0 or engine < 0
 
     def run_out(self) -> None:
         """It had not enough until the next tick: it is to be larger."""

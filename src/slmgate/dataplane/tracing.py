@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from slmgate.http1.trace_context import NONE, RANDOM, SAMPLED, parent_of, sane_state
-from slmgate.policy.snapshot import TracingSpec
+from slmgate.policy.specs import TracingSpec
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
@@ -20,18 +20,20 @@ DRAWN = 256
 """Traces whose ids are drawn at once."""
 _LINE = b"traceparent: 00-%b-%b-%02x\r\n"
 _STATE = b"tracestate: %b\r\n"
-_BEFORE, _RECORDED, _NOT = b"traceparent: 00-%b-", b"-%02x\r\n" % (RANDOM | SAMPLED), b"-%02x\r\n" % RANDOM
+_RECORDED = b"traceparent: 00-%%b-%%b-%02x\r\n" % (RANDOM | SAMPLED)
+_NOT = b"traceparent: 00-%%b-%%b-%02x\r\n" % RANDOM
 
 
 class Tracer:
     """How requests are traced under one `TracingSpec`. None in its place: they are not."""
 
-    __slots__ = ("_drawn", "spec")
+    __slots__ = ("_drawn", "_from", "spec")
 
     def __init__(self, spec: TracingSpec) -> None:
         self.spec = spec
-        # Of traces to come: the header line before the span's id and behind it, and what the receipt says.
-        self._drawn: list[tuple[bytes, bytes, bytes]] = []
+        self._drawn: list[bytes] = []  # the ids of traces to come
+        # `is_chosen` by digits, which compare as their numbers do: no digit is above all of them
+        self._from = b"%014x" % spec.threshold if spec.threshold < NONE else b"g"
 
     def __repr__(self) -> str:
         return f"<Tracer from {self.spec.threshold:014x}, {'trusting' if self.spec.trust else 'alone'}>"
@@ -49,11 +51,13 @@ class Tracer:
             trace_id, span_id, flags = parent
             exchange.trace = b"%b-%b-%02x" % (trace_id, span_id, flags)
             return self._again(exchange)
-        drawn = self._drawn
-        if not drawn:
-            self._draw()
-        before, after, exchange.trace = drawn.pop()
-        return before + exchange.id[-16:] + after
+        if not self._drawn:
+            self._drawn = os.urandom(16 * DRAWN).hex("-", 16).encode().split(b"-")
+        new = self._drawn.pop()
+        if new[18:] < self._from:
+            return _NOT % (new, exchange.id[-16:])
+        exchange.trace = new
+        return _RECORDED % (new, exchange.id[-16:])
 
     def _again(self, exchange: Exchange) -> bytes:
         """The lines of an exchange whose trace is known."""
@@ -63,17 +67,6 @@ class Tracer:
         line = _LINE % (trace[:32], exchange.id[-16:], int(trace[-2:], 16))
         state = sane_state(fields[b"tracestate"]) if b"tracestate" in fields else None
         return line if state is None else line + _STATE % state
-
-    def _draw(self) -> None:
-        digits = os.urandom(16 * DRAWN).hex().encode()
-        # As `is_chosen` says it, by digits: they compare as their numbers do. No digit is above all of them.
-        line = b"%014x" % self.spec.threshold if self.spec.threshold < NONE else b"g"
-        for at in range(0, 32 * DRAWN, 32):
-            trace_id = digits[at : at + 32]
-            if trace_id[18:] >= line:
-                self._drawn.append((_BEFORE % trace_id, _RECORDED, trace_id))
-            else:
-                self._drawn.append((_BEFORE % trace_id, _NOT, b""))
 
 
 def tracer_of(spec: TracingSpec | None, before: Tracer | None) -> Tracer | None:

@@ -102,6 +102,7 @@ _NOTED_NAMES = frozenset(name for shared in NOTED if shared != "max_tokens" for 
 _MAX_KEPT = 8
 _LENGTHS = frozenset(NAMES["max_tokens"][1:]) | frozenset(NESTED.values())
 _SEVERAL = frozenset((*NAMES["n"], *NAMES["best_of"]))
+_NOT_ONE = _LENGTHS | _SEVERAL | {"prompt"}  # without any of these it is one answer, of the length that `Ask` says
 
 
 def values(dialect: str, fields: Fields, name: str) -> list[Scalar]:
@@ -215,6 +216,13 @@ def longest(dialect: str, ask: Ask) -> int | None:
     found = [_number(value) for value in values(dialect, ask.fields, "max_tokens")]
     most = max(found, default=inf)
     return None if most == inf else max(0, int(most))
+
+
+def longest_answers(dialect: str, ask: Ask) -> tuple[int | None, int]:
+    """`longest` and `answers` of a request that generates."""
+    if ask.max_tokens is not None and ask.max_tokens > 0 and _NOT_ONE.isdisjoint(ask.fields):  # as nearly always
+        return ask.max_tokens, 1
+    return longest(dialect, ask), answers(dialect, ask)
 
 
 def answers(dialect: str, ask: Ask) -> int:

@@ -279,6 +279,11 @@ def _answer_line(name: bytes, value: bytes) -> bytes:
     return b"%b: %b\r\n" % (name, value) if _ANSWER_VALUES[name].fullmatch(value) else b""
 
 
+_TOLD = b"x-request-id: %b\r\nserver-timing: queue;dur=%b, upstream;dur=%d.%03d, gate;dur=%d.%03d\r\n"
+_HEAD = b"%b%b%b%b" + _TOLD + b"\r\n"
+_WHOLE = STATUS_LINES[200] + b"%b%bcontent-length: %d\r\n" + _TOLD + b"%b\r\n%b"
+
+
 def answer_head(
     status: int, passed: bytes, date: bytes, request_id: bytes, waited: tuple[int, int, int], framing: bytes
 ) -> bytes:
@@ -288,7 +293,7 @@ def answer_head(
     byte, and the gate's own before, in microseconds, for `server-timing` (W3C Server Timing, which counts in milliseconds).
     """
     queue, upstream, gate = waited
-    return b"%b%b%b%bx-request-id: %b\r\nserver-timing: queue;dur=%b, upstream;dur=%d.%03d, gate;dur=%d.%03d\r\n\r\n" % (
+    return _HEAD % (
         STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status,
         date,
         passed,
@@ -299,4 +304,26 @@ def answer_head(
         upstream % 1000,
         gate // 1000,
         gate % 1000,
+    )
+
+
+def whole_answer(
+    passed: bytes, date: bytes, request_id: bytes, waited: tuple[int, int, int], fields: bytes, body: bytes
+) -> bytes:
+    """A forwarded answer of status 200 whose body is all there, put together in one go: `fields` are more header lines, and
+    may be long. The rest as in `answer_head`.
+    """
+    queue, upstream, gate = waited
+    return _WHOLE % (
+        date,
+        passed,
+        len(body),
+        request_id,
+        b"%d.%03d" % (queue // 1000, queue % 1000) if queue else b"0",
+        upstream // 1000,
+        upstream % 1000,
+        gate // 1000,
+        gate % 1000,
+        fields,
+        body,
     )

@@ -25,7 +25,7 @@ Figure = Literal["requests", "tokens", "cost", "errors", "refused"]
 FIGURES: tuple[Figure, ...] = ("requests", "tokens", "cost", "errors", "refused")
 LANE = 8
 _TOP = 2**54  # of one span: no lane may run over into the next one, however many are added up
-_KEPT = (LEVELS[2].name, LEVELS[3].name)
+KEPT = (LEVELS[2].name, LEVELS[3].name)
 
 _mapped, _vectors = schema.facet_subjects.c, schema.vectors.c
 
@@ -34,7 +34,7 @@ def spans(pieces: Iterable[Piece]) -> list[tuple[str, int, int]]:
     """The spans that vectors are of, and what is left between them: level, start and end."""
     found: list[tuple[str, int, int]] = []
     for level, start, end in pieces:
-        if level is None or level.name not in _KEPT:
+        if level is None or level.name not in KEPT:
             found.append(("receipts" if level is None else level.name, start, end))
             continue
         while start < end:
@@ -45,7 +45,7 @@ def spans(pieces: Iterable[Piece]) -> list[tuple[str, int, int]]:
 
 def kept(level: str) -> bool:
     """Vectors of spans of this level are kept."""
-    return level in _KEPT
+    return level in KEPT
 
 
 def stored(

@@ -7,7 +7,7 @@ all of them at once, which `rankings.py` makes cheap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from heapq import nlargest
@@ -18,13 +18,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import rankings, schema
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.covering import cover
 from slmgate.stores.filling import of_receipts, of_sums
 from slmgate.stores.rankings import Figure
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.stores.rollups import FIGURES, LEVELS
 from slmgate.stores.schema import from_us, to_us
 from slmgate.stores.subjects import ALL, Name, facts_of
-from slmgate.stores.tallies import Tally, decode, plus
+from slmgate.stores.tallies import HEAD, Tally, decode, minus, plus, requests_of, settled
 from slmgate.stores.usage import Piece, kept_since, pieces
 from slmgate.stores.verifying import sums_of
 
@@ -57,21 +58,28 @@ class SqlTallies:
             _read(connection, found, list(map(to_us, cuts)))
             return [found[numbers[name]] if name in numbers else [{} for _ in cuts[1:]] for name in names]
 
+    def counts(self, names: Sequence[Name], cuts: Sequence[datetime]) -> list[list[int]]:
+        with self._reading() as connection:
+            numbers = _numbers(connection, names)
+            found = {number: [0 for _ in cuts[1:]] for number in numbers.values()}
+            _count(connection, found, list(map(to_us, cuts)))
+            return [found[numbers[name]] if name in numbers else [0 for _ in cuts[1:]] for name in names]
+
     def since(self, since: datetime, until: datetime) -> datetime:
         with self._reading() as connection:
             plan = pieces(LEVELS, to_us(since), to_us(until), kept_since(connection))
         return from_us(plan[0].start) if plan else until
 
-    def models_of(self, client: str, since: datetime, until: datetime) -> Mapping[str, Tally]:
+    def models_of(self, clients: Sequence[str], since: datetime, until: datetime) -> Mapping[str, Mapping[str, Tally]]:
         with self._reading() as connection:
-            number = _numbers(connection, [("client", client, "")]).get(("client", client, ""))
-            query = sa.select(_mapped.facet, _subjects.name).join(schema.subjects, _subjects.id == _mapped.model)
-            models: dict[int, str] = {row[0]: row[1] for row in connection.execute(query.where(_mapped.client == number))}
-            known = facts_of(connection, models)
-            found: dict[str, Tally] = {}
+            names = {number: name for (_, name, _), number in _numbers(connection, _clients(clients)).items()}
+            places = _asked(connection, names)
+            known = facts_of(connection, places)
+            found: dict[str, dict[str, Tally]] = {}
             for piece in pieces(LEVELS, to_us(since), to_us(until), kept_since(connection)):
-                for facet, sums in _sums(connection, piece, list(models)):
-                    plus(found.setdefault(models[facet], {}), known[facet].of(sums))
+                for facet, sums in _sums(connection, piece, list(places)):
+                    client, model = places[facet]
+                    plus(found.setdefault(names[client], {}).setdefault(model, {}), known[facet].of(sums))
             return found
 
     def clients(
@@ -166,28 +174,118 @@ def _starts(piece: Piece) -> list[int]:
     return found
 
 
+def _clients(names: Sequence[str]) -> list[Name]:
+    return [("client", name, "") for name in names]
+
+
+def _asked(connection: Connection, clients: Collection[int]) -> dict[int, tuple[int, str]]:
+    """The facets of these clients' requests for models, with the client and the name of the model."""
+    found: dict[int, tuple[int, str]] = {}
+    query = sa.select(_mapped.facet, _mapped.client, _subjects.name).join(schema.subjects, _subjects.id == _mapped.model)
+    wanted = sorted(clients)
+    for begin in range(0, len(wanted), _CHUNK):
+        rows = connection.execute(query.where(_mapped.client.in_(wanted[begin : begin + _CHUNK])))
+        found.update({facet: (client, model) for facet, client, model in rows})
+    return found
+
+
+Places = dict[int, list[tuple[int, int]]]
+"""Start of a span -> between which two cuts it counts, and as what: 1, or -1 where it is taken away."""
+
+
+class _Plan:
+    """What is to be read for tallies between these cuts. Rows that two times have in common are in it once."""
+
+    def __init__(self, connection: Connection, cuts: Sequence[int]) -> None:
+        kept = kept_since(connection)
+        self.levels: dict[str, Places] = {level.name: {} for level in LEVELS}
+        self.receipts: dict[Piece, list[tuple[int, int]]] = {}
+        self.taken: set[int] = set()
+        for place, (start, end) in enumerate(pairwise(cuts)):
+            for piece, sign in cover(LEVELS, start, end, kept):
+                if piece.level is None:
+                    self.receipts.setdefault(piece, []).append((place, sign))
+                else:
+                    spans = self.levels[piece.level.name]
+                    for at in _starts(piece):
+                        spans.setdefault(at, []).append((place, sign))
+                if sign < 0:
+                    self.taken.add(place)
+
+    def rows(self, connection: Connection, subjects: Sequence[int]) -> Iterator[tuple[str, int, int, bytes]]:
+        """Level, start, subject and tally of all rows that there are."""
+        for level, spans in self.levels.items():
+            for start, subject, tally in _rows(connection, level, list(spans), subjects, lambda tally: tally):
+                yield level, start, subject, tally
+
+    def counts(self, connection: Connection, subjects: Sequence[int]) -> Iterator[tuple[str, int, int, int]]:
+        """The same with the number of requests instead of the tally."""
+        for level, spans in self.levels.items():
+            for start, subject, count in _requests(connection, level, list(spans), subjects):
+                yield level, start, subject, count
+
+
+def _rows(
+    connection: Connection, level: str, starts: Sequence[int], subjects: Sequence[int], of: Callable[[Any], Any]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Start, subject, and what `of` makes of the tally, of all rows of a level that there are."""
+    table = schema.tallies[level].c
+    for begin in range(0, len(starts), _CHUNK):
+        for first in range(0, len(subjects), _CHUNK):
+            some, whose = starts[begin : begin + _CHUNK], subjects[first : first + _CHUNK]
+            query = sa.select(table.start, table.subject, of(table.tally)).where(table.start.in_(some), table.subject.in_(whose))
+            for row in connection.execute(query):
+                yield row[0], row[1], row[2]
+
+
+def _requests(
+    connection: Connection, level: str, starts: Sequence[int], subjects: Sequence[int]
+) -> Iterator[tuple[int, int, int]]:
+    """Start, subject and number of requests of all rows of a level that there are."""
+    odd: tuple[dict[int, None], dict[int, None]] = ({}, {})
+    places: set[tuple[int, int]] = set()
+    for start, subject, head in _rows(connection, level, starts, subjects, lambda tally: sa.func.substr(tally, 1, HEAD)):
+        count = requests_of(head)
+        if count is not None:
+            yield start, subject, count
+            continue
+        places.add((start, subject))
+        odd[0][start] = odd[1][subject] = None
+    if places:  # tallies that begin with something else
+        for start, subject, tally in _rows(connection, level, list(odd[0]), list(odd[1]), lambda tally: tally):
+            if (start, subject) in places:
+                yield start, subject, decode(tally).get(0, 0)
+
+
 def _read(connection: Connection, into: Mapping[int, list[Tally]], cuts: Sequence[int]) -> None:
     """Add what there is of each subject to its tallies between these cuts."""
-    kept, places = kept_since(connection), {level.name: dict[int, int]() for level in LEVELS}
-    numbers = list(into)
-    for place, (start, end) in enumerate(pairwise(cuts)):
-        for piece in pieces(LEVELS, start, end, kept):
-            if piece.level is not None:
-                places[piece.level.name].update(dict.fromkeys(_starts(piece), place))
-                continue
-            for subject, tally in _from_receipts(connection, piece):
-                if subject in into:
-                    plus(into[subject][place], tally)
-    for level, spans in places.items():
-        table = schema.tallies[level]
-        starts = list(spans)
-        for begin in range(0, len(starts), _CHUNK):
-            for first in range(0, len(numbers), _CHUNK):
-                query = sa.select(table.c.start, table.c.subject, table.c.tally).where(
-                    table.c.start.in_(starts[begin : begin + _CHUNK]), table.c.subject.in_(numbers[first : first + _CHUNK])
-                )
-                for start, subject, tally in connection.execute(query):
-                    plus(into[subject][spans[start]], decode(tally))
+    plan = _Plan(connection, cuts)
+    for piece, places in plan.receipts.items():
+        for subject, tally in _from_receipts(connection, piece):
+            if subject in into:
+                for place, sign in places:
+                    (plus if sign > 0 else minus)(into[subject][place], tally)
+    for level, start, subject, packed in plan.rows(connection, list(into)):
+        found = decode(packed)
+        for place, sign in plan.levels[level][start]:
+            (plus if sign > 0 else minus)(into[subject][place], found)
+    for tallies in into.values():
+        for place in plan.taken:
+            tallies[place] = settled(tallies[place])
+
+
+def _count(connection: Connection, into: Mapping[int, list[int]], cuts: Sequence[int]) -> None:
+    """Add how many requests each subject has to its counts between these cuts."""
+    plan = _Plan(connection, cuts)
+    for piece, places in plan.receipts.items():
+        sums = sums_of(connection, piece.start, piece.end)
+        for (_, subject), tally in of_sums(sums, facts_of(connection, {facet for _, facet in sums})).items():
+            if subject in into:
+                for place, sign in places:
+                    into[subject][place] += sign * tally.get(0, 0)
+    for level, start, subject, count in plan.counts(connection, list(into)):
+        for place, sign in plan.levels[level][start]:
+            into[subject][place] += sign * count
 
 
 def _from_receipts(connection: Connection, piece: Piece) -> Iterator[tuple[int, Tally]]:
@@ -224,7 +322,10 @@ def _added(
     lanes, fresh = [0] * len(figures), []
     asked = rankings.spans(plan)
     known = [(start, end) for level, start, end in asked if rankings.kept(level)]
-    counts = _requests(connection, [(level, start) for level, start, _ in asked if rankings.kept(level)], subject)
+    counts: dict[int, int] = {}
+    for level in rankings.KEPT:
+        starts = [start for each, start, _ in asked if each == level]
+        counts.update({start: count for start, _, count in _requests(connection, level, starts, [subject])})
     stored = [rankings.stored(connection, known, subject, figure) for figure in figures]
     for level, start, end in asked:
         count = counts.get(start, 0)
@@ -248,16 +349,3 @@ def _added(
                 for (whose, figure), (requests, vector) in made.items()
             ]  # fmt: skip
     return lanes, fresh
-
-
-def _requests(connection: Connection, spans: Sequence[tuple[str, int]], subject: int) -> dict[int, int]:
-    """How many requests a subject has in each of these spans."""
-    found: dict[int, int] = {}
-    for level in {level for level, _ in spans}:
-        table, starts = schema.tallies[level].c, [start for each, start in spans if each == level]
-        for begin in range(0, len(starts), _CHUNK):
-            query = sa.select(table.start, table.tally).where(
-                table.start.in_(starts[begin : begin + _CHUNK]), table.subject == subject
-            )
-            found.update({row[0]: decode(row[1]).get(0, 0) for row in connection.execute(query)})
-    return found

@@ -66,6 +66,21 @@ def test_combined() -> None:
     )
 
 
+def test_combined_with_what_the_client_says_of_itself() -> None:
+    """As nginx writes them: blanks and brackets stand, quotes, backslashes and what is no ASCII do not; an empty one is empty."""
+    line = msgspec.json.decode(msgspec.json.encode(receipt()))
+    evil = 'a\\" "é" [x]\n'
+    made = combined(b"\n".join(msgspec.json.encode(line | more) for more in (
+        {"referer": "https://a.example/?q=[1]", "user_agent": "OpenAI/Python 1.99 (x; y)"},
+        {"referer": "", "user_agent": evil},
+    )))  # fmt: skip
+    first, second = (COMBINED.fullmatch(each) for each in made.splitlines(keepends=True))
+    assert first is not None and second is not None
+    assert (first["referer"], first["agent"]) == (b"https://a.example/?q=[1]", b"OpenAI/Python 1.99 (x; y)")
+    assert (second["referer"], second["agent"]) == (b"", rb"a\x5C\x22 \x22\xC3\xA9\x22 [x]\x0A")
+    assert unescaped(second["agent"]) == evil
+
+
 def test_combined_of_a_request_that_could_not_be_read() -> None:
     odd = receipt(method="", path="", status=0, principal="", address="")
     assert combined(lines(odd)) == b'- - - [08/Nov/2026:16:30:00 +0000] "-" 000 512 "-" "-"\n'

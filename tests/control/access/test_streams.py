@@ -36,6 +36,20 @@ def test_reopen_after_a_rotation(tmp_path: Path) -> None:
     assert (tmp_path / "old").read_bytes() == b""
 
 
+def test_a_named_pipe_that_nobody_reads_yet(tmp_path: Path) -> None:
+    """To open it waits for nobody, nor does the end; what was written is there for who comes meanwhile."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    log, other = sink(path), sink(path)
+    log.reopen()
+    log.write(b"one\n")
+    log.close()
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert os.read(reader, 100) == b"one\n"
+    os.close(reader)
+    other.close()
+
+
 def test_a_file_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="none"):
         sink(tmp_path / "none" / "access.log")

@@ -9,6 +9,7 @@ import pytest
 from slmgate.control.access.places import OtlpAt, SyslogAt
 from slmgate.control.access.targets import Target
 from slmgate.control.config import Config, load_text
+from slmgate.control.config.compile import compile_snapshot
 from slmgate.control.config.log_options import targets
 from slmgate.control.config.show import to_yaml
 
@@ -71,3 +72,19 @@ def test_a_collectors_credential_is_not_seen() -> None:
         OtlpAt("https://collector/base"), tag="gate", headers=(("authorization", "Bearer abc"),), ca=Path("/base/ca.pem")
     )
     assert "abc" not in repr(target) + to_yaml(config)
+
+
+@pytest.mark.parametrize(
+    ("log", "agents"),
+    [
+        ("{}", False),
+        ("{format: combined}", True),
+        ("{access: [stdout, {to: a.log, format: combined}]}", True),
+        ("{access: off, format: combined}", False),
+        ("{access: 'otlp:http://c:4318', format: combined}", False),
+        ("{access: {to: a.log, format: logfmt}, format: combined}", False),
+    ],
+)
+def test_what_clients_call_themselves_is_noted_for_who_wants_it(log: str, agents: bool) -> None:
+    text = f'models: {{m: {{instances: [{{url: "http://h:1"}}]}}}}\nlog: {log}\n'
+    assert compile_snapshot(load_text(text).unwrap(), 1).agents is agents

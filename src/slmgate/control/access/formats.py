@@ -20,6 +20,8 @@ NAMES: tuple[Name, ...] = ("json", "combined", "logfmt")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # What may stand in a field of the Combined format as it is: visible ASCII but for what ends a field or begins an escape.
 _PLAIN = re.compile(r"[!#-Z^-~]*")
+# What may stand between quotes, as nginx and Apache have it.
+_QUOTED = re.compile(r"[ !#-\[\]-~]*")
 _BARE = re.compile(r"[A-Za-z0-9_./:@+,#~*%;()-]+")
 """What logfmt has without quotes."""
 
@@ -35,6 +37,8 @@ class _Seen(msgspec.Struct, gc=False):
     status: int = 0
     verdict: str = ""
     principal: str = ""
+    referer: str | None = None
+    user_agent: str | None = None
 
 
 _seen = msgspec.json.Decoder(_Seen).decode
@@ -48,7 +52,7 @@ def as_json(lines: bytes) -> bytes:
 
 
 def combined(lines: bytes) -> bytes:
-    """The Combined Log Format, which a receipt knows neither Referer nor User-Agent for.
+    """The Combined Log Format. Referer and User-Agent stand in lines of requests that were made while it was configured.
 
     Copies of requests (`shadow`) are left out, as web servers leave out requests of their own making. What cannot be read is too.
     """
@@ -85,14 +89,22 @@ def _combined(one: _Seen) -> str:
     request = f"{_field(one.method)} {_field(one.path)} HTTP/1.1" if one.method else "-"
     user = _field(one.principal) if one.principal != "-" else "\\x2D"
     who = f"{_field(one.address) or '-'} - {user or '-'}"
-    return f'{who} [{_moment(one.time)}] "{request}" {one.status:03} {one.bytes_out} "-" "-"\n'
+    told = f'"{_quoted(one.referer)}" "{_quoted(one.user_agent)}"'
+    return f'{who} [{_moment(one.time)}] "{request}" {one.status:03} {one.bytes_out} {told}\n'
 
 
 def _field(text: str) -> str:
     """Text in which nothing ends a field: every other byte (of UTF-8) as `\\xHH`."""
-    if _PLAIN.fullmatch(text):
-        return text
-    return "".join([chr(byte) if _PLAIN.fullmatch(chr(byte)) else f"\\x{byte:02X}" for byte in text.encode("utf-8", "replace")])
+    return text if _PLAIN.fullmatch(text) else _escaped(text, _PLAIN)
+
+
+def _quoted(text: str | None) -> str:
+    """The same of what stands between quotes, where a blank ends nothing; `-`: there was none."""
+    return "-" if text is None else text if _QUOTED.fullmatch(text) else _escaped(text, _QUOTED)
+
+
+def _escaped(text: str, plain: re.Pattern[str]) -> str:
+    return "".join([chr(byte) if plain.fullmatch(chr(byte)) else f"\\x{byte:02X}" for byte in text.encode("utf-8", "replace")])
 
 
 def _moment(time: str) -> str:

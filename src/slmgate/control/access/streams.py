@@ -1,12 +1,14 @@
-"""Targets of the access log that are open files: a standard stream, or a file that a rotation may move away.
+"""Targets of the access log that are open files: a standard stream, a file that a rotation may move away, or a named pipe.
 
 A line that a full disk took only half of is finished first when there is room again, so that no file has torn lines.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -72,4 +74,9 @@ class StreamSink(Sink):
 
 
 def _open(path: Path) -> int:
+    """Open for appending. To open a named pipe would wait until somebody reads it, which may be never: it is opened for both (see
+    fifo(7)), so that lines wait in it, and then here, as with any other pipe that nobody reads."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(path.stat().st_mode):
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

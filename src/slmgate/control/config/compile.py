@@ -16,6 +16,7 @@ from slmgate.control.config.auth_options import Auth
 from slmgate.control.config.compile_guard import guard_spec
 from slmgate.control.config.compile_limits import Limits
 from slmgate.control.config.faults import ConfigFault
+from slmgate.control.config.log_options import targets
 from slmgate.control.config.options import Config, DeclaredKey, Guard, Instance, Model, Parameter, Role, Team
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.config.tracing_options import Tracing
@@ -27,16 +28,7 @@ from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import (
-    AuthSpec,
-    GateSpec,
-    InstanceSpec,
-    ModelSpec,
-    SnapshotSpec,
-    TokenizerSpec,
-    TracingSpec,
-    TrustSpec,
-)
+from slmgate.policy.specs import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec, TracingSpec, TrustSpec
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key, Principal
 
@@ -65,6 +57,7 @@ def compile_snapshot(config: Config, generation: int, drained: Collection[str] =
         limits=limits.of(""),
         key_limits=limits.of_keys(),
         tracing=_tracing(config.tracing),
+        agents=any(one.form == "combined" and one.to != "off" for one in targets(config.log)),
     )
 
 

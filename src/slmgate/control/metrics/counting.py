@@ -288,13 +288,18 @@ def _grow(them: list[list[int]], by: int) -> None:
         series[0] += by
 
 
+def _not_below_zero(times: list[int]) -> list[int]:
+    """Times that follow from others, which may have been rounded against each other."""
+    return times if not times or min(times) >= 0 else [max(0, one) for one in times]
+
+
 def _measure(timings: _Timings, rows: list[Own]) -> None:
     """Put the durations of these receipts, which share their series, into buckets."""
     admitted = timings.request is not None
     if timings.queue is not None:
         waited = rows if admitted else [row for row in rows if row[_QUEUE]]
         waits = [row[_QUEUE] - row[_RECEIVE] - row[_OVERHEAD] - (row[_CONNECT] if row[_ATTEMPTS] == 1 else 0) for row in waited]
-        timings.queue.add([max(0, wait) for wait in waits])
+        timings.queue.add(_not_below_zero(waits))
     if timings.request is not None:
         timings.request.add(list(map(_total, rows)))
     if timings.connect is not None and (opened := [row for row in map(_connect, rows) if row]):
@@ -303,8 +308,8 @@ def _measure(timings: _Timings, rows: list[Own]) -> None:
         timings.overhead.add(shares)
     if timings.first is not None and timings.stream is not None:
         begun = [row for row in rows if row[_FIRST] is not None]
-        timings.first.add([max(0, row[_FIRST] - row[_QUEUE]) for row in begun])
-        timings.stream.add([max(0, row[_TOTAL] - row[_FIRST]) for row in begun])
+        timings.first.add(_not_below_zero([row[_FIRST] - row[_QUEUE] for row in begun]))
+        timings.stream.add(_not_below_zero([row[_TOTAL] - row[_FIRST] for row in begun]))
         if timings.token is not None:
             timings.token.add(
                 [max(0, row[_TOTAL] - row[_FIRST]) // (row[_COMPLETION] - 1) for row in begun if row[_COMPLETION] > 1]
@@ -316,7 +321,7 @@ def _measure(timings: _Timings, rows: list[Own]) -> None:
 def _note(timings: _Timings, rows: list[Own]) -> None:
     """Examples for the buckets: the newest trace of each, of those that a collector has."""
     for row in rows:
-        if trace := recorded_id(row[_TRACE]):
+        if row[_TRACE] and (trace := recorded_id(row[_TRACE])):
             second = row[_TIME].timestamp()
             if timings.request is not None:
                 timings.request.note(trace, row[_TOTAL], second)

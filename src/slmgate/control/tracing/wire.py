@@ -24,7 +24,7 @@ _KNOWN, _REMOTE = 0x100, 0x200
 # Log records (logs.proto): time and observed time.
 _TIMES = struct.Struct("<cQcQ").pack
 
-
+_SMALL_VALUE = 128
 _SMALL = [bytes((number,)) for number in range(256)]
 
 
@@ -54,19 +54,22 @@ def texted(field: int, text: str) -> bytes:
 class Key:
     """The name of an attribute; `field` is where the attributes stand in what they are of: 9 in a span, 6 in a log record."""
 
-    __slots__ = ("_field", "_key", "_size")
+    __slots__ = ("_field", "_heads", "_key")
 
     def __init__(self, name: str, field: int = 9) -> None:
-        self._field = field << 3 | 2
+        self._field = field
         self._key = texted(1, name) + b"\x12"
-        self._size = len(self._key) + 1
+        self._heads: dict[int, bytes] = {}  # by a value's size, of small ones: what stands before it
 
     def _of(self, value: bytes) -> bytes:
         size = len(value)
-        if self._size + size < 0x80:  # then each length is one byte
-            return b"%c%c%b%c%b" % (self._field, self._size + size, self._key, size, value)
-        payload = b"%b%b%b" % (self._key, varint(size), value)
-        return b"%c%b%b" % (self._field, varint(len(payload)), payload)
+        head = self._heads.get(size)
+        if head is None:
+            before = self._key + varint(size)
+            head = b"%c%b%b" % (self._field << 3 | 2, varint(len(before) + size), before)
+            if size < _SMALL_VALUE:
+                self._heads[size] = head
+        return head + value
 
     def text(self, value: str) -> bytes:
         return self._of(texted(1, value))

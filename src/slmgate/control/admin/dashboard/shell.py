@@ -32,7 +32,7 @@ from slmgate.control.admin.signin.handlers import SignInService, session_cookie,
 from slmgate.control.admin.signin.sessions import form_token
 from slmgate.control.keyring import utc_now
 from slmgate.control.operators import Operator, Permission
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
