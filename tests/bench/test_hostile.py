@@ -127,3 +127,36 @@ def test_what_does_not(data: bytes) -> None:
 
 def test_the_gate_is_measured_beside_its_peers() -> None:
     assert [target.name for target in targets("slmgate")][:2] == ["slmgate", "nginx"]
+
+
+def relayed(case: Case) -> tuple[Seen, int]:
+    """What becomes of a case where its bytes go on as they are."""
+    whole: list[Sent] = []
+    unreadable: list[str] = []
+    data = case.raw
+    try:
+        while (got := read_request(data)) is not None:
+            whole.append(got[0])
+            data = data[got[1] :]
+    except ValueError as wrong:
+        unreadable.append(str(wrong))
+    return Seen(whole, len(data) > 0, unreadable), 200 if whole else 0
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_each_case_fails_against_who_does_the_wrong_thing(case: Case) -> None:
+    """What must be refused, against a relay of bytes, or one that repairs them; what must go on, against one that refuses all."""
+    stand_ins = {
+        "relay": relayed(case),
+        "refuses all": (Seen((), 0, ()), 400),
+        "repairs all": (Seen((GOOD,), 0, ()), 200),
+        "sends all twice": (Seen((GOOD, GOOD), 0, ()), 200),
+    }
+    failing = {name for name, (seen, status) in stand_ins.items() if fault(TABLE, case, seen, status, "strict")}
+    match case.becomes:
+        case "refused":
+            assert failing >= {"relay", "repairs all", "sends all twice"}
+        case "one" | "two":
+            assert failing >= {"refuses all", "sends all twice"}
+        case "either":
+            assert "sends all twice" in failing
