@@ -131,6 +131,7 @@ class Filling:
 
     def fill(self) -> None:
         run = self.connection.execute
+        run("PRAGMA journal_mode=OFF")  # nothing is lost but a file that is made anew
         run("PRAGMA synchronous=OFF")
         run("PRAGMA cache_size=-400000")
         for table in (

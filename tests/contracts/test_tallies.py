@@ -170,10 +170,12 @@ def ordered(
     for receipt in mine:
         clients.setdefault(receipt.principal, []).append(receipt)
     found: list[str] = []
-    for first in range(0, len(clients) + 7, 7):
+    names: list[str] = []
+    for first in range(0, len(clients), 7):
         names, total = store.tallies.clients(figure, since, until, first, 7, model=model)
         assert total == len(clients)
         found += names
+    assert store.tallies.clients(figure, since, until, len(clients) + 70, 7, model=model) == (names, len(clients))
     assert sorted(found) == sorted(clients)
     sizes = [size(clients[name], figure) for name in found]
     assert sizes == sorted(sizes, reverse=True)
@@ -207,6 +209,24 @@ def test_clients_by_name_and_those_searched_for(store: Store) -> None:
     assert store.tallies.clients(None, FIRST, LAST, 3, 2) == (everyone[3:5], len(everyone))
     assert store.tallies.clients(None, FIRST, LAST, 0, 100, search="C0")[0] == [name for name in everyone if "c0" in name]
     assert store.tallies.clients("tokens", FIRST, LAST, 0, 100, search="%")[1] == 0
+    assert store.tallies.clients(None, FIRST, LAST, 100, 7) == (everyone[-((len(everyone) - 1) % 7 + 1) :], len(everyone))
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ("ann", ["Ann", "JoAnn"]), ("STRASSE", ["strasse"]), ("straß", ["Straße"]), ("k", ["K\u212a"]), ("\u212a", ["K\u212a"]),
+        ("i", ["B\u0130G"]), ("_", ["a_b"]), ("%", ["5%"]), ("/", ["x/y"]), ("ö", ["jörg", "JÖRN"]), ("q", []),
+    ],
+)  # fmt: skip
+def test_a_search_knows_no_case_in_any_writing(store: Store, part: str, found: list[str]) -> None:
+    names = ["Ann", "JoAnn", "strasse", "Straße", "K\u212a", "B\u0130G", "a_b", "5%", "x/y", "jörg", "JÖRN"]
+    receipts = some(Random(16), len(names))
+    write(
+        store, [msgspec.structs.replace(one, principal=name, verdict="admit") for one, name in zip(receipts, names, strict=True)]
+    )
+    told, total = store.tallies.clients(None, FIRST, LAST, 0, 100, search=part)
+    assert (sorted(told), total) == (sorted(found), len(found))
 
 
 def test_an_empty_store(store: Store) -> None:

@@ -14,8 +14,6 @@ from slmgate.stores import rankings, schema, sql_tallies
 from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.sql_tallies import SqlTallies
-from slmgate.stores.subjects import Name
-from slmgate.stores.tallies import decode, encode
 from tests.tools.journal_writer import make_receipt
 
 TIME = datetime(2026, 11, 20, 12, 34, tzinfo=UTC)
@@ -72,38 +70,23 @@ def test_an_answer_does_not_wait_for_what_could_be_kept(store: SqlStore) -> None
     assert vectors(store) == 0
 
 
-def test_many_names_and_spans_are_asked_for_in_parts(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql_tallies, "_CHUNK", 2)
-    names: list[Name] = [("client", f"c{n}", "") for n in range(5)]
-    found = store.tallies.read(names, [TIME - timedelta(hours=3), TIME, TIME + timedelta(minutes=1), TIME + timedelta(hours=5)])
-    assert [[tally.get(0, 0) for tally in each] for each in found] == [[0, 3, 0], [0, 2, 0], [0, 2, 0], [0, 0, 0], [0, 0, 0]]
-    assert store.tallies.models_of(["c0"], TIME - timedelta(hours=3), TIME + timedelta(hours=5))["c0"]["smollm2"][0] == 3
-    assert store.tallies.clients("requests", TIME - DAY, TIME + DAY, 0, 9)[0] == ["c0", "c1", "c2"]
-
-
 def test_the_first_of_very_many(store: SqlStore) -> None:
     store.write(Batch(receipts=[make_receipt(f"m{n}", time=TIME, principal=f"n{n:03}", cost=n % 37) for n in range(200)]))
     names, total = store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, 0, 5)
     assert (names, total) == (["n036", "n073", "n110", "n147", "n184"], 203)
 
 
-def test_a_tally_that_begins_with_something_else_is_counted_as_well(store: SqlStore) -> None:
-    """As those of months that were made when a ledger was brought up to date."""
-    name, cuts = ("client", "c1", ""), [TIME.replace(day=1, hour=0, minute=0), TIME.replace(month=12, day=1, hour=0, minute=0)]
-    months = schema.tallies["months"]
-    with store._writing() as connection:
-        for start, subject, tally in list(connection.execute(sa.select(months))):
-            turned = dict(reversed(decode(tally).items()))
-            where = months.c.start == start, months.c.subject == subject
-            connection.execute(sa.update(months).where(*where).values(tally=encode(turned)))
-    assert store.tallies.counts([name, ("client", "c0", "")], cuts) == [[2], [3]]
-    assert store.tallies.clients("requests", cuts[0], cuts[1], 0, 1) == (["c0"], 3)
+def test_names_are_read_until_the_page_is_full(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_tallies, "_SOME", 2)
+    store.write(Batch(receipts=[make_receipt(f"n{n}", time=TIME + DAY, principal=f"b{n}") for n in range(5)]))
+    assert store.tallies.clients(None, MIDNIGHT, MIDNIGHT + DAY, 1, 1) == (["c1"], 3)
+    assert store.tallies.clients(None, MIDNIGHT, MIDNIGHT + 2 * DAY, 4, 3) == (["b4", "c0", "c1"], 8)
+    assert store.tallies.clients(None, MIDNIGHT, MIDNIGHT + 2 * DAY, 99, 3) == (["c1", "c2"], 8)
 
 
-def test_a_time_less_something_is_what_is_left(store: SqlStore) -> None:
-    store.write(Batch(receipts=[make_receipt("late", time=MIDNIGHT + timedelta(hours=23, minutes=5), principal="c1")]))
-    names: list[Name] = [("client", "c0", ""), ("client", "c1", "")]
-    cuts = [MIDNIGHT, MIDNIGHT + timedelta(hours=23), MIDNIGHT + DAY]
-    assert store.tallies.counts(names, cuts) == [[3, 0], [2, 1]]
-    (early, nothing), (_, late) = store.tallies.read(names, cuts)
-    assert (early[0], nothing, late[0]) == (3, {}, 1)
+@pytest.mark.parametrize("most", [1, 7, 100, 150, 203])
+def test_the_last_of_very_many_are_those_of_the_whole_order(store: SqlStore, most: int) -> None:
+    store.write(Batch(receipts=[make_receipt(f"m{n}", time=TIME, principal=f"n{n:03}", cost=n % 37) for n in range(200)]))
+    whole, _ = store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, 0, 203)
+    parts = [store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, first, most)[0] for first in range(0, 203, most)]
+    assert [name for part in parts for name in part] == whole

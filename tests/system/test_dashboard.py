@@ -20,6 +20,8 @@ from msgspec.structs import replace
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from slmgate.control.admin.dashboard.routes import PAGES
+from slmgate.control.live import MOST, Listing, LiveRequests
+from slmgate.link.messages import LiveFilter, LiveRequest
 from slmgate.stores.records import Batch, KeyFilter
 from tests.system.conftest import Launch
 from tests.tools import page_traffic, signin
@@ -32,15 +34,20 @@ WEEK = "from=2026-11-21T12:00&to=2026-11-28T12:00&compare=1"
 HOSTILE = '"><img src=x onerror=alert(1)>\u202e/..' + "x" * 90
 KEY = "the key"
 """Stands for the id of a key that the site has."""
+UNDER_WAY = LiveRequest(
+    id="0123456789ab00000001", request_id=HOSTILE[:60], since=1_795_867_200.0, state="queued", client=HOSTILE, model=HOSTILE,
+    instance="http://10.0.0.5:8000", endpoint="chat", stream=True, position=12, tokens=34, address="2001:db8::7",
+)  # fmt: skip
 NAMES = {
     "/clients/{name:str}": ("support-bot", "nobody-at-all"),
     "/models/{name:str}": ("smollm2",),
     "/requests/{id:str}": ("evil",),
+    "/live/{id:str}/cancel": (UNDER_WAY.id,),
     "/keys/{id:str}": (KEY,),
     "/keys/{id:str}/edit": (KEY,),
     "/keys/{id:str}/revoke": (KEY,),
 }
-"""What stands for the names of a path, so that the page shows something; a request under way has its own tests."""
+"""What stands for the names of a path, so that the page shows something."""
 Theme = Literal["light", "dark"]
 REACH = """() => {
     const seen = element => element.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
@@ -66,6 +73,17 @@ def axe() -> str:
     return (signin.packages(Path(__file__).parent / "axe") / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
+class OneUnderWay(LiveRequests):
+    """No worker is asked: there is one request under way, which fits every filter but one by model."""
+
+    async def list(self, which: LiveFilter, most: int = MOST) -> Listing:
+        there = [] if which.model else [UNDER_WAY]
+        return Listing(there, 1, len(there), [(HOSTILE, 1, 1)], 0)
+
+    async def find(self, id: str) -> LiveRequest | Literal["over"] | None:
+        return UNDER_WAY if id == UNDER_WAY.id else None
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two weeks of traffic, and one client with a name that somebody meant ill."""
@@ -76,6 +94,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         )
         made.gate.now, made.gate.config = page_traffic.status(), page_traffic.config()
         made.gate.keyring.create("walked")
+        made.gate.live = OneUnderWay()
         yield made
 
 
@@ -115,6 +134,7 @@ def paths(site: Site) -> Iterator[str]:
                 yield f"{re.sub(r'{.*}', key if name == KEY else name, row.path)}?{WEEK}"
     yield f"/clients?{WEEK}&q=nobody-of-this-name"
     yield f"/clients?{WEEK}&sort=name"
+    yield "/live?model=nobody-of-this-name"
     yield "/account"
 
 
@@ -208,8 +228,10 @@ def test_the_switch_of_colours(site: Site, browser: Browser) -> None:
     page.get_by_role("button", name="Dark").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     assert dark() and "/clients" in page.url
+    for path in ("/models", "/account", "/login"):  # whoever signs in again has chosen, too
+        page.goto(site.origin + path)
+        assert dark(), path
     page.goto(f"{site.origin}/models")
-    assert dark()
     page.get_by_role("button", name="System").click()
     expect(page.locator("html[data-theme]")).to_have_count(0)
     assert not dark()

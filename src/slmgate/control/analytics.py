@@ -259,12 +259,8 @@ class Analytics:
         page = max(1, min(page, 2**31))
         figure = None if sort == "name" else sort
         names, total = self._tallies.clients(figure, range.since, range.until, (page - 1) * size, size, search)
-        last = max(1, -(-total // size))
-        if page > last:
-            page = last
-            names, total = self._tallies.clients(figure, range.since, range.until, (page - 1) * size, size, search)
         rows = self._rows([("client", name, "") for name in names], range)
-        return Page(rows=rows, total=total, page=page, size=size)
+        return Page(rows=rows, total=total, page=min(page, max(1, -(-total // size))), size=size)
 
     def client(self, name: str, range: Range) -> ClientView:
         """One client by its name; one that asked nothing has figures of 0."""

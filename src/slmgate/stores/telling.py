@@ -48,6 +48,7 @@ class TallyStore(Protocol):
     ) -> tuple[list[str], int]:
         """The names of at most so many clients that asked anything, from the place `first` on, and how many there are in all.
 
-        From the most to the least of this figure, or by name. Of one `model` by requests only.
+        From the most to the least of this figure, or by name. Of one `model` by requests only. Behind the last one is the last
+        page of so many.
         """
         ...

@@ -192,6 +192,17 @@ def test_a_key_shows_the_page_without_a_way_out(gate: AdminGate, client: TestCli
     assert answer.status_code == 403
 
 
+@pytest.mark.parametrize(("cookie", "mark"), [("dark", ' data-theme="dark"'), ("light", ' data-theme="light"'), ('"x', "")])
+def test_the_colours_that_were_chosen(cookie: str, mark: str, client: TestClient[Litestar]) -> None:
+    client.cookies.set("slmgate-theme", cookie)
+    stray = client.get("/login/callback?state=x")
+    login = client.get("/login")
+    sign_in(client)
+    for page in (stray, login, client.get("/account")):
+        assert f'<html lang="en"{mark}>' in page.text
+        assert f'name="color-scheme" content="{cookie if mark else "light dark"}"' in page.text
+
+
 def test_the_stylesheet(client: TestClient[Litestar]) -> None:
     answer = client.get("/signin.css")
     assert answer.headers["content-type"].startswith("text/css")

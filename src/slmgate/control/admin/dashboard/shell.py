@@ -30,6 +30,8 @@ from slmgate.control.admin.params import Caller, Context
 from slmgate.control.admin.routes import Route
 from slmgate.control.admin.signin.handlers import SignInService, session_cookie, site_of
 from slmgate.control.admin.signin.sessions import form_token
+from slmgate.control.admin.theme import COOKIE as THEME
+from slmgate.control.admin.theme import THEMES, theme_of
 from slmgate.control.keyring import utc_now
 from slmgate.control.operators import Operator, Permission
 from slmgate.stores.records import LedgerUnavailable
@@ -40,8 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("slmgate.admin")
 _PAGES = Path(__file__).parent / "pages"
 MAX_FIELDS = 500
-THEMES = ("system", "light", "dark")
-THEME, ZONE = "slmgate-theme", "slmgate-zone"
+ZONE = "slmgate-zone"
 YEAR = 365 * 86400
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -131,7 +132,7 @@ def _answer(request: Asked, made: View | Go, ask: Ask, page: Page, pages: Sequen
     cookies = []
     if "tz" in ask.query and str(ask.zone) == ask.query["tz"] != request.cookies.get(ZONE):
         cookies.append(_cookie(request, ask.context, ZONE, ask.query["tz"]))
-    body = render(made, ask, page, pages, theme=_theme(request))
+    body = render(made, ask, page, pages, theme=theme_of(request.cookies))
     return Response(body, status_code=made.status, media_type="text/html", headers=HEADERS, cookies=cookies)
 
 
@@ -184,7 +185,7 @@ def _failed(
             message=said,
             status=status,
             nav=navigation(pages, caller.permission, "") if caller is not None else [],
-            theme=_theme(request),
+            theme=theme_of(request.cookies),
             ask=None if caller is None else _bare(context, caller, request),
             refresh=0,
             paths=(),
@@ -230,11 +231,6 @@ async def _fields(request: Asked) -> dict[str, list[str]]:
     for name, value in pairs:
         fields.setdefault(name, []).append(value)
     return fields
-
-
-def _theme(request: Asked) -> str:
-    theme = request.cookies.get(THEME, "system")
-    return theme if theme in THEMES else "system"
 
 
 def _cookie(request: Asked, context: AdminContext, name: str, value: str) -> Cookie:

@@ -25,6 +25,7 @@ from slmgate.control.admin.signin import pages
 from slmgate.control.admin.signin.flow import own_path
 from slmgate.control.admin.signin.service import FLOW_SECONDS, FORM_SECONDS, NO_STORE, STRAY, Outcome, Refused, SignIn
 from slmgate.control.admin.signin.sessions import form_token
+from slmgate.control.admin.theme import theme_of
 from slmgate.control.audit import asked_from
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.instance_words import condition
@@ -115,7 +116,7 @@ async def login_oidc(request: Asked, signin: SignInService) -> Page:
     cookie, attempt = signin.flows.begin(next, time.time())
     where = await signin.leave_for_provider(attempt, site.origin + CALLBACK)
     if isinstance(where, Refused):
-        return _message("Sign-in cannot go on", where)
+        return _message(request, "Sign-in cannot go on", where)
     return _redirect(where, site.cookie(FLOW, cookie, FLOW_SECONDS))
 
 
@@ -133,7 +134,7 @@ async def login_callback(request: Asked, signin: SignInService) -> Page:
     if arrived is not None:
         return arrived
     assert isinstance(outcome, Refused)
-    return _message("Not signed in", outcome, site.cookie(FLOW, "", 0))
+    return _message(request, "Not signed in", outcome, site.cookie(FLOW, "", 0))
 
 
 async def logout(request: Asked, signin: SignInService, caller: Caller) -> Page:
@@ -142,12 +143,12 @@ async def logout(request: Asked, signin: SignInService, caller: Caller) -> Page:
     given = (await _fields(request)).get("token", "")
     if not hmac.compare_digest(given.encode(), form_token(session).encode()):
         return _message(
-            "Not signed out", Refused(403, "The form was not this session's. Go back, load the page again, sign out.")
+            request, "Not signed out", Refused(403, "The form was not this session's. Go back, load the page again, sign out.")
         )
     try:
         await asyncio.to_thread(signin.sessions.end, session, caller.name)
     except LedgerUnavailable:
-        return _message("Not signed out", NO_STORE)
+        return _message(request, "Not signed out", NO_STORE)
     return _redirect("/login", _site(request, signin).cookie(SESSION, "", 0))
 
 
@@ -157,6 +158,7 @@ async def home(request: Asked, signin: SignInService, context: Context, caller: 
     state = "not running" if not now.running else "draining" if now.draining else "ready" if now.ready else "not ready"
     body = pages.render(
         "home",
+        theme_of(request.cookies),
         operator=caller.name,
         role=caller.permission.name.lower(),
         token=form_token(session) if session and not request.headers.get("authorization") else "",
@@ -183,6 +185,7 @@ def _login(request: Asked, signin: SignInService, next: str, outcome: Outcome | 
     refused = outcome if isinstance(outcome, Refused) else None
     body = pages.render(
         "login",
+        theme_of(request.cookies),
         message=refused.text + _waiting(refused) if refused else "",
         issuer=options.auth.oidc.issuer if options.auth.oidc else "",
         local=options.auth.local,
@@ -206,8 +209,9 @@ def _form_is_ours(request: Asked, signin: SignIn, fields: Mapping[str, str]) -> 
     return attempt is not None and hmac.compare_digest(fields.get("token", "").encode(), attempt.token.encode())
 
 
-def _message(title: str, refused: Refused, *cookies: Cookie) -> Page:
-    return _page(pages.render("message", title=title, message=refused.text + _waiting(refused)), refused, *cookies)
+def _message(request: Asked, title: str, refused: Refused, *cookies: Cookie) -> Page:
+    said = refused.text + _waiting(refused)
+    return _page(pages.render("message", theme_of(request.cookies), title=title, message=said), refused, *cookies)
 
 
 def _page(body: bytes, refused: Refused | None = None, *cookies: Cookie) -> Page:

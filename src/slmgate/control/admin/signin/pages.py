@@ -27,9 +27,9 @@ HEADERS = {
 }
 
 
-def render(page: str, /, **values: object) -> bytes:
-    """The page of this name with these values."""
-    return _environment().get_template(f"{page}.html").render(values).encode()
+def render(page: str, /, theme: str = "system", **values: object) -> bytes:
+    """The page of this name with these values, in these colours."""
+    return _environment().get_template(f"{page}.html").render(values, theme=theme).encode()
 
 
 @cache
