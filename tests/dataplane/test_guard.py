@@ -10,7 +10,7 @@ import pytest
 
 from slmgate.dataplane import addresses as addresses_module
 from slmgate.dataplane.addresses import PLACES, SHARED, SUBJECT, WORDS
-from slmgate.dataplane.guard import AT_ONCE, REMEMBERED, SIEVED, TURNED_AWAY, Guard, Visitor
+from slmgate.dataplane.guard import AT_ONCE, RECORDED, RECORDED_EACH_SECOND, REMEMBERED, SIEVED, TURNED_AWAY, Guard, Visitor
 from slmgate.dataplane.tally import Tally
 from slmgate.policy.guard import GuardSpec, RateSpec
 from slmgate.policy.networks import number_of
@@ -346,6 +346,20 @@ def test_the_last_to_knock_are_kept_out_by_the_kernel(guards: Callable[..., Kept
     for address in addresses * 2:
         assert guard.connected(address) is TURNED_AWAY
     assert len(guard.kept_out()) == SIEVED
+
+
+@pytest.mark.parametrize("before", [0, RECORDED - 1, RECORDED])
+def test_refusals_of_strangers_are_recorded_up_to_a_bound(guards: Callable[..., Kept], before: int) -> None:
+    guard = guards()
+    now = 1000.0
+    assert [guard.records(now) for _ in range(before)] == [True] * before
+    assert guard.records(now) is (before < RECORDED)
+    assert [guard.records(now) for _ in range(RECORDED)].count(True) == max(0, RECORDED - before - 1)
+    assert guard.tally.guarded == before + 1
+    guard.each_second()
+    assert guard.said == [f"{before + 1} requests of strangers were refused and have no receipt: there are too many"]
+    assert [guard.records(now + 0.5) for _ in range(9)].count(True) == RECORDED_EACH_SECOND / 2
+    assert [guard.records(now + 1e6) for _ in range(RECORDED + 1)].count(True) == RECORDED, "what was saved is bounded too"
 
 
 def test_a_line_for_each_kind_a_second(guards: Callable[..., Kept]) -> None:

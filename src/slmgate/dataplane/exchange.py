@@ -1144,4 +1144,6 @@ class Exchange:
             engine_us = int((now - self.handed_at) * 1e6) if self.handed_at else 0
             worker.limiter.settle(hold, self.usage, engine_us, now + worker.wall_offset, forwarded=self.asked_at > 0)
             self.hold = None
+        elif self.principal is None and self.ended == "refused" and not self.worker.guard.records(time.monotonic()):
+            return
         self.worker.finished(receipt_of(self, self.ended, self.reason), self.slot, self.ended == "refused")
