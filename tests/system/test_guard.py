@@ -29,7 +29,7 @@ from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Answer, Wire, chat, request
 
 HERE, THERE = "127.7.0.1", "127.7.0.2"
-RECORDED, EACH_SECOND = 2000, 10
+RECORDED, EACH_SECOND = 10_000, 20
 """Refusals of strangers that have a receipt (docs/security.md)."""
 PLAIN = request(chat(), secret=SECRET)
 WRONG = request(chat(), secret="sk-test-wrong-0123456789abcdef")

@@ -39,9 +39,9 @@ AT_ONCE = 64
 REMEMBERED = 4096
 """Addresses without a connection that a worker remembers."""
 PLENTY = 1 << 60
-RECORDED = 2000
+RECORDED = 10_000
 """Refusals of strangers that have a receipt, at once; and so many more each second:"""
-RECORDED_EACH_SECOND = 10
+RECORDED_EACH_SECOND = 20
 SIEVED = 1000
 """So many banned addresses are kept out by the kernel: those that were banned, or have knocked, last."""
 
