@@ -105,12 +105,8 @@ def test_whoever_signs_in_comes_to_what_was_wanted(
     where = httpx.URL(answer.headers["location"])
     assert where.path == "/login"
     assert where.params["next"] == next
-    assert (
-        sign_in(client, next=html.unescape(re.findall(r'name="next" value="([^"]*)"', client.get(str(where)).text)[0])).headers[
-            "location"
-        ]
-        == next
-    )
+    (kept,) = re.findall(r'name="next" value="([^"]*)"', client.get(str(where)).text)
+    assert sign_in(client, next=html.unescape(kept)).headers["location"] == next
 
 
 def test_what_is_seen_of_instances(gate: AdminGate, client: TestClient[Litestar]) -> None:
