@@ -31,7 +31,7 @@ test: .venv/.dev  ## everything; ends with pytest's own line
 	@$(BIN)/python tests/house/own_coverage.py
 	@$(BIN)/python -m pytest
 
-test-quick: .venv/.dev  ## what needs no server, in under a minute
+test-quick: .venv/.dev  ## what needs no server: a few minutes
 	@$(BIN)/python -m pytest -m "not system" --ignore=tests/system
 
 check: .venv/.dev  ## style, types and the rules of the house

@@ -35,6 +35,7 @@ SPEC = GuardSpec(
     connections=1000,
     new_connections=RateSpec(200, 1, 1000),
     failed_auth=RateSpec(10, 60, 10),
+    ban=86_400.0,  # longer than any run takes
     exempt=("127.0.0.1",),
 )
 BANNED = "127.9.0.1"

@@ -3,7 +3,9 @@
 `python -m bench.many` measures CPU per request in alternation, with no limits, on three files: `one` has the benchmark's model;
 `models` has 1,000 models more, and `instances` gives the benchmark's model itself 1,000 instances more, that are all the mock
 instance under other addresses. Health checks are off in them, for those cost by time, not by request: a fourth gate, `checked`,
-is `models` with its checks on, and what they take while nobody asks is printed by itself. It knows nothing of the gate's inside.
+is `models` with its checks on, and what they take while nobody asks is printed by itself. Beside them stands nginx with one
+server in its upstream and with 1,001: a thousand connections cost the kernel and the processor something in any proxy. It
+knows nothing of the gate's inside.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 
 from bench import machine
 from bench.limits import Run, changed
-from bench.peers import gate
+from bench.peers import gate, proxies
 from bench.peers.contract import Target
 from bench.running import Processes, Running
 from bench.wire import MODEL
@@ -62,6 +64,18 @@ def target(command: str | None, name: str, does: str, add: Callable[[Models, int
     return changed(gate.target(command), name, does, "slmgate.yaml", change)
 
 
+def nginx(name: str, does: str, more: int) -> Target:
+    """nginx as the benchmark has it, without policies, with so many servers more behind it; all their connections are kept."""
+    [plain] = [each for each in proxies.TARGETS if each.name == "nginx"]
+
+    def change(text: str) -> str:
+        server = text[text.index("server 127.0.0.1:") : text.index("keepalive 64;")]
+        servers = [server, *(server.replace("127.0.0.1", address(number)) for number in range(more))]
+        return text.replace(server, "".join(servers)).replace("keepalive 64;", f"keepalive {64 + more};")
+
+    return changed(plain, name, does, "nginx.conf", change)
+
+
 def used(running: Running, seconds: float) -> float:
     """The share of a CPU that its processes take, while nobody asks anything."""
     before, began = machine.cpu_us(machine.tree(running.pid)), time.monotonic()
@@ -86,10 +100,11 @@ def main() -> int:
     checked = target(given.gate, "checked", "the same, each checked every 5 s", more_models, checks=True)
     with tempfile.TemporaryDirectory(prefix="slmgate-bench-") as name, Processes() as processes:
         run = Run(processes, Path(name), given.seed, [address(number) for number in range(MANY)])
-        run.alternate(files, *((2, 1.0) if given.quick else (7, 2.0)))
+        beside = [nginx("nginx, one", "1 server", 0), nginx("nginx, many", f"{MANY + 1:,} servers", MANY)]
+        run.alternate([*files, *beside], *((2, 1.0) if given.quick else (7, 2.0)))
         print("file | it has | CPU us | ratio to one (smallest - largest)")
-        for each in files:
-            pairs = run.more("one", each.name)
+        for each in [*files, *beside]:
+            pairs = run.more("nginx, one" if each in beside else "one", each.name)
             if not pairs:
                 print(f"{each.name} | {each.does} | not measured: {run.rows[each.name].reason}")
                 continue

@@ -23,7 +23,7 @@ from typing import Any
 from slmgate.control.analytics import Analytics
 from slmgate.control.ranges import NAMES, of_length
 from slmgate.stores import schema
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.rollups import DAY, FIGURES, HOUR, LEVELS, MINUTE
 from slmgate.stores.schema import to_us
 from slmgate.stores.sql import SqlStore, open_store
@@ -131,6 +131,7 @@ class Filling:
 
     def fill(self) -> None:
         run = self.connection.execute
+        run("PRAGMA journal_mode=OFF")  # nothing is lost but a file that is made anew
         run("PRAGMA synchronous=OFF")
         run("PRAGMA cache_size=-400000")
         for table in (

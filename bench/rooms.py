@@ -38,7 +38,8 @@ from slmgate.policy.prefix import Prefix, affinity_of
 from slmgate.policy.queue import FairQueue
 from slmgate.policy.ring import Ring
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
-from slmgate.policy.snapshot import AuthSpec, InstanceSpec, ModelSpec, Snapshot, SnapshotSpec
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import AuthSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.stores.sql import open_store
 from slmgate.terms import Ask, Bearer, Intent, Key, Receipt, Refuse
 

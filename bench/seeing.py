@@ -35,7 +35,7 @@ from slmgate.control.tracing.export import Target as Collector
 from slmgate.control.tracing.service import Tracing
 from slmgate.dataplane.journal import Journal
 from slmgate.http1.trace_context import threshold
-from slmgate.policy.snapshot import TracingSpec
+from slmgate.policy.specs import TracingSpec
 from slmgate.stores.parted import Parted
 from slmgate.stores.sql import open_store
 

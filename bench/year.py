@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from slmgate.stores.base import Batch, ReceiptFilter
+from slmgate.stores.records import Batch, ReceiptFilter
 from slmgate.stores.rollups import DAY, FIGURES, HOUR, MINUTE
 from slmgate.stores.schema import to_us
 from slmgate.stores.sql import SqlStore, open_store

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from slmgate.policy.health import HealthSpec
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from tests.tools.fakes import FakeTransport
 from tests.tools.stage import Stage, model, reply
 

@@ -16,7 +16,7 @@ from fuzz.stage import Fakes, Seen
 from fuzz.target import Target, ways
 from slmgate.http1.answers import CONTINUE
 from slmgate.http1.heads import REQUEST_FIELDS_PASSED
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from tests.tools.ambiguous import Table
 from tests.tools.stage import SECRET, request
 

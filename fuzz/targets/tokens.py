@@ -25,7 +25,8 @@ from slmgate.control.identity.keyset import read_keys
 from slmgate.control.identity.outcomes import CannotTell, TokenRefused, UnknownKey
 from slmgate.policy.identify import Unverified, identify
 from slmgate.policy.keytable import KeyTable
-from slmgate.policy.snapshot import AuthSpec, Snapshot, SnapshotSpec
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import AuthSpec, SnapshotSpec
 from slmgate.terms import Bearer, Key, Refuse
 from tests.tools.signer import ATTACKS, AUDIENCE, ISSUER, PUBLISHED, Signer, b64, jwk
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.cli import audit
-from slmgate.stores.base import AuditRecord
+from slmgate.stores.records import AuditRecord
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.command import run
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from slmgate.cli import db
-from slmgate.stores.base import Batch
 from slmgate.stores.migrations import HEAD
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import open_store
 from slmgate.terms import Receipt
 from tests.tools.command import run

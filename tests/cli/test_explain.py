@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 from slmgate.cli import explain
 from slmgate.cli.client import AdminClient, Network
 from slmgate.control.config import load
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.admin_gate import AdminGate, asking
 from tests.tools.command import run

@@ -14,8 +14,8 @@ import pytest
 from slmgate.cli import logs
 from slmgate.cli.client import AdminClient, connect
 from slmgate.cli.ends import NO, UNREACHABLE, CommandFailed
-from slmgate.stores.base import Batch
 from slmgate.stores.contents import ContentRecord
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.command import run
 from tests.tools.journal_writer import make_receipt

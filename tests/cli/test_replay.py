@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.cli import replay
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import open_store
 from tests.tools.command import run
 from tests.tools.journal_writer import NOON, make_receipt

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import open_store
 from tests.control.test_statements import CONFIG, DEAR, charged
 from tests.tools.command import run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import open_store
 from tests.tools.command import run
 from tests.tools.journal_writer import make_receipt

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from slmgate.stores import migrations
-from slmgate.stores.base import (
+from slmgate.stores.base import Store
+from slmgate.stores.records import (
     USAGE_GROUPS,
     AuditFilter,
     AuditRecord,
@@ -23,7 +24,6 @@ from slmgate.stores.base import (
     NameTaken,
     ReceiptFilter,
     SecretTaken,
-    Store,
     UsageRow,
 )
 from slmgate.terms import Key, LimitSpec

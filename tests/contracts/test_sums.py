@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from slmgate.stores import migrations, schema
-from slmgate.stores.base import USAGE_GROUPS, Batch, ReceiptFilter, Store, UsageRow
+from slmgate.stores.base import Store
+from slmgate.stores.records import USAGE_GROUPS, Batch, ReceiptFilter, UsageRow
 from slmgate.stores.rollups import MOST
 from slmgate.stores.sql import SqlStore
 from slmgate.stores.tallies import FAILED

@@ -9,8 +9,9 @@ from random import Random
 import msgspec
 import pytest
 
-from slmgate.stores.base import Batch, Store
+from slmgate.stores.base import Store
 from slmgate.stores.rankings import FIGURES, Figure
+from slmgate.stores.records import Batch
 from slmgate.stores.subjects import ALL, Name
 from slmgate.stores.tallies import FAILED, KINDS, RELATIVE_ERROR, Tally, percentiles
 from slmgate.terms import Receipt
@@ -93,10 +94,11 @@ def times(receipts: list[Receipt]) -> dict[str, list[int]]:
 
 def check(tally: Tally, receipts: list[Receipt]) -> None:
     assert {name: count for name, count in tally.items() if isinstance(name, str) or name < 16} == sums(receipts)
-    for kind, right in times(receipts).items():
-        count, found = percentiles(tally, kind, (50, 95, 99))
-        assert count == len(right)
-        for part, time in zip((50, 95, 99), found, strict=False):
+    found, exactly = percentiles(tally, (50, 95, 99)), times(receipts)
+    assert {kind: count for kind, (count, _) in found.items()} == {kind: len(each) for kind, each in exactly.items() if each}
+    for kind, (_, parts) in found.items():
+        right = exactly[kind]
+        for part, time in zip((50, 95, 99), parts, strict=True):
             exact = right[-(-len(right) * part // 100) - 1]
             assert abs(time - exact) <= exact * RELATIVE_ERROR
 
@@ -116,6 +118,8 @@ def test_tallies_are_what_the_receipts_come_to(store: Store) -> None:
         for name, tallies in zip(NAMES, store.tallies.read(NAMES, cuts), strict=True):
             for tally, since, until in zip(tallies, cuts, cuts[1:], strict=False):
                 check(tally, within(of(receipts, name), since, until))
+        counted = [[tally.get(0, 0) for tally in tallies] for tallies in store.tallies.read(NAMES, cuts)]
+        assert store.tallies.counts(NAMES, cuts) == counted
 
 
 def test_a_time_within_a_minute_is_asked_of_the_receipts(store: Store) -> None:
@@ -138,10 +142,9 @@ def test_models_of_a_client(store: Store) -> None:
     receipts = some(Random(10), 300)
     write(store, receipts)
     since, until = FIRST + timedelta(days=33, minutes=7), FIRST + timedelta(days=60)
-    found = store.tallies.models_of("bob", since, until)
+    found = store.tallies.models_of(["bob", "nobody"], since, until)
     mine = within(of(receipts, ("client", "bob", "")), since, until)
-    assert found == {model: sums([receipt for receipt in mine if receipt.model == model]) for model in ("m1", "m2")}
-    assert store.tallies.models_of("nobody", since, until) == {}
+    assert found == {"bob": {model: sums([receipt for receipt in mine if receipt.model == model]) for model in ("m1", "m2")}}
 
 
 def many(random: Random, number: int) -> list[Receipt]:
@@ -167,10 +170,12 @@ def ordered(
     for receipt in mine:
         clients.setdefault(receipt.principal, []).append(receipt)
     found: list[str] = []
-    for first in range(0, len(clients) + 7, 7):
+    names: list[str] = []
+    for first in range(0, len(clients), 7):
         names, total = store.tallies.clients(figure, since, until, first, 7, model=model)
         assert total == len(clients)
         found += names
+    assert store.tallies.clients(figure, since, until, len(clients) + 70, 7, model=model) == (names, len(clients))
     assert sorted(found) == sorted(clients)
     sizes = [size(clients[name], figure) for name in found]
     assert sizes == sorted(sizes, reverse=True)
@@ -204,13 +209,32 @@ def test_clients_by_name_and_those_searched_for(store: Store) -> None:
     assert store.tallies.clients(None, FIRST, LAST, 3, 2) == (everyone[3:5], len(everyone))
     assert store.tallies.clients(None, FIRST, LAST, 0, 100, search="C0")[0] == [name for name in everyone if "c0" in name]
     assert store.tallies.clients("tokens", FIRST, LAST, 0, 100, search="%")[1] == 0
+    assert store.tallies.clients(None, FIRST, LAST, 100, 7) == (everyone[-((len(everyone) - 1) % 7 + 1) :], len(everyone))
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ("ann", ["Ann", "JoAnn"]), ("STRASSE", ["strasse"]), ("straß", ["Straße"]), ("k", ["K\u212a"]), ("\u212a", ["K\u212a"]),
+        ("i", ["B\u0130G"]), ("_", ["a_b"]), ("%", ["5%"]), ("/", ["x/y"]), ("ö", ["jörg", "JÖRN"]), ("q", []),
+    ],
+)  # fmt: skip
+def test_a_search_knows_no_case_in_any_writing(store: Store, part: str, found: list[str]) -> None:
+    names = ["Ann", "JoAnn", "strasse", "Straße", "K\u212a", "B\u0130G", "a_b", "5%", "x/y", "jörg", "JÖRN"]
+    receipts = some(Random(16), len(names))
+    write(
+        store, [msgspec.structs.replace(one, principal=name, verdict="admit") for one, name in zip(receipts, names, strict=True)]
+    )
+    told, total = store.tallies.clients(None, FIRST, LAST, 0, 100, search=part)
+    assert (sorted(told), total) == (sorted(found), len(found))
 
 
 def test_an_empty_store(store: Store) -> None:
     assert store.tallies.read(NAMES, [FIRST, LAST]) == [[{}]] * len(NAMES)
     assert store.tallies.subjects("model") == []
     assert store.tallies.clients("requests", FIRST, LAST, 0, 10) == ([], 0)
-    assert store.tallies.models_of("ann", FIRST, LAST) == {}
+    assert store.tallies.counts(NAMES, [FIRST, LAST]) == [[0]] * len(NAMES)
+    assert store.tallies.models_of(["ann"], FIRST, LAST) == {}
     assert store.tallies.since(FIRST, LAST) == FIRST
 
 

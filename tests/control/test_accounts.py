@@ -12,8 +12,8 @@ from slmgate.control.accounts import Accounts, UnknownOperator
 from slmgate.control.keyfields import BadKeyInput
 from slmgate.control.operators import AdminKeys, Operator, Permission, create_first_admin_key
 from slmgate.control.passwords import Passwords
-from slmgate.stores.base import NameTaken
 from slmgate.stores.operators import SessionRecord
+from slmgate.stores.records import NameTaken
 from slmgate.stores.sql import open_store
 from tests.tools.admin_gate import CHEAP
 

@@ -11,7 +11,7 @@ import pytest
 
 from slmgate.control.analytics import LINES, MOST_ROWS, OTHER, SORTS, SPARKS, Analytics, Count, Figures, spark_edges
 from slmgate.control.ranges import NAMES, between, of_length
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Receipt
 from tests.tools.journal_writer import make_receipt

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from slmgate.control import audit
-from slmgate.stores.base import AuditRecord
+from slmgate.stores.records import AuditRecord
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

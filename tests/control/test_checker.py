@@ -35,7 +35,7 @@ from slmgate.control.config import Config, load_text
 from slmgate.control.config.addresses import Origin
 from slmgate.control.reaching import Way, make_client, may_want_a_certificate
 from slmgate.link.messages import Checked, CheckedOut
-from slmgate.policy.snapshot import HeldSpec, TrustSpec
+from slmgate.policy.specs import HeldSpec, TrustSpec
 from tests.tools.fakes import Clock, FakeLoop
 
 ONE = 'models: {m: {instances: [{url: "http://a:1"}]%s}}'

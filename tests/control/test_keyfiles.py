@@ -15,7 +15,7 @@ from slmgate.control import keyfiles
 from slmgate.control.config.options import DeclaredKey
 from slmgate.control.keyfiles import COLUMNS, BadKeyFile, KeyRow, cells, exported, import_keys, read_rows, with_secrets
 from slmgate.control.keyring import Keyring
-from slmgate.stores.base import KeyFilter, KeyRecord
+from slmgate.stores.records import KeyFilter, KeyRecord
 from slmgate.stores.sql import SqlStore, open_store
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -23,7 +23,7 @@ from slmgate.control.keyring import (
     new_secret,
     utc_now,
 )
-from slmgate.stores.base import KeyFilter, KeyRecord, KeySecret, NameTaken, SecretTaken
+from slmgate.stores.records import KeyFilter, KeyRecord, KeySecret, NameTaken, SecretTaken
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Key
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from slmgate.control.ledger import Ingest
 from slmgate.link import journal
-from slmgate.stores.base import Batch, KeyUse, LedgerUnavailable
+from slmgate.stores.records import Batch, KeyUse, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Intent, Receipt
 from tests.tools.journal_writer import NOON, Segment, Table, encoded, framed, make_intent, make_receipt

@@ -19,7 +19,7 @@ from slmgate.control.config import Config, load_text
 from slmgate.control.notices import Notices, identity
 from slmgate.control.webhooks import Webhooks
 from slmgate.policy.limits import NANO, Price
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from tests.control.test_statements import charged
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from slmgate.control.reaching import Clients, NoPlace, Way, make_client, may_want_a_certificate, why_not_reached
-from slmgate.policy.snapshot import HeldSpec, TrustSpec
+from slmgate.policy.specs import HeldSpec, TrustSpec
 from tests.tools.authority import Authority
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from slmgate.control import reading
 from slmgate.control.reading import UNKNOWN, OtherForm, Reader, newest_uses
 from slmgate.control.settling import UNREADABLE
-from slmgate.stores.base import KeyUse
 from slmgate.stores.parted import FACET_FIELDS, Parted, parted
+from slmgate.stores.records import KeyUse
 from slmgate.terms import Receipt
 from tests.tools.journal_writer import NOON, encoded, make_receipt
 

@@ -19,7 +19,7 @@ from slmgate.control.reload import BATCH, CONFIRM_SECONDS, Publisher
 from slmgate.control.roster import Roster
 from slmgate.link.messages import Hello, KeysChanged, KeysWhole, Publish
 from slmgate.policy.keytable import KeyTable
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.policy.specs import SnapshotSpec
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
 from tests.tools.fakes import Clock, FakeLoop

@@ -9,8 +9,8 @@ import pytest
 
 from slmgate.control.config import Config, compile_snapshot, load_text
 from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, Roster, UnknownInstance
-from slmgate.stores.base import AuditRecord
 from slmgate.stores.instances import InstanceRecord
+from slmgate.stores.records import AuditRecord
 from slmgate.stores.sql import SqlStore, open_store
 
 CONFIG = load_text('models: {m: {instances: [{url: "http://a:1"}]}, n: {instances: [{url: "http://b:1"}]}}').unwrap()

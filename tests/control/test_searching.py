@@ -14,7 +14,8 @@ import pytest
 
 from slmgate.control import searching as module
 from slmgate.control.searching import Found, search
-from slmgate.stores.base import Batch, ReceiptFilter, Store
+from slmgate.stores.base import Store
+from slmgate.stores.records import Batch, ReceiptFilter
 from slmgate.stores.sql import open_store
 from slmgate.terms import Receipt
 

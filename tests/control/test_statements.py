@@ -23,7 +23,7 @@ from slmgate.control.config.plan_options import Plan
 from slmgate.control.statements import NoStatement, Statement, make_statement
 from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limits import NANO, Price
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Receipt
 from tests.tools.journal_writer import make_receipt

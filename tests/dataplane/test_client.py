@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from slmgate.dataplane.client import LINGER_SECONDS, MAX_BACKLOG, SKIPPED
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from slmgate.terms import Refuse
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import FakeTransport

@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from slmgate.dataplane import counting
 from slmgate.dataplane.counting import COUNTED, PIECE, Counter, Counters
 from slmgate.dialects.prompts import Prompt
-from slmgate.policy.snapshot import ModelSpec, TokenizerSpec
+from slmgate.policy.specs import ModelSpec, TokenizerSpec
 from tests.tools.tokenizers import written
 
 

@@ -22,7 +22,7 @@ from slmgate.dialects import TABLE
 from slmgate.link.journal import MAX_RECORD
 from slmgate.policy.limits import LimitSpec
 from slmgate.policy.roles import ParameterRule, RoleSpec
-from slmgate.policy.snapshot import GateSpec, TokenizerSpec
+from slmgate.policy.specs import GateSpec, TokenizerSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, TEXTS, Road

@@ -10,7 +10,7 @@ import pytest
 
 from slmgate.dataplane import addresses as addresses_module
 from slmgate.dataplane.addresses import PLACES, SHARED, SUBJECT, WORDS
-from slmgate.dataplane.guard import AT_ONCE, REMEMBERED, SIEVED, TURNED_AWAY, Guard, Visitor
+from slmgate.dataplane.guard import AT_ONCE, RECORDED, RECORDED_EACH_SECOND, REMEMBERED, SIEVED, TURNED_AWAY, Guard, Visitor
 from slmgate.dataplane.tally import Tally
 from slmgate.policy.guard import GuardSpec, RateSpec
 from slmgate.policy.networks import number_of
@@ -348,6 +348,20 @@ def test_the_last_to_knock_are_kept_out_by_the_kernel(guards: Callable[..., Kept
     assert len(guard.kept_out()) == SIEVED
 
 
+@pytest.mark.parametrize("before", [0, RECORDED - 1, RECORDED])
+def test_refusals_of_strangers_are_recorded_up_to_a_bound(guards: Callable[..., Kept], before: int) -> None:
+    guard = guards()
+    now = 1000.0
+    assert [guard.records(now) for _ in range(before)] == [True] * before
+    assert guard.records(now) is (before < RECORDED)
+    assert [guard.records(now) for _ in range(RECORDED)].count(True) == max(0, RECORDED - before - 1)
+    assert guard.tally.guarded == before + 1
+    guard.each_second()
+    assert guard.said == [f"{before + 1} requests of strangers were refused and have no receipt: there are too many"]
+    assert [guard.records(now + 0.5) for _ in range(19)].count(True) == RECORDED_EACH_SECOND / 2
+    assert [guard.records(now + 1e6) for _ in range(RECORDED + 1)].count(True) == RECORDED, "what was saved is bounded too"
+
+
 def test_a_line_for_each_kind_a_second(guards: Callable[..., Kept]) -> None:
     guard = guards(spec=GuardSpec(requests=RateSpec(1, 60, 1, "1 request/minute"), connections=1, failed_auth=FAILURES))
     visitor = guard.come()
@@ -364,7 +378,8 @@ def test_a_line_for_each_kind_a_second(guards: Callable[..., Kept]) -> None:
     assert len(guard.said) == 2
 
 
-def test_without_room_on_the_disk_each_worker_counts_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("clock")
+def test_without_room_on_the_disk_each_worker_counts_by_itself(tmp_path: Path) -> None:
     (tmp_path / "addresses").mkdir()
     guard = Kept(tmp_path / "addresses")
     assert guard.said == ["the table of addresses cannot be had (Is a directory): each worker counts by itself"]

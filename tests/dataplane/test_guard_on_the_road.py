@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from slmgate.dataplane import guard as guarding
 from slmgate.dataplane.client import IDLE_SECONDS, SAY_WHO_SECONDS, TRICKLE_SECONDS
 from slmgate.policy.guard import GuardSpec, RateSpec
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import FakeTransport
 from tests.tools.road import Road
@@ -64,6 +65,34 @@ def test_requests_over_the_limit_get_an_answer_and_no_receipt(open_road: OpenRoa
         health=b"GET /healthz HTTP/1.1\r\nHost: g\r\n\r\n",
     )
     assert road.stage.worker.tally.guarded == 4
+
+
+def test_a_flood_of_strangers_leaves_no_receipts(open_road: OpenRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get the same answers; who is known by a key has its receipts all the same, also of what is refused."""
+    monkeypatch.setattr(guarding, "RECORDED", 1)
+    road = open_road()
+    road.plays(
+        """
+        >> client  wrong
+        == 401     refused !invalid_api_key
+        << client  401 !invalid_api_key www-authenticate: Bearer
+        >> client  wrong
+        << client  401 !invalid_api_key www-authenticate: Bearer
+        >> client2 nowhere
+        << client2 404 !not_found
+        >> client  absent
+        == 404     refused !model_not_found
+        << client  404 !model_not_found
+        >> clock   0.1
+        >> client  wrong
+        == 401     refused !invalid_api_key
+        << client  401 !invalid_api_key www-authenticate: Bearer
+    """,
+        wrong=WRONG,
+        nowhere=request({"model": "m"}, line=b"POST /x HTTP/1.1"),
+        absent=request({"model": "x"}),
+    )
+    assert road.stage.worker.tally.guarded == 2
 
 
 def test_a_body_of_a_request_over_the_limit_is_read_past(open_road: OpenRoad) -> None:

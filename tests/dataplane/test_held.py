@@ -10,7 +10,7 @@ import pytest
 from slmgate.dataplane.held import NO_PLACE, connect
 from slmgate.dataplane.secured import Unusable
 from slmgate.dataplane.upstream import UpstreamConnection
-from slmgate.policy.snapshot import HeldSpec, InstanceSpec
+from slmgate.policy.specs import HeldSpec, InstanceSpec
 
 ANYWHERE = InstanceSpec(id="m/a:8000", host="a", port=8000)
 HELD = InstanceSpec(id="m/a:8000", host="a", port=8000, held=HeldSpec())

@@ -17,7 +17,7 @@ from slmgate.dataplane.keyed import WAIT_SECONDS, Keyed, KeyedExchange, fingerpr
 from slmgate.dialects import TABLE
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec, TeamSpec
-from slmgate.policy.snapshot import AuthSpec, GateSpec
+from slmgate.policy.specs import AuthSpec, GateSpec
 from slmgate.terms import Key, Principal
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import FakeLoop

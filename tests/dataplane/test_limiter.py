@@ -18,7 +18,7 @@ from slmgate.policy.charges import Charges, Tariff
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec, TeamSpec
 from slmgate.policy.room import COMPLETION, TRIES, Need, Short, weigh
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.policy.specs import SnapshotSpec
 from slmgate.terms import Bearer, Principal, Refuse, Usage
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road

@@ -16,7 +16,7 @@ from slmgate.dataplane.live import A_PART, CLIENTS
 from slmgate.link.messages import Cancelled, CancelLive, ListLive, Live, LiveFilter, LiveRequest, Message, Verified
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import TeamSpec
-from slmgate.policy.snapshot import AuthSpec
+from slmgate.policy.specs import AuthSpec
 from slmgate.terms import Bearer, Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road

@@ -13,7 +13,7 @@ from slmgate.link.messages import Message, Mine, MineTold
 from slmgate.link.questions import QUESTIONS
 from slmgate.policy.guard import GuardSpec, RateSpec
 from slmgate.policy.roles import RoleSpec
-from slmgate.policy.snapshot import AuthSpec, GateSpec
+from slmgate.policy.specs import AuthSpec, GateSpec
 from slmgate.terms import Bearer, Key, Principal, Refuse
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import FakeTransport

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane.outbox import MOST, Outbox
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, Road
 from tests.tools.stage import Stage, instance, model, reply, request

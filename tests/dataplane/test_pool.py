@@ -18,7 +18,7 @@ from slmgate.dataplane.pool import IDLE_SECONDS, Instance, ModelPool
 from slmgate.policy.health import FIRST_EJECTION, LONGEST_EJECTION
 from slmgate.policy.retries import FLOOR, HALF
 from slmgate.policy.roles import RoleSpec
-from slmgate.policy.snapshot import GateSpec, TrustSpec
+from slmgate.policy.specs import GateSpec, TrustSpec
 from slmgate.terms import Key
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road

@@ -16,7 +16,7 @@ from slmgate.dataplane.door import Arrival
 from slmgate.dataplane.keyed import Gone
 from slmgate.policy.certificates import Certificate, CertificateSpec
 from slmgate.policy.guard import GuardSpec, RateSpec
-from slmgate.policy.snapshot import AuthSpec, GateSpec
+from slmgate.policy.specs import AuthSpec, GateSpec
 from slmgate.terms import Key, LimitSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import FakeTransport

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from slmgate.dataplane.client import MAX_UNLIKE, ClientConnection
 from slmgate.dataplane.upstream import UpstreamConnection
-from slmgate.policy.snapshot import GateSpec
+from slmgate.policy.specs import GateSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import STREAMED, Road
 from tests.tools.shown import shown

@@ -10,7 +10,7 @@ import pytest
 
 from slmgate.dataplane.secured import Secured, Unusable, closing, connecting, secured, trouble
 from slmgate.link.trust import Trusts
-from slmgate.policy.snapshot import InstanceSpec, TrustSpec
+from slmgate.policy.specs import InstanceSpec, TrustSpec
 
 SPEC = InstanceSpec(id="m/10.0.0.5:443", host="10.0.0.5", port=443, tls=True)
 UNUSABLE = Secured("no files", "a")

@@ -20,7 +20,7 @@ from slmgate.dataplane.table import Shared, Spot, Table, TableFull
 from slmgate.policy.charges import ENGINE_HOLD, Charges, Tariff
 from slmgate.policy.limiting import SECOND
 from slmgate.policy.limits import LimitSpec, Price
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.policy.specs import SnapshotSpec
 from slmgate.terms import Principal, Usage
 from tests.tools.pace import Clock, over_bucket
 from tests.tools.windows import Span, most

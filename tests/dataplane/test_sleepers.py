@@ -9,7 +9,7 @@ from typing import Any
 
 from slmgate.dataplane.sleepers import AGAIN_SECONDS, NEWS_SECONDS, Sleepers
 from slmgate.link.messages import Checked, Message, NotStarted, Wanted
-from slmgate.policy.snapshot import InstanceSpec, ModelSpec
+from slmgate.policy.specs import InstanceSpec, ModelSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road
 from tests.tools.stage import instance, model, reply, request

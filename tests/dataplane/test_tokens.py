@@ -11,7 +11,7 @@ from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.tokens import REFUSED_SECONDS, SWEEP_SECONDS, VERDICT_SECONDS, Tokens
 from slmgate.link.messages import Grounds, Message, Verified, Verify
 from slmgate.policy.identify import Unverified
-from slmgate.policy.snapshot import AuthSpec, GateSpec
+from slmgate.policy.specs import AuthSpec, GateSpec
 from slmgate.terms import Bearer, Key, Principal, Refuse
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road

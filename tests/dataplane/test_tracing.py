@@ -9,7 +9,7 @@ import pytest
 
 from slmgate.dataplane.tracing import DRAWN, Tracer, tracer_of
 from slmgate.http1.trace_context import is_chosen, threshold
-from slmgate.policy.snapshot import TracingSpec
+from slmgate.policy.specs import TracingSpec
 from slmgate.policy.split import ShadowSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.stage import Stage, instance, model, reply, request

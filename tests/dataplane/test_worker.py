@@ -44,7 +44,7 @@ from slmgate.link.messages import (
 from slmgate.link.orders import WorkerOrders
 from slmgate.link.tls import Tls, TlsSpec
 from slmgate.policy.guard import GuardSpec
-from slmgate.policy.snapshot import GateSpec, SnapshotSpec
+from slmgate.policy.specs import GateSpec, SnapshotSpec
 from slmgate.terms import Key, LimitSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.fakes import Clock, FakeLoop, FakeTransport

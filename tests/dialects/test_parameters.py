@@ -2,6 +2,7 @@
 
 The names are those of the APIs' documents and the engines' sources; no engine is asked. What values are allowed is not tested
 here: `tests/policy` does.
+Length: they are one table of names, looked at from each side.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ HARMLESS = frozenset({"http.HTTPStatus"})
 
 class Row(NamedTuple):
     rooms: frozenset[str]
-    """Rooms, or single modules as `policy.snapshot`, that may be imported beside the room itself."""
+    """Rooms, or single modules as `policy.specs`, that may be imported beside the room itself."""
     packages: frozenset[str]
     """Top-level packages from outside the standard library; `*` for any."""
 
@@ -44,7 +44,7 @@ TABLE = {
     "policy": row("terms errors", "msgspec"),
     "dialects": row("terms errors", "msgspec"),
     "http1": row("terms errors", "msgspec"),
-    "link": row("terms errors policy.snapshot policy.health", "msgspec uvloop"),
+    "link": row("terms errors policy.specs policy.health", "msgspec uvloop"),
     "dataplane": row("terms errors policy dialects http1 link", "msgspec uvloop httptools tokenizers"),
     "stores": row("terms errors", "msgspec sqlalchemy alembic psycopg redis"),
     "control": row("terms errors policy dialects http1 stores link", "*"),

@@ -37,8 +37,8 @@ BAD = [
 GOOD = [
     ("http1/heads.py", "from http import HTTPStatus"),
     ("policy/decide.py", "import math\nfrom slmgate.terms import Key\nfrom .limits import take"),
-    ("link/messages.py", "import asyncio\nfrom slmgate.policy.snapshot import SnapshotSpec"),
-    ("link/messages.py", "from slmgate.policy import snapshot"),
+    ("link/messages.py", "import asyncio\nfrom slmgate.policy.specs import SnapshotSpec"),
+    ("link/messages.py", "from slmgate.policy import specs"),
     ("control/process.py", "import litestar\nfrom slmgate.stores import sql\nfrom slmgate import __version__"),
     ("__main__.py", "from slmgate.cli.app import main"),
 ]

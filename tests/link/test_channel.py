@@ -16,7 +16,7 @@ import pytest
 from slmgate.link import channel
 from slmgate.link.channel import MAX_MESSAGE, RECONNECT_SECONDS, LinkClient, LinkServer, Peer, pack, receive
 from slmgate.link.messages import Confirm, Hello, Message, Publish
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.policy.specs import SnapshotSpec
 from tests.tools.fakes import Clock, FakeLoop
 
 HELLO = Hello(0, 1, "0123456789ab")

@@ -34,7 +34,7 @@ from slmgate.link.messages import (
     Verified,
     Verify,
 )
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.policy.specs import SnapshotSpec
 from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 
 KEY = Key(id="k1", name="bot", team="acme", roles=("a",), networks=("10.0.0.0/8",), digests=((b"d" * 32, 5.0),))

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from slmgate.link.trust import NO_HANDSHAKE, Trusts, client_context, why_not
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.policy.specs import TrustSpec
 from tests.tools.authority import Authority
 
 NOW = datetime.now(UTC)

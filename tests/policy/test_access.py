@@ -12,7 +12,7 @@ import pytest
 from slmgate.policy.access import Access, Admit, Offers, no_such_model
 from slmgate.policy.networks import NOWHERE, number_of
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Ask, Refuse
 
 M, N = ModelSpec(name="m", instances=()), ModelSpec(name="n", instances=())

@@ -7,7 +7,7 @@ import pytest
 from slmgate.policy.charges import ENGINE_HOLD, Charges, Tariff, amount_text, network_of
 from slmgate.policy.limits import LimitSpec, Per, PlanSpec, Price, Unit
 from slmgate.policy.roles import RoleSpec, TeamSpec
-from slmgate.policy.snapshot import InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.policy.specs import InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key, Principal, Usage
 
 

@@ -14,7 +14,8 @@ from slmgate.policy.access import Access, Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.networks import number_of
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar, TeamSpec
-from slmgate.policy.snapshot import ModelSpec, Snapshot, SnapshotSpec
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import ModelSpec, SnapshotSpec
 from slmgate.terms import Ask, Key, Refuse
 
 M, N = ModelSpec(name="m", instances=()), ModelSpec(name="n", instances=())

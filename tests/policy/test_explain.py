@@ -16,7 +16,7 @@ from slmgate.policy.decide import decide
 from slmgate.policy.explain import Explanation, Step, address_text, explain, identity, moment
 from slmgate.policy.networks import NOWHERE, number_of
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Ask, Key, Principal, Refuse
 
 MONDAY_NOON = 1_763_985_600.0  # 2025-11-24 12:00 UTC

@@ -12,7 +12,8 @@ import pytest
 from slmgate.policy.certificates import Certificate, CertificateSpec
 from slmgate.policy.identify import MAX_SECRET, MAX_TOKEN, WRONG, Unverified, credential, identify, not_from_here
 from slmgate.policy.keytable import KeyTable
-from slmgate.policy.snapshot import AuthSpec, Snapshot, SnapshotSpec
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import AuthSpec, SnapshotSpec
 from slmgate.terms import Bearer, Key, Principal, Refuse
 
 SECRET = b"sk-slm-0123456789abcdef"

@@ -21,7 +21,7 @@ from slmgate.policy.access import Access, Admit
 from slmgate.policy.decide import decide
 from slmgate.policy.networks import number_of
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec, Scalar
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Ask, Refuse
 
 POLICIES = 3_000

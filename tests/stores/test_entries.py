@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from slmgate.stores import entries, schema, sql
-from slmgate.stores.base import Batch, LedgerUnavailable, ReceiptFilter
 from slmgate.stores.entries import ROWS, EntryWriter, storable
 from slmgate.stores.parted import FACET_FIELDS, OWN_FIELDS
+from slmgate.stores.records import Batch, LedgerUnavailable, ReceiptFilter
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.journal_writer import NOON, make_receipt
 from tests.tools.stored import all_receipts

@@ -8,7 +8,7 @@ from random import Random
 import sqlalchemy as sa
 
 from slmgate.stores import filling, migrations, schema
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.tallies import FIRST, KINDS, WIDTH, Tally, decode
 from tests.contracts.test_sums import MIDNIGHT, by_chance

@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from slmgate.stores import schema
-from slmgate.stores.base import KeyRecord, KeySecret
 from slmgate.stores.keys import KeyRows, SavedKeys
+from slmgate.stores.records import KeyRecord, KeySecret
 from slmgate.terms import LimitSpec
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.schema import to_us
 from slmgate.stores.sql import open_store
 from slmgate.stores.usage import kept_since

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from slmgate.stores import migrations, schema
-from slmgate.stores.base import SchemaTooNew
+from slmgate.stores.records import SchemaTooNew
 from slmgate.terms import Receipt
 
 

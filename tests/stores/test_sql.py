@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.stores import sql
-from slmgate.stores.base import Batch, LedgerUnavailable, NotOffered
+from slmgate.stores.records import Batch, LedgerUnavailable, NotOffered
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.journal_writer import make_receipt
 from tests.tools.stored import all_receipts

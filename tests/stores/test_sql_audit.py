@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slmgate.stores import migrations
-from slmgate.stores.base import AuditRecord, AuditVerdict, LedgerUnavailable
+from slmgate.stores.records import AuditRecord, AuditVerdict, LedgerUnavailable
 from slmgate.stores.sealing import HEAD_FILE, KEY_FILE, START, seal
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.sql_audit import SqlAudit

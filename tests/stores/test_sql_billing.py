@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from slmgate.stores.base import Batch
 from slmgate.stores.billing import ChargeRow, NoticeRecord
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from tests.tools.journal_writer import NOON, make_receipt
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from slmgate.stores.base import AuditRecord
 from slmgate.stores.instances import InstanceRecord
+from slmgate.stores.records import AuditRecord
 from slmgate.stores.sql import SqlStore, open_store
 
 NOTE = AuditRecord(time=datetime(2026, 11, 20, 12, tzinfo=UTC), actor="admin", action="test", target="x")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.stores.base import AuditRecord, NameTaken
 from slmgate.stores.operators import AccountRecord, AdminKeyRecord, SessionRecord
+from slmgate.stores.records import AuditRecord, NameTaken
 from slmgate.stores.sql import SqlStore, open_store
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -11,10 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from slmgate.stores import rankings, schema, sql_tallies
-from slmgate.stores.base import Batch, LedgerUnavailable
+from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.sql_tallies import SqlTallies
-from slmgate.stores.subjects import Name
 from tests.tools.journal_writer import make_receipt
 
 TIME = datetime(2026, 11, 20, 12, 34, tzinfo=UTC)
@@ -71,16 +70,23 @@ def test_an_answer_does_not_wait_for_what_could_be_kept(store: SqlStore) -> None
     assert vectors(store) == 0
 
 
-def test_many_names_and_spans_are_asked_for_in_parts(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql_tallies, "_CHUNK", 2)
-    names: list[Name] = [("client", f"c{n}", "") for n in range(5)]
-    found = store.tallies.read(names, [TIME - timedelta(hours=3), TIME, TIME + timedelta(minutes=1), TIME + timedelta(hours=5)])
-    assert [[tally.get(0, 0) for tally in each] for each in found] == [[0, 3, 0], [0, 2, 0], [0, 2, 0], [0, 0, 0], [0, 0, 0]]
-    assert store.tallies.models_of("c0", TIME - timedelta(hours=3), TIME + timedelta(hours=5))["smollm2"][0] == 3
-    assert store.tallies.clients("requests", TIME - DAY, TIME + DAY, 0, 9)[0] == ["c0", "c1", "c2"]
-
-
 def test_the_first_of_very_many(store: SqlStore) -> None:
     store.write(Batch(receipts=[make_receipt(f"m{n}", time=TIME, principal=f"n{n:03}", cost=n % 37) for n in range(200)]))
     names, total = store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, 0, 5)
     assert (names, total) == (["n036", "n073", "n110", "n147", "n184"], 203)
+
+
+def test_names_are_read_until_the_page_is_full(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_tallies, "_SOME", 2)
+    store.write(Batch(receipts=[make_receipt(f"n{n}", time=TIME + DAY, principal=f"b{n}") for n in range(5)]))
+    assert store.tallies.clients(None, MIDNIGHT, MIDNIGHT + DAY, 1, 1) == (["c1"], 3)
+    assert store.tallies.clients(None, MIDNIGHT, MIDNIGHT + 2 * DAY, 4, 3) == (["b4", "c0", "c1"], 8)
+    assert store.tallies.clients(None, MIDNIGHT, MIDNIGHT + 2 * DAY, 99, 3) == (["c1", "c2"], 8)
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 150, 203])
+def test_the_last_of_very_many_are_those_of_the_whole_order(store: SqlStore, most: int) -> None:
+    store.write(Batch(receipts=[make_receipt(f"m{n}", time=TIME, principal=f"n{n:03}", cost=n % 37) for n in range(200)]))
+    whole, _ = store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, 0, 203)
+    parts = [store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, first, most)[0] for first in range(0, 203, most)]
+    assert [name for part in parts for name in part] == whole

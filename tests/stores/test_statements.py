@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from slmgate.stores.statements import positional, repeated
+from slmgate.stores.statements import fetched, positional, repeated
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Text), sa.Column("b", sa.Text))
 
@@ -23,3 +23,11 @@ def test_rows_by_position() -> None:
 def test_another_order_is_a_fault() -> None:
     with pytest.raises(RuntimeError, match="not in the order"):
         positional(sa.create_engine("sqlite://"), sa.insert(TABLE), TABLE, ["b", "a"])
+
+
+def test_rows_as_the_driver_has_them() -> None:
+    with sa.create_engine("sqlite://").connect() as connection:
+        result = connection.execute(sa.text("SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 ORDER BY 1"))
+        assert fetched(result, 2) == [(1,), (2,)]
+        assert fetched(result) == [(3,)]
+        assert fetched(result, 2) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.stores import subjects
-from slmgate.stores.base import Batch, LedgerUnavailable
+from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.subjects import ALL, OTHER, coarser, names_of
 from tests.tools.journal_writer import make_receipt

@@ -11,6 +11,7 @@ from slmgate.stores.rollups import FIGURES, MINUTE
 from slmgate.stores.tallies import (
     BOUNDS,
     FIRST,
+    HEAD,
     KINDS,
     RELATIVE_ERROR,
     WIDTH,
@@ -22,8 +23,11 @@ from slmgate.stores.tallies import (
     facts,
     histograms,
     middle,
+    minus,
     percentiles,
     plus,
+    requests_of,
+    settled,
 )
 
 ADMITTED = Facts((1, 2), True, False, False, True, (), "$EUR")
@@ -66,14 +70,46 @@ def test_buckets_at_their_bounds() -> None:
 @settings(max_examples=500, deadline=None)
 def test_percentiles_are_those_of_the_sorted_times(times: list[int], part: int) -> None:
     tally = histograms([row(total_us=time, first_byte_us=None) for time in times], {1: ADMITTED}, MINUTE)[0, 1]
-    count, (found,) = percentiles(tally, "total", [part])
+    count, (found,) = percentiles(tally, [part])["total"]
     right = sorted(times)[-(-len(times) * part // 100) - 1]
     assert count == len(times)
     assert abs(found - right) <= right * RELATIVE_ERROR
 
 
+def test_percentiles_of_every_kind_are_told_at_once() -> None:
+    number = {kind: FIRST + place * WIDTH for place, kind in enumerate(KINDS)}
+    tally: Tally = {number["total"] + 9: 1, number["queue"]: 99, 0: 100, number["queue"] + 4: 1}
+    assert percentiles(tally, (50, 99, 100)) == {"queue": (100, [0, 0, 4]), "total": (1, [9, 9, 9])}
+    assert percentiles(tally | {FIRST + len(KINDS) * WIDTH: 5}, (50,)).keys() == {"queue", "total"}  # of a later version
+
+
+@given(st.integers(1, 2**63), st.integers(0, 70000))
+@example(127, 0)
+@example(128, 14)
+@example(2**63, 70000)
+@settings(max_examples=100, deadline=None)
+def test_the_number_of_requests_stands_first(requests: int, others: int) -> None:
+    tally: Tally = {0: requests, **dict.fromkeys(range(1, others + 1), 7)}
+    assert requests_of(encode(tally)[:HEAD]) == requests
+
+
+def test_where_it_does_not_the_whole_has_to_be_read() -> None:
+    assert requests_of(encode({})) == 0
+    assert requests_of(encode({17: 3, 0: 4})[:HEAD]) is None
+    assert requests_of(encode({"$EUR": 3, 0: 4})[:HEAD]) is None
+    assert requests_of(encode({0: -1})[:HEAD]) is None
+
+
+def test_what_was_added_can_be_taken_away() -> None:
+    tally: Tally = {}
+    minus(tally, {0: 2, 17: 1})
+    plus(tally, {0: 5, 17: 1, "$EUR": 3})
+    assert settled(tally) == {0: 3, "$EUR": 3}
+
+
 def test_nothing_has_no_percentiles() -> None:
-    assert percentiles({}, "queue", [50, 99]) == (0, [])
+    assert percentiles({}, [50, 99]) == {}
+    assert percentiles({0: 3, 1: 3, "-rate_limited": 3}, [50, 99]) == {}
     assert histograms([], {}, MINUTE) == {}
 
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from slmgate.stores import schema
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.tallies import FIRST, KINDS, WIDTH, Tally, bucket, decode, encode
 from tests.tools.journal_writer import make_receipt

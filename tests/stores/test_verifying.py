@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slmgate.stores.base import Batch, Difference, Verified
+from slmgate.stores.records import Batch, Difference, Verified
 from slmgate.stores.sql import open_store
 from tests.tools.journal_writer import make_receipt
 

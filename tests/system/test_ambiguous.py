@@ -1,7 +1,8 @@
 """The table of malformed and ambiguous requests over real sockets: whole, byte by byte, and over TLS.
 
-An instance that records sees nothing of what is refused, and of the rest one request that reads in one way only. The same cut in
-two at every byte is `tests/dataplane/test_client_ambiguous.py`.
+An instance that records sees nothing of what is refused, and of the rest one request that reads in one way only: in both
+readings, what the RFCs allow and the safest choice. The same cut in two at every byte is
+`tests/dataplane/test_client_ambiguous.py`; the same through other proxies is `python -m bench.hostile`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.system.conftest import SHARED, running
+from tests.tools import readings as readings_of
 from tests.tools.ambiguous import Case, Sent, Table
 from tests.tools.authority import Authority, TlsWire
 from tests.tools.gate import SECRET, Gate, eventually, model
@@ -24,6 +26,7 @@ CASES = TABLE.cases()
 BATCH = 35
 """Cases of one test, each on a connection of its own."""
 SHORT = 4096
+BOTH: tuple[readings_of.Reading, ...] = ("rfc", "strict")
 Send = Callable[[Wire, bytes], None]
 
 
@@ -81,7 +84,8 @@ def faults(cases: list[Case], upstream: MockUpstream, open_wire: Callable[[], Wi
                     wire.more()
         rows = upstream.journal()
         sent = [Sent(row["line"], [(a, b) for a, b in row["headers"]], row["body"].encode("latin-1")) for row in rows]
-        if wrong := TABLE.fault(case, sent, status or 400):
+        readings = [readings_of.fault(TABLE, case, readings_of.Seen(sent, 0, ()), status, reading) for reading in BOTH]
+        if wrong := TABLE.fault(case, sent, status or 400) or "".join(readings):
             found.append(f"{case.name} ({case.section}): {wrong}")
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.stores.sql import open_store
 from tests.system.conftest import Launch
 from tests.tools.gate import ROOT, Gate, eventually, free_port, get, model

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from slmgate.control.admin.dashboard.routes import PAGES
 from slmgate.control.live import MOST, Listing, LiveRequests
 from slmgate.link.messages import LiveFilter, LiveRequest
-from slmgate.stores.base import Batch, KeyFilter
+from slmgate.stores.records import Batch, KeyFilter
 from tests.system.conftest import Launch
 from tests.tools import page_traffic, signin
 from tests.tools.gate import OTHER, SECRET, Gate, model

@@ -29,6 +29,8 @@ from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Answer, Wire, chat, request
 
 HERE, THERE = "127.7.0.1", "127.7.0.2"
+RECORDED, EACH_SECOND = 10_000, 20
+"""Refusals of strangers that have a receipt (docs/security.md)."""
 PLAIN = request(chat(), secret=SECRET)
 WRONG = request(chat(), secret="sk-test-wrong-0123456789abcdef")
 
@@ -163,6 +165,35 @@ def test_requests_of_an_address_are_bounded(launch: Launch, upstream: MockUpstre
 
     eventually(lambda: told() == len(over), 5, "the counters say so too", 0.1)
     assert served(gate, THERE, 5), "nobody else is held up"
+
+
+def test_a_flood_of_strangers_does_not_fill_the_ledger(launch: Launch, upstream: MockUpstream) -> None:
+    """Nobody in it is named by a credential; who is has the receipt of each request, in the middle of it."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1)
+    flood = (RECORDED + 600) // 100
+    strange = request(None, method="GET", path="/v1/models") * 50 + request(None, method="GET", path="/nowhere") * 50
+    began, mine = time.monotonic(), []
+    with Wire(gate.port) as stranger:
+        for number in range(flood):
+            stranger.send(strange)
+            assert {stranger.answer("GET").status for _ in range(100)} == {401, 404}
+            if number % 8 == 0:
+                answer = ask(gate, HERE)
+                assert answer is not None and answer.status == 200
+                mine.append(answer.header("x-request-id") or "")
+    rows = gate.receipts(mine, 20)
+    assert {row["status"] for row in rows.values()} == {200}
+    over = 100 * flood - RECORDED - EACH_SECOND * (time.monotonic() - began)
+    told = 0
+
+    def all_told() -> bool:
+        nonlocal told
+        told = sum(worker["guarded"] for worker in admin(gate, "GET", "/api/v1/status")["workers"])
+        return len(gate.rows()) + told == 100 * flood + len(mine)
+
+    eventually(all_told, 20, "each has a receipt or is counted", 0.1)
+    assert told >= over > 0
+    assert "requests of strangers were refused and have no receipt" in gate.text()
 
 
 def test_connections_of_an_address_are_bounded(launch: Launch, upstream: MockUpstream) -> None:

@@ -10,7 +10,7 @@ import signal
 import time
 from pathlib import Path
 
-from slmgate.stores.base import ReceiptFilter
+from slmgate.stores.records import ReceiptFilter
 from slmgate.stores.sql import open_store
 from tests.system.conftest import Launch
 from tests.system.scenes import compare_with_ledger

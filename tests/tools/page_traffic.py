@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatus, WorkerStatus
 from slmgate.control.config import Config, load_text
-from slmgate.stores.base import Batch, Store
+from slmgate.stores.base import Store
+from slmgate.stores.records import Batch
 from slmgate.terms import Receipt
 from tests.tools.journal_writer import make_receipt
 

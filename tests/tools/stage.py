@@ -26,7 +26,7 @@ from slmgate.dataplane.worker import Worker
 from slmgate.link import beats, journal
 from slmgate.link.orders import WorkerOrders
 from slmgate.policy.roles import RoleSpec
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
+from slmgate.policy.specs import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 from tests.tools.fakes import Clock, FakeLoop, FakeTransport
 

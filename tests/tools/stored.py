@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from slmgate.stores.base import KeyFilter, KeyRecord, KeyStore, LedgerStore, ReceiptFilter
+from slmgate.stores.base import KeyStore, LedgerStore
+from slmgate.stores.records import KeyFilter, KeyRecord, ReceiptFilter
 from slmgate.terms import Receipt
 
 

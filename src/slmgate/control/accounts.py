@@ -18,8 +18,9 @@ from slmgate.control.keyfields import BadKeyInput, check_name
 from slmgate.control.keyring import new_id, utc_now
 from slmgate.control.operators import PREFIX, ROLES
 from slmgate.control.passwords import BadPassword, Passwords, check_new
-from slmgate.stores.base import AuditRecord, Store
+from slmgate.stores.base import Store
 from slmgate.stores.operators import AccountRecord, AdminKeyRecord, SessionRecord
+from slmgate.stores.records import AuditRecord
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _RESERVED = ("admin", "cli")  # what the audit log calls the first key, and commands without a gate

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain, repeat
 from typing import Literal, get_args
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from slmgate.control.ranges import Range
 from slmgate.stores.base import Store
 from slmgate.stores.subjects import ALL, Name
-from slmgate.stores.tallies import FIRST, KINDS, SUMS, Tally, percentiles, plus
+from slmgate.stores.tallies import SUMS, Tally, percentiles, plus
 
 Sort = Literal["requests", "tokens", "cost", "errors", "refused", "name"]
 """What clients are listed by: from the most to the least, names from A to Z."""
@@ -215,6 +216,14 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     failures: Sequence[Count]
 
 
+class Whole(msgspec.Struct, frozen=True):
+    """What one subject's tallies say of a range: of the period before it, of the range, and of each of its steps."""
+
+    before: Tally
+    now: Tally
+    points: Sequence[Tally] = ()
+
+
 class NoSuchFigures(ValueError):
     """The question joins what is not counted together; the message says which may be asked."""
 
@@ -228,17 +237,17 @@ class Analytics:
     def overview(self, range: Range) -> Overview:
         """All traffic."""
         clients = self.clients(range, size=TOP)
-        tally = self._tally(ALL, range)
+        whole = self._whole(ALL, range)
         return Overview(
             range=range,
             since=self.since(range),
-            compared=self.compare(range),
-            series=self.series(range),
-            models=self.models(range)[:TOP],
+            compared=self._compared(whole, range),
+            series=_series(range, whole.points),
+            models=self._rows(self._tallies.subjects("model"), range, TOP),
             clients=clients.rows,
             clients_total=clients.total,
-            refusals=_counts(tally, "-"),
-            failures=_counts(tally, "!"),
+            refusals=_counts(whole.now, "-"),
+            failures=_counts(whole.now, "!"),
         )
 
     def clients(self, range: Range, sort: Sort = "requests", page: int = 1, size: int = PAGE, search: str = "") -> Page:
@@ -250,48 +259,44 @@ class Analytics:
         page = max(1, min(page, 2**31))
         figure = None if sort == "name" else sort
         names, total = self._tallies.clients(figure, range.since, range.until, (page - 1) * size, size, search)
-        last = max(1, -(-total // size))
-        if page > last:
-            page = last
-            names, total = self._tallies.clients(figure, range.since, range.until, (page - 1) * size, size, search)
-        rows = self._rows([("client", name, "") for name in names], range, ordered=True)
-        return Page(rows=rows, total=total, page=page, size=size)
+        rows = self._rows([("client", name, "") for name in names], range)
+        return Page(rows=rows, total=total, page=min(page, max(1, -(-total // size))), size=size)
 
     def client(self, name: str, range: Range) -> ClientView:
         """One client by its name; one that asked nothing has figures of 0."""
-        tally = self._tally(("client", name, ""), range)
-        asked = self._tallies.models_of(name, range.since, range.until)
+        whole = self._whole(("client", name, ""), range)
+        asked = self._tallies.models_of([name], range.since, range.until).get(name, {})
         everything = sum(each[0] for each in asked.values())
         models = [Row(name=model, figures=figures(each), share=each[0] / everything) for model, each in asked.items() if each]
         return ClientView(
             range=range,
             since=self.since(range),
             name=name,
-            compared=self.compare(range, client=name),
-            series=self.series(range, client=name),
+            compared=self._compared(whole, range),
+            series=_series(range, whole.points),
             models=sorted(models, key=_busiest)[:MOST_ROWS],
-            refusals=_counts(tally, "-"),
-            failures=_counts(tally, "!"),
+            refusals=_counts(whole.now, "-"),
+            failures=_counts(whole.now, "!"),
         )
 
     def models(self, range: Range) -> Sequence[Row]:
         """All models that were asked for, the busiest first; at most `MOST_ROWS`."""
-        return self._rows(self._tallies.subjects("model"), range)
+        return self._rows(self._tallies.subjects("model"), range, MOST_ROWS)
 
     def model(self, name: str, range: Range) -> ModelView:
         """One model by its name; one that was not asked for has figures of 0."""
-        tally = self._tally(("model", name, ""), range)
+        whole = self._whole(("model", name, ""), range)
         clients, _ = self._tallies.clients("requests", range.since, range.until, 0, TOP, model=name)
         return ModelView(
             range=range,
             since=self.since(range),
             name=name,
-            compared=self.compare(range, model=name),
-            series=self.series(range, model=name),
-            instances=self._rows(self._tallies.subjects("instance", name), range),
-            clients=self._clients_of(name, clients, range, tally.get(0, 0)),
-            refusals=_counts(tally, "-"),
-            failures=_counts(tally, "!"),
+            compared=self._compared(whole, range),
+            series=_series(range, whole.points),
+            instances=self._rows(self._tallies.subjects("instance", name), range, MOST_ROWS),
+            clients=self._clients_of(name, clients, range, whole.now.get(0, 0)),
+            refusals=_counts(whole.now, "-"),
+            failures=_counts(whole.now, "!"),
         )
 
     def series(
@@ -312,7 +317,7 @@ class Analytics:
         cuts = [*starts, range.until]
         (whole,) = self._tallies.read([whose], cuts)
         if by is None:
-            return Series(range=range, by=by, starts=starts, lines=[Line("", list(map(figures, whole)))])
+            return _series(range, whole)
         if by == "reason":
             return Series(range=range, by=by, starts=starts, lines=_by_reason(whole))
         if whose != ALL if by != "instance" else whose[0] != "model":
@@ -330,69 +335,63 @@ class Analytics:
 
     def compare(self, range: Range, client: str | None = None, model: str | None = None, instance: str | None = None) -> Compared:
         """The figures of a range and of the period before it, with percentiles. Raises NoSuchFigures."""
-        before = range.before()
-        ((then, now),) = self._tallies.read([_subject(client, model, instance)], [before.since, range.since, range.until])
-        return Compared(now=figures(now), before=figures(then), kept=self.since(before) <= before.since)
-
-    def refusals(self, range: Range, client: str | None = None, model: str | None = None) -> Sequence[Count]:
-        """Refused requests by reason, the most first. Raises NoSuchFigures."""
-        return _counts(self._tally(_subject(client, model, None), range), "-")
-
-    def failures(self, range: Range, client: str | None = None, model: str | None = None) -> Sequence[Count]:
-        """Admitted requests that failed, by how they ended (or their status), the most first. Raises NoSuchFigures."""
-        return _counts(self._tally(_subject(client, model, None), range), "!")
-
-    def sparklines(self, range: Range, clients: Sequence[str]) -> dict[str, Sequence[int]]:
-        """Requests of each of these clients over the range; those without any are left out."""
-        found = self._tallies.read([("client", name, "") for name in clients], spark_edges(range))
-        sparks = {name: [tally.get(0, 0) for tally in tallies] for name, tallies in zip(clients, found, strict=True)}
-        return {name: spark for name, spark in sparks.items() if any(spark)}
+        cuts = [range.before().since, range.since, range.until]
+        ((then, now),) = self._tallies.read([_subject(client, model, instance)], cuts)
+        return self._compared(Whole(then, now), range)
 
     def favourites(self, range: Range, clients: Sequence[str]) -> dict[str, str]:
         """The model that each of these clients asked for most; those without any are left out."""
-        found = {name: self._tallies.models_of(name, range.since, range.until) for name in clients}
+        found = self._tallies.models_of(clients, range.since, range.until)
         return {name: min(asked, key=lambda model: (-asked[model].get(0, 0), model)) for name, asked in found.items() if asked}
 
     # Of the store
 
-    def _tally(self, whose: Name, range: Range) -> Tally:
-        ((found,),) = self._tallies.read([whose], [range.since, range.until])
-        return found
+    def _whole(self, whose: Name, range: Range) -> Whole:
+        """All that is told of one subject, read once."""
+        ((before, *points),) = self._tallies.read([whose], [range.before().since, *range.steps(), range.until])
+        now: Tally = {}
+        for point in points:
+            plus(now, point)
+        return Whole(before, now, points)
 
-    def _rows(self, names: Sequence[Name], range: Range, ordered: bool = False) -> list[Row]:
-        """Rows of those that asked anything: in the order given, or the busiest first."""
+    def _compared(self, whole: Whole, range: Range) -> Compared:
+        before = range.before()
+        return Compared(now=figures(whole.now), before=figures(whole.before), kept=self.since(before) <= before.since)
+
+    def _rows(self, names: Sequence[Name], range: Range, most: int | None = None) -> list[Row]:
+        """Rows of those that asked anything: the busiest first, so many at the most; None: all, in the order given."""
         if not names:
             return []
-        everything, *found = self._tallies.read([ALL, *names], [range.before().since, range.since, range.until])
-        whole = everything[1].get(0, 0)
-        rows = [
+        if most is not None:
+            names = self._by_requests(names, range)[:most]
+        ((whole,),) = self._tallies.counts([ALL], [range.since, range.until])
+        found = self._tallies.read(names, [range.before().since, range.since, range.until])
+        there = [(name, then, now) for name, (then, now) in zip(names, found, strict=True) if now]
+        sparks = self._tallies.counts([name for name, _, _ in there[:PAGE]], spark_edges(range))
+        drawn = chain(sparks, repeat(()))
+        return [
             Row(
                 name=name[2] or name[1],
                 figures=figures(now),
                 share=now[0] / whole if whole else 0.0,
+                spark=spark,
                 before=figures(then),
                 model=name[1] if name[0] == "instance" else "",
             )
-            for name, (then, now) in zip(names, found, strict=True)
-            if now
+            for (name, then, now), spark in zip(there, drawn, strict=False)
         ]
-        places = {(name[2] or name[1], name[1] if name[0] == "instance" else ""): name for name in names}
-        if not ordered:
-            rows.sort(key=_busiest)
-        rows = rows[:MOST_ROWS]
-        shown = [places[row.name, row.model] for row in rows[:PAGE]]
-        sparks = self._tallies.read(shown, spark_edges(range)) if shown else []
-        drawn = [
-            msgspec.structs.replace(row, spark=[tally.get(0, 0) for tally in spark])
-            for row, spark in zip(rows[:PAGE], sparks, strict=True)
-        ]
-        return drawn + rows[PAGE:]
+
+    def _by_requests(self, names: Sequence[Name], range: Range) -> list[Name]:
+        """Those that asked anything, from the most requests to the least."""
+        found = self._tallies.counts(names, [range.since, range.until])
+        counts = {name: count for name, (count,) in zip(names, found, strict=True) if count}
+        return sorted(counts, key=lambda name: (-counts[name], name))
 
     def _clients_of(self, model: str, clients: Sequence[str], range: Range, whole: int) -> list[Row]:
         """What these clients asked of one model."""
         rows = []
-        for name in clients:
-            tally = self._tallies.models_of(name, range.since, range.until).get(model)
+        for name, asked in self._tallies.models_of(clients, range.since, range.until).items():
+            tally = asked.get(model)
             if tally:
                 rows.append(Row(name=name, figures=figures(tally), share=tally[0] / whole if whole else 0.0))
         return sorted(rows, key=_busiest)
@@ -401,10 +400,7 @@ class Analytics:
         if by == "client":
             found, _ = self._tallies.clients("requests", range.since, range.until, 0, LINES)
             return [("client", name, "") for name in found]
-        names = self._tallies.subjects(by, model)
-        tallies = self._tallies.read(names, [range.since, range.until])
-        sizes = {name: tally.get(0, 0) for name, (tally,) in zip(names, tallies, strict=True)}
-        return sorted((name for name in names if sizes[name]), key=lambda name: (-sizes[name], name))[:LINES]
+        return self._by_requests(self._tallies.subjects(by, model), range)[:LINES]
 
     def since(self, range: Range) -> datetime:
         """From when on this range is answered: later than it begins where retention has deleted what was before."""
@@ -422,19 +418,23 @@ def figures(tally: Tally) -> Figures:
 
 def latency(tally: Tally) -> Latency | None:
     """The percentiles of a tally; None where it has no histogram."""
-    if not any(isinstance(number, int) and number >= FIRST for number in tally):
+    found = {
+        kind: Percentiles(count=count, p50=parts[0], p95=parts[1], p99=parts[2])
+        for kind, (count, parts) in percentiles(tally, (50, 95, 99)).items()
+    }
+    if not found:
         return None
-    found = {}
-    for kind in KINDS:
-        count, parts = percentiles(tally, kind, (50, 95, 99))
-        if count:
-            found[kind] = Percentiles(count=count, p50=parts[0], p95=parts[1], p99=parts[2])
     slow = found.get("per_token")
     speed = None
     if slow is not None and slow.p50:
         rates = [round(1_000_000 / max(1, part), 2) for part in (slow.p50, slow.p95, slow.p99)]
         speed = Speeds(count=slow.count, p50=rates[0], p95=rates[1], p99=rates[2])
     return Latency(**found, speed=speed)
+
+
+def _series(range: Range, points: Sequence[Tally]) -> Series:
+    """Figures over time that are parted by nothing."""
+    return Series(range=range, by=None, starts=range.steps(), lines=[Line("", list(map(figures, points)))])
 
 
 def spark_edges(range: Range) -> list[datetime]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 
-from slmgate.stores.base import AuditRecord
+from slmgate.stores.records import AuditRecord
 
 LONGEST = 1000
 """Characters of one text of a line; names and options are shorter."""

@@ -30,7 +30,7 @@ from slmgate.control.config.trust import stamped, tls_of, trust_of
 from slmgate.control.reaching import Clients, Way, may_want_a_certificate, why_not_reached
 from slmgate.link.messages import Checked, CheckedOut
 from slmgate.policy.health import VERDICT_SECONDS, Checks, Failure
-from slmgate.policy.snapshot import HeldSpec
+from slmgate.policy.specs import HeldSpec
 
 PER_SECOND = 100
 AT_ONCE = 64

@@ -18,7 +18,7 @@ import msgspec
 from slmgate.control.keyfields import BadKeyInput, check_name, parse_digest, parse_expiry, parse_time
 from slmgate.control.keylimits import limit_text
 from slmgate.control.keyring import Keyring, new_id, new_secret
-from slmgate.stores.base import KeyRecord, KeySecret
+from slmgate.stores.records import KeyRecord, KeySecret
 from slmgate.terms import LimitSpec
 
 MOST_KEYS = 200_000

@@ -20,9 +20,10 @@ import msgspec
 from slmgate.control import audit
 from slmgate.control.keyfields import DECLARED, BadKeyInput, check_name, check_networks, check_roles, check_tags
 from slmgate.control.keylimits import check_currencies, limit_text, read_limits
-from slmgate.stores.base import AuditRecord, KeyFilter, KeyRecord, KeySecret, KeyState, KeyStore
-from slmgate.stores.base import NameTaken as NameTaken
-from slmgate.stores.base import SecretTaken as SecretTaken
+from slmgate.stores.base import KeyStore
+from slmgate.stores.records import AuditRecord, KeyFilter, KeyRecord, KeySecret, KeyState
+from slmgate.stores.records import NameTaken as NameTaken
+from slmgate.stores.records import SecretTaken as SecretTaken
 from slmgate.terms import Key, LimitSpec
 
 if TYPE_CHECKING:

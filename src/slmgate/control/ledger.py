@@ -21,8 +21,9 @@ from typing import Literal
 from slmgate.control.reading import OtherForm, Reader, newest_uses
 from slmgate.control.settling import UNREADABLE, Settling, is_free, keep_unreadable
 from slmgate.link import journal
-from slmgate.stores.base import Batch, LedgerStore
+from slmgate.stores.base import LedgerStore
 from slmgate.stores.parted import Parted
+from slmgate.stores.records import Batch
 
 STEP = 4 * 1024 * 1024
 """Bytes read in one step, from all workers' segments together. The more, the fewer rows of sums are written for each receipt,

@@ -20,8 +20,8 @@ from slmgate.control.looking import NobodyLooks
 from slmgate.control.notices import Notices
 from slmgate.control.standing import Standing
 from slmgate.control.webhooks import Webhooks
-from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.billing import BillingStore, NoticeRecord
+from slmgate.stores.records import LedgerUnavailable
 
 SECONDS = 5.0
 """Between two looks."""

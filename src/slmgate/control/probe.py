@@ -18,7 +18,7 @@ from slmgate.control.config.addresses import Url
 from slmgate.control.config.faults import BadValueError, printable
 from slmgate.control.config.options import Engine
 from slmgate.link.trust import client_context, why_not
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.policy.specs import TrustSpec
 
 MAX_BODY = 1024 * 1024
 MAX_MODELS = 1000

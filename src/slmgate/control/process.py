@@ -104,7 +104,8 @@ from slmgate.link.messages import (
     Wanted,
 )
 from slmgate.link.unhurried import never_wait
-from slmgate.stores.base import KeyRecord, LedgerUnavailable, Store
+from slmgate.stores.base import Store
+from slmgate.stores.records import KeyRecord, LedgerUnavailable
 from slmgate.stores.sql import open_store
 from slmgate.terms import Key
 

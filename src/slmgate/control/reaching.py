@@ -19,7 +19,7 @@ import msgspec
 
 from slmgate.link.trust import Trusts, why_not
 from slmgate.policy.places import allowed
-from slmgate.policy.snapshot import HeldSpec, TrustSpec
+from slmgate.policy.specs import HeldSpec, TrustSpec
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # that it accepts is part of the check
 

@@ -12,8 +12,8 @@ import msgspec
 from slmgate.control.keyfields import DECLARED
 from slmgate.control.settling import UNREADABLE
 from slmgate.dialects import PATHS
-from slmgate.stores.base import KeyUse
 from slmgate.stores.parted import FACET_FIELDS, OWN_FIELDS, Facet, Own, Parted, part, parted
+from slmgate.stores.records import KeyUse
 from slmgate.terms import Receipt
 
 UNKNOWN = "(unknown)"

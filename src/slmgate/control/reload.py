@@ -30,7 +30,7 @@ from slmgate.control.roster import Roster
 from slmgate.link.channel import Peer, pack
 from slmgate.link.messages import KeysChanged, KeysWhole, Message, Publish
 from slmgate.policy.keytable import KeyTable
-from slmgate.policy.snapshot import ModelSpec, SnapshotSpec
+from slmgate.policy.specs import ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
 CONFIRM_SECONDS = 1.0

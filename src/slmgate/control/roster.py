@@ -23,8 +23,8 @@ from slmgate.control.config.instance_list import Rules
 from slmgate.control.config.one_instance import read_instance
 from slmgate.control.config.options import Instance
 from slmgate.control.keyring import utc_now
-from slmgate.stores.base import AuditRecord
 from slmgate.stores.instances import InstanceRecord, InstanceStore
+from slmgate.stores.records import AuditRecord
 
 NO_CONFIG = Config(models={})
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
-from slmgate.stores.base import LedgerStore, NumberedReceipt, ReceiptFilter
+from slmgate.stores.base import LedgerStore
+from slmgate.stores.records import NumberedReceipt, ReceiptFilter
 
 WINDOW = 20_000
 """Cursors in one window: what is walked through within some milliseconds."""

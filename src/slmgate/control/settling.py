@@ -18,8 +18,9 @@ import msgspec
 
 from slmgate.link import journal
 from slmgate.policy.billing import cost, read_price
-from slmgate.stores.base import Batch, LedgerStore
+from slmgate.stores.base import LedgerStore
 from slmgate.stores.parted import Parted
+from slmgate.stores.records import Batch
 from slmgate.terms import Intent, Receipt
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -21,7 +21,7 @@ from slmgate.terms import Ended, Receipt, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
-    from slmgate.policy.snapshot import ModelSpec
+    from slmgate.policy.specs import ModelSpec
 
 SHOWN_PATH = 200
 SHOWN_AGENT = 256

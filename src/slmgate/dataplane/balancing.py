@@ -13,7 +13,7 @@ from slmgate.policy import prefix
 from slmgate.policy.balance import Affinity, C, Chooser, InTurn, LeastBusy, PeakEwma
 from slmgate.policy.prefix import Prefix
 from slmgate.policy.ring import Ring, point_of
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.specs import ModelSpec
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange

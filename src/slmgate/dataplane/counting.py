@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from slmgate.dialects.prompts import Prompt
-from slmgate.policy.snapshot import ModelSpec, TokenizerSpec
+from slmgate.policy.specs import ModelSpec, TokenizerSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -14,7 +14,7 @@ from slmgate.terms import Refuse
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
-    from slmgate.policy.snapshot import ModelSpec
+    from slmgate.policy.specs import ModelSpec
 
 FIELD = b"x-request-timeout"
 LONGEST = 86_400

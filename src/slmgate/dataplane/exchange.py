@@ -52,7 +52,8 @@ from slmgate.policy.decide import decide
 from slmgate.policy.identify import MISSING, WRONG, Unverified, identify, not_from_here
 from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import Scalar
-from slmgate.policy.snapshot import ModelSpec, Snapshot
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Ask, Bearer, Ended, Principal, Refuse, Usage
 
 if TYPE_CHECKING:
@@ -1143,4 +1144,6 @@ class Exchange:
             engine_us = int((now - self.handed_at) * 1e6) if self.handed_at else 0
             worker.limiter.settle(hold, self.usage, engine_us, now + worker.wall_offset, forwarded=self.asked_at > 0)
             self.hold = None
+        elif self.principal is None and self.ended == "refused" and not self.worker.guard.records(time.monotonic()):
+            return
         self.worker.finished(receipt_of(self, self.ended, self.reason), self.slot, self.ended == "refused")

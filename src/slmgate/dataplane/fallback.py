@@ -20,7 +20,8 @@ from slmgate.terms import Refuse, Usage
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
     from slmgate.dataplane.pool import ModelPool
-    from slmgate.policy.snapshot import ModelSpec, Snapshot
+    from slmgate.policy.snapshot import Snapshot
+    from slmgate.policy.specs import ModelSpec
 
 FIELD = b"x-slmgate-model"
 """The field of an answer that tells which model served in place of the one that was asked for."""

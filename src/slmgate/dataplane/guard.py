@@ -39,6 +39,9 @@ AT_ONCE = 64
 REMEMBERED = 4096
 """Addresses without a connection that a worker remembers."""
 PLENTY = 1 << 60
+RECORDED = 10_000
+"""Refusals of strangers that have a receipt, at once; and so many more each second:"""
+RECORDED_EACH_SECOND = 20
 SIEVED = 1000
 """So many banned addresses are kept out by the kernel: those that were banned, or have knocked, last."""
 
@@ -94,6 +97,8 @@ class Guard:
         self.bans: dict[int, int] = {}  # the newest, and until when each is
         self._knocking: dict[int, int] = {}  # the banned in the order in which they were banned or knocked last
         self._news: dict[str, tuple[int, str]] = {}  # what is to be told: how often, and of whom last
+        self._recorded = (float(RECORDED), 0.0)  # how many strangers' refusals may have a receipt, and when that was so
+        self._unrecorded = 0  # of them, since that was told
 
     def __repr__(self) -> str:
         return f"<Guard: {len(self._visitors)} addresses, {len(self.bans)} bans>"
@@ -288,6 +293,17 @@ class Guard:
         _, until, count = lifted
         return subject, -(-(until - now) // SECOND), count
 
+    def records(self, now: float) -> bool:
+        """Whether one more refusal that no credential names has a receipt: a flood of them must not fill the ledger."""
+        left, before = self._recorded
+        left = min(RECORDED, left + (now - before) * RECORDED_EACH_SECOND)
+        has = left >= 1
+        self._recorded = left - has, now
+        if not has:
+            self._tally.guarded += 1
+            self._unrecorded += 1
+        return has
+
     # -- time
 
     def tick(self) -> None:
@@ -302,6 +318,9 @@ class Guard:
         news, self._news = self._news, {}
         for what, (count, who) in news.items():
             self._say(f"{count} {what}, the last from {who}")
+        if self._unrecorded:
+            self._say(f"{self._unrecorded} requests of strangers were refused and have no receipt: there are too many")
+            self._unrecorded = 0
 
     def kept_out(self) -> list[int]:
         """The banned for whom the kernel is to do it: numbers as of `networks.number_of`, the first of each /64.

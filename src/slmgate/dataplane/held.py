@@ -14,7 +14,7 @@ from typing import Any
 from slmgate.dataplane.secured import Unusable
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.policy.places import allowed
-from slmgate.policy.snapshot import InstanceSpec
+from slmgate.policy.specs import InstanceSpec
 
 NO_PLACE = "its name leads where no instance may be"
 

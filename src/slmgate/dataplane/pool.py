@@ -31,7 +31,7 @@ from slmgate.policy.balance import SCANNED, Chooser, learned
 from slmgate.policy.health import Failure, Health, State, outliers, passed_over
 from slmgate.policy.queue import FairQueue, tokens
 from slmgate.policy.retries import Budget
-from slmgate.policy.snapshot import InstanceSpec, ModelSpec
+from slmgate.policy.specs import InstanceSpec, ModelSpec
 from slmgate.policy.split import Turns
 from slmgate.terms import Refuse
 

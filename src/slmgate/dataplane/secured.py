@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from slmgate.link.trust import Trusts, why_not
-from slmgate.policy.snapshot import InstanceSpec, TrustSpec
+from slmgate.policy.specs import InstanceSpec, TrustSpec
 
 AS_USUAL = TrustSpec()
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import add, itemgetter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from slmgate.dataplane.table import MEASURES, Part, Shared, Spot
 from slmgate.policy.charges import ENGINE_HOLD, Tariff
 from slmgate.policy.limits import Unit
-
-if TYPE_CHECKING:
-    from slmgate.dataplane.limiter import Given
 
 UNITS: tuple[Unit, ...] = ("requests", "tokens", "prompt_tokens", "completion_tokens", "cost", "engine_time", "concurrent")
 REQUESTS, TOKENS, PROMPT, COMPLETION, COST, ENGINE, CONCURRENT = range(7)
@@ -36,6 +33,15 @@ MOST = 1 << 50
 
 NOWHERE = memoryview(bytes(MEASURES * 8)).cast("q")
 """The measures of an empty share: nothing is counted in it."""
+
+
+class Given(Protocol):
+    """What a share must know of a request that has taken of it: the tokens that it took, and what of it was noted so far."""
+
+    prompt: int
+    held: int
+    noted: int
+    noted_us: int
 
 
 class Share:

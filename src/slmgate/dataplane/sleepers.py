@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Refuse
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ class Tally:
     have ended, which are no requests; `shadows_dropped`: those for which there was no room, and which were not sent.
 
     Of the guard: `turned_away` and `shed` are connections, that were closed at once and because the gate was full; `guarded`
-    are requests that got an answer and no receipt; `bans` are those made here. `mine` are requests of the self-service
-    page, which are none for a model and have no receipt.
+    are requests that got an answer and no receipt, those of strangers in a flood too; `bans` are those made here. `mine` are
+    requests of the self-service page, which are none for a model and have no receipt.
     """
 
     __slots__ = (

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from slmgate.http1.trace_context import NONE, RANDOM, SAMPLED, parent_of, sane_state
-from slmgate.policy.snapshot import TracingSpec
+from slmgate.policy.specs import TracingSpec
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange

@@ -87,7 +87,8 @@ from slmgate.link.orders import WorkerOrders
 from slmgate.link.tls import Tls
 from slmgate.link.unhurried import never_wait
 from slmgate.policy.keytable import KeyTable
-from slmgate.policy.snapshot import Snapshot, SnapshotSpec
+from slmgate.policy.snapshot import Snapshot
+from slmgate.policy.specs import SnapshotSpec
 
 TICK = 0.25
 """Seconds between two sweeps over the connections: how late a time limit may be noticed."""

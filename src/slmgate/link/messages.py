@@ -16,7 +16,7 @@ import msgspec
 
 from slmgate.link.tls import Tls
 from slmgate.policy.health import Failure, State
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.policy.specs import SnapshotSpec
 from slmgate.terms import Bearer, Key, LimitSpec, Refuse
 
 

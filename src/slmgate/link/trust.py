@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.policy.specs import TrustSpec
 
 NO_HANDSHAKE = "it ended the connection in the TLS handshake, without a word"
 _NOT_BELIEVED: dict[int, str] = {

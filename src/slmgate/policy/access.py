@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf, isnan
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
 from slmgate.policy.networks import networks_of
 from slmgate.policy.roles import ParameterRule, RoleSpec, Scalar, first_match
+from slmgate.policy.specs import ModelSpec
 from slmgate.terms import Ask, Refuse
-
-if TYPE_CHECKING:
-    from slmgate.policy.snapshot import ModelSpec
 
 GENERATING = frozenset(("chat", "completions", "responses", "infill"))
 """Endpoints whose answers are as long as `max_tokens` lets them be."""

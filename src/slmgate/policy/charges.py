@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limiting import Meter
 from slmgate.policy.limits import NANO, LimitSpec, Per, Price, Unit
 from slmgate.policy.roles import matches
+from slmgate.policy.specs import SnapshotSpec
 from slmgate.terms import Key, Principal, Usage
-
-if TYPE_CHECKING:
-    from slmgate.policy.snapshot import SnapshotSpec
 
 ENGINE_HOLD = 1_000_000
 """Microseconds of an instance's work that are held for a request under a limit on them: how long, nobody knows before."""

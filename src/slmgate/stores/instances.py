@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from slmgate.stores.base import AuditRecord
+from slmgate.stores.records import AuditRecord
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
 from slmgate.stores import schema
-from slmgate.stores.base import KeyFilter, KeyRecord, KeySecret, KeyUse, NameTaken, SecretTaken
+from slmgate.stores.records import KeyFilter, KeyRecord, KeySecret, KeyUse, NameTaken, SecretTaken
 from slmgate.stores.schema import from_us, to_us
 from slmgate.stores.statements import positional, repeated
 from slmgate.terms import Key, LimitSpec

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from slmgate.stores.base import AuditRecord
+from slmgate.stores.records import AuditRecord
 
 
 class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,10 @@ from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from slmgate.stores import migrations, retention, schema, usage, verifying
-from slmgate.stores.base import (
+from slmgate.stores.entries import EntryWriter, Repeats, known, storable
+from slmgate.stores.keys import KeyRows, SavedKeys
+from slmgate.stores.parted import Parted, parted
+from slmgate.stores.records import (
     AuditFilter,
     AuditRecord,
     AuditVerdict,
@@ -37,9 +40,6 @@ from slmgate.stores.base import (
     UsageRow,
     Verified,
 )
-from slmgate.stores.entries import EntryWriter, Repeats, known, storable
-from slmgate.stores.keys import KeyRows, SavedKeys
-from slmgate.stores.parted import Parted, parted
 from slmgate.stores.rollups import RollupWriter
 from slmgate.stores.schema import RECEIPT_FIELDS, from_us, to_us
 from slmgate.stores.sql_audit import SqlAudit
@@ -104,7 +104,7 @@ class SqlStore:
 
     @property
     def tallies(self) -> SqlTallies:
-        return SqlTallies(self._reading, self._writing, self._insert)
+        return SqlTallies(self._seeing, self._writing, self._insert)
 
     @property
     def contents(self) -> SqlContents:
@@ -128,6 +128,15 @@ class SqlStore:
     def _reading(self) -> Iterator[Connection]:
         with _translated(), self._engine.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _seeing(self) -> Iterator[Connection]:
+        """To read what belongs together: everything as it was at one moment, as SQLite does it anyway."""
+        with _translated(), self._engine.connect() as connection:
+            if self._path is None:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

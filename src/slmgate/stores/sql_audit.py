@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import schema
-from slmgate.stores.base import AuditFilter, AuditRecord, AuditVerdict, LedgerUnavailable
+from slmgate.stores.records import AuditFilter, AuditRecord, AuditVerdict, LedgerUnavailable
 from slmgate.stores.schema import from_us, to_us
 from slmgate.stores.sealing import HEAD_FILE, START, DamagedNote, Head, Note, SealKey, make_key, read_head, read_key, seal
 

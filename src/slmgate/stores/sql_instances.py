@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import schema
-from slmgate.stores.base import AuditRecord
 from slmgate.stores.instances import InstanceRecord
+from slmgate.stores.records import AuditRecord
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 _instances = schema.instances

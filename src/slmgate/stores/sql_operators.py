@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from slmgate.stores import schema
-from slmgate.stores.base import AuditRecord, NameTaken
 from slmgate.stores.operators import AccountRecord, AdminKeyRecord, SessionRecord
+from slmgate.stores.records import AuditRecord, NameTaken
 from slmgate.stores.schema import from_us, to_us
 
 Transaction = Callable[[], AbstractContextManager[Connection]]

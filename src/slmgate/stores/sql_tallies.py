@@ -7,28 +7,28 @@ all of them at once, which `rankings.py` makes cheap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from heapq import nlargest
-from itertools import pairwise
+from heapq import nlargest, nsmallest
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import rankings, schema
-from slmgate.stores.base import LedgerUnavailable
-from slmgate.stores.filling import of_receipts, of_sums
 from slmgate.stores.rankings import Figure
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.stores.rollups import FIGURES, LEVELS
 from slmgate.stores.schema import from_us, to_us
+from slmgate.stores.statements import fetched
 from slmgate.stores.subjects import ALL, Name, facts_of
-from slmgate.stores.tallies import Tally, decode, plus
+from slmgate.stores.tallies import Tally, plus
+from slmgate.stores.tally_rows import CHUNK, count, read, starts_of
 from slmgate.stores.usage import Piece, kept_since, pieces
 from slmgate.stores.verifying import sums_of
 
-_CHUNK = 400  # values in one list of a statement
+_SOME = 2000  # names read in one go
 _subjects, _mapped, _facets = schema.subjects.c, schema.facet_subjects.c, schema.facets.c
 
 Opened = Callable[[], AbstractContextManager[Connection]]
@@ -54,24 +54,31 @@ class SqlTallies:
         with self._reading() as connection:
             numbers = _numbers(connection, names)
             found: dict[int, list[Tally]] = {number: [{} for _ in cuts[1:]] for number in numbers.values()}
-            _read(connection, found, list(map(to_us, cuts)))
+            read(connection, found, list(map(to_us, cuts)))
             return [found[numbers[name]] if name in numbers else [{} for _ in cuts[1:]] for name in names]
+
+    def counts(self, names: Sequence[Name], cuts: Sequence[datetime]) -> list[list[int]]:
+        with self._reading() as connection:
+            numbers = _numbers(connection, names)
+            found = {number: [0 for _ in cuts[1:]] for number in numbers.values()}
+            count(connection, found, list(map(to_us, cuts)))
+            return [found[numbers[name]] if name in numbers else [0 for _ in cuts[1:]] for name in names]
 
     def since(self, since: datetime, until: datetime) -> datetime:
         with self._reading() as connection:
             plan = pieces(LEVELS, to_us(since), to_us(until), kept_since(connection))
         return from_us(plan[0].start) if plan else until
 
-    def models_of(self, client: str, since: datetime, until: datetime) -> Mapping[str, Tally]:
+    def models_of(self, clients: Sequence[str], since: datetime, until: datetime) -> Mapping[str, Mapping[str, Tally]]:
         with self._reading() as connection:
-            number = _numbers(connection, [("client", client, "")]).get(("client", client, ""))
-            query = sa.select(_mapped.facet, _subjects.name).join(schema.subjects, _subjects.id == _mapped.model)
-            models: dict[int, str] = {row[0]: row[1] for row in connection.execute(query.where(_mapped.client == number))}
-            known = facts_of(connection, models)
-            found: dict[str, Tally] = {}
+            names = {number: name for (_, name, _), number in _numbers(connection, _clients(clients)).items()}
+            places = _asked(connection, names)
+            known = facts_of(connection, places)
+            found: dict[str, dict[str, Tally]] = {}
             for piece in pieces(LEVELS, to_us(since), to_us(until), kept_since(connection)):
-                for facet, sums in _sums(connection, piece, list(models)):
-                    plus(found.setdefault(models[facet], {}), known[facet].of(sums))
+                for facet, sums in _sums(connection, piece, list(places)):
+                    client, model = places[facet]
+                    plus(found.setdefault(names[client], {}).setdefault(model, {}), known[facet].of(sums))
             return found
 
     def clients(
@@ -87,32 +94,32 @@ class SqlTallies:
         chosen: Figure = figure or "requests"
         with self._reading() as connection:
             plan = pieces(LEVELS, to_us(since), to_us(until), kept_since(connection))
-            names = _numbers(connection, [ALL] if model is None else [ALL, ("model", model, "")])
-            everything = names.get(ALL)
-            subject = everything if model is None else names.get(("model", model, ""))
+            numbered = _numbers(connection, [ALL] if model is None else [ALL, ("model", model, "")])
+            everything = numbered.get(ALL)
+            subject = everything if model is None else numbered.get(("model", model, ""))
             if everything is None or subject is None:
                 return [], 0
             wanted: tuple[Figure, ...] = ("requests",) if chosen == "requests" or model is not None else ("requests", chosen)
-            lanes, fresh = _added(connection, plan, everything, subject, wanted)
-            requests = rankings.values(lanes[0])
-            sizes = rankings.values(lanes[-1])
-            sizes.extend([0] * (len(requests) - len(sizes)))
-            there: Sequence[int]
-            if search or figure is None:
-                query = sa.select(_subjects.id, _subjects.name).where(_subjects.kind == "client").order_by(_subjects.name)
-                part, last = search.lower(), len(requests)
-                found = connection.execute(query)
-                there = [id for id, name in found if id < last and requests[id] and part in name.lower()]
+            found, fresh = rankings.sizes(connection, plan, everything, subject, wanted)
+            requests, sizes = found[0], found[-1]
+            total = len(requests) - requests.count(0)
+            if figure is None and not search:
+                first = _on_a_page(first, most, total)
+                names = _by_name(connection, requests, first, most)
+            elif search:
+                there = [(number, name) for number, name in _searched(connection, search.lower()) if requests[number]]
                 if figure is not None:
-                    there = sorted(there, key=sizes.__getitem__, reverse=True)
+                    there.sort(key=lambda each: sizes[each[0]], reverse=True)
                 total = len(there)
-                there = there[first : first + most]
+                first = _on_a_page(first, most, total)
+                names = [name for _, name in there[first : first + most]]
             else:
-                total = len(requests) - requests.count(0)
-                there = _largest(requests, sizes, min(first + most, total))[first:]
-            by_number = _named(connection, there)
+                first = _on_a_page(first, most, total)
+                numbers = _in_order(requests, sizes, first, min(first + most, total))
+                by_number = _named(connection, numbers)
+                names = [by_number[number] for number in numbers]
         self._keep(fresh)
-        return [by_number[number] for number in there], total
+        return names, total
 
     def _keep(self, fresh: Sequence[dict[str, Any]]) -> None:
         """Keep vectors for the next time. If it cannot be done now, they are made again."""
@@ -130,73 +137,84 @@ class SqlTallies:
             pass
 
 
-def _largest(requests: Sequence[int], sizes: Sequence[int], count: int) -> list[int]:
-    """The numbers of the first so many clients, of those that asked anything; of equals the older ones first."""
+def _on_a_page(first: int, most: int, total: int) -> int:
+    """The same place, or where the last page begins."""
+    return first if first < total else max(0, total - 1) // most * most
+
+
+def _by_name(connection: Connection, requests: Sequence[int], first: int, most: int) -> list[str]:
+    """So many names from this place on, of those that asked anything; no more are read than it takes."""
+    result = connection.execute(_every_client())
+    found: list[str] = []
+    while len(found) < first + most and (some := fetched(result, _SOME)):
+        found += [name for number, name in some if requests[number]]
+    result.close()
+    return found[first : first + most]
+
+
+def _searched(connection: Connection, part: str) -> list[tuple[int, str]]:
+    """Numbers and names, in their order, of clients in whose name this is, which is in lower case already.
+
+    The database may leave out names that surely do not have it; what lower case is, is said here alone.
+    """
+    if connection.dialect.name == "postgresql":
+        wide = sa.func.octet_length(_subjects.name) != sa.func.length(_subjects.name)
+        low: Any = sa.func.lower(sa.collate(_subjects.name, "C"))
+    else:
+        wide = sa.func.length(sa.cast(_subjects.name, sa.LargeBinary)) != sa.func.length(_subjects.name)
+        low = sa.func.lower(_subjects.name)
+    likely = sa.or_(wide, low.contains(part, autoescape=True)) if part.isascii() else wide
+    rows = fetched(connection.execute(_every_client().where(likely)))
+    return [(number, name) for number, name in rows if part in name.lower()]
+
+
+def _every_client() -> sa.Select[Any]:
+    return sa.select(_subjects.id, _subjects.name).where(_subjects.kind == "client").order_by(_subjects.name)
+
+
+def _in_order(requests: Sequence[int], sizes: Sequence[int], first: int, last: int) -> list[int]:
+    """The numbers of the clients from one place to another, of those that asked anything; of equals the older ones first."""
     everyone = [number for number, asked in enumerate(requests) if asked]
-    if count * 20 < len(everyone):
-        return nlargest(count, everyone, key=sizes.__getitem__)
-    return sorted(everyone, key=sizes.__getitem__, reverse=True)[:count]
+    few, rest = len(everyone) // 20, len(everyone) - first
+    if last <= few:
+        return nlargest(last, everyone, key=sizes.__getitem__)[first:]
+    if rest <= few:
+        everyone.reverse()
+        return nsmallest(rest, everyone, key=sizes.__getitem__)[::-1][: last - first]
+    return sorted(everyone, key=sizes.__getitem__, reverse=True)[first:last]
 
 
 def _numbers(connection: Connection, names: Sequence[Name]) -> dict[Name, int]:
     found: dict[Name, int] = {}
     place = sa.tuple_(_subjects.kind, _subjects.name, _subjects.instance)
-    for begin in range(0, len(names), _CHUNK):
+    for begin in range(0, len(names), CHUNK):
         query = sa.select(_subjects.id, _subjects.kind, _subjects.name, _subjects.instance)
-        for row in connection.execute(query.where(place.in_(list(names[begin : begin + _CHUNK])))):
+        for row in connection.execute(query.where(place.in_(list(names[begin : begin + CHUNK])))):
             found[(row.kind, row.name, row.instance)] = row.id
     return found
 
 
 def _named(connection: Connection, numbers: Sequence[int]) -> dict[int, str]:
     found: dict[int, str] = {}
-    for begin in range(0, len(numbers), _CHUNK):
-        query = sa.select(_subjects.id, _subjects.name).where(_subjects.id.in_(numbers[begin : begin + _CHUNK]))
+    for begin in range(0, len(numbers), CHUNK):
+        query = sa.select(_subjects.id, _subjects.name).where(_subjects.id.in_(numbers[begin : begin + CHUNK]))
         found.update({row.id: row.name for row in connection.execute(query)})
     return found
 
 
-def _starts(piece: Piece) -> list[int]:
-    """Where each span of a piece begins."""
-    found, start = [], piece.start
-    if piece.level is not None:
-        while start < piece.end:
-            found.append(start)
-            start = piece.level.after(start)
+def _clients(names: Sequence[str]) -> list[Name]:
+    return [("client", name, "") for name in names]
+
+
+def _asked(connection: Connection, clients: Collection[int]) -> dict[int, tuple[int, str]]:
+    """The facets of these clients' requests for models, with the client and the name of the model."""
+    found: dict[int, tuple[int, str]] = {}
+    query = sa.select(_mapped.facet, _mapped.client, _subjects.name).join(schema.subjects, _subjects.id == _mapped.model)
+    wanted = sorted(clients)
+    for begin in range(0, len(wanted), CHUNK):
+        rows = connection.execute(query.where(_mapped.client.in_(wanted[begin : begin + CHUNK])))
+        found.update({facet: (client, model) for facet, client, model in rows})
     return found
-
-
-def _read(connection: Connection, into: Mapping[int, list[Tally]], cuts: Sequence[int]) -> None:
-    """Add what there is of each subject to its tallies between these cuts."""
-    kept, places = kept_since(connection), {level.name: dict[int, int]() for level in LEVELS}
-    numbers = list(into)
-    for place, (start, end) in enumerate(pairwise(cuts)):
-        for piece in pieces(LEVELS, start, end, kept):
-            if piece.level is not None:
-                places[piece.level.name].update(dict.fromkeys(_starts(piece), place))
-                continue
-            for subject, tally in _from_receipts(connection, piece):
-                if subject in into:
-                    plus(into[subject][place], tally)
-    for level, spans in places.items():
-        table = schema.tallies[level]
-        starts = list(spans)
-        for begin in range(0, len(starts), _CHUNK):
-            for first in range(0, len(numbers), _CHUNK):
-                query = sa.select(table.c.start, table.c.subject, table.c.tally).where(
-                    table.c.start.in_(starts[begin : begin + _CHUNK]), table.c.subject.in_(numbers[first : first + _CHUNK])
-                )
-                for start, subject, tally in connection.execute(query):
-                    plus(into[subject][spans[start]], decode(tally))
-
-
-def _from_receipts(connection: Connection, piece: Piece) -> Iterator[tuple[int, Tally]]:
-    """The tallies of a piece of which no rollup is kept, or which is less than a minute long."""
-    sums = sums_of(connection, piece.start, piece.end)
-    known = facts_of(connection, {facet for _, facet in sums})
-    for found in (of_sums(sums, known), of_receipts(connection, piece.start, piece.end, known)):
-        for (_, subject), tally in found.items():
-            yield subject, tally
 
 
 def _sums(connection: Connection, piece: Piece, facets: Sequence[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -207,57 +225,11 @@ def _sums(connection: Connection, piece: Piece, facets: Sequence[int]) -> Iterat
             if facet in wanted:
                 yield facet, sums
         return
-    columns, starts = piece.level.table.c, _starts(piece)
-    for begin in range(0, len(starts), _CHUNK):
-        for first in range(0, len(facets), _CHUNK):
+    columns, starts = piece.level.table.c, starts_of(piece)
+    for begin in range(0, len(starts), CHUNK):
+        for first in range(0, len(facets), CHUNK):
             query = sa.select(columns.facet, *(sa.func.sum(columns[name]) for name in FIGURES)).where(
-                columns.start.in_(starts[begin : begin + _CHUNK]), columns.facet.in_(facets[first : first + _CHUNK])
+                columns.start.in_(starts[begin : begin + CHUNK]), columns.facet.in_(facets[first : first + CHUNK])
             )
             for row in connection.execute(query.group_by(columns.facet)):
                 yield row[0], tuple(map(int, row[1:]))
-
-
-def _added(
-    connection: Connection, plan: Sequence[Piece], everything: int, subject: int, figures: Sequence[Figure]
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """The lanes of each figure over all pieces, and the vectors that were made for it and may be kept."""
-    lanes, fresh = [0] * len(figures), []
-    asked = rankings.spans(plan)
-    known = [(start, end) for level, start, end in asked if rankings.kept(level)]
-    counts = _requests(connection, [(level, start) for level, start, _ in asked if rankings.kept(level)], subject)
-    stored = [rankings.stored(connection, known, subject, figure) for figure in figures]
-    for level, start, end in asked:
-        count = counts.get(start, 0)
-        if rankings.kept(level) and not count:
-            continue
-        there = [each.get(start) for each in stored]
-        if rankings.kept(level) and there[0] is not None and there[0][0] == count:
-            for place, each in enumerate(there):
-                if each is not None and each[0] == count:
-                    lanes[place] += rankings.unpacked(each[1])
-            continue
-        made = rankings.made(connection, level, start, end, everything)
-        for place, figure in enumerate(figures):
-            lanes[place] += made.get((subject, figure), (0, 0))[1]
-        if rankings.kept(level):
-            fresh += [
-                {
-                    "start": start, "until": end, "subject": whose, "figure": figure, "requests": requests,
-                    "lanes": rankings.packed(vector),
-                }
-                for (whose, figure), (requests, vector) in made.items()
-            ]  # fmt: skip
-    return lanes, fresh
-
-
-def _requests(connection: Connection, spans: Sequence[tuple[str, int]], subject: int) -> dict[int, int]:
-    """How many requests a subject has in each of these spans."""
-    found: dict[int, int] = {}
-    for level in {level for level, _ in spans}:
-        table, starts = schema.tallies[level].c, [start for each, start in spans if each == level]
-        for begin in range(0, len(starts), _CHUNK):
-            query = sa.select(table.start, table.tally).where(
-                table.start.in_(starts[begin : begin + _CHUNK]), table.subject == subject
-            )
-            found.update({row[0]: decode(row[1]).get(0, 0) for row in connection.execute(query)})
-    return found

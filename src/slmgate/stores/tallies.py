@@ -59,6 +59,9 @@ _TIME, _FACET, _FIRST, _TOTAL, _QUEUE, _COMPLETION, _RECEIVE, _CONNECT, _OVERHEA
 decode = msgspec.msgpack.Decoder(dict[int | str, int]).decode
 encode = msgspec.msgpack.Encoder().encode
 
+HEAD = 15
+"""Bytes of an encoded tally that hold its first count, at the most: the size of the map, a number and a count."""
+
 
 class Facts(msgspec.Struct, frozen=True):
     """What a receipt's facets say about how it counts. `subjects`: the numbers of those that it counts for; none: for nobody."""
@@ -174,22 +177,59 @@ def histograms(rows: Sequence[tuple[Any, ...]], facets: Mapping[int, Facts], wid
     return {(span * width, facet): tally for (span, facet), tally in zip(places, tallies, strict=True)}
 
 
-def percentiles(tally: Tally, kind: str, parts: Sequence[int]) -> tuple[int, list[int]]:
-    """How many requests are in this histogram, and the time that each of these parts (in hundredths) of them did not exceed.
+def requests_of(head: bytes) -> int | None:
+    """How many requests a tally has, told by the first `HEAD` bytes of what was encoded; None where these do not tell.
+
+    Requests are what a tally begins with, nearly always; to read the whole of it for that one count takes ten times as long.
+    """
+    if head == b"\x80":
+        return 0
+    at = 1 if head[0] < 0x90 else 3 if head[0] == 0xDE else 5
+    if head[at] != 0:
+        return None
+    size = head[at + 1]
+    if size < 0x80:
+        return size
+    return int.from_bytes(head[at + 2 : at + 2 + (1 << (size - 0xCC))], "big") if 0xCC <= size <= 0xCF else None
+
+
+def minus(into: Tally, less: Tally) -> None:
+    """Take a tally away from another, which may be added to afterwards: see `settled`."""
+    get = into.get
+    for name, count in less.items():
+        into[name] = get(name, 0) - count
+
+
+def settled(tally: Tally) -> Tally:
+    """What is left when all was added and taken away: counts of nothing are not in a tally."""
+    return {name: count for name, count in tally.items() if count > 0}
+
+
+def percentiles(tally: Tally, parts: Sequence[int]) -> dict[str, tuple[int, list[int]]]:
+    """Of each histogram of a tally (of `KINDS`) that is not empty: how many requests are in it, and the time that each of these
+    parts (in hundredths, rising) of them did not exceed.
 
     By rank, as in a sorted list: the least time that so large a part did not exceed.
     """
-    first = FIRST + KINDS.index(kind) * WIDTH
-    counts = [(number - first, tally[number]) for number in range(first, first + WIDTH) if number in tally]
-    total = sum(count for _, count in counts)
+    kinds: dict[int, list[tuple[int, int]]] = {}
+    for number in sorted([name for name in tally if isinstance(name, int) and name >= FIRST]):
+        kind, at = divmod(number - FIRST, WIDTH)
+        kinds.setdefault(kind, []).append((at, tally[number]))
+    return {KINDS[kind]: _ranked(counts, parts) for kind, counts in kinds.items() if kind < len(KINDS)}
+
+
+def _ranked(counts: Sequence[tuple[int, int]], parts: Sequence[int]) -> tuple[int, list[int]]:
+    """The same of the buckets of one histogram, in their order."""
+    total = sum([count for _, count in counts])
     found: list[int] = []
+    at, seen, place = 0, 0, -1
     for part in parts:
-        rank, seen = max(1, -(-total * part // 100)), 0
-        for at, count in counts:
+        rank = max(1, -(-total * part // 100))
+        while seen < rank:
+            place += 1
+            at, count = counts[place]
             seen += count
-            if seen >= rank:
-                found.append(middle(at))
-                break
+        found.append(middle(at))
     return total, found
 
 

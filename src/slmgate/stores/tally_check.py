@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import schema
-from slmgate.stores.base import Difference
 from slmgate.stores.filling import of_receipts, of_sums
+from slmgate.stores.records import Difference
 from slmgate.stores.rollups import DAY, LEVELS, Level, Spans
 from slmgate.stores.schema import from_us
 from slmgate.stores.subjects import Tallies, coarser, facts_of

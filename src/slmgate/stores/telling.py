@@ -24,12 +24,16 @@ class TallyStore(Protocol):
         """For each subject its tallies between one time and the next, of all these times."""
         ...
 
+    def counts(self, names: Sequence[Name], cuts: Sequence[datetime]) -> list[list[int]]:
+        """For each subject its requests between one time and the next: the same as of `read`, for much less."""
+        ...
+
     def since(self, since: datetime, until: datetime) -> datetime:
         """From when on this time is answered: later than it begins where retention has deleted what was there."""
         ...
 
-    def models_of(self, client: str, since: datetime, until: datetime) -> Mapping[str, Tally]:
-        """What a client asked of each model: tallies without histograms."""
+    def models_of(self, clients: Sequence[str], since: datetime, until: datetime) -> Mapping[str, Mapping[str, Tally]]:
+        """What each of these clients asked of each model: tallies without histograms. Those that asked nothing are left out."""
         ...
 
     def clients(
@@ -44,6 +48,7 @@ class TallyStore(Protocol):
     ) -> tuple[list[str], int]:
         """The names of at most so many clients that asked anything, from the place `first` on, and how many there are in all.
 
-        From the most to the least of this figure, or by name. Of one `model` by requests only.
+        From the most to the least of this figure, or by name. Of one `model` by requests only. Behind the last one is the last
+        page of so many.
         """
         ...

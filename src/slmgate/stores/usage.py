@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from slmgate.stores import schema
-from slmgate.stores.base import USAGE_GROUPS, ReceiptFilter, UsageRow
+from slmgate.stores.records import USAGE_GROUPS, ReceiptFilter, UsageRow
 from slmgate.stores.rollups import LEVELS, MOST, Level
 from slmgate.stores.schema import from_us, to_us
 from slmgate.stores.tallies import FAILED

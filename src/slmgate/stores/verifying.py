@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from slmgate.stores import schema
-from slmgate.stores.base import Difference, Verified
+from slmgate.stores.records import Difference, Verified
 from slmgate.stores.rollups import DAY, FIGURES, LEVELS, MINUTE, Level, Spans, coarser
 from slmgate.stores.schema import from_us
 from slmgate.stores.tally_check import check_day, check_month

@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.keyring import utc_now
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from tests.tools.admin_gate import AdminGate, asking
 from tests.tools.journal_writer import make_receipt
 

@@ -16,7 +16,7 @@ from slmgate.control.admin.dashboard.routes import ROUTES as DASHBOARD
 from slmgate.control.admin.routes import MARK, ROUTES
 from slmgate.control.admin.signin.routes import PAGES
 from slmgate.control.operators import Operator, Permission
-from slmgate.stores.base import KeyFilter, LedgerUnavailable
+from slmgate.stores.records import KeyFilter, LedgerUnavailable
 from tests.tools.admin_gate import AdminGate, asking
 
 OPEN = {"/api", "/api/openapi.json", "/api/{path:str}"}

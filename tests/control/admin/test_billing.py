@@ -11,8 +11,8 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from slmgate.control.config import load_text
-from slmgate.stores.base import Batch
 from slmgate.stores.billing import NoticeRecord
+from slmgate.stores.records import Batch
 from tests.control.test_statements import CONFIG, charged
 from tests.tools.admin_gate import AdminGate, asking
 

@@ -12,8 +12,8 @@ from slmgate.control.admin.handlers import Unknown
 from slmgate.control.admin.local import LocalContext
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.operators import Operator, Permission
-from slmgate.stores.base import AuditRecord, Batch, LedgerUnavailable
 from slmgate.stores.contents import ContentRecord
+from slmgate.stores.records import AuditRecord, Batch, LedgerUnavailable
 from tests.tools.journal_writer import make_receipt
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ from slmgate.control.catalogue import Catalogue
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import parse
 from slmgate.control.config.options import DeclaredKey
-from slmgate.stores.base import Batch, KeyFilter, KeyUse
+from slmgate.stores.records import Batch, KeyFilter, KeyUse
 from tests.tools.admin_gate import READY, AdminGate, asking
 from tests.tools.journal_writer import NOON, make_receipt
 

@@ -22,7 +22,7 @@ from slmgate.control.admin.context import GateStatus, InstanceStatus, ModelStatu
 from slmgate.control.admin.routes import ROUTES
 from slmgate.control.operators import Permission
 from slmgate.link.messages import LiveRequest
-from slmgate.stores.base import Batch, LedgerUnavailable
+from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.terms import Receipt
 from tests.control.test_live import FakePeer
 from tests.tools.admin_gate import AdminGate, asking

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.control.config import load_text
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from tests.tools.admin_gate import AdminGate, asking
 from tests.tools.journal_writer import make_receipt
 

@@ -14,7 +14,7 @@ from slmgate.control.admin import handlers
 from slmgate.control.admin import nearest as module
 from slmgate.control.admin.nearest import Nearest, active, nearest
 from slmgate.control.config import load_text
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.terms import Receipt
 from tests.tools.admin_gate import AdminGate
 

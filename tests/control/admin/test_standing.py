@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from slmgate.control.admin import standing
 from slmgate.control.config import load_text
 from slmgate.control.looking import NobodyLooks
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from tests.tools.admin_gate import AdminGate, asking
 from tests.tools.journal_writer import make_receipt
 

@@ -12,7 +12,7 @@ import pytest
 from slmgate.control.admin import teams
 from slmgate.control.admin.handlers import BadQuery
 from slmgate.control.config import load_text
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from tests.control.test_statements import charged
 from tests.tools.admin_gate import AdminGate, asking
 

@@ -9,7 +9,7 @@ import pytest
 
 from slmgate.control.admin import views
 from slmgate.control.keyring import Keyring
-from slmgate.stores.base import UsageRow
+from slmgate.stores.records import UsageRow
 from slmgate.stores.sql import open_store
 
 

@@ -17,7 +17,7 @@ from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.guard import GuardSpec, RateSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import RoleSpec
-from slmgate.policy.snapshot import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TrustSpec
+from slmgate.policy.specs import GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TrustSpec
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key
 from tests.tools.authority import Authority

@@ -8,7 +8,7 @@ from slmgate.control.config import load_text
 from slmgate.control.config.compile import compile_snapshot
 from slmgate.control.config.compile_limits import Limits, holders
 from slmgate.policy.limits import LimitSpec
-from slmgate.policy.snapshot import SnapshotSpec
+from slmgate.policy.specs import SnapshotSpec
 
 FILE = """
 models:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-import pytest
-
-from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded, anchor, printable, quote, quote_path
+from slmgate.control.config.faults import ConfigFault, anchor, printable, quote, quote_path
 
 
 def fault(line: int = 3, hint: str = "") -> ConfigFault:
@@ -19,13 +17,6 @@ def fault(line: int = 3, hint: str = "") -> ConfigFault:
 def test_one_line() -> None:
     assert str(fault(hint="from 1 to 256")) == "f.yaml:3:5: workers: '0' is too few (from 1 to 256)"
     assert str(fault(line=0)) == "f.yaml: workers: '0' is too few"
-
-
-def test_unwrap() -> None:
-    with pytest.raises(ConfigError) as caught:
-        Loaded(config=None, faults=(fault(), fault(4))).unwrap()
-    assert [each.line for each in caught.value.faults] == [3, 4]
-    assert str(caught.value).count("\n") == 1
 
 
 def test_anchor() -> None:

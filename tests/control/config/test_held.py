@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slmgate.control.config import compile_snapshot, load_text
 from slmgate.control.config.held import held, holding
-from slmgate.policy.snapshot import HeldSpec
+from slmgate.policy.specs import HeldSpec
 
 TEXT = """
 models:

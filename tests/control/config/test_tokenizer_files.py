@@ -10,7 +10,7 @@ import pytest
 
 from slmgate.control.config import compile_snapshot, load_text, measured
 from slmgate.control.config.tokenizer_files import EACH_MESSAGE, EACH_REQUEST, MAX_TEMPLATE, tokenizer_fault
-from slmgate.policy.snapshot import SnapshotSpec, TokenizerSpec
+from slmgate.policy.specs import SnapshotSpec, TokenizerSpec
 from tests.tools.tokenizers import TEMPLATE, written
 
 TEXT = "models: {tiny: {instances: [{url: 'http://127.0.0.1:8000'}], tokenizer: tokenizer.json}}"

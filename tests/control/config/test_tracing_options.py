@@ -9,7 +9,7 @@ from slmgate.control.config.compile import compile_snapshot
 from slmgate.control.config.faults import BadValueError
 from slmgate.control.config.tracing_options import HeaderValue, Share
 from slmgate.http1.trace_context import threshold
-from slmgate.policy.snapshot import TracingSpec
+from slmgate.policy.specs import TracingSpec
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from slmgate.control.config import compile_snapshot, load_text
 from slmgate.control.config.options import Model
 from slmgate.control.config.trust import stamped, tls_of, trust_of, trusting
 from slmgate.control.config.trust_options import InstanceTls
-from slmgate.policy.snapshot import TrustSpec
+from slmgate.policy.specs import TrustSpec
 from tests.tools.authority import Authority
 
 

@@ -17,8 +17,8 @@ from slmgate.control.content import service
 from slmgate.control.content.masker import Done, Masker, TooLong, Work, do
 from slmgate.control.content.service import FORGET, Contents
 from slmgate.link.messages import Captured, CaptureKept, Captures
-from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.contents import ContentRecord
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ from slmgate.control.me.answers import BETWEEN, MAX_SECRETS, OTHER, Facts, Figur
 from slmgate.link.messages import Mine
 from slmgate.policy.billing import cost, price_text
 from slmgate.policy.limits import Price
-from slmgate.stores.base import Batch, KeyRecord
+from slmgate.stores.records import Batch, KeyRecord
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.terms import Key, Receipt
 from tests.tools.journal_writer import make_receipt

@@ -16,7 +16,7 @@ from slmgate.control.looking import NobodyLooks, Place
 from slmgate.control.me import service
 from slmgate.control.me.service import KEPT_SECONDS, LINE_SECONDS, SelfService
 from slmgate.link.messages import Mine, MineTold
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 from tests.control.me.test_answers import Scene, digest
 
 

@@ -13,8 +13,9 @@ from slmgate.control.metrics.gauges import Use
 from slmgate.control.metrics.kept import read
 from slmgate.control.metrics.service import AGAIN_SECONDS, KEEP_SECONDS, MAX_RUNS, Metrics
 from slmgate.link.messages import Tally
-from slmgate.stores.base import Batch, LedgerUnavailable, Store
+from slmgate.stores.base import Store
 from slmgate.stores.parted import parted
+from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import open_store
 from tests.tools.admin_gate import AdminGate
 from tests.tools.fakes import Clock

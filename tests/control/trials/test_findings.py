@@ -7,7 +7,7 @@ import pytest
 from slmgate.control.config import compile_snapshot, load_text
 from slmgate.control.trials.findings import covers, findings, keeps
 from slmgate.policy.roles import Hours, ParameterRule, RoleSpec
-from slmgate.policy.snapshot import ModelSpec
+from slmgate.policy.specs import ModelSpec
 
 HASH = "sha256:" + "0" * 64
 NOW = 1_790_000_000.0

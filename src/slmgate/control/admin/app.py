@@ -54,7 +54,7 @@ from slmgate.control.admin.signin.routes import PAGES
 from slmgate.control.admin.signin.service import SignIn
 from slmgate.control.audit import asked_from
 from slmgate.control.operators import Operator, Permission
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 
 _log = logging.getLogger("slmgate.admin")
 PROBLEM = "application/problem+json"

@@ -25,7 +25,7 @@ from slmgate.control.live import NobodyCancels
 from slmgate.control.looking import NobodyLooks
 from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, UnknownInstance
 from slmgate.control.trials.wish import BadTrial
-from slmgate.stores.base import (
+from slmgate.stores.records import (
     USAGE_GROUPS,
     AuditFilter,
     AuditVerdict,

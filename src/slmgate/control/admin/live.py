@@ -20,7 +20,7 @@ from slmgate.control.keyring import utc_now
 from slmgate.control.live import LiveRequests
 from slmgate.control.ranges import Range
 from slmgate.link.messages import LiveFilter, LiveRequest, LiveState
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 
 if TYPE_CHECKING:
     from litestar.params import FromPath, FromQuery

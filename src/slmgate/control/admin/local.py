@@ -39,7 +39,7 @@ from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.roster import Roster
 from slmgate.control.state_dir import LEDGER_FILE
 from slmgate.link.messages import Ban
-from slmgate.stores.base import LedgerUnavailable, NotOffered, SchemaTooNew
+from slmgate.stores.records import LedgerUnavailable, NotOffered, SchemaTooNew
 from slmgate.stores.sql import open_store
 
 STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)

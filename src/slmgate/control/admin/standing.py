@@ -21,7 +21,7 @@ from slmgate.control.keyfields import DECLARED
 from slmgate.control.keyring import UnknownKey, as_term, utc_now
 from slmgate.control.standing import Seat, Stand, Standing
 from slmgate.control.trials.asked import declared_key
-from slmgate.stores.base import KeyFilter, ReceiptFilter
+from slmgate.stores.records import KeyFilter, ReceiptFilter
 from slmgate.terms import Key, Principal
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from slmgate.control.config import Config
 from slmgate.control.config.limit_words import write
 from slmgate.control.keyring import utc_now
 from slmgate.policy.billing import month_bounds, month_of
-from slmgate.stores.base import ReceiptFilter, UsageRow
+from slmgate.stores.records import ReceiptFilter, UsageRow
 
 if TYPE_CHECKING:
     from slmgate.control.admin.params import Context

@@ -17,7 +17,7 @@ from slmgate.control.keyfiles import KeyRow, NewSecret
 from slmgate.control.keylimits import limit_text, of_options
 from slmgate.control.keyring import Keyring
 from slmgate.policy.limits import NANO
-from slmgate.stores.base import AuditRecord, KeyRecord, KeyState, KeyUse, UsageRow
+from slmgate.stores.records import AuditRecord, KeyRecord, KeyState, KeyUse, UsageRow
 from slmgate.terms import Receipt
 
 if TYPE_CHECKING:

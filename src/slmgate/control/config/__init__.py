@@ -4,7 +4,8 @@ Other rooms import from here. What a configuration is stands in `options.py`; no
 """
 
 from slmgate.control.config.compile import compile_snapshot, declared_keys, instance_id, owned_twice
-from slmgate.control.config.faults import ConfigError, ConfigFault, Loaded
+from slmgate.control.config.faults import ConfigError, ConfigFault
+from slmgate.control.config.loaded import Loaded
 from slmgate.control.config.loading import client_name, client_names, from_upstream, load, load_text, restart_needed
 from slmgate.control.config.options import Config
 from slmgate.control.config.tokenizer_files import measured

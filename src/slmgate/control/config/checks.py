@@ -226,7 +226,8 @@ def _clients(tls: ListenTls, reader: Reader) -> None:
             _blame(reader, authorities, fault.problem, fault.hint)
         elif tls.crl is not None and crl is not None and (fault := crl_fault(tls.crl, tls.client_ca)) is not None:
             _blame(reader, crl, fault.problem, fault.hint)
-    for place in (_place(reader, tls, "client_auth"), crl):
+    asked = _place(reader, tls, "client_auth") if tls.client_auth != "optional" else None  # the default stands in what is shown
+    for place in (asked, crl):
         if place is not None and tls.client_ca is None and not reader.broken(tls):
             _blame(reader, place, "is never looked at", "say in client_ca whose client certificates are taken")
 
@@ -252,7 +253,7 @@ def _auth(config: Config, reader: Reader) -> None:
             if place is not None and (earlier := first.setdefault(getattr(entry, option), place)) is not place:
                 _blame(reader, place, "is configured already", f"see {earlier.option}; give all its options in one place")
             claim = _place(reader, entry.roles, "map")
-            if claim is not None and entry.roles.claim is None and not reader.broken(entry.roles):
+            if claim is not None and entry.roles.map and entry.roles.claim is None and not reader.broken(entry.roles):
                 _blame(reader, claim, "is never looked at", "say in roles.claim which claim it is for")
             for option_of_roles, names in (("map", entry.roles.map.values()), ("default", entry.roles.default)):
                 strange = [name for name in names if name not in config.roles]

@@ -28,16 +28,7 @@ from slmgate.policy.certificates import CertificateSpec
 from slmgate.policy.health import HealthSpec
 from slmgate.policy.limits import LimitSpec, PlanSpec, Price
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec
-from slmgate.policy.snapshot import (
-    AuthSpec,
-    GateSpec,
-    InstanceSpec,
-    ModelSpec,
-    SnapshotSpec,
-    TokenizerSpec,
-    TracingSpec,
-    TrustSpec,
-)
+from slmgate.policy.specs import AuthSpec, GateSpec, InstanceSpec, ModelSpec, SnapshotSpec, TokenizerSpec, TracingSpec, TrustSpec
 from slmgate.policy.split import CanarySpec, ShadowSpec
 from slmgate.terms import Key, Principal
 

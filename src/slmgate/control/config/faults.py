@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration, told so that its writer can mend it, and the result of loading one.
+"""What can be wrong with a configuration, told so that its writer can mend it.
 
 Every fault is a value: loading collects them all. This module knows no option and reads no file; it only says how a
 fault looks and how text from a file is shown safely on a terminal.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from slmgate.control.config.options import Config
+    pass
 
 DOCS_PAGE = "docs/configuration.md"
 SHOWN = 60
@@ -65,23 +65,6 @@ class ConfigError(Exception):
     def __init__(self, faults: Sequence[ConfigFault]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
-
-
-class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What loading came to: a configuration, or faults and no configuration, never both.
-
-    `files` are the configuration file itself and all that `${file:}` asked for: what a watcher has to watch.
-    """
-
-    config: Config | None
-    faults: tuple[ConfigFault, ...] = ()
-    files: tuple[Path, ...] = ()
-
-    def unwrap(self) -> Config:
-        """The configuration; raises `ConfigError` where there is none."""
-        if self.config is None:
-            raise ConfigError(self.faults)
-        return self.config
 
 
 def anchor(option: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.options import Config
 from slmgate.policy.places import is_address
-from slmgate.policy.snapshot import HeldSpec, SnapshotSpec
+from slmgate.policy.specs import HeldSpec, SnapshotSpec
 
 
 def rule(config: Config) -> HeldSpec:

@@ -15,7 +15,8 @@ from typing import get_args
 from slmgate.control.config.addresses import Url
 from slmgate.control.config.checks import check
 from slmgate.control.config.document import MAX_BYTES, Span, parse
-from slmgate.control.config.faults import BadValueError, ConfigError, ConfigFault, Loaded
+from slmgate.control.config.faults import BadValueError, ConfigError, ConfigFault
+from slmgate.control.config.loaded import Loaded
 from slmgate.control.config.options import MODEL_NAME, UPSTREAM_NAME, Config, Engine, Instance, Model
 from slmgate.control.config.reading import Reader
 from slmgate.control.config.table import Section, rows

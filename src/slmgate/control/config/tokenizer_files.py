@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from slmgate.control.config.stamps import stamp_text
 from slmgate.control.config.tlsfiles import FileFault
-from slmgate.policy.snapshot import SnapshotSpec, TokenizerSpec
+from slmgate.policy.specs import SnapshotSpec, TokenizerSpec
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_TEMPLATE = 1024 * 1024

@@ -12,7 +12,7 @@ import msgspec
 from slmgate.control.config.options import Instance, Model
 from slmgate.control.config.stamps import stamp_text
 from slmgate.control.config.trust_options import InstanceTls
-from slmgate.policy.snapshot import SnapshotSpec, TrustSpec
+from slmgate.policy.specs import SnapshotSpec, TrustSpec
 
 _NOTHING = InstanceTls()
 

@@ -18,8 +18,8 @@ from slmgate.control.config.content_options import Content
 from slmgate.control.content.masker import Masker, TooLong, Work
 from slmgate.control.keyring import utc_now
 from slmgate.link.messages import Captured, CaptureKept, Captures
-from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.contents import ContentRecord, ContentStore
+from slmgate.stores.records import LedgerUnavailable
 
 RETRY_SECONDS = 1.0
 FORGET = 500

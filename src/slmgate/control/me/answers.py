@@ -24,7 +24,8 @@ from slmgate.control.statements import NoStatement, Statement, make_statement
 from slmgate.link.messages import Mine
 from slmgate.policy.billing import month_bounds, month_of
 from slmgate.policy.identify import WRONG
-from slmgate.stores.base import KeyRecord, ReceiptFilter, Store, UsageRow
+from slmgate.stores.base import Store
+from slmgate.stores.records import KeyRecord, ReceiptFilter, UsageRow
 from slmgate.terms import Key, Refuse, Unit
 
 MAX_LIMITS = 200

@@ -21,7 +21,8 @@ from slmgate.control.looking import NobodyLooks, Place
 from slmgate.control.me.answers import Figures, Refused, rotate
 from slmgate.link.messages import Mine, MineTold
 from slmgate.link.questions import AWAY
-from slmgate.stores.base import LedgerUnavailable, Store
+from slmgate.stores.base import Store
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.terms import Key, Refuse
 
 MAX_UNDER_WAY = 512

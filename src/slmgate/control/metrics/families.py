@@ -173,7 +173,11 @@ FROM_WORKERS: tuple[Family, ...] = (
         "Connections of clients that the guard closed at once (turned_away) or as the gate was full (shed).",
         ("why",),
     ),
-    Family("slmgate_guarded_requests_total", "counter", "Requests that the guard refused. They leave no receipt."),
+    Family(
+        "slmgate_guarded_requests_total",
+        "counter",
+        "Requests that were refused and have no receipt: by the guard, and of strangers too many.",
+    ),
     Family("slmgate_bans_total", "counter", "Addresses that were banned."),
     Family(
         "slmgate_unrecorded_requests_total",

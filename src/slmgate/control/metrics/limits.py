@@ -17,7 +17,7 @@ from slmgate.control.looking import NobodyLooks
 from slmgate.control.metrics.counting import Caller
 from slmgate.control.metrics.gauges import Use
 from slmgate.control.standing import Seat, Standing
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.terms import Principal
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from slmgate.control.metrics.families import BOUNDS, BY_NAME, FROM_RECEIPTS, FRO
 from slmgate.control.metrics.gauges import Beside, Use, samples
 from slmgate.control.metrics.limits import LimitsInUse
 from slmgate.link.messages import Tally
-from slmgate.stores.base import LedgerUnavailable, ReceiptFilter, Store
+from slmgate.stores.base import Store
 from slmgate.stores.parted import Parted, parted
+from slmgate.stores.records import LedgerUnavailable, ReceiptFilter
 
 if TYPE_CHECKING:
     from slmgate.control.admin.context import AdminContext

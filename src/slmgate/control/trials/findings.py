@@ -18,7 +18,7 @@ from slmgate.dialects import ENDPOINTS
 from slmgate.policy.limits import LimitSpec
 from slmgate.policy.networks import parse_network
 from slmgate.policy.roles import ParameterRule, RoleSpec, TeamSpec, first_match, matches
-from slmgate.policy.snapshot import ModelSpec, SnapshotSpec
+from slmgate.policy.specs import ModelSpec, SnapshotSpec
 from slmgate.terms import Key
 
 Kind = Literal["never", "redundant", "shadowed", "widens"]

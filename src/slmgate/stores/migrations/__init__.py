@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from slmgate.stores.base import SchemaTooNew
+from slmgate.stores.records import SchemaTooNew
 
 HEAD = "0015"
 """The newest revision."""

@@ -15,7 +15,7 @@ from litestar.testing import TestClient
 
 from slmgate.control.admin.dashboard import clients
 from slmgate.control.analytics import Analytics, Figures, Page, Row
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from tests.tools.admin_gate import AdminGate, asking
 from tests.tools.journal_writer import make_receipt
 from tests.tools.page_ask import ask, complaints

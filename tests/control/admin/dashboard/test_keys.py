@@ -25,7 +25,7 @@ from slmgate.control.config import load_text
 from slmgate.control.keyring import KeyDeclared, UnknownKey
 from slmgate.control.looking import NobodyLooks
 from slmgate.control.operators import Operator, Permission
-from slmgate.stores.base import Batch, KeyRecord
+from slmgate.stores.records import Batch, KeyRecord
 from tests.tools.admin_gate import AdminGate
 from tests.tools.journal_writer import make_receipt
 from tests.tools.page_ask import NOW, ask, complaints

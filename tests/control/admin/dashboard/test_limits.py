@@ -15,7 +15,7 @@ from slmgate.control.admin.dashboard.asking import View
 from slmgate.control.admin.dashboard.routes import PAGES
 from slmgate.control.admin.dashboard.shell import render
 from slmgate.control.config import load_text
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.terms import Receipt
 from tests.tools.admin_gate import AdminGate
 from tests.tools.page_ask import ask, complaints

@@ -20,7 +20,7 @@ from slmgate.control.admin.dashboard.routes import PAGES
 from slmgate.control.admin.dashboard.shell import render
 from slmgate.control.operators import Operator, Permission
 from slmgate.link.messages import LiveRequest
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.terms import Receipt
 from tests.control.test_live import FakePeer
 from tests.tools.admin_gate import AdminGate

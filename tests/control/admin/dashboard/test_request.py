@@ -20,7 +20,7 @@ from slmgate.control.admin.dashboard.shell import render
 from slmgate.control.config import load_text
 from slmgate.link.messages import LiveRequest
 from slmgate.policy.room import Counted
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.terms import Ended, Receipt
 from tests.control.test_live import FakePeer
 from tests.tools.admin_gate import AdminGate

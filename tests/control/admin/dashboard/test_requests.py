@@ -18,7 +18,7 @@ from slmgate.control.admin.dashboard.asking import View
 from slmgate.control.admin.dashboard.requests import outcome
 from slmgate.control.admin.dashboard.routes import PAGES
 from slmgate.control.admin.dashboard.shell import render
-from slmgate.stores.base import Batch
+from slmgate.stores.records import Batch
 from slmgate.terms import Receipt
 from tests.tools.admin_gate import AdminGate
 from tests.tools.page_ask import NOW, ask, complaints

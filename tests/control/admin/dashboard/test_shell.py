@@ -18,7 +18,7 @@ from slmgate.control.admin.dashboard.page import Page
 from slmgate.control.admin.dashboard.tables import Column, whole
 from slmgate.control.admin.signin.sessions import Sessions, Signed, form_token
 from slmgate.control.operators import Permission
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 from tests.tools.admin_gate import AdminGate, asking
 from tests.tools.page_ask import Found, ask, complaints
 

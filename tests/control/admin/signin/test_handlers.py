@@ -18,7 +18,7 @@ from slmgate.control.admin import create_app
 from slmgate.control.admin.signin.handlers import site_of
 from slmgate.control.admin.signin.routes import PAGES
 from slmgate.control.config.admin_options import Admin, AdminAuth, AdminOidc, AdminRoles
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 from tests.tools.admin_gate import READY, AdminGate
 
 WORDS = "some long words"

@@ -21,7 +21,7 @@ from slmgate.control.admin.signin.service import Admitted, Outcome, Refused, Sig
 from slmgate.control.config.admin_options import Admin, AdminAuth, AdminOidc, AdminRoles
 from slmgate.control.operators import Operator, Permission
 from slmgate.control.passwords import Busy, Passwords
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.stores.sql import open_store
 from tests.tools.admin_gate import CHEAP
 

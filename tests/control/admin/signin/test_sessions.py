@@ -14,7 +14,7 @@ from slmgate.control.admin.signin.sessions import MOST_EACH, Sessions, Signed, f
 from slmgate.control.config.admin_options import AdminAuth, AdminOidc, AdminRoles
 from slmgate.control.operators import Operator, Permission
 from slmgate.control.passwords import Passwords
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.stores.sql import open_store
 from tests.tools.admin_gate import CHEAP
 

@@ -15,7 +15,7 @@ from slmgate.control.admin.dashboard.tables import Column
 from slmgate.control.admin.dashboard.walked import Walked, trail_of
 from slmgate.control.keyfields import BadKeyInput
 from slmgate.control.operators import Permission
-from slmgate.stores.base import AuditRecord, AuditVerdict
+from slmgate.stores.records import AuditRecord, AuditVerdict
 
 SIZE = 50
 AT_ONCE = 1000

@@ -18,7 +18,7 @@ from slmgate.control.admin.dashboard.tables import Cell, Column
 from slmgate.control.admin.views import decimal_text
 from slmgate.control.searching import Found, search
 from slmgate.errors import FAULTS
-from slmgate.stores.base import NumberedReceipt, ReceiptFilter
+from slmgate.stores.records import NumberedReceipt, ReceiptFilter
 from slmgate.terms import Receipt
 
 SIZE = 50

@@ -34,7 +34,7 @@ from slmgate.control.admin.theme import COOKIE as THEME
 from slmgate.control.admin.theme import THEMES, theme_of
 from slmgate.control.keyring import utc_now
 from slmgate.control.operators import Operator, Permission
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -30,7 +30,7 @@ from slmgate.control.audit import asked_from
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.instance_words import condition
 from slmgate.control.operators import Operator
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 
 SESSION, FORM, FLOW = "slmgate-session", "slmgate-form", "slmgate-flow"
 CALLBACK = "/login/callback"

@@ -25,7 +25,7 @@ from slmgate.control.admin.signin.throttle import ACCOUNT, ADDRESS, Throttle, ne
 from slmgate.control.config.admin_options import Admin, AdminOidc
 from slmgate.control.operators import Operator
 from slmgate.control.passwords import Busy
-from slmgate.stores.base import LedgerUnavailable
+from slmgate.stores.records import LedgerUnavailable
 
 FORM_SECONDS = 3600.0
 FLOW_SECONDS = 600.0

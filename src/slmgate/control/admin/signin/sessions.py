@@ -19,8 +19,8 @@ from slmgate.control.accounts import Accounts
 from slmgate.control.config.admin_options import AdminAuth
 from slmgate.control.keyring import new_id
 from slmgate.control.operators import ROLES, Operator
-from slmgate.stores.base import LedgerUnavailable
 from slmgate.stores.operators import AccountRecord, SessionRecord
+from slmgate.stores.records import LedgerUnavailable
 
 MOST = 1000
 MOST_EACH = 10
