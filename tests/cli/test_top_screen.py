@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Static, TabbedContent
+from textual.widgets import Button, DataTable, Static, TabbedContent
 
 from slmgate.cli.ends import NO, CommandFailed
 from slmgate.cli.top_figures import Picture, picture
@@ -56,10 +57,10 @@ class Screen(Top):
         return [table.get_row_at(row)[column].plain for row in range(table.row_count)]
 
 
-def driven(drive: Driven) -> Screen:
+def driven(drive: Driven, size: tuple[int, int] = (140, 40)) -> Screen:
     async def run() -> Screen:
         screen = Screen()
-        async with screen.run_test(size=(140, 40)) as pilot:
+        async with screen.run_test(size=size) as pilot:
             await screen.workers.wait_for_complete()
             await pilot.pause()
             await drive(screen, pilot)
@@ -160,6 +161,23 @@ def test_a_request_is_cancelled_only_when_that_is_confirmed() -> None:
         assert screen.told[-1] == "it is over"
 
     driven(drive)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 10), (140, 40)])
+def test_the_question_is_seen_whole_also_in_a_small_terminal(width: int, height: int) -> None:
+    async def drive(screen: Screen, pilot: Pilot[None]) -> None:
+        await pilot.press("c")
+        await pilot.pause()
+        asked = screen.screen.query_one("#what", Static)
+        shown = [asked, *screen.screen.query(Button)]
+        assert len(shown) == 3
+        for each in shown:
+            assert each.region in screen.screen.region
+            assert each.content_region.width * each.content_region.height >= len(str(each.render()))
+        await pilot.press("tab", "enter")
+        assert screen.cancelled == []
+
+    driven(drive, (width, height))
 
 
 def test_names_are_no_markup() -> None:

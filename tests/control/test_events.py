@@ -169,6 +169,16 @@ def reached(watch: Watch, *stands: Stand, at: Sequence[int] = (80, 100)) -> list
     return [(event.type, event.data["at"]) for event in watch.reached(stands, at, NOW)]
 
 
+def test_what_is_known_of_limits_does_not_grow_for_ever() -> None:
+    watch = Watch(lambda _: {})
+    for day in range(40):
+        now = NOW + timedelta(days=day)
+        stands = [stand(1.0, now + timedelta(hours=12), f"key {number}") for number in range(10)]
+        assert len(watch.reached(stands, (80,), now)) == 10
+        assert watch.reached(stands, (80,), now) == []
+    assert sum(map(len, watch._reached.values())) <= 20
+
+
 def test_limits_are_told_once_in_each_period() -> None:
     watch = Watch(lambda _: {})
     assert reached(watch, stand(0.79)) == []

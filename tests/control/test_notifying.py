@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -133,3 +134,41 @@ def test_a_webhook_that_is_new_is_told_from_then_on(gate: Notified) -> None:
     assert gate.turn() == []
     gate.now = READY
     assert ("new", "instance.up") in gate.turn()
+
+
+def test_who_is_slow_to_be_told_holds_up_no_look(gate: Notified, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slmgate.control.notifying.SECONDS", 0.0)
+    monkeypatch.setattr("slmgate.control.webhooks.TIMEOUT", 1000.0)
+
+    async def scene() -> None:
+        asked, looked, left = asyncio.Event(), asyncio.Event(), 5
+
+        async def hang(request: httpx.Request) -> httpx.Response:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        def config() -> Any:
+            return gate.config
+
+        async def look() -> None:
+            nonlocal left
+            gate.time += timedelta(seconds=5)
+            await original()
+            left -= asked.is_set()
+            if left == 0:
+                looked.set()
+
+        gate.now = msgspec.structs.replace(READY, instances=DOWN)
+        webhooks = Webhooks(gate.store.billing, config, lambda: gate.time, httpx.MockTransport(hang))
+        notifier = Notifier(gate, gate.store.billing, Notices(gate.store.billing, config), webhooks, lambda: gate.time)
+        original = notifier.look
+        monkeypatch.setattr(notifier, "look", look)
+        running = asyncio.create_task(notifier.run())
+        async with asyncio.timeout(30):
+            await looked.wait()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    asyncio.run(scene())

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from slmgate.control.config import load_text
-from slmgate.control.webhooks import GIVEN_UP, Webhooks, signature
+from slmgate.control.webhooks import AT_ONCE, GIVEN_UP, Webhooks, signature
 from slmgate.stores.billing import NoticeRecord
 from slmgate.stores.sql import SqlStore
 from tests.control.test_notices import CONFIG, NOW, Gate, Receiver, store
@@ -93,3 +93,33 @@ def test_each_goes_to_the_webhook_that_it_names(store: SqlStore) -> None:
     by_name = {record.webhook: record for record in store.billing.notices(9)}
     assert by_name["gone"].delivered is None and by_name["gone"].attempts == 1
     assert by_name["a"].delivered == by_name["b"].delivered == NOW
+
+
+def test_who_does_not_answer_keeps_nobody_waiting(store: SqlStore) -> None:
+    """However much there is for it, and however old that is: it is asked once in a round, and the others are told."""
+    asked: list[str] = []
+
+    def receive(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        if request.url.host == "gone.example.com":
+            raise httpx.ConnectTimeout("silent")
+        return httpx.Response(500 if request.url.host == "ill.example.com" else 204)
+
+    hooks = "".join(
+        f"  {name}: {{url: 'https://{name}.example.com/', secret: long-enough-a-secret}}\n" for name in ("gone", "ill", "well")
+    )
+    config = load_text(CONFIG.partition("plans:")[0] + "notifications:\n" + hooks).unwrap()
+    webhooks = Webhooks(store.billing, lambda: config, lambda: NOW, httpx.MockTransport(receive))
+    for number in range(3 * AT_ONCE):
+        for age, name in enumerate(("well", "ill", "gone")):
+            at = NOW - timedelta(seconds=age)
+            id = f"{name}-{number}"
+            store.billing.add_notice(
+                NoticeRecord(id=id, team="", plan="", payload=b"{}", created=at, retry=at, webhook=name, subject=id, type="y")
+            )
+    asyncio.run(webhooks.deliver())
+    assert {name: asked.count(f"{name}.example.com") for name in ("gone", "ill", "well")} == {
+        "gone": AT_ONCE, "ill": 3 * AT_ONCE, "well": 3 * AT_ONCE,
+    }  # fmt: skip
+    asyncio.run(webhooks.deliver())
+    assert asked.count("gone.example.com") == 2 * AT_ONCE

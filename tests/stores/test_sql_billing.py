@@ -84,6 +84,12 @@ def test_notices_that_are_due(store: SqlStore) -> None:
     assert billing.due_notices(NOON, 9) == [NOTE]
     assert billing.due_notices(NOON + DAY, 1) == [NOTE]
     assert billing.due_notices(NOON + DAY, 9) == [NOTE, later]
+    hooked = NoticeRecord(id="nt_3", team="acme", plan="", payload=b"3", created=NOON, retry=NOON + DAY, webhook="ops")
+    billing.add_notice(hooked)
+    assert billing.due_notices(NOON + DAY, 9, [("", "gold")]) == [hooked]
+    assert billing.due_notices(NOON + DAY, 9, [("ops", "")]) == [NOTE, later]
+    assert billing.due_notices(NOON + DAY, 9, [("ops", ""), ("", "gold")]) == []
+    billing.save_notice(msgspec.structs.replace(hooked, retry=None))
     billing.save_notice(
         NoticeRecord(id="nt_1", team="acme", plan="gold", payload=NOTE.payload, created=NOON, attempts=1, delivered=NOON)
     )
@@ -91,4 +97,5 @@ def test_notices_that_are_due(store: SqlStore) -> None:
     assert {notice.id: notice.delivered for notice in billing.notices(9)} == {
         "nt_1": datetime(2026, 11, 20, 12, tzinfo=UTC),
         "nt_2": None,
+        "nt_3": None,
     }

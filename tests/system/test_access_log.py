@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.system.conftest import Launch
@@ -193,6 +194,29 @@ def test_a_full_disk_and_a_pipe_that_nobody_reads(launch: Launch, upstream: Mock
         eventually(read, 20, "all lines came through the pipe")
         assert sorted(json.loads(line)["id"] for line in got.splitlines()) == rows
         gate.stop()
+
+
+def test_who_has_stopped_the_terminal_has_not_stopped_the_gate(
+    launch: Launch, upstream: MockUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """stdout and stderr are one pipe that nobody reads, as behind a pager: control goes on, and the end comes."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, **more: start(*words, **{**more, "stdout": writer, "stderr": writer}))
+    gate = launch({"tiny": model(upstream.url)}, workers=1)
+    monkeypatch.undo()
+    control, key = gate.control(), (gate.state / "admin.key").read_text().strip()
+    ask(gate, 30)
+    for name in ("one", "two", "three"):  # each is told to the operator
+        url = f"http://127.0.0.1:{gate.admin}/api/v1/keys"
+        made = httpx.post(url, json={"name": name}, headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=10)
+        assert made.status_code == 201
+    ask(gate)
+    assert gate.control() == control
+    os.close(writer)
+    assert gate.terminate() == 0
+    os.close(reader)
 
 
 def test_a_reload_changes_where_it_goes(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid
 from textual.screen import ModalScreen
-from textual.widgets import Button, DataTable, Footer, Label, Static, TabbedContent, TabPane
+from textual.widgets import Button, DataTable, Footer, Static, TabbedContent, TabPane
 
 from slmgate.cli.ends import CommandFailed
 from slmgate.cli.show import visible
@@ -26,9 +26,12 @@ class Confirm(ModalScreen[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(False)", "No")]
     CSS = """
     Confirm { align: center middle; }
-    #ask { grid-size: 2; grid-gutter: 1 2; width: 64; height: auto; border: thick $error; padding: 1 2; background: $surface; }
+    #ask {
+        grid-size: 2; grid-rows: auto; grid-gutter: 0 2; width: 64; max-width: 100%; height: auto; max-height: 100%;
+        border: thick $error; padding: 0 2; background: $surface;
+    }
     #what { column-span: 2; width: 1fr; height: auto; }
-    #ask Button { width: 1fr; }
+    #ask Button { width: 1fr; min-width: 8; }
     """
 
     def __init__(self, what: str) -> None:
@@ -37,8 +40,8 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         yield Grid(
-            Label(Text(self._what), id="what"),
-            Button("Cancel the request", variant="error", id="yes"),
+            Static(Text(self._what), id="what"),
+            Button("Cancel it", variant="error", id="yes"),
             Button("Let it go on", variant="primary", id="no"),
             id="ask",
         )

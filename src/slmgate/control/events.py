@@ -26,6 +26,8 @@ DAYS = (14, 7, 1, 0)
 NAMED = 20
 """Addresses that one event names; the others are counted."""
 BANS_APART = timedelta(minutes=1)
+KEPT = timedelta(days=1)
+"""For so long behind a period's end it is known which of its limits were told of, for clocks that are set back."""
 
 Datum = str | int | float | bool | None | Sequence[str]
 
@@ -64,7 +66,8 @@ class Watch:
         self._told = told
         self._bad: dict[str, bool] = {}
         self._differs: dict[str, int] = {}  # in how many looks in a row it is otherwise than was told
-        self._once: set[str] = set()  # the ids of what is told once
+        self._once: set[str] = set()  # the ids of what is told once of certificates
+        self._reached: dict[datetime | None, set[str]] = {}  # and of limits, by when their period ends
         self._banned: frozenset[str] | None = None
         self._news: dict[str, Ban] = {}
         self._bans_told: datetime | None = None
@@ -156,15 +159,18 @@ class Watch:
     def reached(self, stands: Iterable[Stand], at: Iterable[int], now: datetime) -> list[Event]:
         """Calendar limits of which so many percent are used, each of them once in its period."""
         events = []
+        for over in [until for until in self._reached if until is not None and until < now - KEPT]:
+            del self._reached[over]  # what comes has another period, and so another id
         for stand in stands:
+            told = self._reached.setdefault(stand.whole, set())
             for percent in at:
                 if stand.share * 100 < percent:
                     continue
                 until = stand.whole.isoformat() if stand.whole is not None else ""
                 type = "limit.near" if percent < 100 else "limit.reached"
                 id = identity(type, stand.name, stand.whose, stand.limit, until, str(percent))
-                if id not in self._once:
-                    self._once.add(id)
+                if id not in told:
+                    told.add(id)
                     events.append(_limit_event(id, type, percent, stand, now))
         return events
 

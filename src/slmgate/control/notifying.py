@@ -51,13 +51,19 @@ class Notifier:
         self._bans_seen = -1  # how many bans all workers had made, when these were looked at
         self._after: str | None = None  # where the next look at limits goes on
         self._down = False
+        self._looked = asyncio.Event()
 
     async def run(self) -> None:
+        """Who is slow to be told holds up no look: what goes on for a moment only would not be seen."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._look_for_ever())
+            both.create_task(self._send_for_ever())
+
+    async def _look_for_ever(self) -> None:
         while True:
             try:
                 await asyncio.to_thread(self._notices.look)
                 await self.look()
-                await self._webhooks.deliver()
                 self._down = False
             except LedgerUnavailable as error:
                 if not self._down:
@@ -65,7 +71,19 @@ class Notifier:
                 self._down = True
             except Exception:  # noqa: BLE001  # a fault of our own must not end all notices
                 _log.exception("notices failed; they are tried again")
+            self._looked.set()
             await asyncio.sleep(SECONDS)
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            await self._looked.wait()
+            self._looked.clear()
+            try:
+                await self._webhooks.deliver()
+            except LedgerUnavailable:
+                pass  # whoever looks meets it too, and says so
+            except Exception:  # noqa: BLE001  # as above
+                _log.exception("webhooks failed; they are tried again")
 
     async def look(self) -> None:
         """Write down what has happened since the last look, for whoever wants to be told. Raises LedgerUnavailable."""

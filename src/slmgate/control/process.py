@@ -103,6 +103,7 @@ from slmgate.link.messages import (
     Verify,
     Wanted,
 )
+from slmgate.link.unhurried import never_wait
 from slmgate.stores.base import Store
 from slmgate.stores.records import KeyRecord, LedgerUnavailable
 from slmgate.stores.sql import open_store
@@ -677,6 +678,7 @@ async def _main(orders: ControlOrders) -> None:
 def main() -> None:
     """Entry of `python -m slmgate.control.process ORDERS`."""
     orders = msgspec.json.decode(sys.argv[1], type=ControlOrders)
+    never_wait("stderr")
     gatelog.configure()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:

@@ -44,6 +44,7 @@ from slmgate.control.state_dir import (
 from slmgate.control.takeover import FORMATS, Door, Offer, Predecessor, find, open_door
 from slmgate.link import beats, lines, loads
 from slmgate.link.orders import WorkerOrders
+from slmgate.link.unhurried import never_wait
 
 CONTROL_TIMEOUT = 10.0
 """Seconds of silence after which control is replaced: it does longer pieces of work than a worker."""
@@ -302,6 +303,8 @@ class Supervisor:
                 shutil.rmtree(self._link_dir, ignore_errors=True)
 
     def _serve(self) -> int:
+        never_wait("stdout")
+        never_wait("stderr")
         signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, lambda *_: None)  # the wake-up byte tells which

@@ -54,18 +54,22 @@ class Webhooks:
         self._transport = transport
 
     async def deliver(self) -> None:
-        """Send what is due. Raises LedgerUnavailable."""
-        while due := await asyncio.to_thread(self._store.due_notices, self._now(), AT_ONCE):
+        """Send what is due. A webhook that does not answer is asked no more in this round, however much waits for it, so that
+        the others' notices do not wait behind its own. Raises LedgerUnavailable."""
+        silent: set[tuple[str, str]] = set()
+        while due := await asyncio.to_thread(self._store.due_notices, self._now(), AT_ONCE, tuple(silent)):
             async with asyncio.TaskGroup() as sending:
-                for record in due:
-                    sending.create_task(self._send(record))
+                tries = [(record, sending.create_task(self._send(record))) for record in due]
+            silent |= {(record.webhook, record.plan) for record, answered in tries if not answered.result()}
             if len(due) < AT_ONCE:
                 return
 
-    async def _send(self, record: NoticeRecord) -> None:
-        """One try. What became of it is kept before the next."""
+    async def _send(self, record: NoticeRecord) -> bool:
+        """One try. What became of it is kept before the next. False: its webhook did not answer at all."""
         hook = self._hook(record)
-        failed = "its webhook is not configured any more" if hook is None else await self._post(hook, record)
+        answered, failed = True, "its webhook is not configured any more"
+        if hook is not None:
+            answered, failed = await self._post(hook, record)
         now = self._now()
         attempts = record.attempts + 1
         pause = min(FIRST_PAUSE * 2 ** min(attempts - 1, 20), LONGEST_PAUSE)
@@ -79,6 +83,7 @@ class Webhooks:
                 _log.warning("the notice %s (%s) is sent again for a day: %s", record.id, _about(record), failed)
             after = msgspec.structs.replace(record, attempts=attempts, retry=now + pause)
         await asyncio.to_thread(self._store.save_notice, after)
+        return answered
 
     def _hook(self, record: NoticeRecord) -> Notify | Notification | None:
         """Where it is sent: the webhook of this name, or that of its plan."""
@@ -88,8 +93,8 @@ class Webhooks:
         plan = config.plans.get(record.plan)
         return plan.notify if plan is not None else None
 
-    async def _post(self, hook: Notify | Notification, record: NoticeRecord) -> str:
-        """Send it once; what went wrong, or nothing. Of the answer only its status is looked at."""
+    async def _post(self, hook: Notify | Notification, record: NoticeRecord) -> tuple[bool, str]:
+        """Send it once; whether there was an answer, and what went wrong, or nothing. Only the answer's status is looked at."""
         import httpx  # here and below: a gate without notices starts without what sends them
 
         from slmgate.control.admin.signin.fetch import CheckedTransport, ProviderFailed
@@ -108,9 +113,9 @@ class Webhooks:
                 httpx.AsyncClient(transport=transport, timeout=TIMEOUT, trust_env=False, follow_redirects=False) as client,
                 client.stream("POST", hook.url, content=record.payload, headers=headers) as answer,
             ):
-                return "" if answer.is_success else f"{host_of(hook.url)} answered {answer.status_code}"
+                return True, "" if answer.is_success else f"{host_of(hook.url)} answered {answer.status_code}"
         except (httpx.HTTPError, httpx.InvalidURL, ProviderFailed, TimeoutError, OSError) as error:
-            return f"{host_of(hook.url)} cannot be told: {str(error) or type(error).__name__}"
+            return False, f"{host_of(hook.url)} cannot be told: {str(error) or type(error).__name__}"
 
 
 def _about(record: NoticeRecord) -> str:

@@ -85,6 +85,7 @@ from slmgate.link.messages import (
 from slmgate.link.messages import Tally as TallyMessage
 from slmgate.link.orders import WorkerOrders
 from slmgate.link.tls import Tls
+from slmgate.link.unhurried import never_wait
 from slmgate.policy.keytable import KeyTable
 from slmgate.policy.snapshot import Snapshot
 from slmgate.policy.specs import SnapshotSpec
@@ -722,6 +723,7 @@ async def _main(orders: WorkerOrders) -> None:
 def main() -> None:
     """Entry of `python -m slmgate.dataplane.worker ORDERS`."""
     orders = msgspec.json.decode(sys.argv[1], type=WorkerOrders)
+    never_wait("stderr")
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # the road makes few cycles; frequent young collections would only cost
     uvloop.run(_main(orders))

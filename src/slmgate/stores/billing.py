@@ -6,7 +6,7 @@ receipts carry, and money is never computed here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -80,8 +80,8 @@ class BillingStore(Protocol):
         """Replace what is known of its delivery."""
         ...
 
-    def due_notices(self, now: datetime, limit: int) -> Sequence[NoticeRecord]:
-        """At most `limit` that are to be sent now, those that have waited longest first."""
+    def due_notices(self, now: datetime, limit: int, without: Collection[tuple[str, str]] = ()) -> Sequence[NoticeRecord]:
+        """At most `limit` that are to be sent now, those that have waited longest first; of these webhooks and plans, none."""
         ...
 
     def last_types(self, subjects: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ translated where the transactions come from; this module knows no engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -88,8 +88,10 @@ class SqlBilling:
         with self._writing() as connection:
             connection.execute(sa.update(schema.notices).where(_notices.id == record.id).values(_row(record)))
 
-    def due_notices(self, now: datetime, limit: int) -> list[NoticeRecord]:
+    def due_notices(self, now: datetime, limit: int, without: Collection[tuple[str, str]] = ()) -> list[NoticeRecord]:
         query = sa.select(schema.notices).where(_notices.retry <= to_us(now)).order_by(_notices.retry, _notices.id).limit(limit)
+        for webhook, plan in without:
+            query = query.where(sa.or_(_notices.webhook != webhook, _notices.plan != plan))
         with self._reading() as connection:
             return [_notice(row) for row in connection.execute(query).mappings()]
 

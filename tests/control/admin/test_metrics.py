@@ -31,6 +31,35 @@ def test_what_a_scraper_gets(gate: AdminGate) -> None:
     assert new.text.endswith("# EOF\n") and plain.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [
+        ("gzip", True),
+        ("GZIP", True),
+        ("x-gzip", True),
+        ("deflate, gzip;q=0.1", True),
+        ("gzip;q=1.0", True),
+        ("gzip ; level=1 ; q=0.001", True),
+        ("gzip;q=0", False),
+        ("gzip; q = 0.000, br", False),
+        ("", False),
+        ("*", False),
+        ("identity", False),
+        ("gzipped", False),
+        (";,;q=0,,", False),
+    ],
+)
+def test_compressed_for_who_takes_that(gate: AdminGate, accepted: str, taken: bool) -> None:
+    gate.metrics.count(gate.store.write(Batch(receipts=[make_receipt("r1")])))
+    with asking(gate) as client:
+        found = client.get("/metrics", headers={"accept-encoding": accepted})
+        plain = client.get("/metrics", headers={"accept-encoding": "identity"})
+    assert found.headers.get("content-encoding") == ("gzip" if taken else None)
+    assert "slmgate_requests_total" in found.text
+    assert int(found.headers["content-length"]) < int(plain.headers["content-length"]) or not taken
+    assert found.headers["content-type"] == plain.headers["content-type"]
+
+
 @pytest.mark.parametrize("public", [False, True])
 def test_who_may_read_them(gate: AdminGate, public: bool) -> None:
     with asking(gate) as client:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -56,6 +57,28 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "GATHER_SECONDS", 0.01)
     monkeypatch.setattr(export, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(export, "LONGEST_PAUSE", 0.002)
+
+
+class Trickle(httpx.AsyncByteStream):
+    """A body whose next byte always comes."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)
+            yield b"x" * 0
+
+
+def test_a_collector_that_answers_byte_by_byte(monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[str]]) -> None:
+    """It has so much time for all of it, is told of, and is asked again."""
+    monkeypatch.setattr(export, "WHOLE_TIMEOUT", 0.05)
+    network = Network(httpx.Response(200, stream=Trickle()), 200)
+    one = exporter(network)
+    one.put(items(b"a"))
+    network.seen(2)
+    one.close()
+    assert (one.sent, one.dropped) == (1, 0)
+    assert network.bodies == [b"a", b"a"]
+    assert said()[0] == f"the collector at {URL} does not take spans (ReadTimeout); requests are served all the same"
 
 
 def exporter(network: Network) -> Exporter:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 from litestar import Litestar, Request, Response, Router
@@ -90,7 +90,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class SignInFirst(Exception):
-    """A page that a stranger asked for; `args[0]` is its path."""
+    """A page that a stranger asked for; `args[0]` is the address to go on at, once that one has signed in."""
 
 
 def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
@@ -128,7 +128,7 @@ def create_app(context: AdminContext, hosts: Collection[str] = ()) -> Litestar:
             return
         operator = await _operator(connection, context, signin)
         if operator is None and route.opt.get("page"):
-            raise SignInFirst(connection.url.path)
+            raise SignInFirst(_wanted(connection))
         if operator is None:
             raise HTTPException(
                 status_code=401,
@@ -319,6 +319,18 @@ def _known_host(host: str, names: Collection[str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _wanted(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """The page that is asked for, with its time range and so on; of a form whose session has ended, the page that it was on."""
+    path, query = connection.url.path, connection.url.query
+    if connection.scope.get("method") not in ("GET", "HEAD"):
+        try:
+            came = urlsplit(connection.headers.get("referer", ""))
+        except ValueError:
+            return "/"
+        path, query = unquote(came.path), came.query
+    return f"{quote(path)}?{quote(query, safe='=&%+')}" if query else quote(path)
 
 
 def _to_signin(_: Request[Any, Any, Any], error: SignInFirst) -> Response[bytes]:

@@ -5,6 +5,9 @@ What is told is made in `control/metrics`. Who may read it stands in the table, 
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from slmgate.control.admin.context import AdminContext
     from slmgate.control.admin.params import Context
 
+FAST = 1
+"""How hard it is compressed: the text repeats itself so much that more would be for nothing."""
 PATH = "/metrics"
 """Where it is unless the configuration says otherwise."""
 
@@ -25,7 +30,19 @@ async def metrics(context: Context, request: Request[Any, Any, Any]) -> Response
     from litestar import Response
 
     text, kind = await context.scrape(request.headers.get("accept", ""))
-    return Response(text, headers={"content-type": kind})
+    if not takes_gzip(request.headers.get("accept-encoding", "")):
+        return Response(text, headers={"content-type": kind})
+    packed = await asyncio.to_thread(gzip.compress, text, FAST)
+    return Response(packed, headers={"content-type": kind, "content-encoding": "gzip"})
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding names gzip, and not in order to refuse it (RFC 9110, 12.5.3)."""
+    for part in accepted.lower().split(","):
+        coding, *parameters = [each.strip(" \t") for each in part.split(";")]
+        if coding in ("gzip", "x-gzip"):
+            return not any(re.fullmatch(r"q[ \t]*=[ \t]*0(\.0*)?", each) for each in parameters)
+    return False
 
 
 def is_public(context: AdminContext) -> bool:

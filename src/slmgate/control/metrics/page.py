@@ -23,7 +23,8 @@ HEAD = """\
 <!-- Made from the table of families in control/metrics/families.py by `make docs`; change that, not this page. -->
 
 The admin listener serves them at `/metrics` (option `metrics.path`), in OpenMetrics with an example trace for each bucket, or in
-Prometheus' older text format, as the scraper asks. [Observability](observability.md#metrics) says how to scrape them.
+Prometheus' older text format, as the scraper asks; compressed (gzip) where it takes that.
+[Observability](observability.md#metrics) says how to scrape them.
 
 """
 

@@ -6,6 +6,7 @@ more, and that is counted. No redirect is followed and no proxy of the environme
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 import threading
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
@@ -25,6 +27,9 @@ MAX_BATCH = 1024 * 1024
 GATHER_SECONDS = 1.0
 """How long what comes is gathered before it is sent, unless there is a whole batch before."""
 TIMEOUT = 10.0
+"""Seconds that a step of a request may take."""
+WHOLE_TIMEOUT = 30.0
+"""Seconds that a request may take until its answer is there: who answers byte by byte has a next byte in time, for ever."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two tries of the same batch: the first and the longest pause."""
 MAX_ANSWER = 64 * 1024
@@ -45,7 +50,7 @@ class Target:
         url: str,
         headers: Mapping[str, str],
         ca: Path | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url
         self.headers = dict(headers)
@@ -60,12 +65,12 @@ class Target:
 
     __hash__ = None  # type: ignore[assignment]  # headers are a dict, and nobody looks one up
 
-    def client(self) -> httpx.Client:
+    def client(self) -> httpx.AsyncClient:
         """Raises OSError when the file of authorities cannot be used."""
         verify: ssl.SSLContext | bool = True
         if self.transport is None and self.url.startswith("https:"):
             verify = ssl.create_default_context(cafile=self.ca)
-        return httpx.Client(
+        return httpx.AsyncClient(
             transport=self.transport,
             verify=verify,
             timeout=TIMEOUT,
@@ -74,6 +79,42 @@ class Target:
             headers=self.headers
             | {"content-type": "application/x-protobuf", "user-agent": "slmgate", "accept-encoding": "identity"},
         )
+
+
+class Reply(NamedTuple):
+    """A collector's answer, as far as anything follows from it. `again_in`: the seconds that it asks for."""
+
+    status: int
+    body: bytes
+    again_in: float
+
+
+class Way:
+    """The connections to one collector, for one thread, in a loop of its own: so that a whole request can be bounded in time."""
+
+    def __init__(self, target: Target) -> None:
+        """Raises OSError when the file of authorities cannot be used."""
+        self._url = target.url
+        self._client = target.client()
+        self._runner = asyncio.Runner()
+
+    def __repr__(self) -> str:
+        return f"<Way to {self._url}>"
+
+    def post(self, content: bytes) -> Reply:
+        """Raises httpx.TransportError, also when it takes too long."""
+        return self._runner.run(self._post(content))
+
+    async def _post(self, content: bytes) -> Reply:
+        try:
+            async with asyncio.timeout(WHOLE_TIMEOUT), self._client.stream("POST", self._url, content=content) as answer:
+                return Reply(answer.status_code, await _body_of(answer), _retry_after(answer))
+        except TimeoutError:
+            raise httpx.ReadTimeout("the answer does not come to its end") from None
+
+    def close(self) -> None:
+        self._runner.run(self._client.aclose())
+        self._runner.close()
 
 
 class Exporter:
@@ -129,7 +170,7 @@ class Exporter:
     # -- the thread
 
     def _run(self) -> None:
-        client: httpx.Client | None = None
+        way: Way | None = None
         while True:
             with self._changed:
                 if not self._closing and self._waiting < MAX_BATCH:
@@ -140,12 +181,12 @@ class Exporter:
             if not batch:
                 continue
             try:
-                client = client or self.target.client()
-                self._send(client, batch)
+                way = way or Way(self.target)
+                self._send(way, batch)
             except Exception as error:  # noqa: BLE001  # whatever it was: this thread is what spans go through, and goes on
                 self._drop(batch, f"{type(error).__name__}: {error}")
-        if client is not None:
-            client.close()
+        if way is not None:
+            way.close()
 
     def _take(self) -> Items:
         batch: Items = []
@@ -157,29 +198,26 @@ class Exporter:
         self._waiting -= size
         return batch
 
-    def _send(self, client: httpx.Client, batch: Items) -> None:
+    def _send(self, way: Way, batch: Items) -> None:
         """Send one batch, again where that may help, until it is through or there is no time for it any more."""
         request = self._around(piece for piece, _ in batch)
         count = sum(spans for _, spans in batch)
         pause = FIRST_PAUSE
         while True:
-            asked = 0.0
             try:
-                with client.stream("POST", self.target.url, content=request) as answer:
-                    status, body = answer.status_code, body_of(answer)
-                    asked = _retry_after(answer)
+                reply = way.post(request)
             except httpx.TransportError as error:
-                status, body, why = 0, b"", type(error).__name__
+                reply, why = Reply(0, b"", 0.0), type(error).__name__
             else:
-                why = f"it answered {status}"
-            if 200 <= status < 300:
-                self._through(count, min(rejected(body), count))
+                why = f"it answered {reply.status}"
+            if 200 <= reply.status < 300:
+                self._through(count, min(rejected(reply.body), count))
                 return
-            if status and status not in AGAIN:
+            if reply.status and reply.status not in AGAIN:
                 self._drop(batch, why)
                 return
             self._say_down(why)
-            if not self._pause(max(pause, min(asked, LONGEST_PAUSE))):
+            if not self._pause(max(pause, min(reply.again_in, LONGEST_PAUSE))):
                 self._drop(batch, why)
                 return
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -216,9 +254,9 @@ class Exporter:
             self._down = True
 
 
-def body_of(answer: httpx.Response) -> bytes:
+async def _body_of(answer: httpx.Response) -> bytes:
     body = bytearray()
-    for piece in answer.iter_raw():
+    async for piece in answer.aiter_raw():
         body += piece
         if len(body) > MAX_ANSWER:
             return b""

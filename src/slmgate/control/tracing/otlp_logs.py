@@ -17,7 +17,7 @@ import msgspec
 from slmgate import __version__
 from slmgate.control.access.sink import MAX_BYTES, RETRY_SECONDS, Sink, Tell
 from slmgate.control.tracing import wire
-from slmgate.control.tracing.export import AGAIN, Target, body_of
+from slmgate.control.tracing.export import AGAIN, Target, Way
 from slmgate.control.tracing.wire import Envelope, Key
 from slmgate.control.tracing.words import parent_id, trace_id
 
@@ -106,16 +106,15 @@ class OtlpSink(Sink):
         self._now = now
         resource = (("service.name", service), ("service.version", __version__), ("host.name", socket.gethostname()))
         self._around = Envelope(resource, ("slmgate", __version__)).around
-        self._client: httpx.Client | None = None
+        self._way: Way | None = None
         super().__init__(f"otlp:{target.url}", "json", tell, max_bytes=max_bytes, retry=retry)
 
     def deliver(self, lines: bytes) -> bytes:
         made = records(lines, self._now())
         try:
-            if self._client is None:
-                self._client = self._target.client()
-            with self._client.stream("POST", self._target.url, content=self._around(made)) as answer:
-                status, body = answer.status_code, body_of(answer)
+            if self._way is None:
+                self._way = Way(self._target)
+            status, body, _ = self._way.post(self._around(made))
         except (httpx.TransportError, OSError) as error:
             self.trouble(f"the collector cannot be reached: {type(error).__name__}")
             return lines
@@ -133,6 +132,6 @@ class OtlpSink(Sink):
         return unwritten
 
     def end(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        way, self._way = self._way, None
+        if way is not None:
+            way.close()

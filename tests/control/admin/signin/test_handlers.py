@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
@@ -72,6 +73,40 @@ def test_in_and_out(client: TestClient[Litestar]) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
     assert "Max-Age=0" in cookies(answer)["slmgate-session"]
     assert client.get("/api/v1/whoami").status_code == 401
+
+
+LINK = "/clients/a%20b?from=2026-11-21T12%3A00&to=2026-11-28T12%3A00&compare=1&q=%C3%A9"
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "referer", "next"),
+    [
+        ("GET", LINK, "", LINK),
+        ("GET", LINK.replace("%3A", ":"), "", LINK),
+        ("GET", "/?range=7d", f"{PLAIN}/models", "/?range=7d"),
+        ("GET", "/clients?q=" + "x" * 600, "", "/"),
+        ("GET", "/clients?q=//evil.example", "", "/clients?q=%2F%2Fevil.example"),
+        # a form, which is no page to come back to
+        ("POST", "/instances/drain", PLAIN + LINK, LINK),
+        ("POST", "/instances/drain", f"{PLAIN}/models/a~1b", "/models/a~1b"),
+        ("POST", "/instances/drain", "", "/"),
+        ("POST", "/instances/drain", PLAIN, "/"),
+        ("POST", "/instances/drain", "http://[", "/"),
+        ("POST", "/instances/drain", "https://evil.example//x", "/"),
+    ],
+)
+def test_whoever_signs_in_comes_to_what_was_wanted(
+    method: str, asked: str, referer: str, next: str, client: TestClient[Litestar]
+) -> None:
+    """A link that somebody sent keeps its time range; after a form whose session had ended, it is the page with that form."""
+    headers = {"referer": referer} if referer else {}
+    answer = client.request(method, asked, headers={**headers, "origin": PLAIN} if method == "POST" else headers)
+    assert answer.status_code == 303
+    where = httpx.URL(answer.headers["location"])
+    assert where.path == "/login"
+    assert where.params["next"] == next
+    (kept,) = re.findall(r'name="next" value="([^"]*)"', client.get(str(where)).text)
+    assert sign_in(client, next=html.unescape(kept)).headers["location"] == next
 
 
 def test_what_is_seen_of_instances(gate: AdminGate, client: TestClient[Litestar]) -> None:
