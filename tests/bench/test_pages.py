@@ -24,8 +24,10 @@ def test_the_ledger_is_what_its_receipts_are(tmp_path: Path, clients: int, days:
     store.close()
 
 
-def test_every_question_is_asked_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pages.main(["--clients", "2", "--receipts", "500", "--directory", str(tmp_path)]) in (0, 1)
+def test_every_question_and_page_is_asked_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--clients", "2", "--receipts", "500", "--directory", str(tmp_path), "--reuse", str(tmp_path / "kept")]
+    assert pages.main(given) in (0, 1)
     told = capsys.readouterr().out
     assert "500 receipts of 2 clients" in told
-    assert told.count("median") == 5 * 14
+    assert (told.count("median"), told.count("page: ")) == (5 * 28, 5 * 14)
+    assert [each.name for each in (tmp_path / "kept").iterdir()] == ["2-500"]

@@ -90,3 +90,64 @@ def test_the_last_of_very_many_are_those_of_the_whole_order(store: SqlStore, mos
     whole, _ = store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, 0, 203)
     parts = [store.tallies.clients("cost", MIDNIGHT, MIDNIGHT + DAY, first, most)[0] for first in range(0, 203, most)]
     assert [name for part in parts for name in part] == whole
+
+
+LONG_AGO, LATER = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 12, 5, tzinfo=UTC)
+
+
+def prepared(store: SqlStore, until: datetime = LATER) -> int:
+    """How many steps it took until all was ready."""
+    steps = 0
+    while store.tallies.prepare(LONG_AGO, until):
+        steps += 1
+    return steps
+
+
+def test_days_and_months_that_are_over_are_prepared(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prepared(store, TIME) == 0  # the day is not over
+    assert prepared(store, MIDNIGHT + DAY) == 1
+    assert (prepared(store), prepared(store)) == (1, 0)
+    monkeypatch.setattr(rankings, "made", None)
+    assert store.tallies.clients("requests", LONG_AGO, LATER, 0, 1) == (["c0"], 3)
+    assert store.tallies.clients("cost", MIDNIGHT - DAY, LATER, 0, 9)[1] == 3
+    assert store.tallies.clients("requests", LONG_AGO, LATER, 0, 9, model="smollm2") == (["c0", "c1", "c2"], 3)
+
+
+def test_what_came_later_is_prepared_again_and_pages_do_not_wait(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(Batch(receipts=[make_receipt("other", time=TIME - DAY, principal="c1")]))
+    assert prepared(store) == 3
+    store.write(Batch(receipts=[make_receipt(f"late{n}", time=TIME, principal="c2") for n in range(3)]))
+    made: list[str] = []
+    real = rankings.made
+
+    def noted(connection: sa.Connection, level: str, *rest: int) -> object:
+        made.append(level)
+        return real(connection, level, *rest)
+
+    monkeypatch.setattr(rankings, "made", noted)
+    assert store.tallies.clients("requests", LONG_AGO, LATER, 0, 9) == (["c2", "c0", "c1"], 3)
+    assert made == ["days"]
+    assert (prepared(store), made) == (1, ["days", "months"])
+    assert store.tallies.clients("requests", LONG_AGO, LATER, 0, 9) == (["c2", "c0", "c1"], 3)
+    assert made == ["days", "months"]
+
+
+def test_a_month_whose_days_are_gone_is_made_from_its_own_sums(store: SqlStore) -> None:
+    while store.forget("days", LATER, 1000):
+        pass
+    assert prepared(store) == 1
+    assert store.tallies.clients("requests", LONG_AGO, LATER, 0, 9) == (["c0", "c1", "c2"], 3)
+    store.write(Batch(receipts=[make_receipt(f"late{n}", time=TIME, principal="c2") for n in range(3)]))
+    assert store.tallies.clients("requests", LONG_AGO, LATER, 0, 9) == (["c2", "c0", "c1"], 3)
+
+
+def test_nothing_is_prepared_where_there_is_nothing_or_nobody_can_write(store: SqlStore, tmp_path: Path) -> None:
+    @contextmanager
+    def busy() -> Iterator[sa.Connection]:
+        raise LedgerUnavailable("busy")
+        yield
+
+    assert not SqlTallies(store._reading, busy, store._insert).prepare(LONG_AGO, LATER)
+    empty = open_store(tmp_path / "empty.db")
+    assert not empty.tallies.prepare(LONG_AGO, LATER)
+    empty.close()

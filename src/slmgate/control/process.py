@@ -68,6 +68,7 @@ from slmgate.control.notifying import Notifier
 from slmgate.control.operators import AdminKeys, create_first_admin_key
 from slmgate.control.orders import ControlOrders
 from slmgate.control.picture import picture, told_by_all
+from slmgate.control.preparing import Preparing
 from slmgate.control.reload import Publisher
 from slmgate.control.retention import Retention
 from slmgate.control.roster import Roster
@@ -198,6 +199,7 @@ class Control:
         self._ingest.told.append(self.tracing.take)
         self.contents = Contents(lambda: self.store.contents, lambda: self.publisher.config)
         self._retention = Retention(self.store, lambda: self.publisher.config.ledger)
+        self._preparing = Preparing(lambda: self.store.tallies)
 
     # -- AdminContext
 
@@ -486,6 +488,7 @@ class Control:
                 self._lag = 0.0
                 if not ending:
                     self._retention.step()
+                    self._preparing.step()
                     self.contents.forget()
                 if down:
                     log.info("the ledger can be written again")

@@ -1,8 +1,8 @@
 """All clients at once: who asked most, of a hundred thousand of them, in a moment.
 
 A vector holds one figure of all clients in one span, in the order of their numbers. Those of whole days and months are made from
-the rollups when they are first asked for, and kept; each knows how many requests it was made of, and is made anew when its span
-has more by now. What is left at the ends of the time asked for comes from the rollups.
+the rollups when these are over, or first asked for, and kept; each knows how many requests it was made of, and is made anew when
+its span has more by now: of a month that has, pages take the days. What is left at the ends of a time comes from the rollups.
 
 A kept vector is parted by bytes: the lowest of all clients, then the next, as many as the largest needs. Of many vectors the
 lowest bytes are added up first, all clients at once: to Python they are one large integer, in which each client has a lane of 16
@@ -24,14 +24,15 @@ from slmgate.stores import schema
 from slmgate.stores.rollups import LEVELS
 from slmgate.stores.statements import fetched
 from slmgate.stores.tally_rows import requests
-from slmgate.stores.usage import Piece, bounded
+from slmgate.stores.usage import Piece, bounded, kept_since
 
 Figure = Literal["requests", "tokens", "cost", "errors", "refused"]
 FIGURES: tuple[Figure, ...] = ("requests", "tokens", "cost", "errors", "refused")
 LANE = 8
 MOST = 257
 """So many times 255 is what 16 bits hold."""
-KEPT = (LEVELS[2].name, LEVELS[3].name)
+_, _, DAYS, MONTHS = LEVELS
+KEPT = (DAYS.name, MONTHS.name)
 
 _TOP = 2**54  # of one span: so that the sum of all has place in 64 bits
 _END = 2**63
@@ -59,33 +60,55 @@ def sizes(
     """Each figure of all clients over these pieces, of everything or of one model, and the rows of vectors that may be kept."""
     asked = spans(plan)
     totals, fresh = [Total() for _ in figures], []
-    counts: dict[int, int] = {}
-    for level in KEPT:
-        starts = [start for each, start, _ in asked if each == level]
-        counts.update({start: count for start, _, count in requests(connection, level, starts, [subject])})
-    whole = [(level, start, end) for level, start, end in asked if counts.get(start) and level in KEPT]
-    stored = [_stored(connection, [(start, end) for _, start, end in whole], subject, figure) for figure in figures]
-    for level, start, end in whole:
-        there = [each[start][1] if start in each and each[start][0] == counts[start] else None for each in stored]
-        if there[0] is None:
-            rows = _rows_of(made(connection, level, start, end, everything), start, end)
-            mine = {row["figure"]: row["lanes"] for row in rows if row["subject"] == subject}
-            there = [mine.get(figure) for figure in figures]
-            fresh += rows
-        for total, data in zip(totals, there, strict=True):
-            if data is not None:  # of a figure that nobody has, there is no vector
-                total.add(data)
+    days_from = kept_since(connection).get(DAYS.name, 0)
+    months, days = ([(start, end) for name, start, end in asked if name == level.name] for level in (MONTHS, DAYS))
+    for level, whole in ((MONTHS, months), (DAYS, days)):
+        counts = {start: count for start, _, count in requests(connection, level.name, [start for start, _ in whole], [subject])}
+        stored = [_stored(connection, whole, subject, figure) for figure in figures]
+        for start, end in whole:
+            count = counts.get(start, 0)
+            if not count:
+                continue
+            there = [each[start][1] if start in each and each[start][0] == count else None for each in stored]
+            if there[0] is None and level is MONTHS and start >= days_from:
+                days += [(start, end) for _, start, end in spans([Piece(DAYS, start, end)])]  # most of which are there
+                continue
+            if there[0] is None:
+                rows = made(connection, level.name, start, end, everything)
+                mine = {row["figure"]: row["lanes"] for row in rows if row["subject"] == subject}
+                there = [mine.get(figure) for figure in figures]
+                fresh += rows
+            for total, data in zip(totals, there, strict=True):
+                if data is not None:  # of a figure that nobody has, there is no vector
+                    total.add(data)
     size = highest(connection)
     found = [total.values(size) for total in totals]
-    for level, start, end in asked:
-        if level not in KEPT:
-            query = _sums(level, start, end, figures, None if subject == everything else subject)
+    for name, start, end in asked:
+        if name not in KEPT:
+            query = _sums(name, start, end, figures, None if subject == everything else subject)
             ends = fetched(connection.execute(query))
             for place, each in enumerate(found, 2):
                 for row in ends:
                     if row[place]:
                         each[row[1]] = min(_END, each[row[1]] + int(row[place]))
     return found, fresh
+
+
+def missing(connection: Connection, since: int, until: int, everything: int) -> tuple[str, int, int] | None:
+    """The first whole day, or else month, of this time whose vectors are not there, or lack requests: level, start and end."""
+    for level in (DAYS, MONTHS):
+        first = max(level.ceil(since), level.ceil(kept_since(connection).get(level.name, 0)))
+        whole = [(start, end) for _, start, end in spans([Piece(level, first, level.floor(until))])]
+        ends = dict(whole)
+        query = sa.select(_vectors.start, _vectors.until, _vectors.requests).where(
+            _vectors.start >= first, _vectors.start < until, _vectors.subject == everything, _vectors.figure == "requests"
+        )
+        there = {start: count for start, end, count in fetched(connection.execute(query)) if ends.get(start) == end}
+        counts = {start: count for start, _, count in requests(connection, level.name, list(ends), [everything])}
+        for start, end in whole:
+            if counts.get(start, 0) != there.get(start, 0):
+                return level.name, start, end
+    return None
 
 
 def _stored(
@@ -103,20 +126,8 @@ def _stored(
     return found
 
 
-def _rows_of(lanes: dict[tuple[int, Figure], array[int]], start: int, end: int) -> list[dict[str, Any]]:
-    """The rows of `client_vectors` for these."""
-    counts = {subject: sum(vector) for (subject, figure), vector in lanes.items() if figure == "requests"}
-    return [
-        {
-            "start": start, "until": end, "subject": subject, "figure": figure, "requests": counts[subject],
-            "lanes": packed(vector),
-        }
-        for (subject, figure), vector in lanes.items()
-    ]  # fmt: skip
-
-
-def made(connection: Connection, level: str, start: int, end: int, everything: int) -> dict[tuple[int, Figure], array[int]]:
-    """The vectors of a span from its rollup, by subject and figure: all figures of everything, and the requests of each model."""
+def made(connection: Connection, level: str, start: int, end: int, everything: int) -> list[dict[str, Any]]:
+    """The rows of `client_vectors` of a span, from its rollup: all figures of everything, and the requests of each model."""
     lanes: dict[tuple[int, Figure], array[int]] = {}
     size = highest(connection)
     for model, client, *figures in fetched(connection.execute(_sums(level, start, end, FIGURES))):
@@ -125,7 +136,14 @@ def made(connection: Connection, level: str, start: int, end: int, everything: i
                 _add(lanes, (everything, figure), size, client, int(value))
         if model is not None:
             _add(lanes, (model, "requests"), size, client, int(figures[0]))
-    return lanes
+    counts = {subject: sum(vector) for (subject, figure), vector in lanes.items() if figure == "requests"}
+    return [
+        {
+            "start": start, "until": end, "subject": subject, "figure": figure, "requests": counts[subject],
+            "lanes": packed(vector),
+        }
+        for (subject, figure), vector in lanes.items()
+    ]  # fmt: skip
 
 
 def _add(lanes: dict[tuple[int, Figure], array[int]], place: tuple[int, Figure], size: int, client: int, value: int) -> None:

@@ -121,10 +121,19 @@ class SqlTallies:
         self._keep(fresh)
         return names, total
 
-    def _keep(self, fresh: Sequence[dict[str, Any]]) -> None:
+    def prepare(self, since: datetime, until: datetime) -> bool:
+        with self._reading() as connection:
+            everything = _numbers(connection, [ALL]).get(ALL)
+            span = None if everything is None else rankings.missing(connection, to_us(since), to_us(until), everything)
+            if everything is None or span is None:
+                return False
+            rows = rankings.made(connection, *span, everything)
+        return self._keep(rows)
+
+    def _keep(self, fresh: Sequence[dict[str, Any]]) -> bool:
         """Keep vectors for the next time. If it cannot be done now, they are made again."""
         if not fresh:
-            return
+            return False
         add = self._insert(schema.vectors)
         put = add.on_conflict_do_update(
             index_elements=["start", "until", "subject", "figure"],
@@ -134,7 +143,8 @@ class SqlTallies:
             with self._writing() as connection:
                 connection.execute(put, list(fresh))
         except LedgerUnavailable:
-            pass
+            return False
+        return True
 
 
 def _on_a_page(first: int, most: int, total: int) -> int:

@@ -52,3 +52,10 @@ class TallyStore(Protocol):
         page of so many.
         """
         ...
+
+    def prepare(self, since: datetime, until: datetime) -> bool:
+        """Make ready what it takes to put all clients in order, of one whole day or month of this time; False: all is ready.
+
+        Nothing has to be: what is not ready is made when it is asked for, which takes a moment for each of them.
+        """
+        ...
