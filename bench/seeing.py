@@ -40,7 +40,7 @@ from slmgate.stores.parted import Parted
 from slmgate.stores.sql import open_store
 
 RECEIPTS = 20_000
-ROUNDS = 8
+ROUNDS = 16
 AIM = 4.0
 """Microseconds of processor time that everything may add to a request."""
 SAMPLED = 10
