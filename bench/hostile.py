@@ -125,7 +125,7 @@ def misses(port: int, table: Table, recorder: Recorder) -> Iterator[tuple[Case, 
         recorder.clear()
         # one that hides another is looked at a while longer: the other may come late
         answers = statuses(port, case, 1 if case.becomes == "refused" and table.secret not in case.raw else 2)
-        time.sleep(0.005)
+        time.sleep(0.005)  # what a proxy sends on behind its answer: that nothing comes cannot be waited for
         status = answers[0] if answers else 0
         yield case, {reading: fault(table, case, recorder.seen(), status, reading) for reading in READINGS}
 

@@ -131,11 +131,9 @@ class Traced:
         """Until the collector has all; ends the program if it never has."""
         end = time.monotonic() + 30
         before = -1
-        while self._exporter.sent > before or "0 bytes waiting" not in repr(self._exporter):
+        while self._exporter.sent > before and time.monotonic() < end:
             before = self._exporter.sent
-            if time.monotonic() > end:
-                break
-            time.sleep(2 * GATHER_SECONDS)
+            time.sleep(2 * GATHER_SECONDS)  # longer than a batch is gathered: who has sent nothing meanwhile has nothing left
         if self._exporter.dropped or self._exporter.sent == self._spans:
             sys.exit(f"{self._exporter}: the figures would be too good")
         self._spans = self._exporter.sent

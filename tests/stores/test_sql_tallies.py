@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,27 +14,12 @@ from slmgate.stores import rankings, schema, sql_tallies
 from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
 from slmgate.stores.sql_tallies import SqlTallies
+from tests.stores.conftest import DAY, MIDNIGHT, TIME
 from tests.tools.journal_writer import make_receipt
 
-TIME = datetime(2026, 11, 20, 12, 34, tzinfo=UTC)
-DAY = timedelta(days=1)
-MIDNIGHT = TIME.replace(hour=0, minute=0)
 
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    opened = open_store(tmp_path / "ledger.db")
-    opened.write(Batch(receipts=[make_receipt(f"r{n}", time=TIME, principal=f"c{n % 3}") for n in range(7)]))
-    yield opened
-    opened.close()
-
-
-def vectors(store: SqlStore) -> int:
-    with store._reading() as connection:
-        return int(connection.execute(sa.select(sa.func.count()).select_from(schema.vectors)).scalar_one())
-
-
-def test_a_vector_is_made_once_and_again_when_there_is_more(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The levels of the vectors that are made from now on."""
     made: list[str] = []
     real = rankings.made
 
@@ -43,6 +28,16 @@ def test_a_vector_is_made_once_and_again_when_there_is_more(store: SqlStore, mon
         return real(connection, level, *rest)
 
     monkeypatch.setattr(rankings, "made", noted)
+    return made
+
+
+def vectors(store: SqlStore) -> int:
+    with store._reading() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(schema.vectors)).scalar_one())
+
+
+def test_a_vector_is_made_once_and_again_when_there_is_more(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watched(monkeypatch)
     for _ in range(2):
         assert store.tallies.clients("requests", MIDNIGHT, MIDNIGHT + DAY, 0, 9) == (["c0", "c1", "c2"], 3)
     assert made == ["days"]
@@ -117,14 +112,7 @@ def test_what_came_later_is_prepared_again_and_pages_do_not_wait(store: SqlStore
     store.write(Batch(receipts=[make_receipt("other", time=TIME - DAY, principal="c1")]))
     assert prepared(store) == 3
     store.write(Batch(receipts=[make_receipt(f"late{n}", time=TIME, principal="c2") for n in range(3)]))
-    made: list[str] = []
-    real = rankings.made
-
-    def noted(connection: sa.Connection, level: str, *rest: int) -> object:
-        made.append(level)
-        return real(connection, level, *rest)
-
-    monkeypatch.setattr(rankings, "made", noted)
+    made = watched(monkeypatch)
     assert store.tallies.clients("requests", LONG_AGO, LATER, 0, 9) == (["c2", "c0", "c1"], 3)
     assert made == ["days"]
     assert (prepared(store), made) == (1, ["days", "months"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -14,24 +12,13 @@ from slmgate.stores.records import Batch
 from slmgate.stores.rollups import DAY as LONG
 from slmgate.stores.rollups import HOUR, LEVELS
 from slmgate.stores.schema import to_us
-from slmgate.stores.sql import SqlStore, open_store
+from slmgate.stores.sql import SqlStore
 from slmgate.stores.subjects import Name
 from slmgate.stores.tallies import decode, encode
 from slmgate.stores.tally_rows import starts_of
 from slmgate.stores.usage import Piece
+from tests.stores.conftest import DAY, MIDNIGHT, TIME
 from tests.tools.journal_writer import make_receipt
-
-TIME = datetime(2026, 11, 20, 12, 34, tzinfo=UTC)
-DAY = timedelta(days=1)
-MIDNIGHT = TIME.replace(hour=0, minute=0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    opened = open_store(tmp_path / "ledger.db")
-    opened.write(Batch(receipts=[make_receipt(f"r{n}", time=TIME, principal=f"c{n % 3}") for n in range(7)]))
-    yield opened
-    opened.close()
 
 
 def test_where_the_spans_of_a_piece_begin() -> None:

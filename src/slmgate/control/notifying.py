@@ -82,7 +82,7 @@ class Notifier:
                 await self._webhooks.deliver()
             except LedgerUnavailable:
                 pass  # whoever looks meets it too, and says so
-            except Exception:  # noqa: BLE001  # as above
+            except Exception:  # noqa: BLE001  # nor may one webhook end all others
                 _log.exception("webhooks failed; they are tried again")
 
     async def look(self) -> None:
