@@ -23,6 +23,7 @@ from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, ask, chat, request
 
 PLAIN = request(chat(), secret=SECRET)
+LISTING = request(None, method="GET", path="/v1/models", secret=SECRET)
 
 
 # --- drain -------------------------------------------------------------------------------------------------------------
@@ -172,6 +173,35 @@ def test_bad_reload_keeps_the_old_and_says_so(launch: Launch, upstream: MockUpst
         assert ask(gate.port, PLAIN).status == 200
     gate.write(models={"tiny": model(upstream.url), "healed": model(upstream.url)})
     on_all_workers(partial(lists, gate.port, "healed", "tiny"), 2, "a good file after bad ones is in force")
+
+
+def test_a_file_written_while_the_last_one_comes_into_force(launch: Launch, upstream: MockUpstream) -> None:
+    """One edit upon another, each at the moment at which the one before it is first seen: the last one is never missed."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1)
+    with Wire(gate.port) as wire:
+
+        def shown(name: str) -> bool:
+            return any(each["id"] == name for each in wire.ask(LISTING, "GET").json()["data"])
+
+        for n in range(rounds(6, 30)):
+            gate.write(models={"tiny": model(upstream.url), f"more-{n}": model(upstream.url)})
+            eventually(partial(shown, f"more-{n}"), 3, f"edit {n} is in force", pause=0)
+
+
+def test_a_bad_file_is_followed_by_a_control_process_that_is_started_under_it(launch: Launch, upstream: MockUpstream) -> None:
+    """Which goes on with the last good one, and takes the file as soon as it is mended."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1)
+    good = gate.file.read_text()
+    mark = len(gate.log.read_text())
+    gate.file.write_text(good + "nonsense: 1\n")
+    eventually(partial(said_since, gate, mark), 5, "the bad file is named in the log")
+    before = gate.control()
+    psutil.Process(before).kill()
+    eventually(lambda: "going on with the last good one" in gate.log.read_text(), 10, "another control process has begun")
+    assert ask(gate.port, PLAIN).status == 200
+    gate.write(models={"tiny": model(upstream.url), "healed": model(upstream.url)})
+    on_all_workers(partial(lists, gate.port, "healed", "tiny"), 5, "the mended file is in force")
+    assert gate.log.read_text().count("starting another") == 1, "only the one that was killed had to be replaced"
 
 
 def test_key_taken_out_is_refused_within_a_second_everywhere(launch: Launch, upstream: MockUpstream) -> None:

@@ -45,7 +45,7 @@ from slmgate.control.checker import Checker
 from slmgate.control.config import Config, ConfigError, ConfigFault, Loaded, load_text
 from slmgate.control.config.admin_options import Admin
 from slmgate.control.config.log_options import targets
-from slmgate.control.config.stamps import stamps
+from slmgate.control.config.stamps import changed, stamp
 from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.content.service import Contents
 from slmgate.control.discovery import Discovery
@@ -127,9 +127,11 @@ log = logging.getLogger("slmgate.control")
 class Control:
     """What the admin API asks (`AdminContext`) and what runs beside it."""
 
-    def __init__(self, orders: ControlOrders, config: Config, files: Sequence[Path]) -> None:
+    def __init__(self, orders: ControlOrders, loaded: Loaded) -> None:
+        config = loaded.unwrap()
         self._orders = orders
-        self._files = files  # the configuration file and those that it fetches from
+        self._first = loaded.content
+        self._files = loaded.files  # the configuration file and those that it fetches from, as they were when they were read
         self._state_dir = Path(orders.state_dir)
         self._board = beats.Beats(orders.beats)
         self._tallies: dict[int, Tally] = {}
@@ -146,7 +148,7 @@ class Control:
         create_first_admin_key(self._state_dir)
         self.store: Store = open_store(self._state_dir / LEDGER_FILE)
         self.store.on_audit = audit.teller(log)
-        self._read = _digest(self._configuration())  # of the configuration file, as it was read last
+        self._read = _digest(loaded.content)  # of the configuration file, as it was read last
         self.keyring = Keyring(self.store)
         self.admin_keys = AdminKeys(self._state_dir, self.store.operators)
         self.accounts = Accounts(self.store)
@@ -282,14 +284,13 @@ class Control:
         A large file, and one with policy tests, takes long to read: in a thread, since workers ask here whose tokens are whose.
         """
         async with self._reloading:
-            text = self._configuration()
-            self._read = _digest(text)
             try:
                 loaded = await asyncio.to_thread(self._orders.source.load)
             except ConfigError as error:
                 self.metrics.reloaded(False)
                 return error.faults
-            self._files = loaded.files or self._files
+            self._read = _digest(loaded.content)
+            self._files = loaded.files
             if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
                 await self._find(loaded.config)
             faults = await self.publisher.take(loaded)
@@ -297,8 +298,8 @@ class Control:
             self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
             self.discovery.configure(self.publisher.config)
             await self.certificates.configure(self.automatic.configure(self.publisher.config))
-            if not faults and text == self._configuration():  # else it changed meanwhile, and is looked at again
-                self._keep_last_good(text)
+            if not faults:
+                self._keep_last_good(loaded.content)
             return faults
 
     # -- life
@@ -389,19 +390,15 @@ class Control:
         self.publisher.refresh()
         await self.publisher.settled(KEYS_SECONDS)
 
-    def _configuration(self) -> bytes | None:
-        """The configuration file as it is now."""
-        return None if self._orders.source.path is None else _content(Path(self._orders.source.path))
-
-    def _keep_last_good(self, text: bytes | None) -> None:
+    def _keep_last_good(self, content: bytes | None) -> None:
         """Keep the file in force: what a control process that is started again falls back to."""
-        if text is None:
+        if content is None:
             return
         copy = self._state_dir / LAST_GOOD
         with contextlib.suppress(OSError):
             new = copy.with_suffix(".new")
             new.touch(mode=0o600)
-            new.write_bytes(text)
+            new.write_bytes(content)
             new.replace(copy)
 
     def _told(self, peer: Peer, message: Message) -> None:
@@ -517,17 +514,16 @@ class Control:
         """
         if self._orders.source.path is None:
             return
-        before = stamps(self._files)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            now = stamps(self._files)
-            if now != before:
+            if changed(self._files):
                 await asyncio.sleep(WATCH_SECONDS / 5)  # its writer may be in the middle of it
+                now = {path: stamp(path) for path in self._files}
                 try:
                     await self._reload_unasked()
                 except Exception:  # one reload that fails must not be the last
                     log.exception("the configuration could not be reloaded; the old one stays in force")
-                before = stamps(self._files)
+                    self._files = now  # what failed once is tried again when it has changed
 
     async def run(self) -> None:
         """Until SIGTERM, until another gate's control is to go on (SIGUSR1), or until the supervisor is gone.
@@ -577,7 +573,7 @@ class Control:
         serving = loop.create_task(admin.serve(sockets=[socket.socket(fileno=self._orders.admin)]))
         self._board.mark(self._orders.row, beats.READY)
         if not self._orders.again:
-            self._keep_last_good(self._configuration())
+            self._keep_last_good(self._first)
         await self._stop.wait()
         self._ending.set()
         self._acme_orders.close()
@@ -623,8 +619,8 @@ class Control:
         self._hand_over()
 
 
-def _digest(text: bytes | None) -> bytes | None:
-    return None if text is None else hashlib.sha256(text).digest()
+def _digest(content: bytes | None) -> bytes | None:
+    return None if content is None else hashlib.sha256(content).digest()
 
 
 def _content(file: Path) -> bytes | None:
@@ -644,7 +640,9 @@ def _first_config(orders: ControlOrders) -> Loaded:
             log.error("the configuration file has faults; going on with the last good one (see `slmgate check`)")
             path = Path(orders.source.path).absolute()
             # of TLS, workers have what was good; and each file that is bad is named when it is looked at
-            loaded = load_text(kept.decode(errors="replace"), str(path), path.parent, tls_files=False)
+            # ... and the file itself is followed until it is mended
+            good = load_text(kept.decode(errors="replace"), str(path), path.parent, tls_files=False)
+            return msgspec.structs.replace(good, files={**good.files, **loaded.files}, content=loaded.content)
     return loaded
 
 
@@ -675,7 +673,7 @@ async def _own(orders: ControlOrders) -> None:
 async def _main(orders: ControlOrders) -> None:
     await _own(orders)
     loaded = _first_config(orders)
-    await Control(orders, loaded.unwrap(), loaded.files).run()
+    await Control(orders, loaded).run()
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def test_never_looked_at(home: Path) -> None:
 def test_files_are_followed_good_or_bad(home: Path) -> None:
     text = "models: {m: {instances: [{url: 'https://a:1', tls: {cert: one.pem, key: %s}}], tls: {ca: ca.pem}}}"
     for key in ("one.key", "two.key"):
-        assert load_text(text % key, base_dir=home).files == (home / "one.pem", home / key, home / "ca.pem")
+        assert load_text(text % key, base_dir=home).files.keys() == {home / "one.pem", home / key, home / "ca.pem"}
     loaded = load_text(text % "two.key", base_dir=home, tls_files=False)
     assert loaded.config is not None, "what is gone back to is good, whatever has become of its files"
     assert home / "two.key" in loaded.files

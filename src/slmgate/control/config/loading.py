@@ -19,30 +19,32 @@ from slmgate.control.config.faults import BadValueError, ConfigError, ConfigFaul
 from slmgate.control.config.loaded import Loaded
 from slmgate.control.config.options import MODEL_NAME, UPSTREAM_NAME, Config, Engine, Instance, Model
 from slmgate.control.config.reading import Reader
+from slmgate.control.config.stamps import Stamp, stamp
 from slmgate.control.config.table import Section, rows
 
 
 def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
     """Read the configuration file at `path`; `env` stands for the process's environment. Never raises for its content."""
+    seen = {path.absolute(): stamp(path)}
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        return _unreadable(path, f"cannot be read: {error.strerror}", "`slmgate init` writes one")
+        return _unreadable(path, seen, f"cannot be read: {error.strerror}", "`slmgate init` writes one")
     if len(data) > MAX_BYTES:
-        return _unreadable(path, f"is larger than {MAX_BYTES // 1024 // 1024} MiB", "is it the right file?")
+        return _unreadable(path, seen, f"is larger than {MAX_BYTES // 1024 // 1024} MiB", "is it the right file?")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return _unreadable(path, f"is not UTF-8 text: byte {data[error.start]:#04x} in line {line}", "save it as UTF-8")
+        return _unreadable(path, seen, f"is not UTF-8 text: byte {data[error.start]:#04x} in line {line}", "save it as UTF-8")
     loaded = load_text(text, str(path), path.absolute().parent, env)
-    return Loaded(config=loaded.config, faults=loaded.faults, files=(path.absolute(), *loaded.files))
+    return Loaded(config=loaded.config, faults=loaded.faults, files={**loaded.files, **seen}, content=data)
 
 
-def _unreadable(path: Path, problem: str, hint: str) -> Loaded:
+def _unreadable(path: Path, seen: Mapping[Path, Stamp], problem: str, hint: str) -> Loaded:
     fault = ConfigFault(file=str(path), line=0, column=0, option="", problem=f"the file {problem}", hint=hint)
-    return Loaded(config=None, faults=(fault,), files=(path.absolute(),))
+    return Loaded(config=None, faults=(fault,), files=seen)
 
 
 def load_text(
@@ -69,7 +71,7 @@ def load_text(
     if config is not None:
         check(config, reader, tls_files=tls_files)
     faults = reader.faults()
-    return Loaded(config=None if faults else config, faults=faults, files=tuple(dict.fromkeys(reader.files)))
+    return Loaded(config=None if faults else config, faults=faults, files=reader.files)
 
 
 def from_upstream(url: str, models: Sequence[str], engine: Engine = "openai", base_dir: Path | None = None) -> Config:

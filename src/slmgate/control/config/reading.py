@@ -17,6 +17,7 @@ from slmgate.control.config.faults import DOCS_PAGE, BadValueError, ConfigFault,
 from slmgate.control.config.kinds import NOT_YET, NOT_YET_HINT, Kind, Style, article
 from slmgate.control.config.options import Config
 from slmgate.control.config.references import resolve
+from slmgate.control.config.stamps import Stamp
 from slmgate.control.config.table import REQUIRED, Row, Section, rows, walk
 
 MAX_FAULTS = 1000
@@ -54,7 +55,7 @@ class Reader:
         self._faults: list[tuple[Place | None, Span, str, str]] = []
         self._made: list[Section] = []  # kept alive, so that no identity in `places` is used twice
         self._stood_in: set[int] = set()
-        self.files: list[Path] = []
+        self.files: dict[Path, Stamp] = {}  # each as it was before it was read
         # Where each option of each section stands, by the section's identity: `checks.py` points with it.
         self.places: dict[tuple[int, str], Place] = {}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slmgate.control.config.faults import BadValueError, quote_path
+from slmgate.control.config.stamps import Stamp, stamp
 
 MAX_FILE = 64 * 1024
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\})?")
@@ -26,10 +27,11 @@ class Resolved(NamedTuple):
     found: bool
 
 
-def resolve(text: str, base: Path, env: Mapping[str, str], files: list[Path]) -> Resolved:
+def resolve(text: str, base: Path, env: Mapping[str, str], files: dict[Path, Stamp]) -> Resolved:
     """Put in what the references of `text` name. `$${` is a literal `${`; paths are relative to `base`.
 
-    Every file that is asked for is added to `files`, also one that is missing: a watcher waits for it to appear.
+    Every file that is asked for is added to `files`, as it was before it was read; also one that is missing: a watcher waits
+    for it to appear.
     Raises `BadValueError` for a reference that cannot be read or fetched.
     """
     if "${" not in text:
@@ -50,7 +52,7 @@ def resolve(text: str, base: Path, env: Mapping[str, str], files: list[Path]) ->
         if source == "env":
             parts.append(_variable(name, env))
         elif source == "file":
-            files.append(base / name)
+            files.setdefault(base / name, stamp(base / name))
             parts.append(_content(name, base / name))
         else:
             raise BadValueError("has a reference of an unknown kind", _meant(match[1]))

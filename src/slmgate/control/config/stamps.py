@@ -7,7 +7,7 @@ container, of which the kernel's notices miss one or the other. This module read
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 Stamp = tuple[int, int, int] | None
@@ -21,12 +21,17 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 def stamp(path: Path) -> Stamp:
     try:
         return stamp_of(path.stat())
-    except OSError:
+    except (OSError, ValueError):  # the latter: no name of a file
         return None
 
 
 def stamps(paths: Iterable[Path]) -> list[Stamp]:
     return [stamp(path) for path in paths]
+
+
+def changed(seen: Mapping[Path, Stamp]) -> bool:
+    """Whether one of these files is not what it was when it was seen."""
+    return any(stamp(path) != before for path, before in seen.items())
 
 
 def stamp_text(path: Path) -> str:

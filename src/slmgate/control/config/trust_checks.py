@@ -12,6 +12,7 @@ from pathlib import Path
 from slmgate.control.config.compile import instance_id
 from slmgate.control.config.options import Config, Instance
 from slmgate.control.config.reading import Place, Reader
+from slmgate.control.config.stamps import stamp
 from slmgate.control.config.table import Section
 from slmgate.control.config.tlsfiles import FileFault, authorities_fault, read_identity
 from slmgate.control.config.trust import tls_of
@@ -48,7 +49,9 @@ def _options(tls: InstanceTls, reader: Reader, files: bool) -> None:
             _blame(reader, given, f"{missing} is missing", f"give {missing} too; it may be the same file, with both in it")
     if ca is not None and tls.ca is not None and tls.verify is False:
         _blame(reader, ca, "ca is never looked at", "verify: false believes whoever answers: leave one of them out")
-    reader.files += [path for path in (tls.cert, tls.key, tls.ca) if isinstance(path, Path)]
+    for path in (tls.cert, tls.key, tls.ca):
+        if isinstance(path, Path):
+            reader.files.setdefault(path, stamp(path))
     for fault in _faults(tls) if files else ():
         place = _place(reader, tls, fault.option)
         if place is not None:

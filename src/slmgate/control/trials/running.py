@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from slmgate.control.config import Config, ConfigFault, Loaded, load
+from slmgate.control.config.stamps import stamp
 from slmgate.control.trials.asked import Trial, Verdict, declared_key, judge, plain_parameters, snapshot_of
 from slmgate.control.trials.cases import LISTED, Case, Placed, TestFile, Tests, User, read_tests
 from slmgate.policy.roles import matches
@@ -138,9 +139,9 @@ def load_tested(path: Path, env: Mapping[str, str] | None = None, clock: Callabl
     loaded = load(path, env)
     if loaded.config is None or not loaded.config.policy_tests:
         return loaded
-    files = (*loaded.files, *loaded.config.policy_tests)
+    files = {path: stamp(path) for path in loaded.config.policy_tests} | dict(loaded.files)
     faults = tuple(failures(loaded.config, clock))
-    return Loaded(config=None if faults else loaded.config, faults=faults, files=files)
+    return msgspec.structs.replace(loaded, config=None if faults else loaded.config, faults=faults, files=files)
 
 
 def failures(config: Config, clock: Callable[[], float] = time.monotonic) -> Iterable[ConfigFault]:
