@@ -24,7 +24,7 @@ from typing import cast
 
 import uvloop
 
-from slmgate.dataplane.guard import TURNED_AWAY, Guard
+from slmgate.dataplane.guard import SIEVED, TURNED_AWAY, Guard
 from slmgate.dataplane.sieve import Sieve
 from slmgate.dataplane.tally import Tally
 from slmgate.policy.guard import GuardSpec, RateSpec
@@ -127,7 +127,7 @@ async def refused(count: int, banned: bool, sieved: bool) -> float:
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     if sieved:
         chance = random.Random(1)
-        others = [0xFFFF << 32 | chance.getrandbits(32) for _ in range(999)]
+        others = [0xFFFF << 32 | chance.getrandbits(32) for _ in range(SIEVED - 1)]
         sieve = Sieve([listener])
         sieve.keep_out([*others, number_of(BANNED)])
         assert sieve.works, "the kernel takes no filter"

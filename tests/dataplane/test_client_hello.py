@@ -1,4 +1,7 @@
-"""What a ClientHello offers: real ones of OpenSSL, every beginning of one, and rubbish, which raises nothing."""
+"""How long a ClientHello is, and what it offers: real ones of OpenSSL, every beginning of one, and rubbish.
+
+Nothing of it raises anything.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmgate.dataplane.client_hello import protocols
+from slmgate.dataplane.client_hello import length, protocols
 
 
 def hello(*offered: str, name: str = "gate.example.com", version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
@@ -79,8 +82,47 @@ def test_by_hand(data: bytes, expected: tuple[bytes, ...]) -> None:
     assert protocols(data) == expected
 
 
+def records(data: bytes, *sizes: int) -> bytes:
+    """The same bytes in records of these sizes, the rest in a last one."""
+    found = b""
+    for size in (*sizes, len(data)):
+        part, data = data[:size], data[size:]
+        found += b"\x16\x03\x01" + len(part).to_bytes(2) + part if part else b""
+    return found
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (1, 1, 1, 1), (2, 2), (3,), (4,), (3, 2)])
+def test_its_length_is_known_from_the_fourth_byte_on(sizes: tuple[int, ...]) -> None:
+    whole = hello("http/1.1")
+    cut = records(whole, *sizes)
+    known = 5 * (1 + sum(sum(sizes[: number + 1]) < 4 for number in range(len(sizes)))) + 4
+    for end in range(len(cut) + 1):
+        assert length(cut[:end]) == (len(whole) - 4 if end >= known else None), end
+
+
+@pytest.mark.parametrize(
+    ("came", "expected"),
+    [
+        (b"", None),
+        (b"\x16", None),
+        (b"\x16\x03\x01\xff\xff\x01\xff\xff\xff", 0xFFFFFF),
+        (b"G", 0),
+        (b"GET / HTTP/1.1\r\n\r\n", 0),
+        (b"\x80\x2e\x01", 0),  # of SSL 2
+        (b"\x15\x03\x01\x00\x02\x01\x00", 0),
+        (b"\x16\x03\x01\x00\x00", 0),
+        (b"\x16\x03\x01\x00\x01\x01\x17", 0),
+        (b"\x16\x03\x01\x00\x04\x02\x00\x00\x05", 0),
+    ],
+)
+def test_its_length_by_hand(came: bytes, expected: int | None) -> None:
+    assert length(came) == expected
+
+
 @given(st.binary(max_size=400))
 def test_rubbish_raises_nothing(data: bytes) -> None:
+    length(data)
+    length(b"\x16\x03\x01" + data)
     protocols(data)
     protocols(message(data))
     protocols(with_extensions(data))

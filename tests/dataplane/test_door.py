@@ -20,6 +20,8 @@ from slmgate.dataplane.door import (
     ENDLESS,
     LATE,
     LEFT,
+    LONG,
+    MOST_HELLO,
     PAUSE_SECONDS,
     PEEKED,
     PRESSED,
@@ -30,6 +32,7 @@ from slmgate.dataplane.door import (
     Step,
     announced_by,
     counted_by,
+    short_hello,
 )
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.tally import Tally
@@ -224,6 +227,33 @@ def test_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     sockets = [hall.knocks() for _ in range(4)]
     assert ended == [one.number for one in sockets[:2]]
     assert (hall.door.turned_away, PRESSED in hall.told) == (2, True)
+    hall.loop.shut()
+
+
+@pytest.mark.parametrize(("size", "through"), [(40, True), (MOST_HELLO, True), (MOST_HELLO + 1, False), (0xFFFFFF, False)])
+def test_what_a_client_says_first_is_bounded(size: int, through: bool) -> None:
+    """By what it says of its length: nothing of a long one is waited for, and of a short one no more than that."""
+    hall = Hall(short_hello)
+    one = hall.knocks(b"\x16\x03\x01\x40")
+    assert not one.closed
+    assert not hall.served
+    one.feed(b"\x00\x01" + size.to_bytes(3))
+    assert (len(hall.served), one.closed, LONG in hall.told) == (through, not through, not through)
+    assert one.came[:5] == b"\x16\x03\x01\x40\x00", "it is OpenSSL that reads it"
+    hall.loop.shut()
+
+
+def test_of_those_who_begin_no_handshake_nobody_is_told() -> None:
+    """As of a balancer that looks whether the port is open. What is no TLS is OpenSSL's to refuse."""
+    hall = Hall(short_hello)
+    leaves, fails, waits = hall.knocks(), hall.knocks(b"\x16"), hall.knocks(b"\x16\x03")
+    leaves.end()
+    fails.fail()
+    hall.loop.turn(WAIT_SECONDS + 0.5)
+    assert (leaves.closed, fails.closed, waits.closed) == (True, True, True)
+    assert (hall.told, hall.door.turned_away) == ("", 0)
+    hall.knocks(b"GET / HTTP/1.1\r\n")
+    assert len(hall.served) == 1
     hall.loop.shut()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from slmgate.dataplane import openssl as module
-from slmgate.dataplane.openssl import can_reach, keep_no_sessions, set_groups, set_ticket_key
+from slmgate.dataplane.openssl import can_reach, keep_no_sessions, set_groups, set_ticket_key, take_certificates_of
 
 
 @pytest.fixture(autouse=True)
@@ -33,35 +33,40 @@ def context() -> ssl.SSLContext:
 
 
 def touched() -> list[bool]:
-    return [set_groups(context()), set_ticket_key(context(), bytes(80)), keep_no_sessions(context())]
+    return [
+        set_groups(context()),
+        set_ticket_key(context(), bytes(80)),
+        keep_no_sessions(context()),
+        take_certificates_of(context(), 1),
+    ]
 
 
 def test_it_is_reached() -> None:
     assert can_reach()
-    assert touched() == [True, True, True]
+    assert touched() == [True] * 4
     assert not set_ticket_key(context(), bytes(48)), "a key of another length is none"
 
 
 def test_another_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "sys", SimpleNamespace(implementation=SimpleNamespace(name="pypy")))
-    assert touched() == [False, False, False]
+    assert touched() == [False] * 4
 
 
 def test_a_library_without_the_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
-    assert touched() == [False, False, False]
+    assert touched() == [False] * 4
 
 
 def test_openssl_inside_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "_ssl", SimpleNamespace())
-    assert touched() == [False, False, False]
+    assert touched() == [False] * 4
 
 
 @pytest.mark.parametrize("address", [0, 4, 8, 1 << 46])
 def test_something_else_stands_there(monkeypatch: pytest.MonkeyPatch, address: int) -> None:
     """No memory, or none that is a context: nothing there is called."""
     monkeypatch.setattr(module, "_address", lambda _: address)
-    assert touched() == [False, False, False]
+    assert touched() == [False] * 4
 
 
 def test_memory_that_is_not_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import pytest
 from slmgate import __version__
 from slmgate.dataplane import worker as module
 from slmgate.dataplane.client import ClientConnection
-from slmgate.dataplane.door import GUARDED, STRANGER, Arrival
+from slmgate.dataplane.door import GUARDED, STRANGER, Arrival, short_hello
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.named import NamedConnection
@@ -450,8 +450,9 @@ def test_handshakes_are_counted_before_they_begin(speaking: Stage) -> None:
     worker._told(spoken("a:1"))
     speaking.loop.settle()
     (door,) = FakeDoor.made
-    (step,) = door.steps
-    assert (door.most_waiting, door.most_handshakes) == (0, 504), "nobody waits there"
+    step, hello = door.steps
+    assert hello is short_hello
+    assert (door.most_waiting, door.most_handshakes) == (504, 504)
     first, second, third = (Arrival(cast(Any, None), "203.0.113.9", None, door.make) for _ in range(3))
     assert [step(one, b"") for one in (first, second, third, first)] == [0, 0, GUARDED, 0]
     door.over(first)

@@ -5,6 +5,7 @@ Whom client certificates stand for is in test_certificates.py. Nobody may notice
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.system.conftest import SHARED, Launch, running
@@ -104,7 +106,7 @@ def test_one_name_on_the_plain_listener(named: Gate) -> None:
 
 
 def test_a_slow_handshake_is_cut(named: Gate, authority: Authority) -> None:
-    """A client that sends its first bytes one at a time has 5 s for the whole handshake; others are served meanwhile."""
+    """A client that sends its first bytes one at a time has 5 s from the ninth on; others are served meanwhile."""
     out = ssl.MemoryBIO()
     client = any_name(authority).wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.example")
     with pytest.raises(ssl.SSLWantReadError):
@@ -125,6 +127,63 @@ def test_a_slow_handshake_is_cut(named: Gate, authority: Authority) -> None:
         assert 4 < lasted < 10, lasted
     with TlsWire(named.tls_port, any_name(authority), name="a.example") as wire:
         assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
+
+
+def offering(authority: Authority, protocols: int) -> ssl.SSLContext:
+    """A client whose first message has so many protocols of 250 bytes in it, beside the one that is meant."""
+    context = any_name(authority)
+    context.set_alpn_protocols(["http/1.1", *(f"{number:0250}" for number in range(protocols))])
+    return context
+
+
+def test_how_long_the_first_message_may_be(named: Gate, authority: Authority) -> None:
+    """10 KiB of it are served; of one of 20 KiB nothing is kept, which is said once a second, and of 200 no more than that."""
+    with TlsWire(named.tls_port, offering(authority, 40), name="a.example") as wire:
+        assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
+    before = named.rss()
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        TlsWire(named.tls_port, offering(authority, 80), name="a.example")
+    begun = b"\x16\x03\x01\x40\x00\x01\x01\xe0\x00" + bytes(16 * 1024 - 4)  # the first 16 of 120 KiB
+    for _ in range(200):
+        with socket.create_connection(("127.0.0.1", named.tls_port), timeout=5) as one, contextlib.suppress(ConnectionError):
+            one.sendall(begun)
+            assert one.recv(1) == b""
+    eventually(lambda: "begins with a message of more than 16384 bytes" in named.log.read_text(), 5, "the operator is told")
+    assert named.log.read_text().count("16384 bytes") < 20
+    assert named.rss() - before < 4 << 20
+
+
+@pytest.mark.parametrize(("sent", "most"), [(8, 16), (16 * 1024, 128)])
+def test_what_an_unfinished_handshake_costs(named: Gate, authority: Authority, sent: int, most: int) -> None:
+    """In KiB of a worker for each of 500 connections: before anybody can say what it is, and with all that may be kept of it."""
+    begun = (b"\x16\x03\x01\x3f\xf8\x01\x00\x3f\xff" + bytes(16 * 1024))[:sent]
+    pids = named.workers()
+    before = [psutil.Process(pid).memory_info().rss for pid in pids]
+    with contextlib.ExitStack() as all_of_them:
+        for _ in range(500):
+            one = all_of_them.enter_context(socket.create_connection(("127.0.0.1", named.tls_port), timeout=5))
+            one.sendall(begun)
+        time.sleep(1)
+        grown = sum(psutil.Process(pid).memory_info().rss for pid in pids) - sum(before)
+        with TlsWire(named.tls_port, any_name(authority), name="a.example") as wire:
+            assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
+    print(f"{grown / 500 / 1024:.1f} KiB for each")
+    assert grown < 500 * most * 1024
+
+
+def test_a_first_message_in_records_of_one_byte(named: Gate, authority: Authority) -> None:
+    """As some clients send it, lest anybody on the way reads the name in it."""
+    out, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = any_name(authority).wrap_bio(back, out, server_hostname="b.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    with socket.create_connection(("127.0.0.1", named.tls_port), timeout=5) as one:
+        one.sendall(b"".join(b"\x16\x03\x01\x00\x01" + bytes((byte,)) for byte in out.read()[5:]))
+        while not (peer := client.getpeercert() if client.version() else None):
+            back.write(one.recv(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+    assert ("DNS", "b.example") in peer["subjectAltName"]
 
 
 # --- resumption

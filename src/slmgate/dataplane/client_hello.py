@@ -1,4 +1,4 @@
-"""What a TLS client offers in its first message, as far as that is asked here: the protocols behind TLS (ALPN, RFC 7301).
+"""What a TLS client says in its first message, as far as that is asked here: how long it is, and which protocols it offers.
 
 OpenSSL reads the message as well, and judges it; here a malformed one just offers nothing. Pure: bytes in, facts out.
 """
@@ -7,9 +7,34 @@ from __future__ import annotations
 
 CLIENT_HELLO = 1
 """The type of the handshake message (RFC 8446 section 4)."""
+_HEADER = 4
+"""Bytes before a message of the handshake: its type and its length."""
+_HANDSHAKE, _RECORD_HEADER = 22, 5
+"""The type of the records that such messages come in, and the bytes before each: type, version, length."""
 _ALPN = 16
-_FIXED = 4 + 2 + 32
+_FIXED = _HEADER + 2 + 32
 """Bytes before the first field that varies: type and length, version, random."""
+
+
+def length(came: bytes) -> int | None:
+    """How long the ClientHello says that it is with which a connection begins, of which so much has come. 0: it is none.
+
+    None: that is still to come. Records may cut a message anywhere (RFC 8446 section 5.1).
+    """
+    head, at = b"", 0
+    while len(head) < _HEADER:
+        record = came[at : at + _RECORD_HEADER]
+        if record and record[0] != _HANDSHAKE:
+            return 0
+        if len(record) < _RECORD_HEADER:
+            return None
+        holds = int.from_bytes(record[3:])
+        if not holds:
+            return 0  # no record of a handshake may be empty
+        at += _RECORD_HEADER
+        head += came[at : at + min(holds, _HEADER - len(head))]
+        at += holds
+    return int.from_bytes(head[1:]) if head[0] == CLIENT_HELLO else 0
 
 
 def protocols(message: bytes) -> tuple[bytes, ...]:

@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from slmgate.dataplane import client_hello
 from slmgate.dataplane.guard import TURNED_AWAY, Guard, Visitor
 from slmgate.dataplane.tls import accepting
 from slmgate.http1 import proxy_header
@@ -22,10 +23,13 @@ from slmgate.policy.networks import Networks, number_of
 
 WAIT_SECONDS = 5.0
 """How long a connection may take from its first moment to the last byte that a step has to see."""
-MOST_WAITING = 1024
+MOST_WAITING = 4096
 """Connections that wait at one door; a further one costs the one that has waited longest."""
 MOST_HANDSHAKES = 4096
 """Connections in the middle of their handshake, which are none of the worker's yet; the same holds of a further one."""
+MOST_HELLO = 16 * 1024
+"""Bytes of a client's first message of TLS. OpenSSL would take eight times as much, and keep it until the rest has come; clients
+send a tenth of this (those that offer keys of post-quantum algorithms nearly 2 KiB)."""
 AT_ONCE = 64
 """Connections that are let in in one turn of the event loop."""
 PEEKED = 16 * 1024
@@ -36,9 +40,12 @@ PAUSE_SECONDS = 0.25
 STRANGER: Final = "only trusted proxies may connect here (guard.trusted_proxies)"
 LEFT: Final = "it left before it had said whose it is"
 LATE: Final = f"it did not say whose it is within {WAIT_SECONDS:g} s"
-CROWDED: Final = f"{MOST_WAITING} others came while it had yet to say whose it is"
+CROWDED: Final = "too many others came while it had yet to say something"
 GUARDED: Final = "its address may not connect now"
 """The guard tells and counts such ones itself."""
+MUTE: Final = "it left, or went on saying nothing, before its handshake began"
+"""Nobody is told of such ones: whoever only looks whether the port is open does that."""
+LONG: Final = f"its TLS handshake begins with a message of more than {MOST_HELLO} bytes"
 PRESSED: Final = "too many others came while it was in the middle of its TLS handshake"
 ENDLESS: Final = f"it did not say whose it is within {PEEKED} bytes"
 
@@ -103,6 +110,14 @@ def counted_by(guard: Guard) -> Step:
         return 0
 
     return step
+
+
+def short_hello(arrival: Arrival, seen: bytes) -> int | str | None:
+    """The step before a handshake: what a client says first is bounded before any of it is kept."""
+    length = client_hello.length(seen)
+    if length is None:
+        return None
+    return LONG if length > MOST_HELLO else 0
 
 
 class Door:
@@ -219,7 +234,7 @@ class Door:
         self._loop.add_reader(self._listener.fileno(), self._let_in)
 
     def _turn_away(self, arrival: Arrival, why: str) -> None:
-        if why is GUARDED:
+        if why in (GUARDED, MUTE):
             return
         self.turned_away += 1
         self._untold[why] = self._untold.get(why, (0, ""))[0] + 1, arrival.address
@@ -260,16 +275,19 @@ class Door:
 
     async def _ask(self, arrival: Arrival, steps: tuple[Step, ...]) -> str:
         """Each step in its turn. The result is why the arrival is to be turned away, or empty."""
+        left, late = LEFT, LATE
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 for step in steps:
                     seen = b""
+                    if step is short_hello:
+                        left = late = MUTE
                     while (took := step(arrival, seen)) is None:
                         if len(seen) == PEEKED:
                             return ENDLESS
                         more = await self._more(arrival.socket, len(seen))
                         if len(more) <= len(seen):
-                            return LEFT
+                            return left
                         seen = more
                     if isinstance(took, str):
                         return took
@@ -277,9 +295,9 @@ class Door:
                         arrival.socket.recv(took)  # they are there: they were seen
             return ""
         except TimeoutError:
-            return LATE
+            return late
         except OSError:
-            return LEFT
+            return left
 
     async def _more(self, one: socket.socket, known: int) -> bytes:
         """The connection's first bytes, once there are more than the `known` ones; no more than those: none will come."""

@@ -42,8 +42,9 @@ PLENTY = 1 << 60
 RECORDED = 10_000
 """Refusals of strangers that have a receipt, at once; and so many more each second:"""
 RECORDED_EACH_SECOND = 20
-SIEVED = 1000
-"""So many banned addresses are kept out by the kernel: those that were banned, or have knocked, last."""
+SIEVED = 3500
+"""So many banned addresses are kept out by the kernel: those that were banned, or have knocked, last. Its filter has room for
+no more (`sieve.py`); of IPv6 networks that have nothing in common, for a third."""
 
 
 class Visitor:
@@ -96,6 +97,9 @@ class Guard:
         self._changes = -1  # of the table's bans, when they were read
         self.bans: dict[int, int] = {}  # the newest, and until when each is
         self._knocking: dict[int, int] = {}  # the banned in the order in which they were banned or knocked last
+        self._kept_out: list[int] | None = None  # those of them for whom the kernel is to do it; None: that is to be told anew
+        self._kept_subjects: frozenset[int] = frozenset()  # the same as subjects
+        self._kept_until = 0  # the first of their bans to end
         self._news: dict[str, tuple[int, str]] = {}  # what is to be told: how often, and of whom last
         self._recorded = (float(RECORDED), 0.0)  # how many strangers' refusals may have a receipt, and when that was so
         self._unrecorded = 0  # of them, since that was told
@@ -109,6 +113,7 @@ class Guard:
             return
         self._spec = spec
         self._exempt = Networks(spec.exempt)
+        self._kept_out = None
         if spec.counts and self._table is None:
             try:
                 self._table = Addresses(self._path, *self._which)
@@ -330,9 +335,14 @@ class Guard:
         if self._table is None or not self._knocking or self._spec.failed_auth is None:
             return []
         now = self._table.now()
-        self._knocking = {subject: until for subject, until in self._knocking.items() if until > now}
-        subjects = list(self._knocking)[-SIEVED:]
-        return [one for one in map(number_of_subject, subjects) if not self._exempt.meets(one, open_bits(subject_of(one)))]
+        if self._kept_out is None or now >= self._kept_until:
+            self._knocking = {subject: until for subject, until in self._knocking.items() if until > now}
+            subjects = list(self._knocking)[-SIEVED:]
+            self._kept_subjects = frozenset(subjects)
+            self._kept_until = min((self._knocking[subject] for subject in subjects), default=PLENTY)
+            numbers = map(number_of_subject, subjects)
+            self._kept_out = [one for one in numbers if not self._exempt.meets(one, open_bits(subject_of(one)))]
+        return self._kept_out
 
     # -- what these are made of
 
@@ -364,7 +374,8 @@ class Guard:
         bans = table.bans(table.now())
         fresh = frozenset(subject for subject, until in bans.items() if until > self.bans.get(subject, 0))
         for subject in self.bans.keys() - bans.keys():
-            self._knocking.pop(subject, None)
+            if self._knocking.pop(subject, None) is not None:
+                self._kept_out = None
         self.bans = bans
         for subject in fresh:
             self._knocks(subject, bans[subject])
@@ -377,6 +388,8 @@ class Guard:
     def _knocks(self, subject: int, until: int) -> None:
         self._knocking.pop(subject, None)
         self._knocking[subject] = until
+        if subject not in self._kept_subjects:
+            self._kept_out = None
         if len(self._knocking) > 2 * SIEVED:
             self._knocking = dict(list(self._knocking.items())[-SIEVED:])
 

@@ -18,6 +18,7 @@ GROUPS = b"X25519:P-256:P-384"
 
 # of openssl/ssl.h and tls1.h
 _SET_SESS_CACHE_MODE = 44
+_SET_MAX_CERT_LIST = 51
 _SET_TICKET_KEYS = 59
 _SET_GROUPS_LIST = 92
 _GET_MIN_VERSION = 130
@@ -97,4 +98,11 @@ def keep_no_sessions(context: ssl.SSLContext) -> bool:
     """Remember no session of TLS 1.2: a client's ticket holds all of it. False: OpenSSL remembers."""
     if can_reach():
         _library().SSL_CTX_ctrl(_address(context), _SET_SESS_CACHE_MODE, _CACHE_OFF, None)  # returns what it was before
+    return can_reach()
+
+
+def take_certificates_of(context: ssl.SSLContext, most: int) -> bool:
+    """Take no client's chain of certificates that is longer than so many bytes. False: OpenSSL takes 100 KiB."""
+    if can_reach():
+        _library().SSL_CTX_ctrl(_address(context), _SET_MAX_CERT_LIST, most, None)  # returns what it was before
     return can_reach()

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import socket
-from collections.abc import Iterable, Sequence
-from struct import Struct, pack
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from struct import pack
 
 SO_ATTACH_FILTER = 26
 SO_DETACH_FILTER = 27
@@ -27,12 +28,13 @@ _ETHER_IPV6 = 0x86DD
 _IPV4_SOURCE, _IPV6_SOURCE, _IPV6_SECOND = _NETWORK + 12, _NETWORK + 8, _NETWORK + 12
 _PASSES, _DROPS = 0xFFFFFFFF, 0  # bytes of the packet that are kept
 
-_LEAF = 8
+_LEAF = 32
 """So many addresses are compared one after the other."""
+_FEW = 4
+"""IPv6 networks that begin with the same word are compared like that as well, if they are no more."""
 _IPV4 = 0xFFFF
 
 Instruction = tuple[int, int, int, int]
-_instruction = Struct("=HBBI").pack
 
 
 def program(addresses: Iterable[int]) -> list[Instruction]:
@@ -46,30 +48,49 @@ def program(addresses: Iterable[int]) -> list[Instruction]:
     seconds: dict[int, list[int]] = {}
     for half in sorted(ipv6):
         seconds.setdefault(half >> 32, []).append(half & 0xFFFFFFFF)
-    four = [(_LOAD, 0, 0, _IPV4_SOURCE), *_tree([(one, None) for one in sorted(ipv4)])]
-    six = [(_LOAD, 0, 0, _IPV6_SOURCE), *_tree(list(seconds.items()))]
+    four = [(_LOAD, 0, 0, _IPV4_SOURCE), *_tree(sorted(ipv4))]
+    six = [(_LOAD, 0, 0, _IPV6_SOURCE), *_tree(list(seconds), seconds)]
     return [(_LOAD, 0, 0, _PROTOCOL), (_EQUAL, 0, 1, _ETHER_IPV6), (_JUMP, 0, 0, len(four)), *four, *six]
 
 
-def _tree(rows: Sequence[tuple[int, list[int] | None]]) -> list[Instruction]:
-    """Drops a packet whose loaded word is in the (sorted) rows, and its second word in the row's list, where it has one."""
-    if len(rows) <= _LEAF:
-        found: list[Instruction] = []
-        for word, seconds in rows:
-            if seconds is None:
-                found += [(_EQUAL, 0, 1, word), (_RETURN, 0, 0, _DROPS)]
-            else:
-                inner = [(_LOAD, 0, 0, _IPV6_SECOND), *_tree([(second, None) for second in seconds])]
-                found += [(_EQUAL, 1, 0, word), (_JUMP, 0, 0, len(inner)), *inner]
-        return [*found, (_RETURN, 0, 0, _PASSES)]
-    middle = len(rows) // 2
-    low, high = _tree(rows[:middle]), _tree(rows[middle:])
-    return [(_AT_LEAST, 0, 1, rows[middle][0]), (_JUMP, 0, 0, len(low)), *low, *high]
+def _tree(words: Sequence[int], seconds: Mapping[int, Sequence[int]] | None = None) -> list[Instruction]:
+    """Drops a packet whose loaded word is one of these (sorted), and its second word one of those that belong to it."""
+    if len(words) <= _LEAF:
+        return _leaf(words) if seconds is None else _leaf_of_pairs(words, seconds)
+    middle = len(words) // 2
+    low, high = _tree(words[:middle], seconds), _tree(words[middle:], seconds)
+    return [(_AT_LEAST, 0, 1, words[middle]), (_JUMP, 0, 0, len(low)), *low, *high]
+
+
+def _leaf(words: Sequence[int]) -> list[Instruction]:
+    """An instruction for each word: what fits jumps to the last one of all, which drops."""
+    count = len(words)
+    return [*((_EQUAL, count - at, 0, word) for at, word in enumerate(words)), (_RETURN, 0, 0, _PASSES), (_RETURN, 0, 0, _DROPS)]
+
+
+def _leaf_of_pairs(words: Sequence[int], seconds: Mapping[int, Sequence[int]]) -> list[Instruction]:
+    """For each word whether the second one is its; where it has many, that is asked in a tree behind the leaf."""
+    sizes = [2 if len(seconds[word]) > _FEW else 2 + len(seconds[word]) for word in words]
+    end = sum(sizes)  # where a packet passes; behind that it is dropped
+    found: list[Instruction] = []
+    trees: list[Instruction] = []
+    for word, size in zip(words, sizes, strict=True):
+        its = seconds[word]
+        found.append((_EQUAL, 0, size - 1, word))
+        if len(its) > _FEW:
+            found.append((_JUMP, 0, 0, end + 2 + len(trees) - len(found) - 1))
+            trees += [(_LOAD, 0, 0, _IPV6_SECOND), *_tree(its)]
+            continue
+        found.append((_LOAD, 0, 0, _IPV6_SECOND))
+        for second in its[:-1]:
+            found.append((_EQUAL, end - len(found), 0, second))
+        found.append((_EQUAL, end - len(found), end - len(found) - 1, its[-1]))
+    return [*found, (_RETURN, 0, 0, _PASSES), (_RETURN, 0, 0, _DROPS), *trees]
 
 
 def packed(instructions: Sequence[Instruction]) -> bytes:
     """The program as the kernel reads it."""
-    return b"".join(_instruction(*one) for one in instructions)
+    return pack("=" + "HBBI" * len(instructions), *chain.from_iterable(instructions))
 
 
 class Sieve:
@@ -78,6 +99,7 @@ class Sieve:
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
         self._sockets = sockets
         self._kept_out: list[int] = []
+        self._most = MOST_INSTRUCTIONS
         self._fresh = True  # nothing was attached yet: there may be what a worker before this one has left
         self.works = True
         """The kernel takes filters."""
@@ -92,14 +114,17 @@ class Sieve:
         self._fresh = False
         self._kept_out = list(addresses)
         while addresses:
-            if self._attach(program(addresses)):
+            instructions = program(addresses)
+            if len(instructions) > self._most:
+                excess = 1 - self._most / len(instructions)
+                addresses = addresses[1 + int(len(addresses) * excess) :]
+            elif self._attach(instructions):
                 return
-            addresses = addresses[(len(addresses) + 1) // 2 :]
+            else:
+                self._most = len(instructions) * 3 // 4
         self._detach()
 
     def _attach(self, instructions: Sequence[Instruction]) -> bool:
-        if len(instructions) > MOST_INSTRUCTIONS:
-            return False
         code = ctypes.create_string_buffer(packed(instructions))
         filter = pack("HxxxxxxP", len(instructions), ctypes.addressof(code))
         try:

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from slmgate.dataplane.openssl import keep_no_sessions, set_groups, set_ticket_key
+from slmgate.dataplane.openssl import keep_no_sessions, set_groups, set_ticket_key, take_certificates_of
 from slmgate.link.pem import load_identity, load_trusted
 from slmgate.link.tls import Identity, Tls, TlsSpec
 from slmgate.policy.certificates import Certificate
@@ -21,6 +21,9 @@ HANDSHAKE_SECONDS = 5.0
 """How long a client may take from its first byte to the end of the handshake."""
 SHUTDOWN_SECONDS = 2.0
 """How long a closed connection waits for the client's own goodbye (close_notify)."""
+
+MOST_CERTIFICATES = 32 * 1024
+"""Bytes of a client's certificates, with those of the authorities between it and the one that is trusted."""
 
 _CIPHERS = ":".join(
     f"ECDHE-{signature}-{cipher}"
@@ -50,6 +53,7 @@ def server_context(spec: TlsSpec, identities: Sequence[Identity], ticket_key: by
     # Each connection is to prove its certificate anew, and to be looked up in the revocation lists as they are then.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
+    take_certificates_of(context, MOST_CERTIFICATES)
     context.verify_mode = ssl.CERT_REQUIRED if spec.client_required else ssl.CERT_OPTIONAL
     load_trusted(context, spec.client_ca)
     if spec.crl is not None:

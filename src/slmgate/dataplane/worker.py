@@ -33,7 +33,7 @@ from slmgate.dataplane.capture import CaptureBox, begin_capture
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
-from slmgate.dataplane.door import MOST_HANDSHAKES, MOST_WAITING, Arrival, Door, Step, announced_by, counted_by
+from slmgate.dataplane.door import MOST_HANDSHAKES, MOST_WAITING, Arrival, Door, Step, announced_by, counted_by, short_hello
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
@@ -432,7 +432,7 @@ class Worker:
         """What a connection of that listener goes through before it is one; of plain ones for clients, nothing."""
         proxied = self._orders.proxied[place : place + 1] == (True,)
         steps = [announced_by(lambda: self.snapshot.proxies)] if proxied else []
-        return steps if front is None else [*steps, counted_by(self.guard)]
+        return steps if front is None else [*steps, counted_by(self.guard), short_hello]
 
     def _no_arrival(self, arrival: Arrival) -> None:
         """One that had come to a door is served, or will not be: then it is no connection of its address any more."""
@@ -445,8 +445,7 @@ class Worker:
         door = self._doors.get(place)
         if door is None:
             door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front), self._no_arrival)
-        if len(steps) > (front is not None):  # else nobody is waited for
-            door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
+        door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
         door.most_handshakes = max(1, min(MOST_HANDSHAKES, self._room_for // 4))
         door.make, door.context, door.steps = self._connection(front), context_of(front), tuple(steps)
         door.open()
