@@ -6,6 +6,7 @@ positive control. nginx and HAProxy run the samples of docs/security.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import ssl
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 from tests.system.conftest import Launch, running
@@ -352,6 +354,41 @@ def test_those_who_say_nothing(place: Place) -> None:
     began = time.monotonic()
     assert all(wire.closed(20) for wire in silent)
     assert time.monotonic() - began > 1, "void: they were not waited for"
+
+
+FLOODS = [
+    b"",
+    HEADER[:30],
+    V2[:20],
+    V2[:14] + b"\x10\x00" + bytes(3000),
+    b"\x16\x03\x01" * 5,
+    b"GET / HTTP/1.1\r\n\r\n",
+    V2 + b"\x16",
+]
+"""What a proxy that has lost its mind may send and stop at: nothing, parts of headers, other protocols, half a handshake."""
+
+
+def test_floods_at_the_door(place: Place, long_run: bool) -> None:
+    """By the thousand, over both listeners, from a trusted proxy: who has a header is served at once, and nothing grows."""
+    count = 6000 if long_run else 700
+    pids = place.gate.workers()
+    before = sum(psutil.Process(pid).memory_info().rss for pid in pids)
+    took: list[float] = []
+    with contextlib.ExitStack() as flood:
+        for n in range(count):
+            wire = flood.enter_context(Wire(place.plain if n % 2 else place.sealed, source=PROXY))
+            wire.send(FLOODS[n % len(FLOODS)])
+            if n % 20 == 0:
+                began = time.monotonic()
+                assert ask_from(PROXY, place.plain, first=HEADER).status == 200
+                took.append(time.monotonic() - began)
+        grown = sum(psutil.Process(pid).memory_info().rss for pid in pids) - before
+    print(
+        f"{count} at once: {grown / count / 1024:.1f} KiB for each; a request among them {sorted(took)[len(took) // 2] * 1e3:.1f} ms"
+    )
+    assert grown < (16 << 20) + count * 16 * 1024
+    assert max(took) < 2
+    assert address_of(place.gate, ask_from(PROXY, place.plain, first=HEADER)) == "203.0.113.9"
 
 
 @pytest.mark.parametrize(
