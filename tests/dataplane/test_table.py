@@ -290,6 +290,38 @@ def test_a_raise(node: Node) -> None:
     assert table.look([one], NOON) == [(3, 1)]
 
 
+@pytest.mark.parametrize("burst", [None, 5])
+def test_the_wait_is_true_when_a_raise_ends_before(node: Node, now: Now, burst: int | None) -> None:
+    """What is used of a raised limit stays used when the raise is over: there is room when it has come below the limit's own."""
+    table = node.worker()
+    one = spot("raised", 5, seconds=60, burst=burst, raised=10, raised_until=NOON + 25)
+    table.settle(held(table, (one, 3)).number, [3], NOON)
+    now.go_on(20)
+    more = 7 if burst is None else 8  # of a bucket something has drained by then
+    table.settle(held(table, (one, more), second=NOON + 20).number, [more], NOON + 20)
+    refused = take(table, (one, 2), second=NOON + 20)
+    assert isinstance(refused, Short) and refused.wait < NEVER
+    assert (refused.amount, refused.left) == (10, 0)
+    seconds = -(-refused.wait // SECOND)
+    now.go_on(seconds - 2)
+    assert isinstance(take(table, (one, 2), second=NOON + 18 + seconds), Short)
+    now.go_on(2)
+    held(table, (one, 2), second=NOON + 20 + seconds)
+
+
+def test_what_only_a_raise_allows_is_too_large_when_it_ends_before_there_is_room(node: Node) -> None:
+    table = node.worker()
+    for number, fields in enumerate(({"seconds": 60}, {"calendar": "day"}, {"seconds": 60, "burst": 5})):
+        one = spot(f"raised {number}", 5, raised=10, raised_until=NOON + 1, **fields)
+        held(table, (one, 4))
+        refused = take(table, (one, 7))
+        assert isinstance(refused, Short) and refused.wait == NEVER
+        assert (refused.amount, refused.left) == (10, 6)
+        longer = spot(f"raised {number}", 5, raised=10, raised_until=NOON + 1e6, **fields)
+        later = take(table, (longer, 7))
+        assert isinstance(later, Short) and later.wait < NEVER
+
+
 def test_what_outlives_the_gate(node: Node, now: Now, tmp_path: Path) -> None:
     held(node.worker(), (minute(10), 3), (day(10), 3), kept=2)
     now.go_on(1)

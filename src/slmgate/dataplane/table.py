@@ -289,7 +289,7 @@ class Table:
                 meter, want = spot.meter, wants[which]
                 way, period = meter.kind, meter.period
                 amount = meter.amount if not meter.temporary else meter.amount_at(second)
-                used, place, drain, after, wait = total, 0, rest, reserved, SECOND
+                used, place, drain, after = total, 0, rest, reserved
                 ringed = before = more = began = reset = 0
                 if way == SLIDING:
                     base = (kind >> _RING_SHIFT) * RING
@@ -327,15 +327,9 @@ class Table:
                     used += want
                     left = amount - used - after
                 if left < 0:
-                    if want > amount:
-                        wait = NEVER
-                    elif way == SLIDING:
-                        # at the latest when what shares hold has left it, if that were charged now
-                        wait = min(sliding_wait(rings, base, last, now, period, -left), -(-period * RING // SLICES))
-                    elif way == CALENDAR:
-                        wait = reset
-                    elif way == BUCKET:
-                        wait = bucket_wait(drain, more, period, -left)  # if what is reserved were charged now
+                    wait = self._wait(meter, kind, last, now, drain, reset, amount - want, left)
+                    if meter.temporary and wait < NEVER and (falls := meter.falls(second, wait)):
+                        wait = self._wait(meter, kind, last, now, drain, reset, amount - want - falls, left - falls)
                     if short is None or wait > short.wait:
                         short = Short(which, amount, left + want, wait)
                     continue
@@ -528,6 +522,19 @@ class Table:
         return total + held
 
     # -- inside the lock
+
+    def _wait(self, meter: Meter, kind: int, last: int, now: int, drain: int, reset: int, spare: int, left: int) -> int:
+        """Microseconds until there is room for the `-left` that are too many; `spare` is what an empty cell would have left."""
+        way, period = meter.kind, meter.period
+        if spare < 0:
+            return NEVER
+        if way == SLIDING:
+            # at the latest when what shares hold has left it, if that were charged now
+            out = sliding_wait(self._rings, (kind >> _RING_SHIFT) * RING, last, now, period, -left)
+            return min(out, -(-period * RING // SLICES))
+        if way == CALENDAR:
+            return reset
+        return bucket_wait(drain, meter.rate, period, -left) if way == BUCKET else SECOND  # if what is reserved were charged now
 
     def _expire(self, at: int, place: int) -> None:
         """Empty the slices of the ring that come to stand for others now."""
