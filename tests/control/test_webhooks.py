@@ -158,7 +158,9 @@ def test_who_makes_us_fail_stops_nobody_elses_notice(store: SqlStore, caplog: py
         await asyncio.sleep(0)
         return httpx.Response(204)
 
-    hooks = "".join(f"  {name}: {{url: 'https://{name}.example.com/', secret: long-enough-a-secret}}\n" for name in ("odd", "well"))
+    hooks = "".join(
+        f"  {name}: {{url: 'https://{name}.example.com/', secret: long-enough-a-secret}}\n" for name in ("odd", "well")
+    )
     config = load_text(CONFIG.partition("plans:")[0] + "notifications:\n" + hooks).unwrap()
     webhooks = Webhooks(store.billing, lambda: config, lambda: NOW, httpx.MockTransport(receive))
     for name in ("odd", "well"):

@@ -311,7 +311,8 @@ def test_the_wait_is_true_when_a_raise_ends_before(node: Node, now: Now, burst: 
 
 def test_what_only_a_raise_allows_is_too_large_when_it_ends_before_there_is_room(node: Node) -> None:
     table = node.worker()
-    for number, fields in enumerate(({"seconds": 60}, {"calendar": "day"}, {"seconds": 60, "burst": 5})):
+    windows: list[dict[str, Any]] = [{"seconds": 60}, {"calendar": "day"}, {"seconds": 60, "burst": 5}]
+    for number, fields in enumerate(windows):
         one = spot(f"raised {number}", 5, raised=10, raised_until=NOON + 1, **fields)
         held(table, (one, 4))
         refused = take(table, (one, 7))

@@ -61,7 +61,7 @@ class Meter:
         return self.amount
 
     def falls(self, second: float, wait: int) -> int:
-        """By how much less a cell may hold `wait` microseconds after that second: more than nothing where a raise ends meanwhile."""
+        """By how much less a cell may hold `wait` microseconds after that second, because a raise ends meanwhile."""
         spec = self.spec
         if spec.raised is None or not second < spec.raised_until <= second + wait / SECOND:
             return 0
