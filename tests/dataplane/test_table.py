@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -636,3 +636,86 @@ def test_the_index_takes_many(node: Node) -> None:
     for one in spots[:500]:
         one.at = 0
         assert used(table, one) == [1]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of few cells, half as many as its index has places."""
+    monkeypatch.setattr(module, "_MAX_CELLS", 33)
+    monkeypatch.setattr(module, "_INDEX", 64)
+
+
+def entries(table: Table) -> list[int]:
+    return table._index[:64].tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.usefixtures("small")
+def test_looking_stays_short_however_many_come_and_go(node: Node, now: Now, seed: int) -> None:
+    """Whoever comes for the first time is looked for past no trace of those that were there before; and nobody's use is lost."""
+    table, chance = node.worker(), random.Random(seed)
+    known: dict[str, list[float]] = {}
+    for number in range(3000):
+        now.go_on(chance.choice([0, 0, 4, 9]))
+        second = now.ns / 1e9
+        subject = chance.choice([f"new {number}", *list(known)[-9:]])
+        one, times = minute(10**6, subject), known.setdefault(subject, [])
+        if not any(59 <= second - at <= 61 for at in times):  # about then they leave the window
+            assert used(table, one) == [sum(second - at < 60 for at in times)]
+        with suppress(TableFull):
+            table.settle(held(table, (one, 1)).number, [1], NOON)
+            times.append(second)
+    there = entries(table)
+    assert sum(map(bool, there)) == 32 and len(set(there)) == 33, "each cell once, and nothing else"
+
+
+@pytest.mark.usefixtures("small")
+def test_what_an_older_version_left_in_the_index_goes(node: Node, now: Now) -> None:
+    table = node.worker()
+    spots = [minute(10, str(subject)) for subject in range(20)]
+    for count, one in enumerate(spots):
+        table.settle(held(table, (one, 1 + count % 9)).number, [1 + count % 9], NOON)
+    for place, cell in enumerate(entries(table)):
+        if cell == 0 and place % 2:
+            table._index[place] = module._GONE
+    again = node.worker(1)
+    assert module._GONE not in entries(again) and sum(map(bool, entries(again))) == 20
+    for each in (table, again):
+        assert [used(each, minute(10, str(subject)))[0] for subject in range(20)] == [1 + count % 9 for count in range(20)]
+
+
+@pytest.mark.parametrize("writes", range(45))
+@pytest.mark.usefixtures("small")
+def test_killed_while_the_index_changes(node: Node, now: Now, writes: int) -> None:
+    other, dying = node.worker(0), node.worker(1)
+    spots = [minute(10, str(subject)) for subject in range(32)]
+    for one in spots[:16]:
+        other.settle(held(other, (one, 1)).number, [1], NOON)
+    now.go_on(61)
+    for one in spots[16:]:
+        other.settle(held(other, (one, 1)).number, [1], NOON)
+    budget = Budget(writes)
+    dying._index = Dying(dying._index, budget)  # type: ignore[assignment]  # a view that dies
+    with suppress(KilledError):
+        for subject in range(8):
+            held(dying, (minute(10, f"new {subject}"), 1))
+    assert [used(other, minute(10, str(subject)))[0] for subject in range(16, 32)] == [1] * 16
+    for subject in range(8):
+        one = minute(10, f"late {subject}")
+        held(other, (one, 2))
+        assert used(other, one) == [2]
+    assert [used(other, minute(10, str(subject)))[0] for subject in range(16, 32)] == [1] * 16
+
+
+@pytest.mark.parametrize("writes", range(0, 22, 3))
+@pytest.mark.usefixtures("small")
+def test_killed_while_the_index_is_made_anew(node: Node, writes: int) -> None:
+    table = node.worker()
+    for subject in range(20):
+        held(table, (minute(10, str(subject)), 1))
+    dying = node.worker(1)
+    found = [cell for cell in entries(dying) if cell]
+    dying._index = Dying(dying._index, Budget(writes))  # type: ignore[assignment]  # a view that dies
+    with suppress(KilledError):
+        dying._reindex(found)
+    assert [used(table, minute(10, str(subject)))[0] for subject in range(20)] == [1] * 20

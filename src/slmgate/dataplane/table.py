@@ -93,6 +93,9 @@ _MAX_CELLS = 1 << 19
 _MAX_RINGS = 1 << 17
 _INDEX = 1 << 20
 _GONE = 0xFFFFFFFF
+"""An entry of the index that stands for no cell, and that those behind it are looked for past. Older versions left them."""
+_REINDEXING = -1
+"""In place of the dirty worker's number: the index is being made anew."""
 
 _NOTES_AT = _PAGE
 _INDEX_AT = _NOTES_AT + MAX_WORKERS * _PAGE
@@ -211,6 +214,8 @@ class Table:
         self._keep_time()
         if header[_DIRTY]:
             self._undo()
+        if _GONE.to_bytes(4, sys.byteorder) in self._map[_INDEX_AT:_CELLS_AT]:
+            self._reindex([cell for cell in self._index.tolist() if cell not in (0, _GONE)])
         self._ready = {_CELLS: 0, _RINGS: 0}  # how many have their bytes on the disk
         self._free: list[int] = []
         self._handed_out = 0
@@ -633,6 +638,9 @@ class Table:
     def _undo(self) -> None:
         """Put back what a worker that died in the middle of a change had begun to write."""
         header, cells, rings = self._header, self.cells, self._rings
+        if header[_DIRTY] == _REINDEXING:
+            self._reindex([cell for cell in range(1, header[_CELLS]) if cells[cell * _CELL] or cells[cell * _CELL + 1]])
+            return
         slot = header[_DIRTY] - 1
         notes = self._notes[slot * _PAGE // _WORD : (slot + 1) * _PAGE // _WORD]
         for row in range(_NOTES_HEAD, _NOTES_HEAD + notes[_NOTED] * _NOTES_ROW, _NOTES_ROW):
@@ -705,12 +713,38 @@ class Table:
             place = (place + 1) % _INDEX
         return 0, free
 
+    def _drop(self, place: int) -> None:
+        """Take an entry out of the index, and move those behind it up that would not be found past a gap.
+
+        Nothing is left in its place, so that looking stays short however many come and go. Who dies in between leaves an entry
+        twice, which is found all the same.
+        """
+        cells, index, after = self.cells, self._index, place
+        while cell := index[after := (after + 1) % _INDEX]:
+            if cell == _GONE:
+                continue
+            if (after - cells[cell * _CELL]) % _INDEX >= (after - place) % _INDEX:  # its own place is not behind the gap
+                index[place] = cell
+                place = after
+        index[place] = 0
+
+    def _reindex(self, found: Sequence[int]) -> None:
+        """Make the index anew, of these cells."""
+        self._header[_DIRTY] = _REINDEXING
+        self._map[_INDEX_AT:_CELLS_AT] = bytes(_CELLS_AT - _INDEX_AT)
+        for cell in found:
+            place = self.cells[cell * _CELL] % _INDEX
+            while self._index[place]:
+                place = (place + 1) % _INDEX
+            self._index[place] = cell
+        self._header[_DIRTY] = 0
+
     def _locate(self, spot: Spot, now: int) -> int:
         """The word at which the spot's cell begins; a cell is made for it where there is none. Raises TableFull."""
-        cell, place = self._find(spot.id, spot.id2)
+        cell, _ = self._find(spot.id, spot.id2)
         if cell == 0:
             cell = self._new_cell(spot, now)
-            self._index[place] = cell
+            self._index[self._find(spot.id, spot.id2)[1]] = cell  # looked for again: entries may have moved up
         spot.at = cell * _CELL
         return spot.at
 
@@ -758,6 +792,8 @@ class Table:
             kind = cells[at + _KIND]
             in_use = cells[at + HELD] or (kind & _WAY == CONCURRENT and cells[at + TOTAL])
             if cells[at + _UNTIL] < now and not in_use and (kind >> _RING_SHIFT or not sliding):
-                self._index[self._find(cells[at], cells[at + 1])[1]] = _GONE
+                found, place = self._find(cells[at], cells[at + 1])
+                if found:
+                    self._drop(place)
                 return cell
         raise TableFull("the table of limits has no room for one more")
