@@ -627,6 +627,28 @@ def test_cells_whose_use_means_nothing_any_more_are_used_again(node: Node, now: 
     assert used(table, minute(10, "new")) == [1]
 
 
+def test_a_full_table_is_not_looked_through_for_each_request(node: Node, now: Now, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes long and nobody counts meanwhile: whoever sends from ever new addresses must not slow down the others."""
+    monkeypatch.setattr(module, "_MAX_CELLS", 9)
+    monkeypatch.setattr(module, "_LOOKS", 3)
+    table = node.worker()
+    for subject in range(8):
+        held(table, (minute(10, str(subject)), 1))
+    hands = set()
+    for number in range(50):
+        with pytest.raises(TableFull):
+            take(table, (minute(10, f"new {number}"), 1))
+        hands.add(table._header[module._HAND])
+    assert len(hands) == 1
+    held(table, (minute(10, "3"), 1))
+    now.go_on(0.02)
+    with pytest.raises(TableFull):
+        take(table, (at_once(1), 1))
+    with pytest.raises(TableFull):
+        take(table, (minute(10, "new"), 1))
+    assert table._header[module._HAND] not in hands
+
+
 def test_the_index_takes_many(node: Node) -> None:
     table, chance = node.worker(), random.Random(5)
     spots = [spot("day", 10, str(number), calendar="day") for number in range(3000)]

@@ -89,6 +89,11 @@ _HOUR = 3600 * SECOND
 _MOST = 1 << 62
 """No more than this is ever charged: what an instance says it did has no bound, and a word has one."""
 
+_LOOKS = 4096
+"""At so many cells is looked for one that may be used again."""
+_PAUSE = SECOND // 50
+"""How long after a look that found none the next one is: it takes milliseconds, in which nobody else can count."""
+
 _MAX_CELLS = 1 << 19
 _MAX_RINGS = 1 << 17
 _INDEX = 1 << 20
@@ -217,6 +222,7 @@ class Table:
         if _GONE.to_bytes(4, sys.byteorder) in self._map[_INDEX_AT:_CELLS_AT]:
             self._reindex([cell for cell in self._index.tolist() if cell not in (0, _GONE)])
         self._ready = {_CELLS: 0, _RINGS: 0}  # how many have their bytes on the disk
+        self._next_look = {False: 0, True: 0}  # for a cell to be used again: without a ring, and with one
         self._free: list[int] = []
         self._handed_out = 0
         self._claims.begin(header[_MARKS : _MARKS + MARKS])
@@ -786,7 +792,7 @@ class Table:
     def _reclaim(self, now: int, sliding: bool) -> int:
         """A cell whose use means nothing any more, taken from whose it was. Raises TableFull where a long look finds none."""
         cells, header = self.cells, self._header
-        for _ in range(4096):
+        for _ in range(_LOOKS if now >= self._next_look[sliding] else 0):
             cell = header[_HAND] = header[_HAND] % (header[_CELLS] - 1) + 1
             at = cell * _CELL
             kind = cells[at + _KIND]
@@ -796,4 +802,6 @@ class Table:
                 if found:
                     self._drop(place)
                 return cell
+        if now >= self._next_look[sliding]:
+            self._next_look[sliding] = now + _PAUSE
         raise TableFull("the table of limits has no room for one more")
