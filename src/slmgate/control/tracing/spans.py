@@ -126,13 +126,13 @@ def _spans_of(receipt: Any, fixed: Fixed) -> tuple[bytes, int]:
     made = [wire.span(ids, own_flags, wire.SERVER, (began * 1000, ended * 1000), fixed.gate + _own(receipt))]
     asked = began + receipt.queue_us
     if receipt.overhead_us:  # an instance was asked
-        waited = receipt.queue_us - receipt.receive_us - receipt.connect_us - receipt.overhead_us
-        connecting = asked - receipt.connect_us
+        # of one that was tried again, it is another connection's, later than the first time it was asked
+        connect = receipt.connect_us if receipt.attempts == 1 else 0
+        waited = receipt.queue_us - receipt.receive_us - connect - receipt.overhead_us
+        connecting = asked - connect
         if waited > 0:
             made.append(child(told ^ _QUEUE, gate, connecting - waited, connecting, _QUEUE_NAME))
-        if (
-            receipt.connect_us and receipt.attempts == 1
-        ):  # else it is another connection's, later than the first time it was asked
+        if connect:
             made.append(child(told ^ _CONNECT, gate, connecting, asked, _CONNECT_NAME))
         made.append(child(told, gate, asked, ended, fixed.call + _called(receipt, fixed.stream), wire.CLIENT))
         if receipt.first_byte_us is not None and receipt.first_byte_us >= receipt.queue_us:
