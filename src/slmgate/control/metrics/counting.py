@@ -293,19 +293,19 @@ def _not_below_zero(times: list[int]) -> list[int]:
     return times if not times or min(times) >= 0 else [max(0, one) for one in times]
 
 
-def _in_line(row: Own) -> int:
-    """How long it stood in line: until an instance was asked, less all that was something else; all of it, if none was."""
-    if not row[_OVERHEAD]:
-        return row[_QUEUE]  # type: ignore[no-any-return]  # a microsecond count, as the schema has it
-    return row[_QUEUE] - row[_RECEIVE] - row[_OVERHEAD] - (row[_CONNECT] if row[_ATTEMPTS] == 1 else 0)  # type: ignore[no-any-return]
-
-
 def _measure(timings: _Timings, rows: list[Own]) -> None:
     """Put the durations of these receipts, which share their series, into buckets."""
     admitted = timings.request is not None
     if timings.queue is not None:
         waited = rows if admitted else [row for row in rows if row[_QUEUE]]
-        timings.queue.add(_not_below_zero(list(map(_in_line, waited))))
+        # until an instance was asked, less all that was something else; where none was asked, all of it
+        waits = [
+            row[_QUEUE] - row[_RECEIVE] - row[_OVERHEAD] - (row[_CONNECT] if row[_ATTEMPTS] == 1 else 0)
+            if row[_OVERHEAD]
+            else row[_QUEUE]
+            for row in waited
+        ]
+        timings.queue.add(_not_below_zero(waits))
     if timings.request is not None:
         timings.request.add(list(map(_total, rows)))
     if timings.connect is not None and (opened := [row for row in map(_connect, rows) if row]):

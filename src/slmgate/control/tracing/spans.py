@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from datetime import UTC, datetime, timedelta
+from struct import Struct
 from typing import Any, NamedTuple
 
 from slmgate.control.tracing import wire
@@ -42,6 +43,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _GATE, _QUEUE, _CONNECT = 0x9B05688C2B3E6C1F, 0x510E527FADE682D1, 0x3C6EF372FE94F82B
 _FIRST_BYTE, _STREAM = 0xA54FF53A5F1D36F1, 0xBB67AE8584CAA73B
 
+_id = Struct(">Q").pack
 _TRACE = OWN_FIELDS.index("trace")
 _Own: Any = namedtuple("_Own", list(OWN_FIELDS))  # type: ignore[misc]  # the names are the schema's: none are given by hand
 """Of `terms.Receipt`, what is each one's own, under its names there."""
@@ -143,10 +145,6 @@ def _spans_of(receipt: Any, fixed: Fixed) -> tuple[bytes, int]:
     elif receipt.queue_us:  # it waited in vain
         made.append(child(told ^ _QUEUE, gate, ended - receipt.queue_us, ended, _QUEUE_NAME))
     return b"".join(made), len(made)
-
-
-def _id(number: int) -> bytes:
-    return number.to_bytes(8, "big")
 
 
 def _own(receipt: Any) -> bytes:
