@@ -20,6 +20,7 @@ from slmgate.control.notices import Notices
 from slmgate.control.notifying import Notifier
 from slmgate.control.webhooks import Webhooks
 from slmgate.link.messages import Ban
+from slmgate.stores.records import LedgerUnavailable
 from tests.control.test_notices import Receiver
 from tests.tools.admin_gate import READY, AdminGate
 
@@ -125,6 +126,29 @@ def test_limits_of_a_calendar_are_told_at_their_marks(gate: Notified) -> None:
     gate.away = True
     gate.now = msgspec.structs.replace(READY, instances=DOWN)
     assert gate.turn() == [("all", "instance.down"), ("few", "instance.down")], "the rest is told nevertheless"
+
+
+@pytest.mark.parametrize("fails", ["add_notice", "look"])
+def test_what_happened_while_the_store_was_away_is_told_later(
+    gate: Notified, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """An instance and the database may well be lost together."""
+    gate.turn()
+
+    def away(*_: object) -> Any:
+        raise LedgerUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        if fails == "look":
+            patch.setattr("slmgate.control.notifying.pages.page", away)
+        else:
+            patch.setattr(type(gate.store.billing), fails, away)
+        gate.now = msgspec.structs.replace(READY, instances=DOWN)
+        for _ in range(2):
+            with contextlib.suppress(LedgerUnavailable):
+                gate.turn(1)
+    assert gate.turn() == [("all", "instance.down"), ("few", "instance.down")]
+    assert gate.turn() == []
 
 
 def test_a_webhook_that_is_new_is_told_from_then_on(gate: Notified) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
@@ -27,6 +28,8 @@ SECONDS = 5.0
 """Between two looks."""
 KEYS_AT_ONCE = 1000
 """So many keys are looked at for their limits in one look; all of them in turn."""
+MOST_UNWRITTEN = 1000
+"""Events that wait for a store that is away; of more, the newest."""
 
 _log = logging.getLogger("slmgate.control")
 
@@ -48,6 +51,7 @@ class Notifier:
         self._webhooks = webhooks
         self._now = now
         self._watch = Watch(store.last_types)
+        self._unwritten: deque[Event] = deque(maxlen=MOST_UNWRITTEN)  # the watch tells of each once: they wait for the store here
         self._bans_seen = -1  # how many bans all workers had made, when these were looked at
         self._after: str | None = None  # where the next look at limits goes on
         self._down = False
@@ -90,13 +94,15 @@ class Notifier:
         config = self._context.config
         if config is None or not config.notifications:
             self._watch = Watch(self._store.last_types)
+            self._unwritten.clear()
             self._bans_seen = -1
             return
         wanted = {topic for hook in config.notifications.values() for topic in hook.events}
         status, now = self._context.status(), self._now()
         if status.draining:
             return
-        events = await asyncio.to_thread(self._watch.look, status, now)
+        events = self._unwritten
+        events += await asyncio.to_thread(self._watch.look, status, now)
         try:
             if "ban" in wanted:
                 events += await self._bans(sum(worker.bans for worker in status.workers), now)
@@ -104,8 +110,9 @@ class Notifier:
                 events += await self._limits(now)
         except NobodyLooks:
             pass  # the next look asks again
-        for event in events:
-            await asyncio.to_thread(self._write, event)
+        while events:
+            await asyncio.to_thread(self._write, events[0])
+            events.popleft()
 
     async def _bans(self, made: int, now: datetime) -> list[Event]:
         """Workers are asked who is banned only when there are more bans than before."""
