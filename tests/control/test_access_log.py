@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,14 +68,18 @@ def test_a_target_that_stays_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / "comes").read_bytes() == b"2\n"
 
 
-def test_what_a_target_dropped_stays_counted_when_it_goes(tmp_path: Path) -> None:
+def test_what_a_target_dropped_stays_counted_when_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it ends: who asked then would count it once more when it is there again."""
     log = AccessLog([Target(tmp_path / "a")])
-    sink = next(iter(log._sinks.values()))
-    assert sink is not None
+    (sink,) = (one for one in log._sinks.values() if one is not None)
     sink.lost(3, "it was too long")
-    log._retire([sink])
-    log._sinks = {}
+    ending: list[Callable[[], None]] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: ending.append(thread.run))
+    log.configure([])
     assert log.dropped == 3
+    for end in ending:
+        end()
+    assert log.dropped == 3 and len(ending) == 1
 
 
 def test_one_that_cannot_be_opened_later_is_told_of_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,29 @@ def test_what_cannot_be_written_at_once_is_told_when_it_can(gate: Notified, monk
     assert [record.type for record in gate.store.billing.notices(99)].count("ban.made") == 1
 
 
+@pytest.mark.parametrize("fails", ["add_notice", "look"])
+def test_what_happened_while_the_store_was_away_is_told_later(
+    gate: Notified, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """An instance and the database may well be lost together."""
+    gate.turn()
+
+    def away(*_: object) -> Any:
+        raise LedgerUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        if fails == "look":
+            patch.setattr("slmgate.control.notifying.pages.page", away)
+        else:
+            patch.setattr(type(gate.store.billing), fails, away)
+        gate.now = msgspec.structs.replace(READY, instances=DOWN)
+        for _ in range(2):
+            with contextlib.suppress(LedgerUnavailable):
+                gate.turn(1)
+    assert gate.turn() == [("all", "instance.down"), ("few", "instance.down")]
+    assert gate.turn() == []
+
+
 def test_a_webhook_that_is_new_is_told_from_then_on(gate: Notified) -> None:
     gate.now = msgspec.structs.replace(READY, instances=DOWN)
     gate.turn()

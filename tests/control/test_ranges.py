@@ -108,8 +108,10 @@ def test_no_length(arguments: tuple[str], told: str) -> None:
         ("yesterday", None, "is not a time"),
         ("2026-01-01", "soon", "is not a time"),
         ("1971-01-01", None, "3660 days"),
-        ("9999-12-31T23:59:59", None, "begins before it ends"),
-        ("0001-01-01", None, "3660 days"),
+        ("8999-12-31T23:59:59", None, "begins before it ends"),
+        ("0001-01-01", None, "years 1000 to 9000"),
+        ("1000-01-01", None, "3660 days"),
+        ("9990-01-01", "9999-12-31T23:59:59", "years 1000 to 9000"),
     ],
 )
 def test_no_range(since: str, until: str | None, told: str) -> None:

@@ -115,12 +115,37 @@ def test_nothing_has_no_percentiles() -> None:
 
 def test_where_the_time_of_one_request_went() -> None:
     one = row(
-        queue_us=1000, receive_us=100, connect_us=200, overhead_us=50, first_byte_us=5000, total_us=9000, completion_tokens=41
-    )
+        queue_us=1000, receive_us=100, connect_us=200, overhead_us=50, first_byte_us=5000, total_us=9000, completion_tokens=41,
+        attempts=1,
+    )  # fmt: skip
     ((_, tally),) = histograms([one], {1: ADMITTED}, MINUTE).items()
     right = {"queue": 650, "connect": 200, "first_byte": 5000, "instance": 4000, "stream": 4000, "overhead": 50, "total": 9000,
              "per_token": 100}  # fmt: skip
     assert {kind: counted(tally, kind) for kind in KINDS} == {kind: {bucket(time): 1} for kind, time in right.items()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "waited"),
+    [
+        ({}, 650),
+        ({"attempts": 2}, 850),  # the connection is that of the second try
+        ({"attempts": 0, "overhead_us": 0, "receive_us": 5000}, 1000),  # it waited in vain, after its body had come slowly
+    ],
+)
+@pytest.mark.parametrize("others", [0, 3])
+def test_time_in_line_is_what_nothing_else_took(changed: dict[str, int], waited: int, others: int) -> None:
+    times = {"queue_us": 1000, "receive_us": 100, "connect_us": 200, "overhead_us": 50, "attempts": 1}
+    rows = [row(**times | changed, first_byte_us=None)]
+    rows += [row(**times | {"queue_us": 100_350}, first_byte_us=None) for _ in range(others)]
+    ((_, tally),) = histograms(rows, {1: ADMITTED}, MINUTE).items()
+    assert counted(tally, "queue") == {bucket(waited): 1} | ({bucket(100_000): others} if others else {})
+
+
+def test_of_what_a_dead_worker_left_nobody_knows_the_time() -> None:
+    left = facts(FACET | {"ended": "unknown", "status": 0}, (1,))
+    rows = [row(first_byte_us=None), row(2, first_byte_us=None, total_us=70)]
+    ((_, tally),) = histograms(rows, {1: left, 2: ADMITTED}, MINUTE).items()
+    assert counted(tally, "total") == {bucket(70): 1}
 
 
 def test_what_is_in_which_histogram() -> None:
@@ -159,6 +184,7 @@ def test_spans_are_apart() -> None:
         ({}, {0: 3, 3: 7, 4: 5, "$EUR": 9}),
         ({"estimated": True}, {0: 3, 3: 7, 4: 5, 5: 12, "$EUR": 9}),
         ({"ended": "upstream_error"}, {0: 3, 2: 3, 3: 7, 4: 5, "!upstream_error": 3, "$EUR": 9}),
+        ({"ended": "gate_failed"}, {0: 3, 2: 3, 3: 7, 4: 5, "!gate_failed": 3, "$EUR": 9}),
         ({"status": 502}, {0: 3, 2: 3, 3: 7, 4: 5, "!502": 3, "$EUR": 9}),
         ({"verdict": "refuse", "reason": "rate_limited"}, {0: 3, 1: 3, "-rate_limited": 3, "$EUR": 9}),
         ({"verdict": "none", "reason": "", "ended": "client_left"}, {0: 3, 1: 3, "-client_left": 3, "$EUR": 9}),

@@ -29,6 +29,7 @@ class AccessLog:
         self._lock = threading.Lock()  # lines come from one thread, changes from another
         self._sinks: dict[Target, Sink | None] = {}
         self._unopened: set[Target] = set()
+        self._ending: list[Sink] = []  # they write what waits
         self._gone = 0  # lines that targets had dropped that are no more
         self._unwritten = 0
         self._again_at = 0.0  # of the monotonic clock, when targets that cannot be opened are tried again
@@ -46,7 +47,8 @@ class AccessLog:
     def dropped(self) -> int:
         """Lines that could not be written, of all targets; it only grows."""
         with self._lock:
-            return self._gone + self._unwritten + sum(sink.dropped for sink in self._sinks.values() if sink is not None)
+            there = [*self._ending, *(sink for sink in self._sinks.values() if sink is not None)]
+            return self._gone + self._unwritten + sum(sink.dropped for sink in there)
 
     def write(self, lines: bytes) -> None:
         """Take whole lines, each with its newline. Never blocks and never fails."""
@@ -78,6 +80,7 @@ class AccessLog:
                 self._tell(f"the access log to {target.to} cannot be opened, its lines are dropped: {error.strerror}")
         with self._lock:
             old = [sink for target, sink in self._sinks.items() if sink is not None and made.get(target) is not sink]
+            self._ending += old
             self._sinks, self._unopened = made, unopened
             self._again_at = time.monotonic() + TELL_SECONDS
         if old:  # which may take its time
@@ -87,6 +90,7 @@ class AccessLog:
         for sink in sinks:
             sink.close()
             with self._lock:
+                self._ending.remove(sink)
                 self._gone += sink.dropped
 
     def reopen(self) -> None:

@@ -56,6 +56,7 @@ from slmgate.control.engines.service import Engines
 from slmgate.control.engines.wiring import Prober, connect
 from slmgate.control.identity import Identity
 from slmgate.control.keyring import Keyring, as_term, utc_now
+from slmgate.control.lagging import Lag
 from slmgate.control.ledger import Ingest
 from slmgate.control.lists import Lists
 from slmgate.control.live import LiveRequests
@@ -142,7 +143,7 @@ class Control:
         self._reloading = asyncio.Lock()
         self._ending = threading.Event()
         self._left_to_others = False  # at the end: what workers still write is another control process's to take
-        self._lag: float | None = None  # seconds since the ledger last was up to date; None: never yet
+        self._lag = Lag()
         self._loop = asyncio.get_running_loop()
         log.setLevel(config.log.level.upper())
         create_first_admin_key(self._state_dir)
@@ -258,7 +259,7 @@ class Control:
                 *(f"{id}: {UNVERIFIED}" for id in self._unverified),
                 *self.contents.troubles,
             ],
-            ledger_lag=self._lag,
+            ledger_lag=self._lag.seconds,
             certificates=self._certificates(),
         )
 
@@ -486,7 +487,7 @@ class Control:
                 while self._ingest.run_once() and ending and not self._left_to_others:
                     pass
                 self.metrics.keep(ending)
-                self._lag = 0.0
+                self._lag.none()
                 if not ending:
                     self._retention.step()
                     self._preparing.step()
@@ -498,7 +499,7 @@ class Control:
                 if not down:
                     log.error("the ledger cannot be written, receipts stay in the journal: %s", error)
                 down = True
-                self._lag = (self._lag or 0.0) + INGEST_SECONDS
+                self._lag.failed()
             except BaseException:  # whatever it was: a ledger that stands still unseen is worse than a restart
                 log.exception("the ingest failed")
                 os._exit(1)

@@ -25,6 +25,8 @@ NAMES: tuple[str, ...] = ("1h", "24h", "7d", "30d", "365d")
 MOST_STEPS = 400
 """Of one range, whatever its length and step."""
 LONGEST = timedelta(days=3660)
+YEARS = range(1000, 9001)
+"""Years in which a range may lie: at the ends of the calendar there is no week before, and no month to come."""
 
 _EVEN: dict[Step, int] = {"1m": 1, "5m": 5, "30m": 30}
 """Minutes of the steps that an hour is cut into: clocks that change do not disturb them."""
@@ -180,15 +182,22 @@ def _utc(wall: datetime, zone: str) -> datetime:
 
 def _moment(text: str, now: datetime, zone: str) -> datetime:
     try:
+        found = _read(text, now, zone)
+    except BadKeyInput as error:
+        raise BadRange(str(error)) from None
+    if found.year not in YEARS:
+        raise BadRange(f"{text.strip()[:64]!r} is too far away: a range lies in the years {YEARS[0]} to {YEARS[-1]}.")
+    return found
+
+
+def _read(text: str, now: datetime, zone: str) -> datetime:
+    try:
         naive = datetime.fromisoformat(text.strip())
         if naive.tzinfo is None:
             return _utc(naive, zone)
     except (ValueError, OverflowError):
         pass
-    try:
-        return parse_moment(text, now)
-    except BadKeyInput as error:
-        raise BadRange(str(error)) from None
+    return parse_moment(text, now)
 
 
 def _floor_minute(time: datetime) -> datetime:

@@ -26,16 +26,16 @@ Tally = dict[int | str, int]
 SUMS = ("requests", "refused", "errors", "prompt_tokens", "completion_tokens", "estimated_tokens")
 """What the first numbers count."""
 KINDS = ("queue", "connect", "first_byte", "instance", "stream", "overhead", "total", "per_token")
-"""The histograms, all of admitted requests, in microseconds.
+"""The histograms, all of admitted requests whose times are known, in microseconds.
 
-`queue`: standing in line. `connect`: opening a connection. `first_byte`: until the answer's first byte, since the request came;
-`instance`: since an instance was asked. `stream`: from there to the end. `overhead`: the gate's own share. `per_token`: of each
-completion token of a stream but its first.
+`queue`: standing in line, also in vain. `connect`: opening a connection. `first_byte`: until the answer's first byte, since the
+request came; `instance`: since an instance was asked. `stream`: from there to the end. `overhead`: the gate's own share.
+`per_token`: of each completion token of a stream but its first.
 """
 RELATIVE_ERROR = 0.1
 """Of a percentile, at the most."""
 
-FAILED = ("upstream_error", "upstream_timeout", "gate_stopped", "unknown")
+FAILED = ("upstream_error", "upstream_timeout", "gate_failed", "gate_stopped", "unknown")
 
 BOUNDS = (*range(1, 16), *(isqrt(isqrt(2 ** (4 * octave + part))) for octave in range(4, 36) for part in range(4)))
 """Where buckets begin, from the second on: the first holds what took no microsecond. The last holds all from 16 hours on.
@@ -49,10 +49,11 @@ bucket: Callable[[int], int] = partial(bisect_right, BOUNDS)
 """The bucket of a time: a number below `WIDTH`."""
 
 _NAMES = [column.name for column in list(schema.entries.columns)[1:]]
-_TIME, _FACET, _FIRST, _TOTAL, _QUEUE, _COMPLETION, _RECEIVE, _CONNECT, _OVERHEAD = map(
+_TIME, _FACET, _FIRST, _TOTAL, _QUEUE, _COMPLETION, _RECEIVE, _CONNECT, _OVERHEAD, _ATTEMPTS = map(
     _NAMES.index,
     (
         "time", "facet", "first_byte_us", "total_us", "queue_us", "completion_tokens", "receive_us", "connect_us", "overhead_us",
+        "attempts",
     ),
 )  # fmt: skip
 
@@ -74,6 +75,8 @@ class Facts(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
     """What is counted by name, once for each request."""
     currency: str
+    timed: bool = True
+    """Whether anybody knows how long it took: what a dead worker left says 0 of everything."""
 
     def of(self, sums: Sequence[int]) -> Tally:
         """What sums of receipts (in the order of `rollups.FIGURES`) come to."""
@@ -115,6 +118,7 @@ def facts(values: Mapping[str, Any], subjects: tuple[int, ...]) -> Facts:
         bool(values["stream"]),
         names,
         currency,
+        values["ended"] != "unknown",
     )
 
 
@@ -133,7 +137,7 @@ def histograms(rows: Sequence[tuple[Any, ...]], facets: Mapping[int, Facts], wid
 
     Done in columns, because it runs for every receipt.
     """
-    timed = {number for number, each in facets.items() if each.admitted and each.subjects}
+    timed = {number for number, each in facets.items() if each.admitted and each.timed and each.subjects}
     if len(timed) < len(facets):
         rows = [row for row in rows if row[_FACET] in timed]
     if not rows:
@@ -147,10 +151,10 @@ def histograms(rows: Sequence[tuple[Any, ...]], facets: Mapping[int, Facts], wid
     def note(kind: int, bases: Iterable[int], values: Iterable[int]) -> None:
         found.append((FIRST + kind * WIDTH, Counter(map(add, bases, map(bucket, values)))))
 
-    queues, connects, overheads, totals = columns[_QUEUE], columns[_CONNECT], columns[_OVERHEAD], columns[_TOTAL]
-    note(0, bases, map(sub, map(sub, map(sub, queues, columns[_RECEIVE]), connects), overheads))
-    note(6, bases, totals)
+    connects, overheads, totals = columns[_CONNECT], columns[_OVERHEAD], columns[_TOTAL]
     asked = list(map(bool, overheads))  # receipts from before this was measured say 0
+    note(0, bases, _in_line(columns, asked))
+    note(6, bases, totals)
     if any(asked):
         note(1, compress(bases, asked), compress(connects, asked))
         note(5, compress(bases, asked), compress(overheads, asked))
@@ -175,6 +179,19 @@ def histograms(rows: Sequence[tuple[Any, ...]], facets: Mapping[int, Facts], wid
             span, at = divmod(place, WIDTH)
             tallies[span][number + at] = count
     return {(span * width, facet): tally for (span, facet), tally in zip(places, tallies, strict=True)}
+
+
+def _in_line(columns: Sequence[Sequence[int]], asked: Sequence[bool]) -> Iterable[int]:
+    """How long each stood in line: until an instance was asked, less all that was something else; all of it, if none was.
+
+    Of one that was tried again, the connection is a later one's than that which it waited for.
+    """
+    queues, connects, overheads, attempts = columns[_QUEUE], columns[_CONNECT], columns[_OVERHEAD], columns[_ATTEMPTS]
+    known = map(sub, queues, columns[_RECEIVE])
+    if all(asked) and max(attempts) == 1:
+        return map(sub, map(sub, known, connects), overheads)
+    rows = zip(queues, known, connects, overheads, attempts, strict=True)
+    return [wait - own - (opened if many == 1 else 0) if own else queue for queue, wait, opened, own, many in rows]
 
 
 def requests_of(head: bytes) -> int | None:

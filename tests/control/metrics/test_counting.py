@@ -63,6 +63,16 @@ def test_refusals() -> None:
     assert not buckets(counts, "slmgate_request_duration_seconds") and not buckets(counts, "slmgate_queue_duration_seconds")
     waited = counted(REFUSED | {"reason": "overloaded", "status": 503, "queue_us": 5_000_000})
     assert buckets(waited, "slmgate_queue_duration_seconds") == {("smollm2",): (1, 5_000_000)}
+    # its body took longer to come than it then stood in line
+    slow = counted(REFUSED | {"reason": "overloaded", "status": 503, "queue_us": 100_000, "receive_us": 3_000_000})
+    assert buckets(slow, "slmgate_queue_duration_seconds") == {("smollm2",): (1, 100_000)}
+
+
+def test_who_left_before_the_verdict_is_among_those_that_were_not_admitted() -> None:
+    """As in the ledger, so that both say the same number."""
+    left = REFUSED | {"verdict": "none", "ended": "client_left", "status": 499, "reason": ""}
+    counts = counted(left, left | {"reason": "client_left"}, {"ended": "client_left", "status": 499})
+    assert series(counts, "slmgate_refusals_total") == {("client_left", "smollm2"): 2}
 
 
 def test_copies_are_in_no_other_figure() -> None:
@@ -116,7 +126,13 @@ def test_streams(fields: dict[str, Any], first: Any, stream: Any, token: Any) ->
 
 @pytest.mark.parametrize(
     ("fields", "waited"),
-    [({"attempts": 2}, 900), ({"queue_us": 50}, 0), ({"connect_us": 0}, 900), ({"receive_us": 910, "connect_us": 0}, 0)],
+    [
+        ({"overhead_us": 0, "attempts": 0}, 1000),
+        ({"attempts": 2}, 900),
+        ({"queue_us": 50}, 0),
+        ({"connect_us": 0}, 900),
+        ({"receive_us": 910, "connect_us": 0}, 0),
+    ],
 )
 def test_time_in_line_is_what_nothing_else_took(fields: dict[str, Any], waited: int) -> None:
     assert buckets(counted(TIMED | fields), "slmgate_queue_duration_seconds") == {("smollm2",): (1, waited)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import open_store
 from tests.tools.admin_gate import AdminGate
 from tests.tools.fakes import Clock
-from tests.tools.journal_writer import make_receipt
+from tests.tools.journal_writer import Segment, make_receipt
 
 DONE = 'slmgate_requests_total{code="200",ended="complete",endpoint="chat",model="smollm2"}'
 
@@ -257,16 +258,40 @@ def test_a_scraper_waits_for_the_counts(kept: Kept, monkeypatch: pytest.MonkeyPa
         kept.scraped()
 
 
-def test_a_ledger_that_is_away(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is counted is told all the same."""
+@pytest.mark.parametrize("hangs", [False, True], ids=["away", "silent"])
+def test_a_ledger_that_is_away(kept: Kept, monkeypatch: pytest.MonkeyPatch, hangs: bool) -> None:
+    """What is counted is told all the same, and what waits for it is not told as nothing; of threads that hang there is one."""
     kept.ingest("r1")
+    segment = Segment(kept.file.parent, "0123456789ab")
+    segment.write(make_receipt("r2"))
+    there = segment.end
+    kept.store.write(Batch(positions={segment.path.name: there}))
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0 if hangs else 60.0)
+    kept.restart()
+    segment.write(make_receipt("r3"))
+    back, asked = threading.Event(), 0
 
     def away() -> dict[str, int]:
+        nonlocal asked
+        asked += 1
+        if hangs:
+            back.wait(60)
         raise LedgerUnavailable("gone")
 
+    async def scraped() -> str:
+        kept.clock.passed += AGAIN_SECONDS
+        text, _ = await kept.metrics.scrape(kept.gate, "")
+        return text.decode()
+
+    async def both() -> list[str]:
+        found = [await scraped(), await scraped()]
+        back.set()
+        return found
+
     monkeypatch.setattr(kept.store, "positions", away)
-    text = kept.scraped()
-    assert (told(text, DONE), told(text, "slmgate_journal_waiting_bytes")) == (1, 0)
+    for text in asyncio.run(both()):
+        assert (told(text, "slmgate_workers"), told(text, "slmgate_journal_waiting_bytes")) == (1, segment.end - there)
+    assert asked == (1 if hangs else 2)
 
 
 def test_plans(kept: Kept) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from slmgate.control.config import load_text
 from slmgate.control.config.tracing_options import Tracing as Options
 from slmgate.control.tracing.export import Items, Target
@@ -89,6 +91,24 @@ def test_a_reload_goes_on_with_what_is_the_same() -> None:
     one.close()
     one.close()
     assert one.dropped() == 9
+
+
+def test_while_one_ends_what_it_dropped_is_counted_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks in that moment must not see a counter go back: it would be counted once more when it is there again."""
+    one = tracing()
+    asked: list[int] = []
+
+    def close(line: Line) -> None:
+        asked.append(one.dropped())
+        line.dropped += 1
+
+    monkeypatch.setattr(Line, "close", close)
+    one.configure(options("{otlp: 'http://a:4318'}"))
+    Line.made[0].dropped = 7
+    one.configure(options("{otlp: 'http://b:4318'}"))
+    Line.made[1].dropped = 2
+    one.close()
+    assert (asked, one.dropped()) == ([7, 10], 11)
 
 
 def test_where_to() -> None:

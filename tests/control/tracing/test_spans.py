@@ -212,6 +212,11 @@ def test_one_that_was_refused() -> None:
     assert "error.type" not in said and "slmgate.instance" not in said
 
 
+def test_time_in_line_of_one_that_was_tried_again() -> None:
+    """The connection that was opened is a later one's, and takes nothing from it."""
+    assert times(spans(attempts=2)["queue"]) == (3_050, 123_050)
+
+
 def test_one_that_waited_in_vain() -> None:
     found = spans(
         status=503, verdict="refuse", ended="refused", reason="overloaded", instance="", attempts=0,

@@ -104,6 +104,22 @@ def test_a_whole_number(number: int) -> None:
     assert attributes(span) == {"n": number}
 
 
+def test_what_is_said_again_is_said_the_same() -> None:
+    """What stands before a text, and whole numbers that come often, are encoded once."""
+    key = Key("k")
+    for size in (0, 1, 125, 126, 127, 128, 129, 300, 16_383, 16_384):
+        for text in ("x" * size, "y" * size):
+            assert attributes(read_spans(block_of(key.text(text)))[1][0]) == {"k": text}
+    for _ in range(2):
+        for number in (0, 1, 127, 128, 4095, 4096, 2**40):
+            assert attributes(read_spans(block_of(key.whole(number)))[1][0]) == {"k": number}
+
+
+def block_of(attribute: bytes) -> bytes:
+    """One span with this attribute, as a collector gets it."""
+    return Envelope((), ("slmgate", "1")).around([wire.block(2, attribute)])
+
+
 def test_text_that_no_encoding_has() -> None:
     (span,) = read_spans(AROUND([wire.span((TRACE, OWN, b""), 0, 1, (0, 0), Key("n").text("a\ud800"))]))[1]
     assert attributes(span) == {"n": "a?"}

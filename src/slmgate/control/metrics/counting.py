@@ -197,8 +197,8 @@ class Counts:
         client, instance = what["principal"], what["instance"]
         currency = what["price"].partition(" ")[0]
         cell.once = [self.series("slmgate_requests_total", model, what["endpoint"], str(what["status"]), what["ended"])]
-        if what["verdict"] == "refuse":
-            cell.once.append(self.series("slmgate_refusals_total", what["reason"], model))
+        if what["verdict"] != "admit":  # one that ended before there was a verdict was not admitted either, as in the ledger
+            cell.once.append(self.series("slmgate_refusals_total", what["reason"] or what["ended"], model))
         if client:
             cell.once.append(self.series("slmgate_client_requests_total", client, model))
             if what["key"] is not None:
@@ -298,7 +298,13 @@ def _measure(timings: _Timings, rows: list[Own]) -> None:
     admitted = timings.request is not None
     if timings.queue is not None:
         waited = rows if admitted else [row for row in rows if row[_QUEUE]]
-        waits = [row[_QUEUE] - row[_RECEIVE] - row[_OVERHEAD] - (row[_CONNECT] if row[_ATTEMPTS] == 1 else 0) for row in waited]
+        # until an instance was asked, less all that was something else; where none was asked, all of it
+        waits = [
+            row[_QUEUE] - row[_RECEIVE] - row[_OVERHEAD] - (row[_CONNECT] if row[_ATTEMPTS] == 1 else 0)
+            if row[_OVERHEAD]
+            else row[_QUEUE]
+            for row in waited
+        ]
         timings.queue.add(_not_below_zero(waits))
     if timings.request is not None:
         timings.request.add(list(map(_total, rows)))

@@ -83,7 +83,10 @@ FROM_RECEIPTS: tuple[Family, ...] = (
         "counter",
         "Requests that the gate refused, by reason.",
         ("reason", "model"),
-        note="They are among `slmgate_requests_total` too. `reason` is a code of docs/errors.md.",
+        note=(
+            "They are among `slmgate_requests_total` too. `reason` is a code of docs/errors.md, or `client_left` where the "
+            "client was gone before there was a verdict."
+        ),
     ),
     Family("slmgate_client_requests_total", "counter", "Requests of each client.", ("client", "model")),
     Family("slmgate_client_tokens_total", "counter", "Tokens of each client.", ("client", "model", "direction"), "tokens"),

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from slmgate.control.metrics.counting import Counts
 from slmgate.control.metrics.families import BOUNDS, BY_NAME, FROM_RECEIPTS, FROM_WORKERS
 from slmgate.control.metrics.gauges import Beside, Use, samples
 from slmgate.control.metrics.limits import LimitsInUse
+from slmgate.control.metrics.patience import Patience
 from slmgate.link.messages import Tally
 from slmgate.stores.base import Store
 from slmgate.stores.parted import Parted, parted
@@ -35,6 +37,8 @@ MAX_MISSED = 500_000
 """Receipts that are counted from the ledger at a start. Of more, counters begin at zero."""
 BEGIN_SECONDS = 8.0
 """How long a scraper waits for the counts to be there: scrapers give up after 10."""
+LOOK_SECONDS = 4.0
+"""How long a scraper waits for what the database or workers have to say: without it, it is told the rest."""
 PAGE = 1000
 MAX_RUNS = 1000
 """Worker runs of which it is known what they told last."""
@@ -80,6 +84,9 @@ class Metrics:
         self._watched: list[tuple[str, Callable[[], int]]] = []
         self._seen: dict[str, int] = {}
         self._limits = LimitsInUse()
+        self._limits_said = Patience[Sequence[Use] | None](LOOK_SECONDS)
+        self._taken: Mapping[str, int] = {}  # how far the ledger had taken each segment when it was asked last
+        self._taken_said = Patience[Mapping[str, int]](LOOK_SECONDS)
         self._answering = asyncio.Lock()
         self._texts: dict[str, tuple[float, bytes]] = {}
         self.plans: Callable[[], Sequence[Use]] = lambda: ()
@@ -96,7 +103,7 @@ class Metrics:
         """Go on where the counts were left, and count what came into the ledger since. Raises LedgerUnavailable."""
         if self._begun.is_set():
             return
-        newest = self._store.billing.newest()
+        newest, taken = self._store.billing.newest(), self._store.positions()
         found = kept.read(self._file)
         counts = Counts(self._clients)
         if found is not None and 0 <= newest - found.seq <= MAX_MISSED:
@@ -116,7 +123,7 @@ class Metrics:
             self._counts = counts
             if found is not None:
                 self._runs, self._slots = dict(found.workers), dict(found.slots)
-            self._seq, self._changed = newest, True
+            self._seq, self._changed, self._taken = newest, True, taken
             early, self._early = self._early, []
             self._begun.set()
         for place, run in early:
@@ -205,11 +212,19 @@ class Metrics:
                 raise LedgerUnavailable("The receipts that came meanwhile are still being counted.")
             at, text = self._texts.get(kind, (float("-inf"), b""))
             if self._clock() - at >= AGAIN_SECONDS:
-                limits = await self._limits.look(context, self._last_callers())
+                limits, _ = await asyncio.gather(
+                    self._limits_said.ask(lambda: self._limits.look(context, self._last_callers())), self._ask_how_far()
+                )
                 status = context.status()
                 text = await asyncio.to_thread(self._text, status, limits, accept)
                 self._texts = {**dict(list(self._texts.items())[-3:]), kind: (self._clock(), text)}
         return text, kind
+
+    async def _ask_how_far(self) -> None:
+        """While the ledger does not say how far it is, it is where it was: nothing comes into it then."""
+        with suppress(LedgerUnavailable):
+            said = await self._taken_said.ask(lambda: asyncio.to_thread(self._store.positions))
+            self._taken = self._taken if said is None else said
 
     def _last_callers(self) -> list[tuple[str, str, str | None, str]]:
         with self._lock:
@@ -235,6 +250,6 @@ class Metrics:
 
     def _waiting(self) -> int:
         try:
-            return waiting.waiting_bytes(self._journal_dir, self._store.positions())
-        except (LedgerUnavailable, OSError):
+            return waiting.waiting_bytes(self._journal_dir, self._taken)
+        except OSError:
             return 0

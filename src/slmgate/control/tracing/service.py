@@ -7,6 +7,7 @@ request waits for a collector; a span is exported once, unless the process dies 
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 
 from slmgate import __version__
@@ -46,6 +47,8 @@ class Tracing:
         self._spans = Spans()
         self._options: Options | None = None
         self._exporter: Exporter | None = None
+        self._lock = threading.Lock()  # over what follows: it is asked from other threads than it is told in
+        self._ending: list[Exporter] = []  # they send what waits
         self._dropped = 0  # by exporters that are gone
 
     def __repr__(self) -> str:
@@ -57,12 +60,11 @@ class Tracing:
 
     def configure(self, options: Options) -> None:
         """These options are in force. What waits still goes where it was to go, which may take a moment."""
-        before, self._options = self._exporter, options
-        self._exporter = None
+        self._options = options
+        made: Exporter | None = None
         if options.otlp is not None:
-            self._exporter = self._make("spans", target_of(options, "/v1/traces"), envelope_of(options).around)
-        if before is not None:
-            self._end(before)
+            made = self._make("spans", target_of(options, "/v1/traces"), envelope_of(options).around)
+        self._end(made)
 
     def take(self, receipts: Parted) -> None:
         """These receipts are in the ledger."""
@@ -72,14 +74,21 @@ class Tracing:
 
     def dropped(self) -> int:
         """Spans that no collector has taken, since this process began (`slmgate_trace_dropped_spans_total`)."""
-        exporter = self._exporter
-        return self._dropped + (0 if exporter is None else exporter.dropped)
+        with self._lock:
+            there = [*self._ending, *([] if self._exporter is None else [self._exporter])]
+            return self._dropped + sum(exporter.dropped for exporter in there)
 
     def close(self) -> None:
-        before, self._exporter = self._exporter, None
-        if before is not None:
-            self._end(before)
+        self._end(None)
 
-    def _end(self, exporter: Exporter) -> None:
-        exporter.close()
-        self._dropped += exporter.dropped
+    def _end(self, successor: Exporter | None) -> None:
+        """End the exporter that is there, if one is; until it has ended, what it drops is counted with it."""
+        with self._lock:
+            before, self._exporter = self._exporter, successor
+            if before is None:
+                return
+            self._ending.append(before)
+        before.close()
+        with self._lock:
+            self._ending.remove(before)
+            self._dropped += before.dropped

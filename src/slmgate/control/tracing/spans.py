@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from datetime import UTC, datetime, timedelta
+from struct import Struct
 from typing import Any, NamedTuple
 
 from slmgate.control.tracing import wire
@@ -42,6 +43,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _GATE, _QUEUE, _CONNECT = 0x9B05688C2B3E6C1F, 0x510E527FADE682D1, 0x3C6EF372FE94F82B
 _FIRST_BYTE, _STREAM = 0xA54FF53A5F1D36F1, 0xBB67AE8584CAA73B
 
+_id = Struct(">Q").pack
 _TRACE = OWN_FIELDS.index("trace")
 _Own: Any = namedtuple("_Own", list(OWN_FIELDS))  # type: ignore[misc]  # the names are the schema's: none are given by hand
 """Of `terms.Receipt`, what is each one's own, under its names there."""
@@ -126,13 +128,13 @@ def _spans_of(receipt: Any, fixed: Fixed) -> tuple[bytes, int]:
     made = [wire.span(ids, own_flags, wire.SERVER, (began * 1000, ended * 1000), fixed.gate + _own(receipt))]
     asked = began + receipt.queue_us
     if receipt.overhead_us:  # an instance was asked
-        waited = receipt.queue_us - receipt.receive_us - receipt.connect_us - receipt.overhead_us
-        connecting = asked - receipt.connect_us
+        # of one that was tried again, it is another connection's, later than the first time it was asked
+        connect = receipt.connect_us if receipt.attempts == 1 else 0
+        waited = receipt.queue_us - receipt.receive_us - connect - receipt.overhead_us
+        connecting = asked - connect
         if waited > 0:
             made.append(child(told ^ _QUEUE, gate, connecting - waited, connecting, _QUEUE_NAME))
-        if (
-            receipt.connect_us and receipt.attempts == 1
-        ):  # else it is another connection's, later than the first time it was asked
+        if connect:
             made.append(child(told ^ _CONNECT, gate, connecting, asked, _CONNECT_NAME))
         made.append(child(told, gate, asked, ended, fixed.call + _called(receipt, fixed.stream), wire.CLIENT))
         if receipt.first_byte_us is not None and receipt.first_byte_us >= receipt.queue_us:
@@ -143,10 +145,6 @@ def _spans_of(receipt: Any, fixed: Fixed) -> tuple[bytes, int]:
     elif receipt.queue_us:  # it waited in vain
         made.append(child(told ^ _QUEUE, gate, ended - receipt.queue_us, ended, _QUEUE_NAME))
     return b"".join(made), len(made)
-
-
-def _id(number: int) -> bytes:
-    return number.to_bytes(8, "big")
 
 
 def _own(receipt: Any) -> bytes:

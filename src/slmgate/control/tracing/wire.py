@@ -25,6 +25,8 @@ _KNOWN, _REMOTE = 0x100, 0x200
 _TIMES = struct.Struct("<cQcQ").pack
 
 _SMALL_VALUE = 128
+_MOST_WHOLES = 4096
+"""Numbers below this are kept as they are written, for each key; no others."""
 _SMALL = [bytes((number,)) for number in range(256)]
 
 
@@ -44,7 +46,7 @@ def varint(number: int) -> bytes:
 
 def block(field: int, payload: bytes) -> bytes:
     """A field (below 16) that holds a text, bytes or a message."""
-    return b"%c%b%b" % (field << 3 | 2, varint(len(payload)), payload)
+    return _SMALL[field << 3 | 2] + varint(len(payload)) + payload
 
 
 def texted(field: int, text: str) -> bytes:
@@ -54,12 +56,14 @@ def texted(field: int, text: str) -> bytes:
 class Key:
     """The name of an attribute; `field` is where the attributes stand in what they are of: 9 in a span, 6 in a log record."""
 
-    __slots__ = ("_field", "_heads", "_key")
+    __slots__ = ("_field", "_heads", "_key", "_text_heads", "_wholes")
 
     def __init__(self, name: str, field: int = 9) -> None:
         self._field = field
         self._key = texted(1, name) + b"\x12"
         self._heads: dict[int, bytes] = {}  # by a value's size, of small ones: what stands before it
+        self._text_heads: dict[int, bytes] = {}  # the same of texts, by their own size
+        self._wholes: dict[int, bytes] = {}  # whole numbers as they stand there, for most come again
 
     def _of(self, value: bytes) -> bytes:
         size = len(value)
@@ -72,10 +76,22 @@ class Key:
         return head + value
 
     def text(self, value: str) -> bytes:
-        return self._of(texted(1, value))
+        text = value.encode(errors="replace")
+        head = self._text_heads.get(len(text))
+        if head is not None:
+            return head + text
+        made = self._of(block(1, text))
+        if len(text) < _SMALL_VALUE:
+            self._text_heads[len(text)] = made[: len(made) - len(text)]
+        return made
 
     def whole(self, value: int) -> bytes:
-        return self._of(b"\x18" + varint(value))
+        made = self._wholes.get(value)
+        if made is None:
+            made = self._of(b"\x18" + varint(value))
+            if value < _MOST_WHOLES:
+                self._wholes[value] = made
+        return made
 
     def fraction(self, value: float) -> bytes:
         return self._of(_DOUBLE(b"\x21", value))

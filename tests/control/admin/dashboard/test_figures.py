@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from slmgate.control.admin.dashboard import figures
+from slmgate.control.admin.dashboard.tables import Cell
 from slmgate.control.analytics import Compared, Count, Figures, Latency, Line, Percentiles, Row, Series, Speeds
 from tests.tools.page_ask import ask, complaints
 
@@ -99,7 +100,7 @@ def test_rankings() -> None:
     assert (len(made.bars), made.rest) == (8, "And 3 for other reasons.")
     rows = [Row(name="a/b", figures=SOME, share=1.0), Row(name="", figures=HALF, share=0.1)]
     top = figures.top(rows, ask(), "clients", "t", "Top", "9 in all.")
-    assert [(bar.name, bar.href) for bar in top.bars] == [("a/b", "/clients/a~1b"), ("(nobody)", "/clients/")]
+    assert [(bar.name, bar.href) for bar in top.bars] == [("a/b", "/clients/a~1b"), ("(nobody)", "")]
     assert [bar.value for bar in figures.split(SOME, "s", "Where").bars] == [0.0] * 5
 
 
@@ -112,6 +113,15 @@ def test_rows() -> None:
     assert [key for key in keys if key.startswith("cost")] == ["cost_EUR", "cost_USD"]
     assert "total" not in [column.key for column in figures.columns("Model", [], latency=False)]
     assert figures.cells(Row(name="", figures=Figures(), share=0.0), "/x")["errors"] is None
+
+
+def test_nobody_has_no_page() -> None:
+    """A link with no name in it would lead back to the list."""
+    row = Row(name="", figures=SOME, share=1.0)
+    cell = figures.cells(row, "/clients/")["name"]
+    assert isinstance(cell, Cell) and (cell.href, cell.text) == ("", "(nobody)")
+    (bar,) = figures.top([row], ask(), "clients", "t", "Top").bars
+    assert (bar.href, bar.name) == ("", "(nobody)")
 
 
 def test_what_is_carried_now() -> None:

@@ -56,6 +56,22 @@ def test_the_usual_request() -> None:
         ({"total_us": 90, "receive_us": 50}, [("Reading", 0, 50), ("The gate", 50, 40)]),
         ({"total_us": 90, "queue_us": 70}, [("In line", 0, 70), ("The gate", 70, 20)]),
         (
+            {"total_us": 900, "receive_us": 700, "queue_us": 150},
+            [("Reading", 0, 700), ("In line", 700, 150), ("The gate", 850, 50)],
+        ),
+        (
+            {
+                **ADMITTED,
+                "attempts": 2,
+                "queue_us": 400,
+                "overhead_us": 50,
+                "connect_us": 300,
+                "first_byte_us": 800,
+                "total_us": 900,
+            },
+            [("The gate", 0, 50), ("In line", 50, 350), ("First byte", 400, 400), ("Answer", 800, 100)],
+        ),
+        (
             {**ADMITTED, "ended": "client_left", "queue_us": 40, "overhead_us": 50, "total_us": 900},
             [("The gate", 0, 50), ("Waiting", 50, 850)],
         ),

@@ -25,6 +25,8 @@ KINDS = {
     "overhead": "The gate itself",
 }
 """What a request's time goes into, in the order in which it passes."""
+NOBODY = "(nobody)"
+"""Who asked without a key that the gate knows. There is no page of them."""
 CURRENCIES = 4
 """Columns of money of one table, at the most."""
 
@@ -217,8 +219,8 @@ def counted(counts: Sequence[Count], id: str, title: str, tone: str = "", most: 
 
 
 def top(rows: Sequence[Row], ask: Ask, where: str, id: str, title: str, rest: str = "") -> Ranking:
-    """The busiest, each with its page."""
-    bars = [Bar(row.name or "(nobody)", row.figures.requests, ask.at(where, row.name)) for row in rows]
+    """The busiest, each with its page, which nobody has."""
+    bars = [Bar(row.name or NOBODY, row.figures.requests, ask.at(where, row.name) if row.name else "") for row in rows]
     return Ranking(id=id, title=title, bars=bars, unit="requests", rest=rest)
 
 
@@ -245,17 +247,17 @@ def columns(title: str, all: Sequence[Figures], extra: Sequence[Column] = (), la
 
 
 def cells(row: Row, href: str) -> dict[str, object]:
-    """The cells of a row for `columns`."""
-    now = row.figures
+    """The cells of a row for `columns`. `href` is its page, which nobody has."""
+    now, name = row.figures, row.name or NOBODY
     made: dict[str, object] = {
-        "name": Cell(row.name, href, text=row.name or "(nobody)"),
+        "name": Cell(row.name, href if row.name else "", text=name),
         "requests": now.requests,
         "tokens": now.tokens,
         "errors": Cell(now.error_share, tone="bad" if now.error_share >= 0.05 else "") if now.admitted else None,
         "refused": now.refused_share,
         "first": seconds(now, "first_byte"),
         "total": seconds(now, "total"),
-        "spark": Cell(None, html=charts.sparkline(row.spark, f"Requests of {row.name} over the time")),
+        "spark": Cell(None, html=charts.sparkline(row.spark, f"Requests of {name} over the time")),
     }
     return made | {f"cost_{currency}": cost(now, currency) for currency in now.costs}
 

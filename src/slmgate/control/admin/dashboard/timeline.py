@@ -48,14 +48,15 @@ def _parts(receipt: Receipt) -> Iterator[tuple[str, int, int, str, str]]:
     if read:
         yield "Reading", 0, read, "c6", "until all of it was here, and its caller known"
     if not receipt.attempts:
-        if asked > read:
-            yield "In line", read, asked - read, "c1", "it waited for an instance in vain"
-            read = asked
+        if waited := min(asked, end - read):
+            yield "In line", read, waited, "c1", "it waited for an instance in vain"
+            read += waited
         yield "The gate", read, max(0, end - read), "c3", "which answered by itself"
         return
     own = min(receipt.overhead_us, end - read)
-    line = max(0, asked - read - own - receipt.connect_us)
-    connect = min(receipt.connect_us, max(0, end - read - own - line))
+    opened = receipt.connect_us if receipt.attempts == 1 else 0  # else it is a later connection's than it stood in line for
+    line = max(0, asked - read - own - opened)
+    connect = min(opened, max(0, end - read - own - line))
     handed = read + own + line + connect  # a little later than it was asked: the gate's share ends when the request is written
     yield "The gate", read, own, "c3", "its own share, until the instance had been handed it"
     if line:
