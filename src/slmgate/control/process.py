@@ -87,6 +87,7 @@ from slmgate.control.tracing.service import Tracing
 from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
+from slmgate.link.lookups import ControlLoop
 from slmgate.link.messages import (
     Answering,
     Ban,
@@ -687,7 +688,8 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # batches of receipts come and go by the thousand, and hold no cycles
     try:
-        asyncio.run(_main(orders))
+        with asyncio.Runner(loop_factory=ControlLoop) as runner:
+            runner.run(_main(orders))
     except ConfigError as error:
         for fault in error.faults:
             log.error("%s", fault)

@@ -1,8 +1,8 @@
 """Strict reading of a `multipart/form-data` body (RFC 7578, RFC 2046 section 5.1) for its text fields.
 
 Where two readers could come to two different forms, the body is refused: text before the first or after the last
-part, a field twice, escapes in a name, extended parameters but for a file's name, nested parts, encodings. Files are stepped over, never
-copied. This module knows no endpoint; it does not know what a field is for.
+part, a field twice, escapes in a name, extended parameters but for a file's name, nested parts, encodings. Files are
+stepped over, never copied. This module knows no endpoint; it does not know what a field is for.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MAX_HEAD = 2048
 _TYPE = re.compile(r'multipart/form-data[ \t]*;[ \t]*boundary=(?:"([^"\\]{1,72})"|([^\s";,]{1,72}))[ \t]*', re.IGNORECASE)
 # RFC 2046: 1 to 70 of these characters, the last of them no space.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
-_TOKEN = r"[0-9A-Za-z!#$&+.^_`|~-]"
+_CHARACTER = r"[0-9A-Za-z!#$&+.^_`|~-]"
 # A file's name may hold anything but a quote, a backslash before a quote, and line ends. Values may stand without quotes where
 # that is a token (RFC 9110 section 5.6.6) without the characters of extended values, and behind a file's name the same again as
 # one of these (RFC 8187): .NET writes both.
 _DISPOSITION = re.compile(
     rf"""form-data[ \t]*;[ \t]*name=(?:"([^"\\]{{1,128}})"|([0-9A-Za-z_.-]{{1,128}}))"""
-    rf"""(?:[ \t]*;[ \t]*filename=("[^"]{{0,512}}(?<!\\)"|{_TOKEN}{{1,512}})"""
-    rf"""(?:[ \t]*;[ \t]*filename\*=utf-8''(?:{_TOKEN}|%[0-9A-F]{{2}}){{0,1536}})?)?[ \t]*""",
+    rf"""(?:[ \t]*;[ \t]*filename=("[^"]{{0,512}}(?<!\\)"|{_CHARACTER}{{1,512}})"""
+    rf"""(?:[ \t]*;[ \t]*filename\*=utf-8''(?:{_CHARACTER}|%[0-9A-F]{{2}}){{0,1536}})?)?[ \t]*""",
     re.IGNORECASE,
 )
 _PLAIN = re.compile(r'[^;]*(?:;[ \t]*charset="?utf-?8"?[ \t]*)?', re.IGNORECASE)
