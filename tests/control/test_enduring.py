@@ -7,7 +7,6 @@ import logging
 
 import pytest
 
-from slmgate.control import enduring as module
 from slmgate.control.enduring import AGAIN_SECONDS, enduring
 
 
@@ -18,7 +17,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def wait(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(module.asyncio, "sleep", wait)
+    monkeypatch.setattr("slmgate.control.enduring.asyncio.sleep", wait)
     return waited
 
 
