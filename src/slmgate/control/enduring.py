@@ -20,7 +20,7 @@ async def enduring(work: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await work()
-        except Exception:
+        except Exception:  # whatever it was, one failure must not be the last
             log.exception("%s failed, and is begun anew", getattr(work, "__qualname__", work))
             await asyncio.sleep(AGAIN_SECONDS)
         else:
