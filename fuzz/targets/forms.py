@@ -72,6 +72,13 @@ def seeds() -> Iterable[bytes]:
     yield part(named % "model" + "\r\nContent-Transfer-Encoding: base64", b"bQ==") + end
     yield part('Content-Disposition: form-data; name="file"; filename="a\\"; name=\\"model"', b"x") + model + end
     yield part("Content-Disposition: form-data; name*=utf-8''model", b"x") + model + end
+    bare = part("Content-Disposition: form-data; name=model", b"m")  # as .NET writes it
+    yield part("Content-Disposition: form-data; name=file; filename=a.wav; filename*=utf-8''a.wav", b"x") + bare + end
+    yield (
+        bare
+        + part("Content-Disposition: form-data; name=file; filename=\"=?utf-8?B?w6Q=?=\"; filename*=utf-8''%C3%A4", b"x")
+        + end
+    )
 
 
 TARGET = Target(check, seeds, 2048)

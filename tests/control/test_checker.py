@@ -33,7 +33,7 @@ from slmgate.control.checker import (
 )
 from slmgate.control.config import Config, load_text
 from slmgate.control.config.addresses import Origin
-from slmgate.control.reaching import Way, make_client, may_want_a_certificate
+from slmgate.control.reaching import Clients, Way, make_client, may_want_a_certificate
 from slmgate.link.messages import Checked, CheckedOut
 from slmgate.policy.specs import HeldSpec, TrustSpec
 from tests.tools.fakes import Clock, FakeLoop
@@ -345,6 +345,27 @@ def test_files_that_cannot_be_used(scene: Scene) -> None:
     scene.loop.turn(10)
     assert one.outcome == Outcome("the TLS files for it cannot be used: No such file or directory")
     assert one.checks.verdict == "checking" and not one.under_way and one.due > scene.loop.time()
+
+
+def test_a_fault_of_our_own_is_not_the_last_check(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once, not held against the instance, and the instance is checked again."""
+    real, broken = Clients.of, [True]
+
+    def of(self: Clients, *what: Any) -> Any:
+        if broken:
+            raise KeyError("what nobody thought of")
+        return real(self, *what)
+
+    monkeypatch.setattr(Clients, "of", of)
+    scene.checker.configure(config())
+    scene.loop.turn(20)
+    why = "it could not be checked, by a fault of slmgate (KeyError)"
+    assert scene.said == [f"m/a:1: {why}"]
+    one = scene.checker.checkups()["m/a:1"]
+    assert (one.outcome, one.checks.verdict, one.under_way) == (Outcome(why), "checking", False)
+    broken.clear()
+    scene.loop.turn(6)
+    assert scene.verdicts() == {"m/a:1": "healthy"}
 
 
 def test_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:

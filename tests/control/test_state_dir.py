@@ -6,16 +6,20 @@ import fcntl
 import os
 from pathlib import Path
 
+import pytest
+
 from slmgate.control.state_dir import (
     ADMIN_ADDRESS,
     CONTROL_LOCK,
     LOCK_FILE,
     SALT_KEY,
+    changing,
     is_served,
     lock_control,
     make_salt_key,
     note_admin_address,
     noted_admin_address,
+    own,
 )
 
 
@@ -28,6 +32,35 @@ def test_served_while_the_lock_is_held(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert not is_served(tmp_path)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # asking took nothing away
+
+
+def test_commands_that_change_the_store_keep_a_gate_from_starting(tmp_path: Path) -> None:
+    with changing(tmp_path) as one, changing(tmp_path) as another, (tmp_path / LOCK_FILE).open("r+") as gate:
+        assert one and another and not is_served(tmp_path)
+        assert not own(gate.fileno(), 0.0)
+    assert (tmp_path / LOCK_FILE).stat().st_mode & 0o777 == 0o600
+    with (tmp_path / LOCK_FILE).open("r+") as gate:
+        assert own(gate.fileno(), 0.0)
+        assert is_served(tmp_path)
+        with changing(tmp_path) as alone, (tmp_path / LOCK_FILE).open("r+") as other:
+            assert not alone
+            assert not own(other.fileno())  # at once: a gate is not waited for
+
+
+def test_a_gate_waits_for_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = 0
+
+    def wait(_: float) -> None:
+        nonlocal ended
+        command.__exit__(None, None, None)
+        ended += 1
+
+    monkeypatch.setattr("slmgate.control.state_dir.time.sleep", wait)
+    command = changing(tmp_path)
+    assert command.__enter__()
+    with (tmp_path / LOCK_FILE).open("r+") as gate:
+        assert own(gate.fileno())
+    assert ended == 1
 
 
 def test_one_control_at_a_time(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -43,6 +43,10 @@ class FakeProcess:
 @pytest.fixture(autouse=True)
 def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "os", SimpleNamespace(pidfd_open=lambda pid: 99, close=lambda fd: None))
+
+
+def none_left(*_: object) -> NoReturn:
+    raise OSError(24, "Too many open files")
 
 
 def child(started: list[FakeProcess] | None = None) -> Any:
@@ -160,6 +164,43 @@ def test_who_dies_is_replaced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert len(started) == 3, "after a short one it is replaced when its pause is over"
 
 
+def test_who_cannot_be_started_is_started_later(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """There may be no descriptor or process left for a while; that ends nobody else. It is said once."""
+    started: list[FakeProcess] = []
+    one = child(started)
+    watch = Watch(monkeypatch, one)
+    one.run(watch.clock.passed - 100)
+    watch.beat += 1000
+    start = one._start
+    monkeypatch.setattr(one, "_start", none_left)
+    started[0].code = -9
+    for _ in range(9):
+        watch.step()
+    said = "slmgate: worker 0 ended with code -9; starting another\nslmgate: worker 0 cannot be started: Too many open files\n"
+    assert capsys.readouterr().err == said
+    assert one.process is None
+    monkeypatch.setattr(one, "_start", start)
+    watch.step()
+    watch.step()
+    assert len(started) == 2
+    monkeypatch.setattr(one, "_start", none_left)
+    started[1].code = 1
+    watch.step()
+    watch.step()
+    assert "cannot be started" in capsys.readouterr().err, "another time it is said again"
+
+
+def test_a_child_without_a_descriptor_is_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(module, "os", SimpleNamespace(pidfd_open=none_left, close=closed.append))
+    one = child()
+    assert one.run(0.0)
+    assert one.pidfd == -1
+    one.process.code = 3
+    assert one.died(1.0) == 3
+    assert closed == []
+
+
 def test_whose_work_another_gate_does_is_not_replaced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,3 +316,38 @@ def test_who_dies_while_the_other_side_starts(
     assert Supervisor._wait_until_ready(watch) is goes_on
     assert len(known["worker"]) == 1 + goes_on
     assert ("while starting" in capsys.readouterr().err) is not goes_on
+
+
+def test_who_cannot_be_started_again_while_the_other_side_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, started, states = Clock(), list[FakeProcess](), {0: STARTING, 1: READY}
+    monkeypatch.setattr(module, "time", clock)
+    control, worker = child(), child(started)
+    control.row, worker.row = 0, 1
+    for one in (control, worker):
+        one.run(clock.passed)
+    start = worker._start
+    steps = 0
+
+    def wait(_: float) -> None:
+        nonlocal steps
+        clock.passed += CHECK_SECONDS
+        steps += 1
+        if steps == 1:
+            started[0].code = -9
+            monkeypatch.setattr(worker, "_start", none_left)
+        elif steps == 4:
+            monkeypatch.setattr(worker, "_start", start)
+        elif len(started) == 2:
+            states.update({0: READY, 1: READY})
+
+    watch: Any = SimpleNamespace(
+        _children=[control, worker],
+        _board=SimpleNamespace(read=lambda row: (clock.passed, states[row]), mark=states.__setitem__),
+        _admin=SimpleNamespace(family=2, getsockname=lambda: ("127.0.0.1", 1)),
+        _listening=[],
+        _stopping=False,
+        _old=None,
+        _wait=wait,
+    )
+    assert Supervisor._wait_until_ready(watch)
+    assert len(started) == 2

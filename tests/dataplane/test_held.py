@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from slmgate.dataplane.held import NO_PLACE, connect
+from slmgate.dataplane.held import NO_PLACE, connect, is_address
 from slmgate.dataplane.secured import Unusable
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.policy.specs import HeldSpec, InstanceSpec
@@ -40,10 +40,21 @@ def opened(loop: Loop, spec: InstanceSpec = HELD, **arguments: Any) -> object:
     return asyncio.run(connect(cast("asyncio.AbstractEventLoop", loop), made, spec, arguments))
 
 
-def test_what_is_held_to_nothing_is_connected_to_as_it_says() -> None:
-    loop = Loop("169.254.169.254")
-    assert opened(loop, ANYWHERE, ssl=1) == "a"
-    assert loop.asked == [("a", 8000, {"ssl": 1})]
+def test_a_name_that_is_held_to_nothing_may_lead_anywhere() -> None:
+    loop = Loop("169.254.169.254", "::1", refuse=("169.254.169.254",))
+    assert opened(loop, ANYWHERE, ssl=1) == "::1"
+    assert loop.asked == [("169.254.169.254", 8000, {"ssl": 1}), ("::1", 8000, {"ssl": 1})]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "::1", "fd00::a"])
+def test_an_address_is_not_looked_up(address: str) -> None:
+    loop = Loop()
+    assert opened(loop, InstanceSpec(id="m/a:8000", host=address, port=8000)) == address
+
+
+@pytest.mark.parametrize("name", ["localhost", "1.example.com", "a", "dead-beef", "_x.svc"])
+def test_names_are_no_addresses(name: str) -> None:
+    assert not is_address(name)
 
 
 def test_the_first_address_that_answers() -> None:

@@ -11,11 +11,13 @@ import os
 import signal
 import ssl
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import msgspec
 import pytest
+import uvloop
 
 from slmgate import __version__
 from slmgate.dataplane import worker as module
@@ -27,6 +29,7 @@ from slmgate.dataplane.named import NamedConnection
 from slmgate.dataplane.reading import Reading
 from slmgate.dataplane.worker import COMPLAINTS_PER_SECOND, OUT_OF_MEMORY, TICK
 from slmgate.link.beats import READY, STARTING, Beats
+from slmgate.link.lookups import OwnLookups
 from slmgate.link.messages import (
     Checked,
     CheckedOut,
@@ -711,7 +714,8 @@ def test_started_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
         async def run(self) -> None:
             """Ends at once."""
 
-    def run(main: Any) -> None:
+    def run(main: Any, *, loop_factory: type[uvloop.Loop]) -> None:
+        assert issubclass(loop_factory, OwnLookups)
         loop = FakeLoop(Clock())
         task = loop.create_task(main)
         loop.settle()
@@ -724,6 +728,25 @@ def test_started_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["worker", msgspec.json.encode(orders).decode()])
     module.main()
     assert started == [orders]
+
+
+def test_names_are_looked_up_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than uvloop would by itself, which has two at a time."""
+    together = threading.Barrier(8)
+
+    def answer(host: str, *_: object) -> list[object]:
+        together.wait(10)
+        return [host]
+
+    monkeypatch.setattr("socket.getaddrinfo", answer)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, uvloop.Loop)
+        found: list[Any] = await asyncio.gather(*(loop.getaddrinfo(f"i{number}", 80) for number in range(8)))
+        assert found == [[f"i{number}"] for number in range(8)]
+
+    uvloop.run(main(), loop_factory=module.WorkerLoop)
 
 
 @pytest.mark.parametrize(("soft", "hard", "room"), [(1024, 1024, 480), (100, 4096, 2016), (10, 10, 2), (1, 1, 1)])

@@ -87,6 +87,20 @@ def test_refused_boundaries(content_type: str, code: str) -> None:
         (part('Content-Disposition: form-data; name="model"\r\nContent-Length: 1', b"m") + END, {"model": "m"}),
         (part('Content-Disposition: form-data; name="f"; filename="größe; name=\'x\' C:\\a.wav"', b"") + END, {}),
         (part('Content-Disposition: form-data; name="f"; filename=""', b"") + END, {}),
+        # as .NET writes them
+        (
+            part("Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=model", b"m") + END,
+            {"model": "m"},
+        ),
+        (part("Content-Disposition: form-data; name=file; filename=a.wav; filename*=utf-8''a.wav", b"") + END, {}),
+        (
+            part(
+                "Content-Disposition: form-data; name=file; filename=\"=?utf-8?B?w6Qud2F2?=\"; filename*=utf-8''%C3%A4.wav",
+                b"model",
+            )
+            + END,
+            {},
+        ),
     ],
 )
 def test_forms_that_are_read(body: bytes, fields: dict[str, object]) -> None:
@@ -118,9 +132,20 @@ DISPOSITION = 'Content-Disposition: form-data; name="x"'
         part('Content-Disposition: form-data; name="model"; filename="m"', b"m") + END,
         part('Content-Disposition: form-data; name="f"; filename="a"; name="model"', b"m") + END,
         part('Content-Disposition: form-data; name="f"; filename="a\\"; name="model"', b"m") + END,
-        part('Content-Disposition: form-data; name="f"; filename="a"; filename*=utf-8\'\'b', b"m") + END,
+        part("Content-Disposition: form-data; name=model; filename=m", b"m") + END,
+        part('Content-Disposition: form-data; name="f"; filename="a"; filename*=utf-8\'\'b; name=model', b"m") + END,
+        part('Content-Disposition: form-data; name="f"; filename="a"; filename*=utf-8\'\'b c', b"m") + END,
+        part('Content-Disposition: form-data; name="f"; filename="a"; filename*=utf-16\'\'b', b"m") + END,
+        part("Content-Disposition: form-data; name=f; filename*=utf-8''b", b"m") + END,
+        part("Content-Disposition: form-data; name=f; filename=a b", b"m") + END,
+        part("Content-Disposition: form-data; name=f; filename=", b"m") + END,
         part("Content-Disposition: form-data; name*=utf-8''model", b"m") + END,
-        part("Content-Disposition: form-data; name=model", b"m") + END,
+        part("Content-Disposition: form-data; name=", b"m") + END,
+        part("Content-Disposition: form-data; name=mo del", b"m") + END,
+        part("Content-Disposition: form-data; name=model; name=other", b"m") + END,
+        part('Content-Disposition: form-data; name=mo"del"', b"m") + END,
+        part("Content-Disposition: form-data; name=Model", b"m") + END,
+        part("Content-Disposition: form-data; name=model", b"m") + MODEL + END,
         part('Content-Disposition: form-data; name="mo\\del"', b"m") + END,
         part('Content-Disposition: form-data; name=""', b"m") + END,
         part('Content-Disposition: attachment; name="model"', b"m") + END,
@@ -167,6 +192,13 @@ def test_a_refusal_names_the_field_only_if_it_is_known() -> None:
     assert isinstance(other, Refuse)
     assert other.param is None
     assert "secret" not in other.message
+
+
+def test_rebuild_of_a_name_without_quotes() -> None:
+    body = part("Content-Disposition: form-data; name=model", b"m") + FILE + END
+    form = subject.parts(body, B)
+    assert not isinstance(form, Refuse)
+    assert subject.rebuild(body, form, "model", "other") == field("model", "other") + FILE + END
 
 
 def test_rebuild_changes_one_part() -> None:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.system.conftest import Launch
 from tests.system.scenes import plain
-from tests.tools.gate import Gate, eventually, get, model
+from tests.tools.gate import SECRET, Gate, eventually, get, model
 from tests.tools.upstream import MockUpstream
-from tests.tools.wire import ask
+from tests.tools.wire import ask, chat, request
 
 OUT_SECONDS, BACK_SECONDS = 5.0, 10.0
 OFTEN: dict[str, Any] = {"interval": "500ms", "timeout": "400ms", "slow_start": "1s"}
@@ -160,3 +165,27 @@ def test_one_that_flaps(launch: Launch, upstream: MockUpstream, second: MockUpst
     assert turns >= 3, "void: it did not flap"
     lines = [line for line in gate.text().splitlines() if "is passed over for" in line]
     assert 1 <= len(lines) <= 2 * 6, lines
+
+
+def test_silent_dns_holds_up_nothing_else(launch: Launch, upstream: MockUpstream, tmp_path: Path) -> None:
+    """Requests to instances whose names have no answer, and their checks, wait for it; no start, reload or other name does."""
+    assert os.geteuid() == 0, "this test gives a gate a DNS server of its own: run it as root"
+    assert shutil.which("unshare"), "unshare is missing: install the Debian package util-linux"
+    resolvers = tmp_path / "resolv.conf"
+    resolvers.write_text("nameserver 127.53.0.1\n")
+    alone = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(resolvers))
+    lost = {f"lost{number}": model(f"http://i{number}.example.test:80") for number in range(20)}
+    named = model(upstream.url.replace("127.0.0.1", "localhost"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.53.0.1", 53))
+        gate = launch({"tiny": named, **lost}, workers=1, prefix=alone, wait=False)
+        eventually(lambda: get(gate.admin, "/healthz") == 200, 12, "the admin side answers")
+        gate.write(drain_timeout="20s")
+        eventually(lambda: "configuration in force" in gate.text(), 3, "it is reloaded")
+        with ThreadPoolExecutor(12) as pool:
+            for number in range(8):
+                pool.submit(ask, gate.port, request(chat(model=f"lost{number}"), secret=SECRET))
+            time.sleep(0.3)
+            answers = [pool.submit(ask, gate.port, request(chat(), secret=SECRET)) for _ in range(4)]
+            assert [one.result().status for one in answers] == [200] * 4, "a name with an answer has it"
+        assert silent.recv(512), "names were asked for"

@@ -7,8 +7,11 @@ restart and no reload may cost a request or a receipt, or make a second one. Pro
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
+import os
 import random
+import resource
 import signal
 import socket
 import threading
@@ -21,7 +24,7 @@ import pytest
 
 from tests.system.conftest import Launch
 from tests.system.scenes import compare_with_ledger, tags
-from tests.tools.gate import SECRET, WORKER, Gate, eventually, get, model
+from tests.tools.gate import CONTROL, SECRET, WORKER, Gate, eventually, get, model
 from tests.tools.load import RATE, STREAMS, Background, Loader, rounds
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
@@ -104,6 +107,19 @@ def test_port_that_is_taken_is_said(launch: Launch, upstream: MockUpstream) -> N
 # --- workers -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_gate_waits_for_a_command_that_is_changing_its_store(launch: Launch, upstream: MockUpstream) -> None:
+    """Else it would have read the keys before that is through: a key that a command revokes would open everything."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1)
+    gate.terminate()
+    with (gate.state / "serve.lock").open() as command:
+        fcntl.flock(command, fcntl.LOCK_SH)
+        gate.start(wait=False)
+        time.sleep(1)
+        assert gate.process.poll() is None, "it waits"
+        assert gate.pids(CONTROL) == [], "nothing has been read yet"
+    gate.wait_ready()
+
+
 def test_kill_a_worker_under_load(launch: Launch, upstream: MockUpstream) -> None:
     """Failed: only what was in flight on it. A new worker accepts within a second. The ledger is exact."""
     gate = launch({"tiny": model(upstream.url)}, workers=2)
@@ -140,6 +156,24 @@ def listens(pid: int, port: int) -> bool:
             each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in psutil.Process(pid).net_connections("tcp")
         )
     return False
+
+
+def test_a_worker_that_cannot_be_replaced_at_once_costs_nobody_else(launch: Launch, upstream: MockUpstream) -> None:
+    """The supervisor has no descriptor left when a worker dies: the others serve on, and it is replaced once there is one."""
+    gate = launch({"tiny": model(upstream.url)}, workers=2)
+    supervisor = gate.process.pid
+    bounds = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    dead, left = gate.workers()
+    highest = max(int(fd) for fd in os.listdir(f"/proc/{supervisor}/fd"))
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (highest, bounds[1]))
+    send(dead, signal.SIGKILL)
+    eventually(lambda: "cannot be started" in gate.text(), 5, "it says that it can start none")
+    time.sleep(0.5)
+    assert gate.process.poll() is None
+    assert gate.workers() == [left]
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, bounds)
+    eventually(lambda: len(gate.workers()) == 2, 5, "the worker is replaced")
+    assert gate.text().count("cannot be started") == 1
 
 
 def test_frozen_worker_leaves_others_alone(launch: Launch, upstream: MockUpstream, long_run: bool) -> None:

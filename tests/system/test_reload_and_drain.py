@@ -19,6 +19,7 @@ import yaml
 from tests.system.conftest import Launch
 from tests.tools.gate import OTHER, SECRET, Gate, digest, eventually, get, model
 from tests.tools.load import RATE, STREAMS, Background, Loader, rounds
+from tests.tools.names import Names
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import Wire, ask, chat, request
 
@@ -186,6 +187,22 @@ def test_a_file_written_while_the_last_one_comes_into_force(launch: Launch, upst
         for n in range(rounds(6, 30)):
             gate.write(models={"tiny": model(upstream.url), f"more-{n}": model(upstream.url)})
             eventually(partial(shown, f"more-{n}"), 3, f"edit {n} is in force", pause=0)
+
+
+def test_a_file_that_changes_while_the_gate_starts_is_the_last_good_one(launch: Launch, upstream: MockUpstream) -> None:
+    """A start waits for names for a moment. What it began with is not what is gone back to, once another file is in force."""
+    with Names() as names:
+        names.silent = True
+        late = {"instances": [{"url": upstream.url}, {"dns": "late.test", "port": 80}]}
+        gate = launch({"tiny": late}, workers=1, wait=False, discovery={"nameservers": [names.address]})
+        eventually(lambda: names.asked["late.test"], 30, "it asks for the name")
+        gate.write(models={"tiny": model(upstream.url)})
+        gate.wait_ready()
+        eventually(lambda: "configuration in force" in gate.text(), 10, "the new file is in force")
+        eventually(lambda: "admin listening" in gate.text(), 10, "the start is over")
+        eventually(lambda: (gate.state / "last-good.yaml").exists(), 3, "it is kept")
+        time.sleep(0.3)
+        assert (gate.state / "last-good.yaml").read_text() == gate.file.read_text()
 
 
 def test_a_bad_file_is_followed_by_a_control_process_that_is_started_under_it(launch: Launch, upstream: MockUpstream) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVarTuple
 
@@ -185,6 +186,9 @@ class FakeLoop(asyncio.BaseEventLoop):
         return self.readers.pop(fd, None) is not None
 
     # -- the network
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]  # each name is its own address
 
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         self.knocks.append(host)

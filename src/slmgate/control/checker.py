@@ -16,6 +16,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 import httpx
 import msgspec
@@ -339,6 +340,15 @@ class Checker:
             self.found(one, target, said, self._loop.time())
         self.heard(one, outcome, self._loop.time(), time.time())
 
+    def _ended(self, one: Checkup, task: asyncio.Task[None]) -> None:
+        """A check's task is through. A fault of our own says nothing of the instance, which is checked again."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            why = f"it could not be checked, by a fault of slmgate ({type(fault).__name__})"
+            if one.outcome is None or one.outcome.text != why:
+                self._say(f"{one.id}: {why}")
+            self._not_made(one, why)
+
     # -- life
 
     async def run(self) -> None:
@@ -352,7 +362,7 @@ class Checker:
                         one.under_way = True
                         task = self._loop.create_task(self._check(clients, one))
                         self._tasks.add(task)
-                        task.add_done_callback(self._tasks.discard)
+                        task.add_done_callback(partial(self._ended, one))
                 self.report(now)
                 self._turn.clear()
                 next_due = min((one.due for one in self._known.values() if not one.under_way), default=now + _IDLE)

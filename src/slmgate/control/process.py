@@ -50,6 +50,7 @@ from slmgate.control.config.trust_checks import UNVERIFIED, unverified
 from slmgate.control.content.service import Contents
 from slmgate.control.discovery import Discovery
 from slmgate.control.elders import NOT_HERE_YET, Elders
+from slmgate.control.enduring import enduring
 from slmgate.control.engines.kept import Keepers
 from slmgate.control.engines.plan import Plan, plans
 from slmgate.control.engines.service import Engines
@@ -88,6 +89,7 @@ from slmgate.control.tracing.service import Tracing
 from slmgate.control.webhooks import Webhooks
 from slmgate.link import beats
 from slmgate.link.channel import LinkServer, Peer, pack
+from slmgate.link.lookups import ControlLoop
 from slmgate.link.messages import (
     Answering,
     Ban,
@@ -131,7 +133,7 @@ class Control:
     def __init__(self, orders: ControlOrders, loaded: Loaded) -> None:
         config = loaded.unwrap()
         self._orders = orders
-        self._first = loaded.content
+        self._good = loaded.content  # the configuration file in force
         self._files = loaded.files  # the configuration file and those that it fetches from, as they were when they were read
         self._state_dir = Path(orders.state_dir)
         self._board = beats.Beats(orders.beats)
@@ -304,7 +306,8 @@ class Control:
         self.discovery.configure(self.publisher.config)
         await self.certificates.configure(self.automatic.configure(self.publisher.config))
         if not faults:
-            self._keep_last_good(loaded.content)
+            self._good = loaded.content
+            self._keep_last_good()
         return faults
 
     # -- life
@@ -395,8 +398,9 @@ class Control:
         self.publisher.refresh()
         await self.publisher.settled(KEYS_SECONDS)
 
-    def _keep_last_good(self, content: bytes | None) -> None:
+    def _keep_last_good(self) -> None:
         """Keep the file in force: what a control process that is started again falls back to."""
+        content = self._good
         if content is None:
             return
         copy = self._state_dir / LAST_GOOD
@@ -542,20 +546,22 @@ class Control:
         loop.add_signal_handler(signal.SIGUSR2, self.access_log.reopen)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_reader(self._orders.lifeline, self._supervisor_gone)
-        self._beside(self._beat())
-        self._beside(self._watch())
-        self._beside(self.identity.run())
-        self._beside(self.checker.run())
-        self._beside(self.engines.run())
-        self._beside(self._notifier.run())
+        self._beside(enduring(self._beat))
+        self._beside(enduring(self._watch))
+        self._beside(enduring(self.identity.run))
+        self._beside(enduring(self.checker.run))
+        self._beside(enduring(self.engines.run))
+        self._beside(enduring(self._notifier.run))
         await self.certificates.configure(self.automatic.configure(self.publisher.config))
-        self._beside(self.certificates.run())
+        self._beside(enduring(self.certificates.run))
         await self._find(self.publisher.config)
-        self._beside(self.lists.run())
-        self._beside(self.automatic.run())
+        self._beside(enduring(self.lists.run))
+        self._beside(enduring(self.automatic.run))
         self._configured(self.publisher.config)
         link = LinkServer(self._joined, self._told, self._left)
         await link.start(socket.socket(fileno=self._orders.link))
+        if not self._orders.again:  # workers are told now what is in force: another one than it began with, if names took long
+            self._keep_last_good()
         self._all_here_at = loop.time() + JOIN_SECONDS
         ingest = threading.Thread(target=self._ingest_forever, name="ledger")
         ingest.start()
@@ -577,8 +583,6 @@ class Control:
         )
         serving = loop.create_task(admin.serve(sockets=[socket.socket(fileno=self._orders.admin)]))
         self._board.mark(self._orders.row, beats.READY)
-        if not self._orders.again:
-            self._keep_last_good(self._first)
         await self._stop.wait()
         self._ending.set()
         self._acme_orders.close()
@@ -694,7 +698,8 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # batches of receipts come and go by the thousand, and hold no cycles
     try:
-        asyncio.run(_main(orders))
+        with asyncio.Runner(loop_factory=ControlLoop) as runner:
+            runner.run(_main(orders))
     except ConfigError as error:
         for fault in error.faults:
             log.error("%s", fault)

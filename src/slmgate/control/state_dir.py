@@ -9,6 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LEDGER_FILE = "ledger.sqlite3"
@@ -38,6 +41,8 @@ METRICS_FILE = "metrics.json"
 """How far the counters for Prometheus are."""
 LAST_GOOD = "last-good.yaml"
 """A copy of the configuration file in force, for when the file itself has become bad."""
+COMMAND_SECONDS = 30.0
+"""How long a gate that starts waits for commands that are changing the store."""
 
 
 def is_served(state_dir: Path) -> bool:
@@ -47,23 +52,49 @@ def is_served(state_dir: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _lock(lock, fcntl.LOCK_SH)
     finally:
         os.close(lock)
-    return False
+
+
+@contextmanager
+def changing(state_dir: Path) -> Iterator[bool]:
+    """Change the store with no gate about: one that starts meanwhile waits, since it would not hear of what is changed behind
+    its first look. False: a gate owns the directory already. Raises OSError."""
+    lock = os.open(state_dir / LOCK_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _lock(lock, fcntl.LOCK_SH)
+    finally:
+        os.close(lock)
+
+
+def own(lock: int, seconds: float = COMMAND_SECONDS) -> bool:
+    """Own the state directory by a descriptor of its lock, for as long as that is open. Commands that are changing the store, or
+    look whether a gate runs, are waited for. False: a gate owns it, or a command takes too long."""
+    until = time.monotonic() + seconds
+    while not _lock(lock, fcntl.LOCK_EX):
+        if not _lock(lock, fcntl.LOCK_SH) or time.monotonic() > until:
+            return False
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        time.sleep(0.01)
+    return True
+
+
+def _lock(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def lock_control(state_dir: Path) -> int | None:
     """The lock of the one control process, for the caller to keep; None: another one still has it. Raises OSError."""
     lock = os.open(state_dir / CONTROL_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+    if _lock(lock, fcntl.LOCK_EX):
+        return lock
+    os.close(lock)
+    return None
 
 
 def make_salt_key(state_dir: Path) -> None:

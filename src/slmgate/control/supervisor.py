@@ -9,7 +9,7 @@ Length: one life, which everything here happens in; what could stand alone does.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import resource
 import secrets
@@ -40,6 +40,7 @@ from slmgate.control.state_dir import (
     SALT_KEY,
     make_salt_key,
     note_admin_address,
+    own,
 )
 from slmgate.control.takeover import FORMATS, Door, Offer, Predecessor, find, open_door
 from slmgate.link import beats, lines, loads
@@ -82,18 +83,32 @@ class _Child:
         self.started = 0.0
         self.start_after = 0.0
         self._pause = 0.0
+        self._trouble = ""  # why it could not be started when that was tried last
 
-    def run(self, now: float) -> None:
-        self.process = self._start()
-        self.pidfd = os.pidfd_open(self.process.pid)
+    def run(self, now: float) -> bool:
+        """Start it. False: no process can be made, or its program is not there; it may be tried again at `start_after`."""
+        try:
+            self.process = self._start()
+        except OSError as error:
+            trouble = f"{self.name} cannot be started: {error.strerror}"
+            if trouble != self._trouble:
+                self._trouble = trouble
+                _say(trouble)
+            self.start_after = now + LONGEST_PAUSE
+            return False
+        self._trouble = ""
         self.started = now
+        with contextlib.suppress(OSError):  # without it, its end is noticed a little later
+            self.pidfd = os.pidfd_open(self.process.pid)
+        return True
 
     def died(self, now: float) -> int:
         """Take note of its end, and of when to start it again. Returns its exit code."""
         assert self.process is not None
         code = self.process.wait()
         self._ended()
-        os.close(self.pidfd)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
         self.process, self.pidfd = None, -1
         self._pause = min(max(self._pause * 2, 0.05), LONGEST_PAUSE) if now - self.started < SHORTEST_LIFE else 0.0
         self.start_after = now + self._pause
@@ -143,12 +158,10 @@ class Supervisor:
             self._lock_fd = os.open(self._state_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CannotServe(f"the state directory {self._state_dir} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not own(self._lock_fd):
             raise CannotServe(
                 f"another slmgate is running with the state directory {self._state_dir}; stop it first, or start with --takeover"
-            ) from error
+            )
 
     def _own(self) -> None:
         """Own the state directory, by its lock or by the one of the gate that runs there, and have all sockets."""
@@ -312,9 +325,7 @@ class Supervisor:
             self._old.take_control()
         self._children = [self._control(), *(self._worker(slot) for slot in range(self._workers))]
         now = time.monotonic()
-        for child in self._children:
-            child.run(now)
-        if not self._wait_until_ready() or not self._relieve():
+        if not all(child.run(now) for child in self._children) or not self._wait_until_ready() or not self._relieve():
             return self._stop(1)
         self._door = Door(self._door_socket, self)
         tell(f"READY=1\nMAINPID={os.getpid()}")
@@ -332,6 +343,7 @@ class Supervisor:
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
                     _say(f"{child.name} ended with code {child.died(now)} while taking over")
+                if child.process is None:
                     return False
         if self._stopping:
             return False
@@ -383,8 +395,9 @@ class Supervisor:
                     if (code >= 0 or self._old is not None) and self._board.read(child.row)[1] != beats.READY:
                         _say(f"{child.name} ended with code {code} while starting; see the messages above")
                         return False
-                    self._board.mark(child.row, beats.STARTING)
-                    child.run(now)
+                    _again(self._board, child, now)
+                elif child.process is None and now >= child.start_after:
+                    _again(self._board, child, now)
         return True
 
     def _stop_asked(self) -> bool:
@@ -398,16 +411,14 @@ class Supervisor:
         for child in self._children:
             if child.process is None:
                 if now >= child.start_after and not child.held:
-                    self._board.mark(child.row, beats.STARTING)
-                    child.run(now)
+                    _again(self._board, child, now)
             elif child.process.poll() is not None:
                 code = child.died(now)
                 if child.held:
                     continue
                 _say(f"{child.name} ended with code {code}; starting another")
                 if now >= child.start_after:
-                    self._board.mark(child.row, beats.STARTING)
-                    child.run(now)
+                    _again(self._board, child, now)
             # If this very process was held up, silence proves nothing.
             elif now - before < 4 * CHECK_SECONDS and self._is_silent(child, now):
                 _say(f"{child.name} has been silent for too long; replacing it")
@@ -535,6 +546,12 @@ class Supervisor:
             self._heir = subprocess.Popen([*command, *words], stdin=subprocess.DEVNULL)
         except OSError as error:
             _say(f"no gate could be started to take over: {error}")
+
+
+def _again(board: beats.Beats, child: _Child, now: float) -> None:
+    """Start one that has ended, or that could not be started."""
+    board.mark(child.row, beats.STARTING)
+    child.run(now)
 
 
 def _say(what: str) -> None:

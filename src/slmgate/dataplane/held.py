@@ -1,7 +1,7 @@
-"""Connecting to an instance whose name was given at run time: what the name leads to is looked at, and no other address is used.
+"""Connecting to an instance by its address or its name; of a name given at run time, what it leads to is looked at before.
 
-The name is looked up once for each connection, so that a second answer cannot differ from the one that was judged. It knows no
-request; instances of the configuration are connected to as their host says.
+The name is looked up once for each connection, so that a second answer cannot differ from the one that was judged, and by the
+loop that is given, which has threads for that (`link/lookups.py`). It knows no request.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ async def connect(
     loop: asyncio.AbstractEventLoop, made: Callable[[], UpstreamConnection], spec: InstanceSpec, arguments: dict[str, Any]
 ) -> tuple[asyncio.Transport, UpstreamConnection]:
     """A connection to the instance; `arguments` are those of TLS. Raises OSError."""
-    if spec.held is None:
+    if spec.held is None and is_address(spec.host):
         return await loop.create_connection(made, spec.host, spec.port, **arguments)
     found = await loop.getaddrinfo(spec.host, spec.port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if not all(allowed(one, spec.held.loopback, spec.held.networks) for one in addresses):
+    if spec.held is not None and not all(allowed(one, spec.held.loopback, spec.held.networks) for one in addresses):
         raise Unusable(NO_PLACE)
     failed = OSError("its name has no address")
     for address in addresses:
@@ -36,3 +36,8 @@ async def connect(
         except OSError as failure:
             failed = failure
     raise failed
+
+
+def is_address(host: str) -> bool:
+    """Whether a host of the configuration is an IP address; else it is a name."""
+    return ":" in host or host.replace(".", "").isdigit()

@@ -60,6 +60,7 @@ from slmgate.link.beats import READY, Beats
 from slmgate.link.channel import LinkClient
 from slmgate.link.lines import tell
 from slmgate.link.loads import Loads
+from slmgate.link.lookups import OwnLookups
 from slmgate.link.messages import (
     Answering,
     AskBans,
@@ -684,6 +685,10 @@ class Worker:
         await asyncio.gather(*(self._loop.connect_accepted_socket(make, one) for one in let_in), return_exceptions=True)
 
 
+class WorkerLoop(OwnLookups, uvloop.Loop):  # type: ignore[misc]  # what uvloop says of its own methods is not what asyncio does
+    """uvloop's, which looks up two names at a time by itself: two that get no answer would keep all others from theirs."""
+
+
 def _uncaught(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The event loop met an exception that nobody took.
 
@@ -725,7 +730,7 @@ def main() -> None:
     never_wait("stderr")
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # the road makes few cycles; frequent young collections would only cost
-    uvloop.run(_main(orders))
+    uvloop.run(_main(orders), loop_factory=WorkerLoop)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Strict reading of a `multipart/form-data` body (RFC 7578, RFC 2046 section 5.1) for its text fields.
 
 Where two readers could come to two different forms, the body is refused: text before the first or after the last
-part, a field twice, escapes in a name, extended parameters, nested parts, encodings. Files are stepped over, never
-copied. This module knows no endpoint; it does not know what a field is for.
+part, a field twice, escapes in a name, extended parameters but for a file's name, nested parts, encodings. Files are
+stepped over, never copied. This module knows no endpoint; it does not know what a field is for.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ MAX_HEAD = 2048
 _TYPE = re.compile(r'multipart/form-data[ \t]*;[ \t]*boundary=(?:"([^"\\]{1,72})"|([^\s";,]{1,72}))[ \t]*', re.IGNORECASE)
 # RFC 2046: 1 to 70 of these characters, the last of them no space.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
-# A file's name may hold anything but a quote, a backslash before a quote, and line ends.
+_CHARACTER = r"[0-9A-Za-z!#$&+.^_`|~-]"
+# A file's name may hold anything but a quote, a backslash before a quote, and line ends. Values may stand without quotes where
+# that is a token (RFC 9110 section 5.6.6) without the characters of extended values, and behind a file's name the same again as
+# one of these (RFC 8187): .NET writes both.
 _DISPOSITION = re.compile(
-    r'form-data[ \t]*;[ \t]*name="([^"\\]{1,128})"(?:[ \t]*;[ \t]*filename="([^"]{0,512}(?<!\\))")?[ \t]*',
+    rf"""form-data[ \t]*;[ \t]*name=(?:"([^"\\]{{1,128}})"|([0-9A-Za-z_.-]{{1,128}}))"""
+    rf"""(?:[ \t]*;[ \t]*filename=("[^"]{{0,512}}(?<!\\)"|{_CHARACTER}{{1,512}})"""
+    rf"""(?:[ \t]*;[ \t]*filename\*=utf-8''(?:{_CHARACTER}|%[0-9A-F]{{2}}){{0,1536}})?)?[ \t]*""",
     re.IGNORECASE,
 )
 _PLAIN = re.compile(r'[^;]*(?:;[ \t]*charset="?utf-?8"?[ \t]*)?', re.IGNORECASE)
@@ -141,16 +146,16 @@ def _part(head: bytes, start: int, value: int, end: int) -> Part | Refuse:
     disposition = _DISPOSITION.fullmatch(headers.get("content-disposition", ""))
     if disposition is None:
         return unreadable('Each part of the form needs one header Content-Disposition: form-data; name="…".')
-    file = disposition[2] is not None
+    named, file = disposition[1] or disposition[2], disposition[3] is not None
     kind = headers.get("content-type", "")
     coding = headers.get("content-transfer-encoding", "binary").lower()
     if kind.lower().startswith("multipart/") or coding not in ("binary", "8bit", "7bit"):
         return unreadable("A part of the form is nested or encoded: send each field plainly.")
     if not file and not _PLAIN.fullmatch(kind):
         return unreadable("A text field of the form has a charset other than UTF-8.")
-    if disposition[1] == "_charset_":
+    if named == "_charset_":
         return unreadable("The form names a charset: send all text in UTF-8 and leave the field _charset_ out.")
-    return Part(disposition[1], file, start, value, end)
+    return Part(named, file, start, value, end)
 
 
 def _param(name: str) -> str | None:

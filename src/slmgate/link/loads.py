@@ -30,10 +30,8 @@ def create(rows: int) -> int:
 
 
 def strike(fd: int, row: int) -> None:
-    """The worker of this row is dead: what it had in flight is so no more."""
-    start = _DIRECTORY + row * _ROW
-    with mmap.mmap(fd, start + _ROW) as page:
-        page[start:] = bytes(_ROW)
+    """The worker of this row is dead: what it had in flight is so no more. Takes no descriptor: there may be none left."""
+    os.pwrite(fd, bytes(_ROW), _DIRECTORY + row * _ROW)
 
 
 class Loads:

@@ -11,6 +11,9 @@ from litestar.testing import TestClient
 
 from slmgate.control.admin import create_app
 from slmgate.control.admin.local import LocalApi, LocalContext
+from slmgate.control.keyring import Keyring
+from slmgate.control.state_dir import LOCK_FILE, own
+from slmgate.stores.records import KeyRecord
 
 
 def test_it_is_a_context(tmp_path: Path) -> None:
@@ -42,6 +45,27 @@ def test_it_answers_as_the_api_does(api: LocalApi, tmp_path: Path) -> None:
         for path in ("/api/v1/keys", "/api/v1/keys/bot", "/api/v1/status", "/api/v1/usage", "/api/v1/receipts", "/api/v1/audit"):
             assert api.ask("GET", path, {}, None) == (200, client.get(path).json())
         assert client.get("/api/v1/audit").json()["changes"][0]["actor"] == "cli"
+
+
+def test_no_gate_starts_while_something_is_changed(api: LocalApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would not hear of what is changed behind its first look: a key that was revoked would open everything."""
+    revoke, could_start = Keyring.revoke, []
+
+    def slow(self: Keyring, key: str, actor: str) -> KeyRecord:
+        with (tmp_path / LOCK_FILE).open("r+") as gate:
+            could_start.append(own(gate.fileno(), 0.0))
+        return revoke(self, key, actor)
+
+    monkeypatch.setattr(Keyring, "revoke", slow)
+    assert api.ask("POST", "/api/v1/keys", {}, {"name": "bot"})[0] == 200
+    with (tmp_path / LOCK_FILE).open("r+") as gate:
+        assert own(gate.fileno())
+        status, answer = api.ask("POST", "/api/v1/keys/bot/revoke", {}, {})
+        assert (status, could_start) == (503, [])
+        assert "A gate has started" in answer["detail"]
+        assert api.ask("GET", "/api/v1/keys/bot", {}, None)[1]["state"] == "active"
+    assert api.ask("POST", "/api/v1/keys/bot/revoke", {}, {})[0] == 200
+    assert could_start == [False]
 
 
 @pytest.mark.parametrize(

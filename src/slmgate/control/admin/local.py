@@ -37,13 +37,14 @@ from slmgate.control.keyring import Keyring
 from slmgate.control.looking import NobodyLooks, Place
 from slmgate.control.operators import AdminKeys, Operator, Permission
 from slmgate.control.roster import Roster
-from slmgate.control.state_dir import LEDGER_FILE
+from slmgate.control.state_dir import LEDGER_FILE, changing
 from slmgate.link.messages import Ban
 from slmgate.stores.records import LedgerUnavailable, NotOffered, SchemaTooNew
 from slmgate.stores.sql import open_store
 
 STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 """What opening or asking a store may raise; the message of each says what to do."""
+_STARTED = "A gate has started here meanwhile, and nothing was changed; try again."
 _NO_BANS = "No gate runs here, so that nobody is kept out."
 _OWNER = Operator("cli", Permission.OWNER)
 _BODIES: Mapping[Callable[..., Any], type] = {
@@ -89,6 +90,7 @@ class LocalContext:
 
     def __init__(self, state_dir: Path) -> None:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.state_dir = state_dir
         self.store = open_store(state_dir / LEDGER_FILE)
         self.keyring = Keyring(self.store)
         self.admin_keys = OwnerOfFiles(state_dir)
@@ -148,14 +150,23 @@ class LocalApi:
                 given["data"] = msgspec.convert(body or {}, _BODIES[handler])
             if "context" in inspect.signature(handler).parameters:
                 given["context"] = self._context
-            answer = handler(**given, **query)
-            if inspect.iscoroutine(answer):
-                answer = asyncio.run(answer)
+            if method == "GET":
+                answer = _answer(handler, given, query)
+            else:
+                with changing(self._context.state_dir) as alone:
+                    if not alone:
+                        return 503, {"detail": _STARTED}
+                    answer = _answer(handler, given, query)
         except msgspec.ValidationError as error:
             return 400, {"detail": str(error)}
         except tuple(handlers.STATUS) as error:
             return next(status for kind, status in handlers.STATUS.items() if isinstance(error, kind)), {"detail": str(error)}
         return 200, msgspec.json.decode(msgspec.json.encode(answer))
+
+
+def _answer(handler: Callable[..., Any], given: Mapping[str, Any], query: Mapping[str, object]) -> Any:
+    answer = handler(**given, **query)
+    return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
 
 
 def _handler(method: str, path: str) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
