@@ -284,23 +284,27 @@ class Control:
         A large file, and one with policy tests, takes long to read: in a thread, since workers ask here whose tokens are whose.
         """
         async with self._reloading:
-            try:
-                loaded = await asyncio.to_thread(self._orders.source.load)
-            except ConfigError as error:
-                self.metrics.reloaded(False)
-                return error.faults
-            self._read = _digest(loaded.content)
-            self._files = loaded.files
-            if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
-                await self._find(loaded.config)
-            faults = await self.publisher.take(loaded)
-            self.metrics.reloaded(not faults)
-            self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
-            self.discovery.configure(self.publisher.config)
-            await self.certificates.configure(self.automatic.configure(self.publisher.config))
-            if not faults:
-                self._keep_last_good(loaded.content)
-            return faults
+            return await self._take_up()
+
+    async def _take_up(self) -> tuple[ConfigFault, ...]:
+        """Inside the lock."""
+        try:
+            loaded = await asyncio.to_thread(self._orders.source.load)
+        except ConfigError as error:
+            self.metrics.reloaded(False)
+            return error.faults
+        self._read = _digest(loaded.content)
+        self._files = loaded.files
+        if loaded.config is not None:  # instances that it finds by name or file are there when it comes into force
+            await self._find(loaded.config)
+        faults = await self.publisher.take(loaded)
+        self.metrics.reloaded(not faults)
+        self.lists.configure(self.publisher.config)  # of what was not taken, nothing is followed
+        self.discovery.configure(self.publisher.config)
+        await self.certificates.configure(self.automatic.configure(self.publisher.config))
+        if not faults:
+            self._keep_last_good(loaded.content)
+        return faults
 
     # -- life
 
@@ -604,10 +608,12 @@ class Control:
 
     async def _reload_unasked(self) -> None:
         """As the file has changed, or at SIGHUP. In the audit log is what is new, and not what an operator had read already."""
-        before = self._read
-        faults = await self.reload()
-        if self._read is not None and self._read != before:
-            detail = {"applied": "no" if faults else "yes", "sha256": self._read.hex()}
+        async with self._reloading:
+            before = self._read
+            faults = await self._take_up()
+            read = self._read
+        if read is not None and read != before:
+            detail = {"applied": "no" if faults else "yes", "sha256": read.hex()}
             noted = audit.line(utc_now(), audit.BY_THE_FILE, "reload", "configuration", detail)
             try:
                 await asyncio.to_thread(self.store.append_audit, noted)
