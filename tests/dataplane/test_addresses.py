@@ -128,6 +128,10 @@ def test_bans_are_told(table: Addresses, tmp_path: Path) -> None:
     assert other.changes == before + 3
     assert other.bans(99) == {IPV4 + 1: 300, IPV4 + 2: 200}
     assert other.bans(200) == {IPV4 + 1: 300}
+    table.tell_ban(IPV4 + 2, 0)
+    table.tell_ban(IPV4 + 3, 0)
+    assert other.bans(199) == {IPV4 + 1: 300, IPV4 + 2: 200, IPV4 + 3: 0}
+    assert other.bans(200) == {IPV4 + 1: 300, IPV4 + 2: 0, IPV4 + 3: 0}
     other.close()
 
 

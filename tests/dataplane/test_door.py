@@ -16,6 +16,7 @@ import pytest
 from slmgate.dataplane import door as module
 from slmgate.dataplane.door import (
     AT_ONCE,
+    BROKEN,
     CROWDED,
     ENDLESS,
     LATE,
@@ -32,7 +33,7 @@ from slmgate.dataplane.door import (
     Step,
     announced_by,
     counted_by,
-    short_hello,
+    whole_hello,
 )
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.tally import Tally
@@ -232,20 +233,63 @@ def test_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("size", "through"), [(40, True), (MOST_HELLO, True), (MOST_HELLO + 1, False), (0xFFFFFF, False)])
 def test_what_a_client_says_first_is_bounded(size: int, through: bool) -> None:
-    """By what it says of its length: nothing of a long one is waited for, and of a short one no more than that."""
-    hall = Hall(short_hello)
-    one = hall.knocks(b"\x16\x03\x01\x40")
+    """By what it says of its length: nothing of a long one is waited for, and a short one is OpenSSL's when it has come."""
+    hall = Hall(whole_hello)
+    one = hall.knocks(b"\x16\x03\x01\x3f\xff")
     assert not one.closed
-    assert not hall.served
-    one.feed(b"\x00\x01" + size.to_bytes(3))
-    assert (len(hall.served), one.closed, LONG in hall.told) == (through, not through, not through)
-    assert one.came[:5] == b"\x16\x03\x01\x40\x00", "it is OpenSSL that reads it"
+    one.feed(b"\x01" + size.to_bytes(3))
+    assert (hall.served, one.closed, LONG in hall.told) == ([], not through, not through)
+    if through:
+        body = b"\x03\x03" + bytes(size - 2)
+        one.feed(body[:-1] if size < 0x3FFB else body[: 0x3FFF - 4] + b"\x16\x03\x01\x00\x05" + body[0x3FFF - 4 : -1])
+        assert not hall.served
+        looks = one.looks
+        one.feed(body[-1:])
+        assert len(hall.served) == 1
+        assert one.looks == looks + 1
+        assert len(one.came) >= 5 + 4 + size, "it is OpenSSL that reads it"
+    hall.loop.shut()
+
+
+def test_what_no_client_may_begin_with() -> None:
+    hall = Hall(whole_hello)
+    one = hall.knocks(b"\x16\x03\x01\x00\x00\x16\x03\x01\x40\x00\x01\x01\xe0\x00")
+    assert one.closed
+    assert BROKEN in hall.told
+    hall.loop.shut()
+
+
+def test_those_who_are_asked_again_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of them as well the oldest goes, and of nobody else."""
+
+    def again(arrival: Arrival, seen: bytes) -> int | str | None:
+        arrival.asked_again = seen == b"again"
+        return 0 if seen else None
+
+    hall = Hall(again)
+    hall.door.context = cast(Any, object())
+    hall.door.most_asked_again = 2
+    ended: list[int] = []
+
+    async def shake(make: Any, one: FakeSocket, **_: Any) -> None:
+        try:
+            await hall.loop.create_future()
+        finally:
+            ended.append(one.number)
+
+    monkeypatch.setattr(hall.loop, "connect_accepted_socket", shake)
+    other = hall.knocks(b"once")
+    sockets = [hall.knocks(b"again") for _ in range(4)]
+    assert ended == [one.number for one in sockets[:2]]
+    hall.knocks(b"once")
+    assert other.number not in ended
+    assert (hall.door.turned_away, PRESSED in hall.told) == (2, True)
     hall.loop.shut()
 
 
 def test_of_those_who_begin_no_handshake_nobody_is_told() -> None:
     """As of a balancer that looks whether the port is open. What is no TLS is OpenSSL's to refuse."""
-    hall = Hall(short_hello)
+    hall = Hall(whole_hello)
     leaves, fails, waits = hall.knocks(), hall.knocks(b"\x16"), hall.knocks(b"\x16\x03")
     leaves.end()
     fails.fail()
@@ -487,7 +531,7 @@ def test_the_rest_of_the_line(hall: Hall) -> None:
     late, early = hall.stands(HEADER[:3]), hall.stands(HEADER)
     hall.door.close()
     hall.door.take_the_rest()
-    waits = hall.loop.create_task(hall.door.emptied())
+    waits = hall.loop.create_task(hall.door.emptied(WAIT_SECONDS))
     hall.loop.settle()
     assert len(hall.served) == 1
     assert not waits.done()
@@ -498,6 +542,27 @@ def test_the_rest_of_the_line(hall: Hall) -> None:
     hall.listener.line.append(OSError(errno.EMFILE, "Too many open files"))
     hall.door.take_the_rest()
     assert 3 not in hall.loop.readers
+
+
+def test_the_rest_of_the_line_has_an_end(hall: Hall) -> None:
+    """Whoever has said nothing when that is over is closed, and nobody told of it."""
+    silent = hall.knocks(HEADER[:3])
+    hall.door.close()
+    waits = hall.loop.create_task(hall.door.emptied(1.0))
+    hall.loop.turn(0.75)
+    assert not waits.done()
+    assert not silent.closed
+    hall.loop.turn(0.5)
+    assert waits.done()
+    assert silent.closed
+    assert (hall.told, hall.served) == ("", [])
+
+
+def test_what_it_tells_when_its_listener_is_closed(hall: Hall) -> None:
+    """A worker that stops closes its listeners, and is asked every second all the same."""
+    hall.knocks(b"GET")
+    hall.listener.name = ()  # of a closed one the kernel says nothing
+    assert "0.0.0.0:8443: a connection" in hall.told
 
 
 def test_a_failed_handshake_is_nobody_elses(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,7 +600,9 @@ def test_what_it_tells(hall: Hall) -> None:
     ]
     assert hall.door.tell() == []
     assert hall.door.turned_away == 4
+    hall.door.close()
     hall.listener.name = "::", 8443, 0, 0
+    hall.door.open()
     hall.knocks(b"", ("192.0.2.1", 1))
     assert "[::]:8443: a connection" in hall.told
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from slmgate.dataplane import addresses as addresses_module
-from slmgate.dataplane.addresses import PLACES, SHARED, SUBJECT, WORDS
+from slmgate.dataplane.addresses import PLACES, RING, SHARED, SUBJECT, WORDS
 from slmgate.dataplane.guard import AT_ONCE, RECORDED, RECORDED_EACH_SECOND, REMEMBERED, SIEVED, TURNED_AWAY, Guard, Visitor
 from slmgate.dataplane.tally import Tally
-from slmgate.policy.guard import GuardSpec, RateSpec
+from slmgate.policy.guard import GuardSpec, RateSpec, subject_of
 from slmgate.policy.networks import number_of
 from slmgate.terms import Refuse
 
@@ -346,6 +346,50 @@ def test_the_last_to_knock_are_kept_out_by_the_kernel(guards: Callable[..., Kept
     for address in addresses * 2:
         assert guard.connected(address) is TURNED_AWAY
     assert len(guard.kept_out()) == SIEVED
+
+
+def test_whoever_knocks_though_kept_out_comes_last(guards: Callable[..., Kept], clock: Clock) -> None:
+    """The kernel had no room for it, as for many IPv6 networks: within a second it has, instead of for one that is silent."""
+    guard = guards(spec=GuardSpec(failed_auth=RateSpec(1, 60, 1, ""), ban=900))
+    addresses = [f"2001:db8:{number}::1" for number in range(10)]
+    for address in addresses:
+        visitor = guard.come(address)
+        assert [guard.failed(visitor) for _ in range(2)] == [False, True]
+    before = guard.kept_out()
+    assert len(before) == 10
+    for _ in range(10):
+        assert guard.connected(addresses[3]) is TURNED_AWAY
+        assert guard.kept_out() is before, "not anew for each that knocks"
+    clock.turn(1.1)
+    assert guard.kept_out() == [*before[:3], *before[4:], before[3]]
+
+
+def test_a_lifted_ban_that_was_none_of_the_newest(guards: Callable[..., Kept]) -> None:
+    """Whom the kernel keeps out since it has knocked is let in again by every worker, whichever of them lifts the ban."""
+    strict = GuardSpec(failed_auth=RateSpec(1, 60, 1, ""), ban=900)
+    one, other = guards(spec=strict), guards(1, strict)
+    visitor = one.come()
+    assert [one.failed(visitor) for _ in range(2)] == [False, True]
+    other.tick()
+    table = one._table
+    assert table is not None
+    for number in range(RING):
+        table.tell_ban(subject_of(number_of("10.2.0.0") + number), table.now() + 10**12)
+    one.tick()
+    other.tick()
+    assert visitor.subject not in one.bans
+    assert one.connected(HERE) is other.connected(HERE) is TURNED_AWAY
+    assert one.kept_out()[-1] == other.kept_out()[-1] == number_of(HERE)
+    lifted = other.lift(subject_of(number_of(HERE)))
+    assert lifted is not None
+    one.tick()
+    for guard in (one, other):
+        assert number_of(HERE) not in guard.kept_out()
+        assert subject_of(number_of(HERE)) not in guard.bans
+    again = one.come()
+    assert [one.failed(again) for _ in range(2)] == [False, True]
+    other.tick()
+    assert one.kept_out()[-1] == other.kept_out()[-1] == number_of(HERE)
 
 
 @pytest.mark.parametrize("before", [0, RECORDED - 1, RECORDED])

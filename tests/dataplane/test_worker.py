@@ -22,7 +22,7 @@ import uvloop
 from slmgate import __version__
 from slmgate.dataplane import worker as module
 from slmgate.dataplane.client import ClientConnection
-from slmgate.dataplane.door import GUARDED, STRANGER, Arrival, short_hello
+from slmgate.dataplane.door import GUARDED, STRANGER, Arrival, whole_hello
 from slmgate.dataplane.exchange import HEARD_WITHIN
 from slmgate.dataplane.journal import Journal
 from slmgate.dataplane.named import NamedConnection
@@ -376,12 +376,13 @@ class FakeDoor:
         self.over = over
         self.context: Any = "unset"
         self.steps: tuple[Any, ...] = ()
-        self.most_waiting = self.most_handshakes = 0
+        self.most_waiting = self.most_handshakes = self.most_asked_again = 0
         self.came = 0
         self.turned_away = 0
         self.told: list[str] = []
         self.lines: list[str] = []
         self.waiting: asyncio.Future[None] | None = None
+        self.seconds = 0.0
 
     def open(self) -> None:
         self.told.append("open")
@@ -392,7 +393,8 @@ class FakeDoor:
     def take_the_rest(self) -> None:
         self.told.append("rest")
 
-    async def emptied(self) -> None:
+    async def emptied(self, seconds: float) -> None:
+        self.seconds = seconds
         if self.waiting is not None:
             await self.waiting
         self.told.append("empty")
@@ -454,8 +456,8 @@ def test_handshakes_are_counted_before_they_begin(speaking: Stage) -> None:
     speaking.loop.settle()
     (door,) = FakeDoor.made
     step, hello = door.steps
-    assert hello is short_hello
-    assert (door.most_waiting, door.most_handshakes) == (504, 504)
+    assert hello is whole_hello
+    assert (door.most_waiting, door.most_handshakes, door.most_asked_again) == (504, 504, 64)
     first, second, third = (Arrival(cast(Any, None), "203.0.113.9", None, door.make) for _ in range(3))
     assert [step(one, b"") for one in (first, second, third, first)] == [0, 0, GUARDED, 0]
     door.over(first)
@@ -602,14 +604,22 @@ def test_whom_the_door_has_turned_away(behind_proxies: Stage, capsys: pytest.Cap
     assert capsys.readouterr().err == "slmgate: worker 0: one\nslmgate: worker 0: two\n"
 
 
-def test_drain_waits_for_those_at_the_door(behind_proxies: Stage) -> None:
+@pytest.mark.parametrize(("by", "seconds"), [(signal.SIGTERM, 2.0), (signal.SIGUSR1, 30.0)])
+def test_drain_waits_for_those_at_the_door(behind_proxies: Stage, by: int, seconds: float) -> None:
+    """For a moment, or where another gate has taken over as long as for anybody; nothing else waits for them."""
     stage = behind_proxies
     (door,) = FakeDoor.made
     door.waiting = stage.loop.create_future()
-    stage.loop.signals[signal.SIGTERM]()
+    stage.loop.signals[by]()
     stage.loop.turn(1)
     assert door.told == ["open", "close", "rest"]
+    assert door.seconds == seconds
+    assert stage.worker.draining
     assert not stage.life.done()
+    late = ClientConnection(stage.worker, None)
+    late.connection_made(FakeTransport(stage.loop, late, lambda what, data: None))
+    late.connection_lost(None)
+    assert not stage.life.done(), "others may come of the door"
     door.waiting.set_result(None)
     stage.loop.turn(1)
     assert door.told == ["open", "close", "rest", "empty"]

@@ -19,12 +19,13 @@ from typing import Any
 import psutil
 import pytest
 
+from slmgate.dataplane import openssl
 from tests.system.conftest import SHARED, Launch, running
 from tests.tools.authority import Authority, TlsWire, serial_of
 from tests.tools.gate import SECRET, Gate, eventually, model
 from tests.tools.load import LONG
 from tests.tools.upstream import MockUpstream
-from tests.tools.wire import ClosedEarlyError, ask, chat, request
+from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
 
 NAMES = ("a.example", "b.example", "*.wild.example")
 SERVED_WITHIN = 1.0 if LONG else 5.0
@@ -106,7 +107,7 @@ def test_one_name_on_the_plain_listener(named: Gate) -> None:
 
 
 def test_a_slow_handshake_is_cut(named: Gate, authority: Authority) -> None:
-    """A client that sends its first bytes one at a time has 5 s from the ninth on; others are served meanwhile."""
+    """A client that sends its first message one byte at a time has 5 s for it; others are served meanwhile."""
     out = ssl.MemoryBIO()
     client = any_name(authority).wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.example")
     with pytest.raises(ssl.SSLWantReadError):
@@ -153,22 +154,69 @@ def test_how_long_the_first_message_may_be(named: Gate, authority: Authority) ->
     assert named.rss() - before < 4 << 20
 
 
-@pytest.mark.parametrize(("sent", "most"), [(8, 16), (16 * 1024, 128)])
-def test_what_an_unfinished_handshake_costs(named: Gate, authority: Authority, sent: int, most: int) -> None:
-    """In KiB of a worker for each of 500 connections: before anybody can say what it is, and with all that may be kept of it."""
-    begun = (b"\x16\x03\x01\x3f\xf8\x01\x00\x3f\xff" + bytes(16 * 1024))[:sent]
+def first_message(authority: Authority, protocols: int) -> bytes:
+    out = ssl.MemoryBIO()
+    client = offering(authority, protocols).wrap_bio(ssl.MemoryBIO(), out, server_hostname="a.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return out.read()
+
+
+def without_a_key(message: bytes) -> bytes:
+    """The same in one record, but with no key in it that could be used: the server has to ask for another one."""
+    at = message.index(b"\x00\x33\x00\x26\x00\x24\x00\x1d\x00\x20")  # key_share: one for X25519
+    short = message[:at] + b"\x00\x33\x00\x02\x00\x00" + message[at + 42 :]
+    extensions = 43 + 1 + message[43]  # behind version and random, the session's id,
+    extensions += 2 + int.from_bytes(message[extensions : extensions + 2])  # cipher suites
+    extensions += 1 + message[extensions]  # and compression methods
+    for where, size in ((3, 2), (6, 3), (extensions, 2)):
+        short = short[:where] + (int.from_bytes(short[where : where + size]) - 36).to_bytes(size) + short[where + size :]
+    return short
+
+
+@pytest.mark.parametrize(
+    ("case", "most"), [("nothing of it", 16), ("all but its last byte", 16), ("all of it", 200), ("asked for another", 160)]
+)
+def test_what_an_unfinished_handshake_costs(named: Gate, authority: Authority, case: str, most: int) -> None:
+    """In KiB of a worker for each of 800 connections: of what has not come OpenSSL keeps nothing, and what may be as long as
+    OpenSSL likes is asked of a few only.
+    """
+    first = first_message(authority, 60)
+    sent = {"nothing of it": first[:8], "all but its last byte": first[:-1], "all of it": first}.get(case, without_a_key(first))
+    second = b"\x16\x03\x03\x40\x00\x01\x01\xe0\x00" + bytes(16 * 1024 - 4) + (b"\x16\x03\x03\x40\x00" + bytes(16 * 1024)) * 6
     pids = named.workers()
     before = [psutil.Process(pid).memory_info().rss for pid in pids]
     with contextlib.ExitStack() as all_of_them:
-        for _ in range(500):
+        for _ in range(800):
             one = all_of_them.enter_context(socket.create_connection(("127.0.0.1", named.tls_port), timeout=5))
-            one.sendall(begun)
+            one.sendall(sent)
+            if case == "asked for another":
+                assert one.recv(6)[5] == 2, "a HelloRetryRequest is a ServerHello"
+                one.sendall(second)
         time.sleep(1)
         grown = sum(psutil.Process(pid).memory_info().rss for pid in pids) - sum(before)
         with TlsWire(named.tls_port, any_name(authority), name="a.example") as wire:
             assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
-    print(f"{grown / 500 / 1024:.1f} KiB for each")
-    assert grown < 500 * most * 1024
+    print(f"{grown / 800 / 1024:.1f} KiB for each")
+    assert grown < 800 * most * 1024
+
+
+def test_whoever_is_asked_for_another_first_message_is_served(named: Gate, authority: Authority) -> None:
+    """As clients are that begin with a key of a kind which is not taken here."""
+    context = any_name(authority)
+    assert openssl._control(context, openssl._SET_GROUPS_LIST, 0, b"P-521:P-256")
+    with TlsWire(named.tls_port, context, name="a.example") as wire:
+        assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 2000])
+def test_no_record_of_a_first_message_is_empty(named: Gate, authority: Authority, at: int) -> None:
+    """OpenSSL passes over some, and took what came behind them for whatever it said of its length."""
+    message = b"\x01\x01\xe0\x00" + bytes(12000)
+    parts = (*([message[:at]] if at else []), b"", message[at:])
+    with socket.create_connection(("127.0.0.1", named.tls_port), timeout=3) as one, contextlib.suppress(ConnectionError):
+        one.sendall(b"".join(b"\x16\x03\x01" + len(part).to_bytes(2) + part for part in parts))
+        assert one.recv(1) == b""
 
 
 def test_a_first_message_in_records_of_one_byte(named: Gate, authority: Authority) -> None:
@@ -326,3 +374,58 @@ def test_revoked(launch: Launch, authority: Authority, upstream: MockUpstream) -
     authority.crl(bad)
     eventually(lambda: all(let_in(authority.context(good)) for _ in range(4)), 10, "a new list")
     assert not let_in(authority.context(bad))
+
+
+# --- the end
+
+
+def test_whoever_is_silent_at_the_door_holds_up_no_stop(launch: Launch, authority: Authority, upstream: MockUpstream) -> None:
+    """Idle clients are sent away, and others are told that the gate goes, while it waits for those who have said nothing yet;
+    and that it does for a moment only. Who is in the middle of a handshake is served.
+    """
+    own = [authority.server("last", "a.example")]
+    gate = launch({"tiny": model(upstream.url)}, workers=1, tls={"certificates": own}, drain_timeout="20s")
+    with Wire(gate.port) as idle, contextlib.ExitStack() as silent:
+        assert idle.ask(request(chat(), secret=SECRET)).status == 200
+        for begun in (b"", b"\x16\x03\x01\x10\x00\x01", b"\x16\x03\x01\x10\x00\x01\x00\x0f\xfc" + bytes(300)):
+            one = silent.enter_context(socket.create_connection(("127.0.0.1", gate.tls_port)))
+            one.sendall(begun)
+        late = silent.enter_context(socket.create_connection(("127.0.0.1", gate.tls_port), timeout=5))
+        time.sleep(0.2)
+        started = time.monotonic()
+        gate.process.send_signal(signal.SIGTERM)
+        assert idle.closed(1), "an idle connection waits for nobody"
+        time.sleep(0.3)
+        tls = silent.enter_context(any_name(authority).wrap_socket(late, server_hostname="a.example"))
+        tls.sendall(request(chat(), secret=SECRET))
+        answer = b""
+        while more := tls.recv(65536):
+            answer += more
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+        assert gate.process.wait(10) == 0
+        assert time.monotonic() - started < 4
+
+
+def test_whoever_was_turned_away_last_does_a_stopping_gate_no_harm(
+    launch: Launch, authority: Authority, upstream: MockUpstream
+) -> None:
+    """The operator is told of it while the last stream goes on, though the listener is closed by then."""
+    own = [authority.server("ends", "a.example")]
+    gate = launch({"tiny": model(upstream.url)}, workers=1, tls={"certificates": own}, drain_timeout="20s")
+    with Wire(gate.port) as wire:
+        wire.send(request(chat(stream=True, events=24, rate=20), secret=SECRET))
+        assert wire.event()
+        for _ in range(2):  # at least one of them since the last whole second of the worker
+            with socket.create_connection(("127.0.0.1", gate.tls_port)) as one, contextlib.suppress(ConnectionError):
+                one.sendall(b"\x16\x03\x01\x40\x00\x01\x01\xe0\x00")
+                assert one.recv(1) == b""
+        gate.process.send_signal(signal.SIGTERM)
+        events = 1
+        while (event := wire.event()) is not None and b"[DONE]" not in event:
+            events += 1
+        assert event is not None, f"cut after {events} events"
+    assert gate.process.wait(10) == 0
+    said = gate.log.read_text()
+    assert "begins with a message of more than 16384 bytes" in said
+    assert "Traceback" not in said

@@ -244,7 +244,7 @@ class Addresses:
         for place in range(0, 2 * RING, 2):
             if self._ring[place] == subject:
                 self._ring[place + 1] = 0
-        self._header[_CHANGES] += 1
+        self.tell_ban(subject, 0)  # others may know of it though it is none of the newest
         return lifted
 
     @property
@@ -253,17 +253,19 @@ class Addresses:
         return self._header[_CHANGES]
 
     def tell_ban(self, subject: int, until: int) -> None:
-        """Have all workers learn of a ban. Inside the lock."""
+        """Have all workers learn of a ban; until 0: that there is none any more. Inside the lock."""
         ring, hand = self._ring, self._header[_HAND] % RING
         ring[2 * hand], ring[2 * hand + 1] = subject, until
         self._header[_HAND] = hand + 1
         self._header[_CHANGES] += 1
 
     def bans(self, now: int) -> dict[int, int]:
-        """The newest bans that are in force, and until when each is."""
+        """The newest bans that are in force, and until when each is; 0: it was lifted."""
         ring = self._ring.tolist()
         bans: dict[int, int] = {}
         for subject, until in zip(ring[::2], ring[1::2], strict=True):
             if until > now and until > bans.get(subject, 0):
                 bans[subject] = until
+            elif subject and not until:
+                bans.setdefault(subject, 0)
         return bans

@@ -27,13 +27,16 @@ MOST_WAITING = 4096
 """Connections that wait at one door; a further one costs the one that has waited longest."""
 MOST_HANDSHAKES = 4096
 """Connections in the middle of their handshake, which are none of the worker's yet; the same holds of a further one."""
+MOST_ASKED_AGAIN = 64
+"""The same of those whose first message has no key that could be used: the second one, which they are asked for, OpenSSL takes
+when it has 128 KiB as well, and keeps it, and there is no bound that it could be given."""
 MOST_HELLO = 16 * 1024
 """Bytes of a client's first message of TLS. OpenSSL would take eight times as much, and keep it until the rest has come; clients
 send a tenth of this (those that offer keys of post-quantum algorithms nearly 2 KiB)."""
 AT_ONCE = 64
 """Connections that are let in in one turn of the event loop."""
-PEEKED = 16 * 1024
-"""Bytes of a connection's beginning that are looked at: a whole TLS record."""
+PEEKED = 20 * 1024
+"""Bytes of a connection's beginning that are looked at: a first message of TLS, also when it comes in records of 20 bytes."""
 PAUSE_SECONDS = 0.25
 """How long nobody is let in after the kernel had no descriptor or no memory for a newcomer."""
 
@@ -45,6 +48,7 @@ GUARDED: Final = "its address may not connect now"
 """The guard tells and counts such ones itself."""
 MUTE: Final = "it left, or went on saying nothing, before its handshake began"
 """Nobody is told of such ones: whoever only looks whether the port is open does that."""
+BROKEN: Final = "its TLS handshake begins with something that no client may send"
 LONG: Final = f"its TLS handshake begins with a message of more than {MOST_HELLO} bytes"
 PRESSED: Final = "too many others came while it was in the middle of its TLS handshake"
 ENDLESS: Final = f"it did not say whose it is within {PEEKED} bytes"
@@ -53,7 +57,7 @@ ENDLESS: Final = f"it did not say whose it is within {PEEKED} bytes"
 class Arrival:
     """A connection that nobody serves yet."""
 
-    __slots__ = ("address", "context", "counted", "make", "settled", "socket", "taken", "visitor")
+    __slots__ = ("address", "asked_again", "context", "counted", "make", "settled", "socket", "taken", "visitor", "wants")
 
     def __init__(
         self, one: socket.socket, address: str, context: ssl.SSLContext | None, make: Callable[[Arrival], asyncio.BaseProtocol]
@@ -64,6 +68,8 @@ class Arrival:
         self.context = context  # by which TLS is spoken on it; None: none is
         self.make = make  # makes the protocol that serves it
         self.taken = False  # whether the loop has the socket
+        self.wants = 1  # so many bytes have to have come before a step can say more
+        self.asked_again = False  # whether its first message of TLS is not to be the last of its kind
         self.counted = False  # whether the guard has been asked about its address
         self.visitor: Visitor | None = None  # as the guard counts it, until somebody serves it
 
@@ -112,12 +118,20 @@ def counted_by(guard: Guard) -> Step:
     return step
 
 
-def short_hello(arrival: Arrival, seen: bytes) -> int | str | None:
-    """The step before a handshake: what a client says first is bounded before any of it is kept."""
-    length = client_hello.length(seen)
-    if length is None:
+def whole_hello(arrival: Arrival, seen: bytes) -> int | str | None:
+    """The step before a handshake: what a client says first is bounded, and has come, before OpenSSL keeps any of it."""
+    begun = client_hello.begun(seen)
+    if begun is None:
+        return 0  # it is no TLS, as OpenSSL says to whoever it is
+    if begun is client_hello.BROKEN:
+        return BROKEN
+    if begun.length > MOST_HELLO:
+        return LONG
+    if begun.missing:
+        arrival.wants = len(seen) + begun.missing
         return None
-    return LONG if length > MOST_HELLO else 0
+    arrival.asked_again = client_hello.is_asked_again(begun.message)
+    return 0
 
 
 class Door:
@@ -140,11 +154,14 @@ class Door:
         self.steps: tuple[Step, ...] = ()
         self.most_waiting = MOST_WAITING
         self.most_handshakes = MOST_HANDSHAKES
+        self.most_asked_again = MOST_ASKED_AGAIN
         # state
         self._open = False
+        self._where = ""  # as the operator knows the listener
         self._pause: asyncio.TimerHandle | None = None
         self._waiting: dict[asyncio.Task[None], Arrival] = {}  # those at a step, oldest first
         self._shaking: dict[asyncio.Task[None], Arrival] = {}  # those at their handshake, oldest first
+        self._asked_again: dict[asyncio.Task[None], Arrival] = {}  # those of them who are
         self._tasks: set[asyncio.Task[None]] = set()  # all of them
         self.came = 0  # so far
         self.turned_away = 0  # of them
@@ -157,6 +174,8 @@ class Door:
         """Let in who knocks."""
         if not self._open:
             self._open = True
+            host, port = self._listener.getsockname()[:2]  # asked while it is open: those of a stopping worker are closed
+            self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             self._listener.setblocking(False)
             self._loop.add_reader(self._listener.fileno(), self._let_in)
 
@@ -174,22 +193,23 @@ class Door:
         while self._accept():
             pass
 
-    async def emptied(self) -> None:
-        """Wait until nobody is at a step or at a handshake."""
-        while self._tasks:
+    async def emptied(self, seconds: float) -> None:
+        """Wait until nobody is at a step or at a handshake; whoever is so after so many seconds is closed."""
+        until = self._loop.time() + seconds
+        while self._tasks and (left := until - self._loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
             await asyncio.wait(self._tasks)
 
     def tell(self) -> list[str]:
         """Whom it has turned away since it was last asked: a line for each reason, for the operator."""
         untold, self._untold = self._untold, {}
-        if not untold:
-            return []
-        host, port = self._listener.getsockname()[:2]
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return [
-            f"{where}: a connection from {last} was closed: {why}"
+            f"{self._where}: a connection from {last} was closed: {why}"
             if number == 1
-            else f"{where}: {number} connections were closed, the last one from {last}: {why}"
+            else f"{self._where}: {number} connections were closed, the last one from {last}: {why}"
             for why, (number, last) in untold.items()
         ]
 
@@ -248,6 +268,7 @@ class Door:
         self._tasks.discard(task)
         self._waiting.pop(task, None)
         self._shaking.pop(task, None)
+        self._asked_again.pop(task, None)
         if not arrival.taken:
             arrival.socket.close()
         self._tell_over(arrival)
@@ -270,6 +291,10 @@ class Door:
             if len(self._shaking) >= self.most_handshakes:
                 self._lose_the_oldest(self._shaking, PRESSED)
             self._shaking[task] = arrival
+            if arrival.asked_again:
+                if len(self._asked_again) >= self.most_asked_again:
+                    self._lose_the_oldest(self._asked_again, PRESSED)
+                self._asked_again[task] = arrival
         with contextlib.suppress(OSError):  # who leaves, or fails the handshake, loses its own connection only
             await self._loop.connect_accepted_socket(lambda: arrival.make(arrival), arrival.socket, **accepting(arrival.context))
 
@@ -280,15 +305,15 @@ class Door:
             async with asyncio.timeout(WAIT_SECONDS):
                 for step in steps:
                     seen = b""
-                    if step is short_hello:
+                    if step is whole_hello:
                         left = late = MUTE
                     while (took := step(arrival, seen)) is None:
                         if len(seen) == PEEKED:
                             return ENDLESS
-                        more = await self._more(arrival.socket, len(seen))
-                        if len(more) <= len(seen):
+                        known, seen = len(seen), b""  # the kernel has them: to keep them here as well would cost twice
+                        seen = await self._more(arrival.socket, known, max(known + 1, min(arrival.wants, PEEKED)))
+                        if len(seen) <= known:
                             return left
-                        seen = more
                     if isinstance(took, str):
                         return took
                     if took:
@@ -299,12 +324,12 @@ class Door:
         except OSError:
             return left
 
-    async def _more(self, one: socket.socket, known: int) -> bytes:
-        """The connection's first bytes, once there are more than the `known` ones; no more than those: none will come."""
+    async def _more(self, one: socket.socket, known: int, wanted: int) -> bytes:
+        """The connection's first bytes, once so many are there as are `wanted`; no more than the `known` ones: none will come."""
         if not known and (seen := _peek(one)) is not None:
             return seen
         # What was seen is still there to be read: without this, the kernel would go on saying so, and the loop would spin.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, known + 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
         ready = self._loop.create_future()
         self._loop.add_reader(one.fileno(), _wake, ready)
         try:

@@ -373,10 +373,11 @@ class Guard:
         self._changes = table.changes
         bans = table.bans(table.now())
         fresh = frozenset(subject for subject, until in bans.items() if until > self.bans.get(subject, 0))
-        for subject in self.bans.keys() - bans.keys():
+        lifted = [subject for subject, until in bans.items() if not until]
+        for subject in (*lifted, *(self.bans.keys() - bans.keys())):
             if self._knocking.pop(subject, None) is not None:
                 self._kept_out = None
-        self.bans = bans
+        self.bans = {subject: until for subject, until in bans.items() if until}
         for subject in fresh:
             self._knocks(subject, bans[subject])
         if fresh:
@@ -390,6 +391,8 @@ class Guard:
         self._knocking[subject] = until
         if subject not in self._kept_subjects:
             self._kept_out = None
+        elif self._table is not None:  # so the kernel had no room for it, and has for those who came last
+            self._kept_until = min(self._kept_until, self._table.now() + SECOND)
         if len(self._knocking) > 2 * SIEVED:
             self._knocking = dict(list(self._knocking.items())[-SIEVED:])
 

@@ -33,7 +33,17 @@ from slmgate.dataplane.capture import CaptureBox, begin_capture
 from slmgate.dataplane.challenges import Pending
 from slmgate.dataplane.client import ClientConnection
 from slmgate.dataplane.counting import Counters
-from slmgate.dataplane.door import MOST_HANDSHAKES, MOST_WAITING, Arrival, Door, Step, announced_by, counted_by, short_hello
+from slmgate.dataplane.door import (
+    MOST_ASKED_AGAIN,
+    MOST_HANDSHAKES,
+    MOST_WAITING,
+    Arrival,
+    Door,
+    Step,
+    announced_by,
+    counted_by,
+    whole_hello,
+)
 from slmgate.dataplane.exchange import Exchange
 from slmgate.dataplane.guard import Guard
 from slmgate.dataplane.journal import NEEDED, Journal
@@ -101,6 +111,8 @@ RESERVED_DESCRIPTORS = 64
 COMPLAINTS_PER_SECOND = 20
 CAPTURE_SECONDS = 2.0
 """How long a worker that ends waits for control to take what is to be kept of requests."""
+DOOR_SECONDS = 2.0
+"""How long a worker that stops waits for those who have yet to say something before they are served, or to end a handshake."""
 OUT_OF_MEMORY = 71
 """Exit code of a worker whose event loop had no memory for its own work (`EX_OSERR` of sysexits.h)."""
 _LINE = (socket.IPPROTO_TCP, socket.TCP_INFO, 28)
@@ -172,7 +184,7 @@ class Worker:
         self.draining = False
         self.handed_over = False  # drains because another gate has taken over the sockets: nobody is sent away
         self.stopping = False
-        self._drained = loop.create_future()
+        self._drained: asyncio.Future[None] | None = None  # the last connection of a worker that stops has ended
 
     # -- what exchanges and connections ask of it
 
@@ -247,7 +259,7 @@ class Worker:
         self.calm.discard(connection)
         if connection.came_from is not None:
             self.guard.left(connection.came_from)
-        if self.draining and not self._connections and not self._drained.done():
+        if self._drained is not None and not self._connections and not self._drained.done():
             self._drained.set_result(None)
 
     def calm_until(self, connection: ClientConnection, deadline: float) -> None:
@@ -433,7 +445,7 @@ class Worker:
         """What a connection of that listener goes through before it is one; of plain ones for clients, nothing."""
         proxied = self._orders.proxied[place : place + 1] == (True,)
         steps = [announced_by(lambda: self.snapshot.proxies)] if proxied else []
-        return steps if front is None else [*steps, counted_by(self.guard), short_hello]
+        return steps if front is None else [*steps, counted_by(self.guard), whole_hello]
 
     def _no_arrival(self, arrival: Arrival) -> None:
         """One that had come to a door is served, or will not be: then it is no connection of its address any more."""
@@ -448,6 +460,7 @@ class Worker:
             door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front), self._no_arrival)
         door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
         door.most_handshakes = max(1, min(MOST_HANDSHAKES, self._room_for // 4))
+        door.most_asked_again = min(MOST_ASKED_AGAIN, door.most_handshakes)
         door.make, door.context, door.steps = self._connection(front), context_of(front), tuple(steps)
         door.open()
         return door
@@ -644,8 +657,6 @@ class Worker:
                 door.take_the_rest()
             elif front is None:  # else TLS has only just been said there, and nobody was let in yet
                 await self._accept_the_rest(one)
-        for door in self._doors.values():
-            await door.emptied()
         self.draining = True
         self.shadows.stop()
         for one in self._sockets:
@@ -653,9 +664,11 @@ class Worker:
         if not self.handed_over:
             self._send_idle_away()
         until = time.monotonic() + self.snapshot.gate.drain_timeout
+        await self._empty_doors()
         if self._connections:
+            self._drained = self._loop.create_future()
             try:
-                await asyncio.wait_for(asyncio.shield(self._drained), self.snapshot.gate.drain_timeout)
+                await asyncio.wait_for(self._drained, until - time.monotonic())
             except TimeoutError:
                 for connection in list(self._connections):
                     connection.stop()
@@ -663,6 +676,16 @@ class Worker:
         while self.keyed.alone and time.monotonic() < until:  # noqa: ASYNC110  # the tick is what sees them end
             await asyncio.sleep(TICK)
         self.keyed.stop()
+
+    async def _empty_doors(self) -> None:
+        """Who had come to a door is served as well; who says nothing there holds up a gate that stops for a moment only."""
+        if not self._doors:
+            return
+        limit = self.snapshot.gate.drain_timeout
+        seconds = limit if self.handed_over else min(DOOR_SECONDS, limit)
+        await asyncio.gather(*(door.emptied(seconds) for door in self._doors.values()))
+        if not self.handed_over:
+            self._send_idle_away()
 
     async def _hand_over_captures(self) -> None:
         """What roles want kept goes to control before this worker does, unless nobody takes it."""
