@@ -488,6 +488,27 @@ def test_syncing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(closed) == 2, "without them there is nothing to force"
 
 
+def test_syncing_without_descriptors(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could be had is forced, and given back; the rest is when there is one."""
+    journal = Journal(directory, NAME, SIZE)
+    real, given = os.dup, [0]
+
+    def dup(fd: int) -> int:
+        if given:
+            raise OSError(errno.EMFILE, "Too many open files")
+        given.append(real(fd))
+        return given[-1]
+
+    monkeypatch.setattr(os, "dup", dup)
+    journal.syncer()()
+    given.clear()
+    journal.syncer()()
+    (fd,) = given
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    journal.close()
+
+
 def test_a_disk_that_fails_to_sync_is_not_this_threads_affair(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(directory, NAME, SIZE)
 
