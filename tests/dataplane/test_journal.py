@@ -1,6 +1,8 @@
 """The writing side of the journal: a worker may die at any store, a disk may be full at any time, and nothing is lost.
 
 What is written is read back with `link.journal` from the files, as control would do it.
+
+Length: all that may go wrong with one file, on one kind of broken disk.
 """
 
 from __future__ import annotations

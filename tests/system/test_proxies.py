@@ -2,6 +2,8 @@
 
 Clients are addresses of the loopback: 127.0.0.1 is where trusted proxies are, all others are strangers. Each attack has its
 positive control. nginx and HAProxy run the samples of docs/security.md.
+
+Length: all of it is tried on the same gates, which take a while to start.
 """
 
 from __future__ import annotations
