@@ -661,7 +661,16 @@ def test_drain_waits_for_those_at_the_door(behind_proxies: Stage, by: int, secon
     late.connection_made(FakeTransport(stage.loop, late, lambda what, data: None))
     late.connection_lost(None)
     assert not stage.life.done(), "others may come of the door"
+    last = ClientConnection(stage.worker, None)
+    transport = FakeTransport(stage.loop, last, lambda what, data: None)
+    last.connection_made(transport)
     door.waiting.set_result(None)
+    stage.loop.turn(0.25)
+    assert not transport.is_closing(), "it has yet to ask for something"
+    stage.loop.turn(0.5)
+    assert transport.is_closing() is (by == signal.SIGTERM)
+    if not transport.is_closing():
+        last.connection_lost(None)
     stage.loop.turn(1)
     assert door.told == ["open", "close", "rest", "empty"]
     assert stage.life.done()

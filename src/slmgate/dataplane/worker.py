@@ -708,8 +708,11 @@ class Worker:
             return
         limit = self.snapshot.gate.drain_timeout
         seconds = limit if self.handed_over else min(DOOR_SECONDS, limit)
+        before = self.tally.connections
         await asyncio.gather(*(door.emptied(seconds) for door in self._doors.values()))
         if not self.handed_over:
+            if self._connections and self.tally.connections > before:  # whoever has just come in has yet to ask
+                await asyncio.sleep(2 * TICK)
             self._send_idle_away()
 
     async def _hand_over_captures(self) -> None:
