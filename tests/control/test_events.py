@@ -179,6 +179,12 @@ def test_what_is_known_of_limits_does_not_grow_for_ever() -> None:
     assert sum(map(len, watch._reached.values())) <= 20
 
 
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_mark_is_reached_with_its_very_amount(percent: int) -> None:
+    assert reached(Watch(lambda _: {}), stand(percent / 100), at=[percent]) != []
+    assert reached(Watch(lambda _: {}), stand(percent / 100 - 0.0001), at=[percent]) == []
+
+
 def test_limits_are_told_once_in_each_period() -> None:
     watch = Watch(lambda _: {})
     assert reached(watch, stand(0.79)) == []

@@ -20,6 +20,8 @@ from slmgate.control.notices import Notices
 from slmgate.control.notifying import Notifier
 from slmgate.control.webhooks import Webhooks
 from slmgate.link.messages import Ban
+from slmgate.stores.billing import NoticeRecord
+from slmgate.stores.records import LedgerUnavailable
 from tests.control.test_notices import Receiver
 from tests.tools.admin_gate import READY, AdminGate
 
@@ -125,6 +127,31 @@ def test_limits_of_a_calendar_are_told_at_their_marks(gate: Notified) -> None:
     gate.away = True
     gate.now = msgspec.structs.replace(READY, instances=DOWN)
     assert gate.turn() == [("all", "instance.down"), ("few", "instance.down")], "the rest is told nevertheless"
+
+
+def test_what_cannot_be_written_at_once_is_told_when_it_can(gate: Notified, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens while the ledger cannot be written is seen once only: it waits here, and no other look is made before."""
+    gate.turn()
+    gate.now = msgspec.structs.replace(
+        READY, instances=DOWN, faults=["no"], workers=[msgspec.structs.replace(READY.workers[0], bans=1)]
+    )
+    gate.banned = [Ban("203.0.113.7", 900, 1)]
+    writes = []
+
+    def full(_: object, record: NoticeRecord) -> bool:
+        writes.append(record.type)
+        raise LedgerUnavailable("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(type(gate.store.billing), "add_notice", full)
+        for _ in range(10):
+            with contextlib.suppress(LedgerUnavailable):
+                gate.turn(1)
+    assert len(writes) > 2
+    told = [(name, type) for name, type in gate.turn(1) if type != "ban.made"]
+    assert told == [("all", "configuration.refused"), ("all", "instance.down"), ("few", "instance.down")]
+    assert gate.turn(20) == []
+    assert [record.type for record in gate.store.billing.notices(99)].count("ban.made") == 1
 
 
 def test_a_webhook_that_is_new_is_told_from_then_on(gate: Notified) -> None:

@@ -101,6 +101,7 @@ def stand_of(text: str, used: int, amount: int) -> Stand:
         ("60 requests/minute", 59, 60, (60, 59, 1, 0.9833, NOON.replace(minute=1))),
         ("60 requests/minute", 90, 60, (60, 90, 0, 1.5, NOON.replace(minute=1))),
         ("0 requests/minute", 0, 0, (0, 0, 0, 1.0, None)),
+        ("2M tokens/hour", 1_999_999, 2_000_000, (2_000_000, 1_999_999, 1, 0.9999, NOON.replace(hour=13))),
         ("2M tokens/day", 1000, 2_000_000, (2_000_000, 1000, 1_999_000, 0.0005, datetime(2026, 11, 21, tzinfo=UTC))),
         ("1 EUR/day", 250_000_000, 10**9, ("1.00", "0.25", "0.75", 0.25, datetime(2026, 11, 21, tzinfo=UTC))),
         ("600 gpu-seconds/hour", 1_500_000, 600_000_000, (600.0, 1.5, 598.5, 0.0025, NOON.replace(hour=13))),

@@ -13,6 +13,7 @@ import pytest
 from slmgate.control.config import load_text
 from slmgate.control.webhooks import AT_ONCE, GIVEN_UP, Webhooks, signature
 from slmgate.stores.billing import NoticeRecord
+from slmgate.stores.records import LedgerUnavailable
 from slmgate.stores.sql import SqlStore
 from tests.control.test_notices import CONFIG, NOW, Gate, Receiver, store
 
@@ -123,3 +124,53 @@ def test_who_does_not_answer_keeps_nobody_waiting(store: SqlStore) -> None:
     }  # fmt: skip
     asyncio.run(webhooks.deliver())
     assert asked.count("gone.example.com") == 2 * AT_ONCE
+
+
+def test_a_store_that_cannot_be_written_has_nobody_told_again(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk: what is to be sent can be read, and what became of it cannot be kept."""
+    gate = Gate(store, Receiver(500))
+    gate.use(800)
+    gate.turn()
+    assert len(gate.receiver.got) == 1
+
+    def full(*_: object) -> None:
+        raise LedgerUnavailable("database or disk is full")
+
+    billing = store.billing
+    with monkeypatch.context() as disk:
+        disk.setattr(type(billing), "save_notice", full)
+        for _ in range(20):
+            with pytest.raises(LedgerUnavailable, match="full"):
+                gate.turn(5)
+    assert [request.content for request in gate.receiver.got] == [gate.receiver.got[0].content] * 2
+    assert len(gate.turn(5)) == 2
+    (record,) = billing.notices(9)
+    assert (record.attempts, record.retry, record.delivered) == (2, None, NOW + timedelta(seconds=5))
+
+
+def test_who_makes_us_fail_stops_nobody_elses_notice(store: SqlStore, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    async def receive(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        if request.url.host == "odd.example.com":
+            raise RuntimeError("what nobody thought of")
+        await asyncio.sleep(0)
+        return httpx.Response(204)
+
+    hooks = "".join(
+        f"  {name}: {{url: 'https://{name}.example.com/', secret: long-enough-a-secret}}\n" for name in ("odd", "well")
+    )
+    config = load_text(CONFIG.partition("plans:")[0] + "notifications:\n" + hooks).unwrap()
+    webhooks = Webhooks(store.billing, lambda: config, lambda: NOW, httpx.MockTransport(receive))
+    for name in ("odd", "well"):
+        store.billing.add_notice(
+            NoticeRecord(id=name, team="", plan="", payload=b"{}", created=NOW, retry=NOW, webhook=name, subject="x", type="y")
+        )
+    asyncio.run(webhooks.deliver())
+    asyncio.run(webhooks.deliver())
+    assert sorted(asked) == ["odd.example.com", "well.example.com"]
+    by_name = {record.webhook: record for record in store.billing.notices(9)}
+    assert by_name["well"].delivered == NOW
+    assert (by_name["odd"].attempts, by_name["odd"].delivered) == (1, None)
+    assert "what nobody thought of" in caplog.text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import msgspec
@@ -1472,6 +1473,42 @@ def test_a_role_that_changes_while_a_request_stands_in_line(open_road: OpenRoad)
     road.stage.loop.opened["a"][0].feed(reply(b"{}"))
     road.stage.loop.settle()
     assert {one["status"]: one["reason"] for one in road.stage.receipts} == {200: "", 404: "model_not_found"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "asked", "sent"),
+    [
+        (64, 500, {}, 64),
+        (64, None, {}, 64),
+        (None, 500, {"max_completion_tokens": 90}, 90),
+        (None, 30, {}, 30),
+        (500, 30, {}, 30),
+        (None, None, {}, 4096),
+    ],
+)
+def test_what_is_set_anew_in_line_is_no_more_than_was_taken(
+    open_road: OpenRoad, before: int | None, after: int | None, asked: dict[str, Any], sent: int
+) -> None:
+    """A default that is raised or dropped meanwhile gives nobody tokens that were not taken of a limit."""
+    road = open_road(model(instance("a", max_in_flight=1)))
+    limits = (msgspec.structs.replace(TOKENS, amount=10_000),)
+    seen: list[bytes] = []
+    road.stage.loop.told = lambda who, what, data: seen.append(data) if who == "a" and what == "write" else None
+
+    def publish(default: int | None) -> None:
+        rules = () if default is None else (ParameterRule(name="max_tokens", default=default),)
+        road.stage.publish(roles=(RoleSpec(name="r", parameters=rules),), keys=(OF_R,), limits=limits)
+
+    publish(before)
+    road.stage.connect("first").feed(request({"model": "m", "max_tokens": 1}))
+    road.stage.connect("second").feed(request({"model": "m", **asked}))
+    road.stage.loop.settle()
+    publish(after)
+    road.stage.loop.opened["a"][0].feed(reply(b"{}"))
+    road.stage.loop.settle()
+    body = json.loads(seen[-1].rpartition(b"\r\n\r\n")[2])
+    assert len(seen) == 2
+    assert {value for name, value in body.items() if "tokens" in name} == {sent}
 
 
 def test_another_credential_on_the_same_connection(road: Road) -> None:

@@ -5,6 +5,7 @@ What may be tried again within one model is told by `test_exchange.py` and `test
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -364,6 +365,23 @@ def test_the_limits_of_the_one_that_serves_are_used(open_road: OpenRoad) -> None
 def test_a_limit_of_both_is_used_once(open_road: OpenRoad, unit: str) -> None:
     road = counted(open_road, limit("both", 3 if unit == "requests" else 1, per=("principal",), unit=unit))
     assert chats(road, 3) == [(200, "n", "")] * 3
+
+
+def test_what_it_came_to_is_charged_when_nobody_serves(open_road: OpenRoad) -> None:
+    """The first model's instance was asked and came to nothing, the other has no room: nobody gets its work for nothing."""
+    units: dict[Any, int] = {"requests": 1, "prompt_tokens": 4, "tokens": 4, "engine_time": 120_000_000}
+    own = [limit(unit, 10**9, per=("principal",), unit=unit) for unit in units]
+    road = pair(open_road, retry_on=("timeout",), other={"limits": (limit("full", 0, per=()),)})
+    road.stage.publish(limits=tuple(own))
+    road.stage.connect().feed(request({"model": "m"}))
+    road.stage.loop.turn(121)
+    (receipt,) = road.stage.receipts
+    assert (receipt["reason"], receipt["instance"], receipt["prompt_tokens"]) == ("upstream_timeout", "a", 4)
+    worker = road.stage.worker
+    account = worker.limiter.account(worker.snapshot.charges, KEY, "m", "", "")
+    found = worker.limiter.look(account.spots, time.time())
+    assert found is not None
+    assert {unit: used for unit, (used, _) in zip(units, found, strict=True)} == units
 
 
 def test_the_other_has_no_place_in_line_and_nothing_stays_taken(open_road: OpenRoad) -> None:

@@ -172,6 +172,19 @@ def test_settled(limiter: Limiter) -> None:
     assert [used for used, _ in limiter._table.look(one.spots, NOON)] == [30, 0, 123]
 
 
+def test_what_was_given_back_is_owed_after_all(limiter: Limiter) -> None:
+    one = account(limit("r", amount=2), limit("t", "tokens", 500), limit("n", "concurrent", 1))
+    hold = taken(limiter, one)
+    limiter.settle(hold, Usage(), 0, NOON, forwarded=False)
+    again = limiter.owe(hold, NOON)
+    assert again is not None
+    assert limiter.look(one.spots, NOON) == [(0, 2), (0, 500), (0, 1)]
+    limiter.settle(again, Usage(10, 600), 0, NOON, forwarded=True)
+    assert limiter.look(one.spots, NOON) == [(1, 2), (610, 500), (0, 1)]
+    assert limiter.owe(hold, NOON) is None, "where more than all is used already"
+    assert limiter.owe(Hold(account(), -1, b"", None), NOON) is None
+
+
 def test_a_trial_comes_to_what_the_road_comes_to(tmp_path: Path) -> None:
     """`policy.room.weigh` with what was used, and the table in which it was used: the same verdict, bound and words."""
     draw = random.Random(5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -288,6 +288,39 @@ def test_a_raise(node: Node) -> None:
     assert table.look([one], NOON - 1) == [(3, 3)]
     assert isinstance(take(table, (one, 1), second=NOON), Short)
     assert table.look([one], NOON) == [(3, 1)]
+
+
+@pytest.mark.parametrize("burst", [None, 5])
+def test_the_wait_is_true_when_a_raise_ends_before(node: Node, now: Now, burst: int | None) -> None:
+    """What is used of a raised limit stays used when the raise is over: there is room when it has come below the limit's own."""
+    table = node.worker()
+    one = spot("raised", 5, seconds=60, burst=burst, raised=10, raised_until=NOON + 25)
+    table.settle(held(table, (one, 3)).number, [3], NOON)
+    now.go_on(20)
+    more = 7 if burst is None else 8  # of a bucket something has drained by then
+    table.settle(held(table, (one, more), second=NOON + 20).number, [more], NOON + 20)
+    refused = take(table, (one, 2), second=NOON + 20)
+    assert isinstance(refused, Short) and refused.wait < NEVER
+    assert (refused.amount, refused.left) == (10, 0)
+    seconds = -(-refused.wait // SECOND)
+    now.go_on(seconds - 2)
+    assert isinstance(take(table, (one, 2), second=NOON + 18 + seconds), Short)
+    now.go_on(2)
+    held(table, (one, 2), second=NOON + 20 + seconds)
+
+
+def test_what_only_a_raise_allows_is_too_large_when_it_ends_before_there_is_room(node: Node) -> None:
+    table = node.worker()
+    windows: list[dict[str, Any]] = [{"seconds": 60}, {"calendar": "day"}, {"seconds": 60, "burst": 5}]
+    for number, fields in enumerate(windows):
+        one = spot(f"raised {number}", 5, raised=10, raised_until=NOON + 1, **fields)
+        held(table, (one, 4))
+        refused = take(table, (one, 7))
+        assert isinstance(refused, Short) and refused.wait == NEVER
+        assert (refused.amount, refused.left) == (10, 6)
+        longer = spot(f"raised {number}", 5, raised=10, raised_until=NOON + 1e6, **fields)
+        later = take(table, (longer, 7))
+        assert isinstance(later, Short) and later.wait < NEVER
 
 
 def test_what_outlives_the_gate(node: Node, now: Now, tmp_path: Path) -> None:
@@ -594,6 +627,28 @@ def test_cells_whose_use_means_nothing_any_more_are_used_again(node: Node, now: 
     assert used(table, minute(10, "new")) == [1]
 
 
+def test_a_full_table_is_not_looked_through_for_each_request(node: Node, now: Now, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes long and nobody counts meanwhile: whoever sends from ever new addresses must not slow down the others."""
+    monkeypatch.setattr(module, "_MAX_CELLS", 9)
+    monkeypatch.setattr(module, "_LOOKS", 3)
+    table = node.worker()
+    for subject in range(8):
+        held(table, (minute(10, str(subject)), 1))
+    hands = set()
+    for number in range(50):
+        with pytest.raises(TableFull):
+            take(table, (minute(10, f"new {number}"), 1))
+        hands.add(table._header[module._HAND])
+    assert len(hands) == 1
+    held(table, (minute(10, "3"), 1))
+    now.go_on(0.02)
+    with pytest.raises(TableFull):
+        take(table, (at_once(1), 1))
+    with pytest.raises(TableFull):
+        take(table, (minute(10, "new"), 1))
+    assert table._header[module._HAND] not in hands
+
+
 def test_the_index_takes_many(node: Node) -> None:
     table, chance = node.worker(), random.Random(5)
     spots = [spot("day", 10, str(number), calendar="day") for number in range(3000)]
@@ -603,3 +658,86 @@ def test_the_index_takes_many(node: Node) -> None:
     for one in spots[:500]:
         one.at = 0
         assert used(table, one) == [1]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of few cells, half as many as its index has places."""
+    monkeypatch.setattr(module, "_MAX_CELLS", 33)
+    monkeypatch.setattr(module, "_INDEX", 64)
+
+
+def entries(table: Table) -> list[int]:
+    return table._index[:64].tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.usefixtures("small")
+def test_looking_stays_short_however_many_come_and_go(node: Node, now: Now, seed: int) -> None:
+    """Whoever comes for the first time is looked for past no trace of those that were there before; and nobody's use is lost."""
+    table, chance = node.worker(), random.Random(seed)
+    known: dict[str, list[float]] = {}
+    for number in range(3000):
+        now.go_on(chance.choice([0, 0, 4, 9]))
+        second = now.ns / 1e9
+        subject = chance.choice([f"new {number}", *list(known)[-9:]])
+        one, times = minute(10**6, subject), known.setdefault(subject, [])
+        if not any(59 <= second - at <= 61 for at in times):  # about then they leave the window
+            assert used(table, one) == [sum(second - at < 60 for at in times)]
+        with suppress(TableFull):
+            table.settle(held(table, (one, 1)).number, [1], NOON)
+            times.append(second)
+    there = entries(table)
+    assert sum(map(bool, there)) == 32 and len(set(there)) == 33, "each cell once, and nothing else"
+
+
+@pytest.mark.usefixtures("small")
+def test_what_an_older_version_left_in_the_index_goes(node: Node, now: Now) -> None:
+    table = node.worker()
+    spots = [minute(10, str(subject)) for subject in range(20)]
+    for count, one in enumerate(spots):
+        table.settle(held(table, (one, 1 + count % 9)).number, [1 + count % 9], NOON)
+    for place, cell in enumerate(entries(table)):
+        if cell == 0 and place % 2:
+            table._index[place] = module._GONE
+    again = node.worker(1)
+    assert module._GONE not in entries(again) and sum(map(bool, entries(again))) == 20
+    for each in (table, again):
+        assert [used(each, minute(10, str(subject)))[0] for subject in range(20)] == [1 + count % 9 for count in range(20)]
+
+
+@pytest.mark.parametrize("writes", range(45))
+@pytest.mark.usefixtures("small")
+def test_killed_while_the_index_changes(node: Node, now: Now, writes: int) -> None:
+    other, dying = node.worker(0), node.worker(1)
+    spots = [minute(10, str(subject)) for subject in range(32)]
+    for one in spots[:16]:
+        other.settle(held(other, (one, 1)).number, [1], NOON)
+    now.go_on(61)
+    for one in spots[16:]:
+        other.settle(held(other, (one, 1)).number, [1], NOON)
+    budget = Budget(writes)
+    dying._index = Dying(dying._index, budget)  # type: ignore[assignment]  # a view that dies
+    with suppress(KilledError):
+        for subject in range(8):
+            held(dying, (minute(10, f"new {subject}"), 1))
+    assert [used(other, minute(10, str(subject)))[0] for subject in range(16, 32)] == [1] * 16
+    for subject in range(8):
+        one = minute(10, f"late {subject}")
+        held(other, (one, 2))
+        assert used(other, one) == [2]
+    assert [used(other, minute(10, str(subject)))[0] for subject in range(16, 32)] == [1] * 16
+
+
+@pytest.mark.parametrize("writes", range(0, 22, 3))
+@pytest.mark.usefixtures("small")
+def test_killed_while_the_index_is_made_anew(node: Node, writes: int) -> None:
+    table = node.worker()
+    for subject in range(20):
+        held(table, (minute(10, str(subject)), 1))
+    dying = node.worker(1)
+    found = [cell for cell in entries(dying) if cell]
+    dying._index = Dying(dying._index, Budget(writes))  # type: ignore[assignment]  # a view that dies
+    with suppress(KilledError):
+        dying._reindex(found)
+    assert [used(table, minute(10, str(subject)))[0] for subject in range(20)] == [1] * 20

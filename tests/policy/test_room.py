@@ -84,6 +84,23 @@ def test_what_the_client_is_told(spec: LimitSpec, used: int, code: str, said: st
     assert said in refuse.message
 
 
+def test_a_raise_that_ends_before_there_is_room() -> None:
+    """The wait is what it takes under the limit's own amount; what is more than that is told apart."""
+    plain = refused(weighed(limit(raised=9, raised_until=NOON + 1), used=(9,)))
+    assert (plain.code, plain.retry_after) == ("rate_limit_exceeded", 60)
+    bucket = limit(amount=60, burst=3, raised=9, raised_until=NOON + 4)
+    assert refused(weighed(bucket, used=(9,))).retry_after == 1
+    bucket = limit(amount=60, burst=3, raised=9, raised_until=NOON + 1)
+    assert refused(weighed(bucket, used=(9,))).retry_after == 7
+    for more in ({}, {"calendar": "day"}):
+        tokens = limit("tokens", 109, raised=200, raised_until=NOON + 60, **more)
+        large = refused(weighed(tokens, used=(91,)))
+        assert (large.code, large.retry_after) == ("request_too_large", None)
+        assert "may come to 110, and your limit of tokens has no room for it before its raise to 200 ends." in large.message
+    nothing = refused(weighed(limit(amount=0, raised=2, raised_until=NOON + 1), used=(2,)))
+    assert (nothing.code, nothing.retry_after) == ("rate_limit_exceeded", 60), "as of a limit of nothing"
+
+
 def test_of_several_the_longest_wait_is_told() -> None:
     found = weighed(limit(), limit(amount=2, calendar="day", name="limits.day"), limit("concurrent", 1), used=(2, 2, 1))
     assert refused(found).rule == "limits.day"

@@ -2,8 +2,7 @@
 
 Clients are addresses of the loopback: 127.0.0.1 is where trusted proxies are, all others are strangers. Each attack has its
 positive control. nginx and HAProxy run the samples of docs/security.md.
-
-Length: all of it is tried on the same gates, which take a while to start.
+Length: one gate behind the same proxies; a second file would start them all again.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class Watch:
         for stand in stands:
             told = self._reached.setdefault(stand.whole, set())
             for percent in at:
-                if stand.share * 100 < percent:
+                if round(stand.share * 10_000) < percent * 100:  # in whole numbers: 0.29 times 100 is less than 29
                     continue
                 until = stand.whole.isoformat() if stand.whole is not None else ""
                 type = "limit.near" if percent < 100 else "limit.reached"

@@ -50,6 +50,7 @@ class Notifier:
         self._watch = Watch(store.last_types)
         self._bans_seen = -1  # how many bans all workers had made, when these were looked at
         self._after: str | None = None  # where the next look at limits goes on
+        self._unwritten: list[Event] = []  # seen, and not in the store yet: they are seen only once
         self._down = False
         self._looked = asyncio.Event()
 
@@ -91,21 +92,28 @@ class Notifier:
         if config is None or not config.notifications:
             self._watch = Watch(self._store.last_types)
             self._bans_seen = -1
+            self._unwritten.clear()
             return
+        await self._write_all()  # before another look: what cannot be written does not pile up
         wanted = {topic for hook in config.notifications.values() for topic in hook.events}
         status, now = self._context.status(), self._now()
         if status.draining:
             return
-        events = await asyncio.to_thread(self._watch.look, status, now)
+        self._unwritten += await asyncio.to_thread(self._watch.look, status, now)
         try:
             if "ban" in wanted:
-                events += await self._bans(sum(worker.bans for worker in status.workers), now)
+                self._unwritten += await self._bans(sum(worker.bans for worker in status.workers), now)
             if "limit" in wanted:
-                events += await self._limits(now)
+                self._unwritten += await self._limits(now)
         except NobodyLooks:
             pass  # the next look asks again
-        for event in events:
-            await asyncio.to_thread(self._write, event)
+        await self._write_all()
+
+    async def _write_all(self) -> None:
+        """Write down what was seen. Raises LedgerUnavailable: what is left is written before the next look."""
+        while self._unwritten:
+            await asyncio.to_thread(self._write, self._unwritten[0])
+            del self._unwritten[0]
 
     async def _bans(self, made: int, now: datetime) -> list[Event]:
         """Workers are asked who is banned only when there are more bans than before."""

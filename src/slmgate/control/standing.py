@@ -132,7 +132,7 @@ class Standing:
             amount=_amount(spec, amount),
             used=_amount(spec, used),
             left=_amount(spec, max(0, amount - used)),
-            share=round(used / amount, 4) if amount else 1.0,
+            share=used * 10_000 // amount / 10_000 if amount else 1.0,  # downwards: 1 is said of what is all used
             whole=None if wait is None else datetime.fromtimestamp(now.timestamp() + wait, UTC).replace(microsecond=0),
             raised=raised_text(spec) if raised else None,
             raised_until=datetime.fromtimestamp(spec.raised_until, UTC) if raised else None,

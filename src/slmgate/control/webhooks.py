@@ -7,6 +7,7 @@ What there is to tell, and whether it was told before, is `notices.py`'s and `ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -23,6 +24,7 @@ from slmgate.control.config.notify_options import Notification
 from slmgate.control.config.plan_options import Notify
 from slmgate.control.keyring import utc_now
 from slmgate.stores.billing import BillingStore, NoticeRecord
+from slmgate.stores.records import LedgerUnavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -52,15 +54,22 @@ class Webhooks:
         self._config = config
         self._now = now
         self._transport = transport
+        self._unsaved: dict[str, NoticeRecord] = {}  # by id: what became of tries, where the store could not be written
 
     async def deliver(self) -> None:
         """Send what is due. A webhook that does not answer is asked no more in this round, however much waits for it, so that
-        the others' notices do not wait behind its own. Raises LedgerUnavailable."""
+        the others' notices do not wait behind its own.
+
+        Raises LedgerUnavailable. What became of the last tries is known all the same, and kept before anything else is sent: a
+        store that can be read and not written, as on a full disk, has nobody told again and again.
+        """
         silent: set[tuple[str, str]] = set()
+        await self._save_all()
         while due := await asyncio.to_thread(self._store.due_notices, self._now(), AT_ONCE, tuple(silent)):
             async with asyncio.TaskGroup() as sending:
                 tries = [(record, sending.create_task(self._send(record))) for record in due]
             silent |= {(record.webhook, record.plan) for record, answered in tries if not answered.result()}
+            await self._save_all()
             if len(due) < AT_ONCE:
                 return
 
@@ -82,8 +91,18 @@ class Webhooks:
             if record.attempts == 0:
                 _log.warning("the notice %s (%s) is sent again for a day: %s", record.id, _about(record), failed)
             after = msgspec.structs.replace(record, attempts=attempts, retry=now + pause)
-        await asyncio.to_thread(self._store.save_notice, after)
+        self._unsaved[after.id] = after
+        with contextlib.suppress(LedgerUnavailable):  # the others are on their way, and not to be cut off: `deliver` tries again
+            await self._save(after)
         return answered
+
+    async def _save(self, record: NoticeRecord) -> None:
+        await asyncio.to_thread(self._store.save_notice, record)
+        del self._unsaved[record.id]
+
+    async def _save_all(self) -> None:
+        for record in list(self._unsaved.values()):
+            await self._save(record)
 
     def _hook(self, record: NoticeRecord) -> Notify | Notification | None:
         """Where it is sent: the webhook of this name, or that of its plan."""
@@ -116,6 +135,9 @@ class Webhooks:
                 return True, "" if answer.is_success else f"{host_of(hook.url)} answered {answer.status_code}"
         except (httpx.HTTPError, httpx.InvalidURL, ProviderFailed, TimeoutError, OSError) as error:
             return False, f"{host_of(hook.url)} cannot be told: {str(error) or type(error).__name__}"
+        except Exception:  # noqa: BLE001  # a fault of our own costs this try: the others are on their way to other webhooks
+            _log.exception("a fault while %s was told", host_of(hook.url))
+            return False, f"{host_of(hook.url)} could not be told: the gate failed"
 
 
 def _about(record: NoticeRecord) -> str:

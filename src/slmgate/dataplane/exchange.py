@@ -353,6 +353,7 @@ class Exchange:
         """Ask question 2 again, of the snapshot in force, about what the client asked: what was set then may be set otherwise."""
         route, asked = self.route, self.asked
         assert self.principal is not None and asked is not None and route is not None and self.admit is not None
+        taken = self._longest()
         self.ask = asked
         verdict = decide(self.worker.snapshot.access(self.principal), asked, route.access, self)
         if isinstance(verdict, Refuse):
@@ -361,10 +362,20 @@ class Exchange:
             return no_such_model(asked.model)
         self.admit = verdict
         self.ask, self.outgoing = settle(route, asked, self.body, verdict.settings)
-        most = self.hold.completion if self.hold is not None else None
-        if most is not None:
-            self.ask, self.outgoing = bound(route, self.ask, self.outgoing, most)
+        now = self._longest()
+        if taken is not None and now is not None and taken[0] is not None:
+            # no more than was taken of its limits, whatever is set now
+            most = max(1, taken[0] * taken[1] // now[1]) if taken[0] else 0
+            if now[0] is None or now[0] > most:
+                self.ask, self.outgoing = bound(route, self.ask, self.outgoing, most)
         return None
+
+    def _longest(self) -> tuple[int | None, int] | None:
+        """How long each of how many answers may be; None: nothing that counts them was taken."""
+        route, ask, tariff = self.route, self.ask, self.tariff
+        if self.hold is None or tariff is None or not tariff.bounded or route is None or ask is None:
+            return None
+        return longest_answers(route.dialect.name, ask) if route.access in GENERATING else None
 
     def body_complete(self, body: bytes) -> None:
         """The body is here, whole and within its bound: read it, ask question 2, and go."""

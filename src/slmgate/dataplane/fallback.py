@@ -74,6 +74,7 @@ def fall_back(exchange: Exchange) -> bool:
     if not detour.others or exchange.worker.stopping:
         return False
     before, wanted, version = [getattr(exchange, name) for name in _MOVED], detour.wanted, detour.version
+    hold = exchange.hold
     while detour.others:
         name, detour.others = detour.others[0], detour.others[1:]
         if _given(exchange, detour, name):
@@ -81,6 +82,8 @@ def fall_back(exchange: Exchange) -> bool:
         detour.wanted, detour.version = wanted, version
         for field, value in zip(_MOVED, before, strict=True):
             setattr(exchange, field, value)
+    if hold is not None and exchange.hold is None and exchange.asked_at:  # nobody serves: it came to what it came to here
+        exchange.hold = exchange.worker.limiter.owe(hold, exchange.second())
     return False
 
 
@@ -165,7 +168,10 @@ def _enters(exchange: Exchange, detour: Detour, pool: ModelPool, model: ModelSpe
 
 
 def _leave(exchange: Exchange) -> None:
-    """Nothing of the model before is held any more, and nothing is charged for it: whoever serves in the end is paid."""
+    """Nothing of the model before is held any more, and nothing is charged for it: whoever serves in the end is paid.
+
+    Before the next one is asked for room, since limits of both must not be taken twice.
+    """
     worker, hold = exchange.worker, exchange.hold
     if exchange.pool is not None:
         exchange.pool.leave(exchange)

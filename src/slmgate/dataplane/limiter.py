@@ -276,6 +276,20 @@ class Limiter:
         came_to = tariff.came_to(usage, engine_us) if forwarded else [0] * len(tariff.units)
         self._table.settle(hold.number, came_to, second)
 
+    def owe(self, hold: Hold, second: float) -> Hold | None:
+        """A hold in place of one that was given back, though its request had gone on: it has taken nothing, and what it comes to
+        is owed when it is settled. None: it cannot be had, where more than the whole limit is used already.
+        """
+        account, table = hold.account, self._table
+        if table is None or not account.spots:
+            return None
+        nothing = [0] * len(account.spots)
+        try:
+            taken = table.take(account.spots, nothing, nothing, second)
+        except TableFull:
+            return None
+        return Hold(account, taken.number, hold.fields, hold.completion, hold.prompt) if isinstance(taken, Held) else None
+
     def look(self, spots: Sequence[Spot], second: float) -> list[tuple[int, int]] | None:
         """What is used of each limit, and what may be at most; None: the table cannot be had. `second` is the wall clock's."""
         table = self._table if self._table is not None else self._open()

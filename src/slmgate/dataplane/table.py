@@ -89,10 +89,18 @@ _HOUR = 3600 * SECOND
 _MOST = 1 << 62
 """No more than this is ever charged: what an instance says it did has no bound, and a word has one."""
 
+_LOOKS = 4096
+"""At so many cells is looked for one that may be used again."""
+_PAUSE = SECOND // 50
+"""How long after a look that found none the next one is: it takes milliseconds, in which nobody else can count."""
+
 _MAX_CELLS = 1 << 19
 _MAX_RINGS = 1 << 17
 _INDEX = 1 << 20
 _GONE = 0xFFFFFFFF
+"""An entry of the index that stands for no cell, and that those behind it are looked for past. Older versions left them."""
+_REINDEXING = -1
+"""In place of the dirty worker's number: the index is being made anew."""
 
 _NOTES_AT = _PAGE
 _INDEX_AT = _NOTES_AT + MAX_WORKERS * _PAGE
@@ -211,7 +219,10 @@ class Table:
         self._keep_time()
         if header[_DIRTY]:
             self._undo()
+        if _GONE.to_bytes(4, sys.byteorder) in self._map[_INDEX_AT:_CELLS_AT]:
+            self._reindex([cell for cell in self._index.tolist() if cell not in (0, _GONE)])
         self._ready = {_CELLS: 0, _RINGS: 0}  # how many have their bytes on the disk
+        self._next_look = {False: 0, True: 0}  # for a cell to be used again: without a ring, and with one
         self._free: list[int] = []
         self._handed_out = 0
         self._claims.begin(header[_MARKS : _MARKS + MARKS])
@@ -289,7 +300,7 @@ class Table:
                 meter, want = spot.meter, wants[which]
                 way, period = meter.kind, meter.period
                 amount = meter.amount if not meter.temporary else meter.amount_at(second)
-                used, place, drain, after, wait = total, 0, rest, reserved, SECOND
+                used, place, drain, after = total, 0, rest, reserved
                 ringed = before = more = began = reset = 0
                 if way == SLIDING:
                     base = (kind >> _RING_SHIFT) * RING
@@ -327,15 +338,9 @@ class Table:
                     used += want
                     left = amount - used - after
                 if left < 0:
-                    if want > amount:
-                        wait = NEVER
-                    elif way == SLIDING:
-                        # at the latest when what shares hold has left it, if that were charged now
-                        wait = min(sliding_wait(rings, base, last, now, period, -left), -(-period * RING // SLICES))
-                    elif way == CALENDAR:
-                        wait = reset
-                    elif way == BUCKET:
-                        wait = bucket_wait(drain, more, period, -left)  # if what is reserved were charged now
+                    wait = self._wait(meter, kind, last, now, drain, reset, amount - want, left)
+                    if meter.temporary and wait < NEVER and (falls := meter.falls(second, wait)):
+                        wait = self._wait(meter, kind, last, now, drain, reset, amount - want - falls, left - falls)
                     if short is None or wait > short.wait:
                         short = Short(which, amount, left + want, wait)
                     continue
@@ -529,6 +534,19 @@ class Table:
 
     # -- inside the lock
 
+    def _wait(self, meter: Meter, kind: int, last: int, now: int, drain: int, reset: int, spare: int, left: int) -> int:
+        """Microseconds until there is room for the `-left` that are too many; `spare` is what an empty cell would have left."""
+        way, period = meter.kind, meter.period
+        if spare < 0:
+            return NEVER
+        if way == SLIDING:
+            # at the latest when what shares hold has left it, if that were charged now
+            out = sliding_wait(self._rings, (kind >> _RING_SHIFT) * RING, last, now, period, -left)
+            return min(out, -(-period * RING // SLICES))
+        if way == CALENDAR:
+            return reset
+        return bucket_wait(drain, meter.rate, period, -left) if way == BUCKET else SECOND  # if what is reserved were charged now
+
     def _expire(self, at: int, place: int) -> None:
         """Empty the slices of the ring that come to stand for others now."""
         cells, rings = self.cells, self._rings
@@ -626,6 +644,9 @@ class Table:
     def _undo(self) -> None:
         """Put back what a worker that died in the middle of a change had begun to write."""
         header, cells, rings = self._header, self.cells, self._rings
+        if header[_DIRTY] == _REINDEXING:
+            self._reindex([cell for cell in range(1, header[_CELLS]) if cells[cell * _CELL] or cells[cell * _CELL + 1]])
+            return
         slot = header[_DIRTY] - 1
         notes = self._notes[slot * _PAGE // _WORD : (slot + 1) * _PAGE // _WORD]
         for row in range(_NOTES_HEAD, _NOTES_HEAD + notes[_NOTED] * _NOTES_ROW, _NOTES_ROW):
@@ -698,12 +719,38 @@ class Table:
             place = (place + 1) % _INDEX
         return 0, free
 
+    def _drop(self, place: int) -> None:
+        """Take an entry out of the index, and move those behind it up that would not be found past a gap.
+
+        Nothing is left in its place, so that looking stays short however many come and go. Who dies in between leaves an entry
+        twice, which is found all the same.
+        """
+        cells, index, after = self.cells, self._index, place
+        while cell := index[after := (after + 1) % _INDEX]:
+            if cell == _GONE:
+                continue
+            if (after - cells[cell * _CELL]) % _INDEX >= (after - place) % _INDEX:  # its own place is not behind the gap
+                index[place] = cell
+                place = after
+        index[place] = 0
+
+    def _reindex(self, found: Sequence[int]) -> None:
+        """Make the index anew, of these cells."""
+        self._header[_DIRTY] = _REINDEXING
+        self._map[_INDEX_AT:_CELLS_AT] = bytes(_CELLS_AT - _INDEX_AT)
+        for cell in found:
+            place = self.cells[cell * _CELL] % _INDEX
+            while self._index[place]:
+                place = (place + 1) % _INDEX
+            self._index[place] = cell
+        self._header[_DIRTY] = 0
+
     def _locate(self, spot: Spot, now: int) -> int:
         """The word at which the spot's cell begins; a cell is made for it where there is none. Raises TableFull."""
-        cell, place = self._find(spot.id, spot.id2)
+        cell, _ = self._find(spot.id, spot.id2)
         if cell == 0:
             cell = self._new_cell(spot, now)
-            self._index[place] = cell
+            self._index[self._find(spot.id, spot.id2)[1]] = cell  # looked for again: entries may have moved up
         spot.at = cell * _CELL
         return spot.at
 
@@ -745,12 +792,16 @@ class Table:
     def _reclaim(self, now: int, sliding: bool) -> int:
         """A cell whose use means nothing any more, taken from whose it was. Raises TableFull where a long look finds none."""
         cells, header = self.cells, self._header
-        for _ in range(4096):
+        for _ in range(_LOOKS if now >= self._next_look[sliding] else 0):
             cell = header[_HAND] = header[_HAND] % (header[_CELLS] - 1) + 1
             at = cell * _CELL
             kind = cells[at + _KIND]
             in_use = cells[at + HELD] or (kind & _WAY == CONCURRENT and cells[at + TOTAL])
             if cells[at + _UNTIL] < now and not in_use and (kind >> _RING_SHIFT or not sliding):
-                self._index[self._find(cells[at], cells[at + 1])[1]] = _GONE
+                found, place = self._find(cells[at], cells[at + 1])
+                if found:
+                    self._drop(place)
                 return cell
+        if now >= self._next_look[sliding]:
+            self._next_look[sliding] = now + _PAUSE
         raise TableFull("the table of limits has no room for one more")

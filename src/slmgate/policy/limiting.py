@@ -60,6 +60,13 @@ class Meter:
             return max(spec.raised, self.amount)
         return self.amount
 
+    def falls(self, second: float, wait: int) -> int:
+        """By how much less a cell may hold `wait` microseconds after that second, because a raise ends meanwhile."""
+        spec = self.spec
+        if spec.raised is None or not second < spec.raised_until <= second + wait / SECOND:
+            return 0
+        return max(spec.raised, self.amount) - self.amount
+
     def period_at(self, second: float) -> tuple[int, int]:
         """First and last (exclusive) second of the calendar's period in which `second` lies."""
         if not self._start <= second < self._end:

@@ -85,9 +85,10 @@ def refused(tariff: Tariff, short: Short, want: int) -> Refuse:
     if meter.kind == CONCURRENT:
         message = f"Your limit is {spec.text}, and {used} are under way. Try again when one has ended."
         return Refuse("rate_limit_exceeded", message, retry_after=1, rule=spec.name)
-    if short.wait >= NEVER and short.amount > 0:
+    if short.wait >= NEVER and (meter.amount or want > short.amount > 0):
         needed = amount_text(spec, want)
-        message = f"This request may come to {needed}, and your limit of {spec.text} allows {size} at once."
+        allows = f"allows {size} at once" if want > short.amount else f"has no room for it before its raise to {size} ends"
+        message = f"This request may come to {needed}, and your limit of {spec.text} {allows}."
         return Refuse("request_too_large", f"{message} Shorten the prompt, or set max_tokens lower.", rule=spec.name)
     wait = min(LONGEST_WAIT, -(-short.wait // SECOND)) if short.wait < NEVER else whole_window(meter)
     code = "quota_exceeded" if meter.kind == CALENDAR else "rate_limit_exceeded"
@@ -164,10 +165,16 @@ def _short(tariff: Tariff, rows: Sequence[Counted], second: float) -> Short | No
 
 
 def _wait(meter: Meter, row: Counted, second: float) -> int:
-    if row.takes > row.amount:
+    wait = _wait_under(meter, row, row.amount, second)
+    falls = meter.falls(second, wait) if wait < NEVER else 0
+    return _wait_under(meter, row, row.amount - falls, second) if falls else wait
+
+
+def _wait_under(meter: Meter, row: Counted, amount: int, second: float) -> int:
+    if row.takes > amount:
         return NEVER
     if meter.kind == SLIDING:
         return meter.period
     if meter.kind == CALENDAR:
         return max(SECOND, int((meter.period_at(second)[1] - second) * SECOND))
-    return bucket_wait(0, meter.rate, meter.period, row.used + row.takes - row.amount) if meter.kind == BUCKET else SECOND
+    return bucket_wait(0, meter.rate, meter.period, row.used + row.takes - amount) if meter.kind == BUCKET else SECOND

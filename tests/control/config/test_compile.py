@@ -236,3 +236,14 @@ def test_plans() -> None:
     money = PLANS.replace("5 EUR/month", "5 EUR/month, overage: stop")
     (limit,) = compile_snapshot(load_text(MINIMAL + money).unwrap(), 1).teams[0].limits
     assert (limit.unit, limit.amount, limit.currency, limit.text) == ("cost", 5_000_000_000, "EUR", "5 EUR/month")
+    assert limit.identity == "plans.gold.included EUR"
+
+
+def test_what_was_used_of_included_money_is_no_number_of_tokens() -> None:
+    """Each unit and each currency counts by itself, as with other limits."""
+    known = set()
+    for currency, included in (("EUR", "5 EUR"), ("USD", "5 USD"), ("EUR", "1k tokens"), ("EUR", "9 EUR")):
+        plan = f"plans: {{p: {{currency: {currency}, included: {included}/month, overage: stop}}}}\nteams: {{t: {{plan: p}}}}\n"
+        (limit,) = compile_snapshot(load_text(MINIMAL + plan).unwrap(), 1).teams[0].limits
+        known.add(limit.identity)
+    assert len(known) == 3

@@ -244,7 +244,7 @@ def _included(name: str, plan: Plan) -> tuple[LimitSpec, ...]:
     limit = LimitSpec(
         name=f"plans.{name}.included",
         text=str(plan.included),
-        identity=f"plans.{name}.included",
+        identity=f"plans.{name}.included {plan.included.currency}".rstrip(),  # what was used of money is no number of tokens
         unit=plan.included.unit,
         amount=plan.included.amount,
         calendar="month",
