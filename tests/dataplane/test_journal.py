@@ -1,6 +1,8 @@
 """The writing side of the journal: a worker may die at any store, a disk may be full at any time, and nothing is lost.
 
 What is written is read back with `link.journal` from the files, as control would do it.
+
+Length: all that may go wrong with one file, on one kind of broken disk.
 """
 
 from __future__ import annotations
@@ -486,6 +488,27 @@ def test_syncing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(closed) == 2, "the segment, and the intents"
     journal.syncer()()
     assert len(closed) == 2, "without them there is nothing to force"
+
+
+def test_syncing_without_descriptors(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could be had is forced, and given back; the rest is when there is one."""
+    journal = Journal(directory, NAME, SIZE)
+    real, given = os.dup, [0]
+
+    def dup(fd: int) -> int:
+        if given:
+            raise OSError(errno.EMFILE, "Too many open files")
+        given.append(real(fd))
+        return given[-1]
+
+    monkeypatch.setattr(os, "dup", dup)
+    journal.syncer()()
+    given.clear()
+    journal.syncer()()
+    (fd,) = given
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    journal.close()
 
 
 def test_a_disk_that_fails_to_sync_is_not_this_threads_affair(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ Length: one life, which every test here begins on the same stage.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import ssl
@@ -59,12 +60,16 @@ class FakeSocket:
     """A listening socket in whose line clients may be waiting."""
 
     waiting = 0
+    descriptors = 1000
 
     def __init__(self, fileno: int) -> None:
         self.fileno = fileno
         self.closed = False
 
     def dup(self) -> FakeSocket:
+        if FakeSocket.descriptors == 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        FakeSocket.descriptors -= 1
         return self
 
     def setblocking(self, on: bool) -> None:
@@ -360,6 +365,45 @@ def test_it_accepts_nobody_before_it_has_all_keys(tmp_path: Any, monkeypatch: py
     stage.shut()
 
 
+def test_listening_anew_without_descriptors(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It costs nobody who is here anything: it is tried again each tick, at all listeners, and none is forgotten."""
+    monkeypatch.setattr(module, "socket", SimpleNamespace(socket=FakeSocket))
+    monkeypatch.setattr(FakeSocket, "descriptors", 1)
+    stage = Stage(tmp_path, monkeypatch, listeners=(10, 11))
+    stage.loop.turn(TICK)
+    assert [server.closed for server in stage.loop.servers] == [True]
+    assert not stage.life.done()
+    assert "nobody new can be let in now" in capsys.readouterr().err
+    FakeSocket.descriptors = 2
+    stage.loop.turn(TICK)
+    assert [server.closed for server in stage.loop.servers] == [True, False, False]
+    stage.shut()
+
+
+@pytest.mark.parametrize(
+    ("number", "lives"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ENOMEM, True), (errno.EIO, False)]
+)
+def test_a_tick_that_finds_no_descriptor(road: Road, monkeypatch: pytest.MonkeyPatch, number: int, lives: bool) -> None:
+    """The next one finds it; any other fault of the kernel ends the worker, for another to take over."""
+    stage = road.stage
+
+    def fails(now: float) -> None:
+        raise OSError(number, "none")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.worker.keyed, "tick", fails)
+        stage.loop.turn(TICK)
+    assert stage.life.done() is not lives
+    if lives:
+        beat = stage.worker.now
+        stage.loop.turn(TICK)
+        assert stage.worker.now > beat
+    else:
+        assert isinstance(stage.life.exception(), OSError)
+
+
 # --- TLS
 
 
@@ -620,7 +664,16 @@ def test_drain_waits_for_those_at_the_door(behind_proxies: Stage, by: int, secon
     late.connection_made(FakeTransport(stage.loop, late, lambda what, data: None))
     late.connection_lost(None)
     assert not stage.life.done(), "others may come of the door"
+    last = ClientConnection(stage.worker, None)
+    transport = FakeTransport(stage.loop, last, lambda what, data: None)
+    last.connection_made(transport)
     door.waiting.set_result(None)
+    stage.loop.turn(0.25)
+    assert not transport.is_closing(), "it has yet to ask for something"
+    stage.loop.turn(0.5)
+    assert transport.is_closing() is (by == signal.SIGTERM)
+    if not transport.is_closing():
+        last.connection_lost(None)
     stage.loop.turn(1)
     assert door.told == ["open", "close", "rest", "empty"]
     assert stage.life.done()
@@ -769,6 +822,34 @@ def test_descriptors_leave_room_for_pairs_of_connections(
     road.stage.worker._raise_descriptors()
     assert road.stage.worker._room_for == room
     assert asked == ([(hard, hard)] if soft < hard else [])
+
+
+@pytest.mark.parametrize(
+    ("tls", "proxied", "hard", "room", "each"),
+    [
+        ((None, None), (False, False), 1064, 500, 1),
+        ((None, "a:2"), (False, False), 1064, 375, 125),
+        ((None, "a:2"), (True, True), 1064, 376, 62),
+        ((None, "a:2"), (), 1 << 20, 520_160, 4096),
+    ],
+)
+def test_who_stands_at_a_door_has_a_descriptor(
+    road: Road,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: tuple[str | None, ...],
+    proxied: tuple[bool, ...],
+    hard: int,
+    room: int,
+    each: int,
+) -> None:
+    """A quarter of all, whatever the number of doors: the rest is for clients, and for what is done for them."""
+    limits = SimpleNamespace(RLIMIT_NOFILE=7, getrlimit=lambda _: (hard, hard))
+    monkeypatch.setattr(module, "resource", limits)
+    worker = road.stage.worker
+    monkeypatch.setattr(worker, "_sockets", [cast(Any, None)] * 2)
+    monkeypatch.setattr(worker, "_orders", msgspec.structs.replace(worker._orders, tls=tls, proxied=proxied))
+    worker._raise_descriptors()
+    assert (worker._room_for, worker._at_door) == (room, each)
 
 
 @pytest.mark.parametrize("context", [{"exception": MemoryError()}, {}])

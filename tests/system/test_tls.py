@@ -22,7 +22,7 @@ import pytest
 from slmgate.dataplane import openssl
 from tests.system.conftest import SHARED, Launch, running
 from tests.tools.authority import Authority, TlsWire, serial_of
-from tests.tools.gate import SECRET, Gate, eventually, model
+from tests.tools.gate import SECRET, Gate, eventually, free_port, model
 from tests.tools.load import LONG
 from tests.tools.upstream import MockUpstream
 from tests.tools.wire import ClosedEarlyError, Wire, ask, chat, request
@@ -374,6 +374,33 @@ def test_revoked(launch: Launch, authority: Authority, upstream: MockUpstream) -
     authority.crl(bad)
     eventually(lambda: all(let_in(authority.context(good)) for _ in range(4)), 10, "a new list")
     assert not let_in(authority.context(bad))
+
+
+def test_silence_at_the_doors_takes_no_clients_descriptor(launch: Launch, authority: Authority, upstream: MockUpstream) -> None:
+    """Of 200 that a worker has: as many streams as it lets in are served, however many say nothing at five listeners with TLS."""
+    tls = {"certificates": [authority.server("few", "a.example")]}
+    ports = [free_port() for _ in range(4)]
+    more = [{"address": f"127.0.0.1:{port}", "tls": tls} for port in ports]
+    options: dict[str, Any] = {"tls": tls, "more_listeners": more, "prefix": ("prlimit", "--nofile=200:200")}
+    gate = launch({"tiny": model(upstream.url)}, workers=1, drain_timeout="1s", **options)
+    (worker,) = gate.workers()
+    with contextlib.ExitStack() as everybody:
+
+        def silent(count: int) -> None:
+            for port in (gate.tls_port, *ports):
+                for _ in range(count):
+                    everybody.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+
+        silent(30)
+        time.sleep(0.5)
+        for _ in range(45):
+            wire = everybody.enter_context(Wire(gate.port))
+            wire.send(request(chat(stream=True, events=100, rate=5), secret=SECRET))
+            assert wire.event()
+        silent(5)
+        time.sleep(1.2)  # in which the journal is forced to the disk, for which two are needed
+        assert gate.workers() == [worker]
+        assert psutil.Process(worker).num_fds() < 195
 
 
 # --- the end

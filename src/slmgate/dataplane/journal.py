@@ -265,7 +265,9 @@ class Journal:
     def syncer(self) -> Callable[[], None]:
         """A call for another thread, which forces what is written so far to the disk (for the loss of power)."""
         # in this order: a slot must not be seen given back where its receipt is not to be seen yet
-        fds = [os.dup(file.fd) for file in (self._current, self._intents) if file is not None]
+        fds: list[int] = []
+        with contextlib.suppress(OSError):  # no descriptor is left: the next one forces this as well
+            fds += (os.dup(file.fd) for file in (self._current, self._intents) if file is not None)
 
         def sync() -> None:
             for fd in fds:

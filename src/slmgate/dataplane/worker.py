@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -113,6 +114,8 @@ CAPTURE_SECONDS = 2.0
 """How long a worker that ends waits for control to take what is to be kept of requests."""
 DOOR_SECONDS = 2.0
 """How long a worker that stops waits for those who have yet to say something before they are served, or to end a handshake."""
+STARVED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+"""What the kernel says where there is no descriptor, or no memory of its own: for a while, and no fault of whoever asked."""
 OUT_OF_MEMORY = 71
 """Exit code of a worker whose event loop had no memory for its own work (`EX_OSERR` of sysexits.h)."""
 _LINE = (socket.IPPROTO_TCP, socket.TCP_INFO, 28)
@@ -176,6 +179,7 @@ class Worker:
         self._doors: dict[int, Door] = {}  # by the listener's place: of those that begin with something else than HTTP
         self._servers: list[asyncio.Server | Door] = []
         self._room_for = 0  # connections that the file descriptors allow
+        self._at_door = 1  # and at each door: of those who have to say something, and of handshakes
         self._passed_by = -1  # connections so far when somebody was last seen in the kernel's line; -1: nobody was
         self._complaints_left = COMPLAINTS_PER_SECOND
         self._second = 0
@@ -397,18 +401,29 @@ class Worker:
         """Listen. The sockets stay open in the supervisor: who knocks while nobody accepts waits in the kernel's line."""
         if self._servers or self._ends:
             return
-        for place, one, front in self._spoken():
-            if steps := self._steps(place, front):
-                self._servers.append(self._door(place, steps, front))
-                continue
-            self._servers.append(await self._loop.create_server(self._connection(front), sock=one.dup(), backlog=4096))
+        try:
+            for place, one, front in self._spoken():
+                if steps := self._steps(place, front):
+                    self._servers.append(self._door(place, steps, front))
+                    continue
+                self._servers.append(await self._loop.create_server(self._connection(front), sock=one.dup(), backlog=4096))
+        except OSError as error:  # there is no descriptor left: the next tick tries again, at all of them
+            self.say(f"nobody new can be let in now: {error}")
+            self._stop_accepting()
+            return
         self._beats.mark(self.slot, READY)
 
     def _spoken(self) -> list[tuple[int, socket.socket, Front | None]]:
         """The listeners, by their place, with what is spoken there; None: plain HTTP. Not those of which nobody has said it."""
-        names = self._orders.tls or (None,) * len(self._sockets)
+        names = [name for name, _ in self._begins()]
         found = [(place, one, self._fronts.get(names[place] or "")) for place, one in enumerate(self._sockets)]
         return [(place, one, front) for place, one, front in found if names[place] is None or front is not None]
+
+    def _begins(self) -> list[tuple[str | None, bool]]:
+        """Of each listener under which name it is said how TLS is spoken there (None: it is not), and whether proxies come."""
+        count = len(self._sockets)
+        names, proxied = self._orders.tls or (None,) * count, self._orders.proxied or (False,) * count
+        return list(zip(names, proxied, strict=True))
 
     def _connection(self, front: Front | None) -> Callable[..., ClientConnection | Reading]:
         """What makes the connections of a listener."""
@@ -443,7 +458,7 @@ class Worker:
 
     def _steps(self, place: int, front: Front | None) -> list[Step]:
         """What a connection of that listener goes through before it is one; of plain ones for clients, nothing."""
-        proxied = self._orders.proxied[place : place + 1] == (True,)
+        _, proxied = self._begins()[place]
         steps = [announced_by(lambda: self.snapshot.proxies)] if proxied else []
         return steps if front is None else [*steps, counted_by(self.guard), whole_hello]
 
@@ -458,8 +473,7 @@ class Worker:
         door = self._doors.get(place)
         if door is None:
             door = self._doors[place] = Door(self._loop, self._sockets[place], self._connection(front), self._no_arrival)
-        door.most_waiting = max(1, min(MOST_WAITING, self._room_for // 4))
-        door.most_handshakes = max(1, min(MOST_HANDSHAKES, self._room_for // 4))
+        door.most_waiting = door.most_handshakes = self._at_door
         door.most_asked_again = min(MOST_ASKED_AGAIN, door.most_handshakes)
         door.make, door.context, door.steps = self._connection(front), context_of(front), tuple(steps)
         door.open()
@@ -490,9 +504,15 @@ class Worker:
     async def _tick(self) -> None:
         while not self.stopping:
             await asyncio.sleep(TICK)
-            # What a tick without memory left undone, the next one does; none at all would look like frost, and cost everyone.
-            with contextlib.suppress(MemoryError):
+            # What a tick without memory, or descriptors, left undone, the next one does; none at all would look like frost, and
+            # cost everyone.
+            try:
                 await self._each_tick()
+            except MemoryError:
+                continue
+            except OSError as error:
+                if error.errno not in STARVED:
+                    raise
 
     async def _each_tick(self) -> None:
         self.now = now = time.monotonic()
@@ -644,8 +664,14 @@ class Worker:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        room = hard - min(RESERVED_DESCRIPTORS, hard // 2)
+        # Who stands at a door is no connection yet, and has a descriptor: a quarter of all are for those, that nobody takes from
+        # clients what the work for them needs.
+        if doors := sum(name is not None or proxied for name, proxied in self._begins()):
+            self._at_door = max(1, min(MOST_WAITING, MOST_HANDSHAKES, room // 8 // doors))
+            room -= 2 * self._at_door * doors
         # each client may need one more descriptor on its instance's side
-        self._room_for = max(1, (hard - min(RESERVED_DESCRIPTORS, hard // 2)) // 2)
+        self._room_for = max(1, room // 2)
 
     async def _drain(self) -> None:
         """Take what has knocked already, finish what is under way within the limit, then close."""
@@ -683,8 +709,11 @@ class Worker:
             return
         limit = self.snapshot.gate.drain_timeout
         seconds = limit if self.handed_over else min(DOOR_SECONDS, limit)
+        before = self.tally.connections
         await asyncio.gather(*(door.emptied(seconds) for door in self._doors.values()))
         if not self.handed_over:
+            if self._connections and self.tally.connections > before:  # whoever has just come in has yet to ask
+                await asyncio.sleep(2 * TICK)
             self._send_idle_away()
 
     async def _hand_over_captures(self) -> None:
