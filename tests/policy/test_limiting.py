@@ -57,6 +57,17 @@ def test_a_raise_has_an_end(second: float, amount: int) -> None:
     assert Meter(limit(seconds=60, raised=50, raised_until=100.0)).amount_at(second) == amount
 
 
+@pytest.mark.parametrize(
+    ("second", "wait", "less"),
+    [(90.0, 9.9, 0), (90.0, 10.0, 45), (99.9, 0.1, 45), (100.0, 60.0, 0), (0.0, 1000.0, 45), (0.0, 0.0, 0)],
+)
+def test_by_how_much_a_limit_falls_while_somebody_waits(second: float, wait: float, less: int) -> None:
+    spec = limit(seconds=60, raised=50, raised_until=100.0)
+    assert Meter(spec).falls(second, round(wait * SECOND)) == less
+    assert Meter(limit(seconds=60)).falls(second, round(wait * SECOND)) == 0
+    assert Meter(limit(seconds=60, raised=3, raised_until=100.0)).falls(second, round(wait * SECOND)) == 0
+
+
 def test_a_raise_takes_nothing_away() -> None:
     assert Meter(limit(seconds=60, raised=3, raised_until=100.0)).amount_at(0) == 5
     assert Meter(limit(seconds=60)).amount_at(0) == 5
