@@ -75,9 +75,12 @@ def times(receipts: list[Receipt]) -> dict[str, list[int]]:
     """The times of each histogram, sorted."""
     found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for one in receipts:
-        if one.verdict != "admit":
+        if one.verdict != "admit" or one.ended == "unknown":
             continue
-        found["queue"].append(max(0, one.queue_us - one.receive_us - one.connect_us - one.overhead_us))
+        # of one that was tried again, the connection is a later one's; where no instance was asked, it stood in line all the time
+        opened = one.connect_us if one.attempts == 1 else 0
+        asked = one.overhead_us > 0
+        found["queue"].append(max(0, one.queue_us - one.receive_us - opened - one.overhead_us) if asked else one.queue_us)
         found["total"].append(one.total_us)
         if one.overhead_us:
             found["overhead"].append(one.overhead_us)
