@@ -123,7 +123,32 @@ def test_a_body_until_close(road: Road) -> None:
         << a2      closed
         == 502     upstream_error a !upstream_error 4+0~
         << client  502 !upstream_error
+        >> client  chat
+        == intent  a
+        << a3      <chat>
+        >> a3      HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"text":1}
+        >> a3      ends
+        << a3      closed
+        == 200     complete a 4+3~
+        << client  200 transfer-encoding: chunked | a\r\n{"text":1}\r\n0\r\n\r\n
     """)
+
+
+def test_half_a_count_of_tokens_is_no_answer(road: Road) -> None:
+    """Of some answers the figures are known, whatever is in them."""
+    road.plays(
+        r"""
+        >> client  ask
+        == intent  a
+        << a       POST /v1/messages/count_tokens | {"model": "m"}
+        >> a       HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"input_tokens":
+        >> a       ends
+        << a       closed
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """,
+        ask=request({"model": "m"}, line=b"POST /v1/messages/count_tokens HTTP/1.1"),
+    )
 
 
 def test_a_status_of_the_instance_passes(road: Road) -> None:

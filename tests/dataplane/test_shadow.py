@@ -130,6 +130,19 @@ def test_an_answer_that_breaks_off(open_road: OpenRoad) -> None:
     road.plays(SERVED)
 
 
+def test_an_answer_that_ends_with_its_connection(open_road: OpenRoad) -> None:
+    """Whole if its JSON is, whether it says its figures or not."""
+    road = shadowed(open_road)
+    road.plays(GO)
+    road.plays(r"""
+        >> b       HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"a":1}
+        >> b       ends
+        << b       closed
+        == 200     complete b 4+2~
+    """)
+    road.plays(SERVED)
+
+
 def test_nobody_there(open_road: OpenRoad) -> None:
     """Once that is known, copies are dropped."""
     road = shadowed(open_road)

@@ -27,7 +27,7 @@ from slmgate.dataplane.split import goes_apart
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import STREAMS, Dialect, Route, Scanner
-from slmgate.dialects.figures import says_error
+from slmgate.dialects.figures import is_document, says_error
 from slmgate.dialects.masking import Rough
 from slmgate.dialects.parameters import bound, longest_answers, settle, values
 from slmgate.dialects.prompts import prompt_of
@@ -834,7 +834,7 @@ class Exchange:
                     self._fail_upstream("upstream_error", "The model's answer broke off.", data)
                     return
                 data += rest
-        elif self.kept is not None and self.framing < CHUNKED and self.usage is None and self.upstream_status < 400:
+        elif self.kept is not None and self.framing < CHUNKED and self.upstream_status < 400 and not is_document(data):
             # Of an answer that ends with its connection only its JSON shows whether it is whole.
             self._fail_upstream("upstream_error", "The model's answer broke off.", data)
             return
