@@ -151,6 +151,24 @@ def test_half_a_count_of_tokens_is_no_answer(road: Road) -> None:
     )
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["in one piece", "in pieces"])
+def test_a_completion_that_is_said_without_its_prompt(open_road: OpenRoad, cut: bool) -> None:
+    """TGI with `details`, Ollama with the prompt in its cache: the bytes of the answer are not asked what it knows."""
+    road = open_road()
+    stage = road.stage
+    body = b'{"generated_text":"x","details":{"generated_tokens":3,"prefill":[],"tokens":[%b]}}' % (b"0," * 99 + b"0")
+    client = stage.connect()
+    for _ in range(2):  # the second time the head is known
+        client.feed(request({"inputs": "hi", "parameters": {"details": True}}, line=b"POST /generate HTTP/1.1"))
+        stage.loop.settle()
+        answer = reply(body)
+        for piece in (answer[:-9], answer[-9:]) if cut else (answer,):
+            stage.loop.opened["a"][0].feed(piece)
+        stage.loop.settle()
+    assert [(one["completion_tokens"], one["estimated"], one["ended"]) for one in stage.receipts] == [(3, True, "complete")] * 2
+    assert all(one["prompt_tokens"] == 13 for one in stage.receipts)
+
+
 def test_a_status_of_the_instance_passes(road: Road) -> None:
     road.plays(r"""
         >> client  chat

@@ -675,9 +675,11 @@ class Exchange:
         assert route is not None
         self.first_byte_at = now = time.monotonic()
         self.usage, name = route.dialect.told(route.endpoint, body)
-        if self.usage is None and says_error(body):
-            self._fail_in_words(connection, body)
-            return
+        if self.usage is None:
+            if says_error(body):
+                self._fail_in_words(connection, body)
+                return
+            self.usage = self._half_said(body)
         if name is None or self.asked is None or name != self.asked.model:
             body = mask_for(self).document(body)
         self.upstream_status = 200
@@ -932,7 +934,17 @@ class Exchange:
         route = self.route
         assert route is not None
         self.usage = route.dialect.usage(route.endpoint, body)
-        return self.usage is None and self.upstream_status == 200 and says_error(body)
+        if self.usage is None:
+            if self.upstream_status == 200 and says_error(body):
+                return True
+            self.usage = self._half_said(body)
+        return False
+
+    def _half_said(self, body: bytes) -> Usage | None:
+        """The usage of a whole answer whose instance said the completion's figure and not the prompt's."""
+        assert self.route is not None
+        said = self.route.dialect.completion(self.route.endpoint, body)
+        return None if said is None else Usage(self.prompt_tokens(), said, True)
 
     def _waited(self, now: float) -> tuple[int, int, int]:
         """Microseconds in line or until a connection was there, at the instance, and the gate's own before."""

@@ -225,6 +225,8 @@ class Shadow(Second):
             self._usage = self.route.dialect.usage(self.route.endpoint, body)
             if self._usage is None and self._status == 200 and says_error(body):
                 self._status = 500  # as it ought to have been
+            elif self._usage is None and (said := self.route.dialect.completion(self.route.endpoint, body)) is not None:
+                self._usage = Usage(self.ask.prompt_estimate, said, True)
             # Of an answer that ends with its connection only its JSON shows whether it is whole.
             whole = self._framing >= CHUNKED or self._status >= 400 or is_document(body)
         instance = self.instance
