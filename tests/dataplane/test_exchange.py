@@ -169,6 +169,23 @@ def test_a_completion_that_is_said_without_its_prompt(open_road: OpenRoad, cut: 
     assert all(one["prompt_tokens"] == 13 for one in stage.receipts)
 
 
+@pytest.mark.parametrize("pieces", [(b"4\r\n\r\n\r\n\r\n", b"0\r\n\r\n"), (b"3\r\n\r\n\r\r\n", b"1\r\n\n\r\n", b"0\r\n\r\n")])
+@pytest.mark.parametrize("together", [False, True])
+def test_the_line_end_of_the_last_event_cut_in_two(open_road: OpenRoad, pieces: tuple[bytes, ...], together: bool) -> None:
+    """With CR LF the event is over at the CR; its LF is no word of an instance behind its own end, and goes on as well."""
+    stage = open_road().stage
+    got: list[bytes] = []
+    stage.loop.told = lambda who, what, data: got.append(data) if (who, what) == ("client", "write") else None
+    stage.connect().feed(TEXTS["stream"])
+    stage.loop.settle()
+    connection = stage.loop.opened["a"][0]
+    connection.feed(TEXTS["events"] + b"c\r\ndata: [DONE]\r\n")
+    for piece in (b"".join(pieces),) if together else pieces:
+        connection.feed(piece)
+    stage.loop.settle()
+    assert b"".join(got).rpartition(b"[DONE]")[2] == b"\r\n\r\n\r\n0\r\n\r\n"
+
+
 def test_a_status_of_the_instance_passes(road: Road) -> None:
     road.plays(r"""
         >> client  chat

@@ -771,6 +771,8 @@ class Exchange:
             self.ending = True
             self.held = data
             self.deadline = time.monotonic() + END_SECONDS
+        elif data.startswith(b"\n") and self.held.endswith(b"\r"):
+            self.held += b"\n"  # the end's own line end, which came in two
 
     def answer_data(self, data: bytes) -> None:
         """More of the body, not its end."""
@@ -824,6 +826,7 @@ class Exchange:
         self._give_back(connection)
         if scanner is not None:
             if self.ending:
+                self._hold(data)
                 data = self.held
             else:
                 if data:
