@@ -97,7 +97,7 @@ FIGURES = {
     ("llamacpp", "infill"): (IN_ANSWER, "in the last event"),
     ("llamacpp", "tokenize"): (NONE, ""),
     ("llamacpp", "detokenize"): (NONE, ""),
-    ("tgi", "generate"): ("in `details`, if the client asked for them with `decoder_input_details`; else estimated", ""),
+    ("tgi", "generate"): ("in `details`, if asked for, the prompt's with `decoder_input_details`; else estimated", ""),
     ("tgi", "generate_stream"): ("", "in `details`, asked for and taken out again unless the client asked"),
 }
 

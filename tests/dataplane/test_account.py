@@ -13,6 +13,7 @@ import pytest
 from slmgate.dataplane.account import SHOWN_AGENT, SHOWN_PATH, overhead_us, plain_receipt, receipt_of, usage_of
 from slmgate.dataplane.exchange import NO_HEAD, Exchange
 from slmgate.dataplane.fallback import Detour
+from slmgate.dialects import TABLE
 from slmgate.dialects.openai import ChunkScanner
 from slmgate.terms import Ask, Ended, Intent, Receipt, Usage
 from tests.dataplane.conftest import OpenRoad
@@ -54,6 +55,9 @@ def scanner(said: Usage | None) -> ChunkScanner:
         ({"bytes_out": 4}, Usage(9, 1, True)),
         ({"bytes_out": 5}, Usage(9, 2, True)),
         ({"bytes_out": 500, "status": 502}, Usage(9, 0, True)),
+        ({"bytes_out": 500, "route": TABLE["POST", "/v1/chat/completions"]}, Usage(9, 125, True)),
+        ({"bytes_out": 500, "route": TABLE["POST", "/api/embeddings"]}, Usage(9, 0, True)),
+        ({"bytes_out": 500, "route": TABLE["POST", "/v1/rerank"]}, Usage(9, 0, True)),
     ],
 )
 def test_tokens(facts: dict[str, Any], usage: Usage) -> None:

@@ -123,7 +123,67 @@ def test_a_body_until_close(road: Road) -> None:
         << a2      closed
         == 502     upstream_error a !upstream_error 4+0~
         << client  502 !upstream_error
+        >> client  chat
+        == intent  a
+        << a3      <chat>
+        >> a3      HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"text":1}
+        >> a3      ends
+        << a3      closed
+        == 200     complete a 4+3~
+        << client  200 transfer-encoding: chunked | a\r\n{"text":1}\r\n0\r\n\r\n
     """)
+
+
+def test_half_a_count_of_tokens_is_no_answer(road: Road) -> None:
+    """Of some answers the figures are known, whatever is in them."""
+    road.plays(
+        r"""
+        >> client  ask
+        == intent  a
+        << a       POST /v1/messages/count_tokens | {"model": "m"}
+        >> a       HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"input_tokens":
+        >> a       ends
+        << a       closed
+        == 502     upstream_error a !upstream_error
+        << client  502 !upstream_error
+    """,
+        ask=request({"model": "m"}, line=b"POST /v1/messages/count_tokens HTTP/1.1"),
+    )
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["in one piece", "in pieces"])
+def test_a_completion_that_is_said_without_its_prompt(open_road: OpenRoad, cut: bool) -> None:
+    """TGI with `details`, Ollama with the prompt in its cache: the bytes of the answer are not asked what it knows."""
+    road = open_road()
+    stage = road.stage
+    body = b'{"generated_text":"x","details":{"generated_tokens":3,"prefill":[],"tokens":[%b]}}' % (b"0," * 99 + b"0")
+    client = stage.connect()
+    for _ in range(2):  # the second time the head is known
+        client.feed(request({"inputs": "hi", "parameters": {"details": True}}, line=b"POST /generate HTTP/1.1"))
+        stage.loop.settle()
+        answer = reply(body)
+        for piece in (answer[:-9], answer[-9:]) if cut else (answer,):
+            stage.loop.opened["a"][0].feed(piece)
+        stage.loop.settle()
+    assert [(one["completion_tokens"], one["estimated"], one["ended"]) for one in stage.receipts] == [(3, True, "complete")] * 2
+    assert all(one["prompt_tokens"] == 13 for one in stage.receipts)
+
+
+@pytest.mark.parametrize("pieces", [(b"4\r\n\r\n\r\n\r\n", b"0\r\n\r\n"), (b"3\r\n\r\n\r\r\n", b"1\r\n\n\r\n", b"0\r\n\r\n")])
+@pytest.mark.parametrize("together", [False, True])
+def test_the_line_end_of_the_last_event_cut_in_two(open_road: OpenRoad, pieces: tuple[bytes, ...], together: bool) -> None:
+    """With CR LF the event is over at the CR; its LF is no word of an instance behind its own end, and goes on as well."""
+    stage = open_road().stage
+    got: list[bytes] = []
+    stage.loop.told = lambda who, what, data: got.append(data) if (who, what) == ("client", "write") else None
+    stage.connect().feed(TEXTS["stream"])
+    stage.loop.settle()
+    connection = stage.loop.opened["a"][0]
+    connection.feed(TEXTS["events"] + b"c\r\ndata: [DONE]\r\n")
+    for piece in (b"".join(pieces),) if together else pieces:
+        connection.feed(piece)
+    stage.loop.settle()
+    assert b"".join(got).rpartition(b"[DONE]")[2] == b"\r\n\r\n\r\n0\r\n\r\n"
 
 
 def test_a_status_of_the_instance_passes(road: Road) -> None:

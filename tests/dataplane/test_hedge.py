@@ -99,7 +99,7 @@ def test_an_answer_that_has_begun_is_waited_for(open_road: OpenRoad) -> None:
         >> a       HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n
         >> clock   5
         >> a       {{}}
-        == 200     complete a 7+1~
+        == 200     complete a 7+0~
         << client  200 | {{}}
     """)
 
@@ -112,7 +112,7 @@ def test_answers_in_pieces(open_road: OpenRoad) -> None:
         >> b       HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n{
         << a       aborted
         >> b       1:}
-        == 200     complete b 7+1~
+        == 200     complete b 7+0~
         << client  200 | {1:}
     """)
 
@@ -152,7 +152,7 @@ def test_both_answer_at_once(open_road: OpenRoad) -> None:
         >> b       200 {}
         << b       aborted
         >> a       {}
-        == 200     complete a 7+1~
+        == 200     complete a 7+0~
         << client  200 | {}
     """)
 
@@ -271,7 +271,7 @@ def test_the_first_ends_before_the_second_is_there(open_road: OpenRoad, end: str
     """Who comes too late is asked nothing; its connection waits for others."""
     road = hedged(open_road, retry_on=())
     seen = {
-        "a 200 {}": "== 200 complete a 7+1~\n<< client 200 | {}",
+        "a 200 {}": "== 200 complete a 7+0~\n<< client 200 | {}",
         "client leaves": "<< a aborted\n== 499 client_left a !client_left 7+0~",
         "a leaves": "== 502 upstream_error a !upstream_error 7+0~\n<< client 502 !upstream_error",
     }

@@ -14,7 +14,7 @@ from slmgate.policy.roles import TeamSpec
 from slmgate.policy.split import ShadowSpec
 from tests.dataplane.conftest import OpenRoad
 from tests.tools.road import Road
-from tests.tools.stage import instance, model, request
+from tests.tools.stage import instance, model, reply, request
 
 COPY = r'POST /v1/chat/completions | {"model":"n"}'
 GO = r"""
@@ -128,6 +128,32 @@ def test_an_answer_that_breaks_off(open_road: OpenRoad) -> None:
         == 200     upstream_error b !upstream_error 4+1~
     """)
     road.plays(SERVED)
+
+
+def test_an_answer_that_ends_with_its_connection(open_road: OpenRoad) -> None:
+    """Whole if its JSON is, whether it says its figures or not."""
+    road = shadowed(open_road)
+    road.plays(GO)
+    road.plays(r"""
+        >> b       HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"a":1}
+        >> b       ends
+        << b       closed
+        == 200     complete b 4+2~
+    """)
+    road.plays(SERVED)
+
+
+def test_a_completion_that_is_said_without_its_prompt(open_road: OpenRoad) -> None:
+    road = shadowed(open_road)
+    body = rb'{"generated_text":"x","details":{"generated_tokens":3}}'
+    stage = road.stage
+    client = stage.connect()
+    client.feed(request({"model": "m", "inputs": "hi"}, line=b"POST /generate HTTP/1.1"))
+    stage.loop.settle()
+    for one in ("a", "b"):
+        stage.loop.opened[one][0].feed(reply(body))
+    stage.loop.settle()
+    assert [(one["completion_tokens"], one["estimated"]) for one in road.stage.receipts] == [(3, True)] * 2
 
 
 def test_nobody_there(open_road: OpenRoad) -> None:

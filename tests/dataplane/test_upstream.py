@@ -9,6 +9,7 @@ import pytest
 
 from slmgate.dataplane.upstream import MAX_HEAD, UpstreamConnection
 from tests.dataplane.conftest import OpenRoad
+from tests.tools.fakes import FakeTransport
 from tests.tools.road import Road
 from tests.tools.stage import Stage, instance, model, reply, request
 
@@ -221,6 +222,42 @@ def test_the_instances_own_credential_and_model(open_road: OpenRoad) -> None:
     """)
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["first", "same head again"])
+@pytest.mark.parametrize("read", [False, True], ids=["unread", "read"])
+def test_an_instance_that_answers_what_it_has_not_read(road: Road, again: bool, read: bool) -> None:
+    """The next request would stand behind the rest of this one: it goes over another connection, unless all went out in time."""
+    stage = road.stage
+    if again:
+        answered(stage, reply(b'{"a":1}'))
+    client = stage.connect()
+    client.feed(CHAT)
+    stage.loop.settle()
+    transport = stage.loop.opened["a"][0]
+    transport.protocol.pause_writing()
+    if read:
+        transport.protocol.resume_writing()
+    transport.feed(reply(b'{"b":2}'))
+    stage.loop.settle()
+    assert stage.receipts[-1]["ended"] == "complete"
+    assert answered(stage, reply(b'{"c":3}')) == (b'200 {"c":3}', 1 if read else 2)
+    assert transport.lost is not read
+
+
+@pytest.mark.parametrize(("inside", "high"), [({}, 0), ({"ssl_object": object()}, None)], ids=["plain", "TLS"])
+def test_what_stays_behind_is_asked_for_where_it_is_told(road: Road, inside: dict[str, object], high: int | None) -> None:
+    """Below the bounds that TLS sets itself, uvloop may say that something stays behind where nothing does."""
+    loop, pool = road.stage.loop, road.stage.worker.pools.models["m"]
+
+    class Transport(FakeTransport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return inside.get(name, default)
+
+    connection = UpstreamConnection(pool.instances[0])
+    transport = Transport(loop, connection, lambda *_: None)
+    connection.connection_made(transport)
+    assert transport.high == high
+
+
 def test_the_states_as_repr_tells_them(road: Road) -> None:
     stage = road.stage
     stage.connect().feed(CHAT)
@@ -233,8 +270,6 @@ def test_the_states_as_repr_tells_them(road: Road) -> None:
     seen.append(repr(connection))
     transport.feed(b"x")
     seen.append(repr(connection))
-    connection.pause_writing()
-    connection.resume_writing()  # a request is written whole: nothing to hold
     connection.retire()
     seen.append(repr(connection))
     assert seen == [f"<UpstreamConnection a {name}>" for name in ("asked", "answering", "idle", "over")]

@@ -170,3 +170,7 @@ def test_masked() -> None:
     failure = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"/srv"}}\n\n'
     assert every_way(lambda: SUBJECT.scanner("messages", Ask("pub", True), mask_of("pub")), text + failure).sent == text
     assert SUBJECT.told("messages", b'{"usage":{"input_tokens":1,"output_tokens":2}}') == (Usage(1, 2), None)
+
+
+def test_the_completion_alone_is_never_said() -> None:
+    assert SUBJECT.completion("messages", b'{"usage":{"completion_tokens":2}}') is None

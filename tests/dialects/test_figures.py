@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from slmgate.dialects.figures import MAX_COUNT, believable, decoded, openai_answer, openai_usage, says_error, says_failure
+from slmgate.dialects.figures import (
+    MAX_COUNT,
+    believable,
+    decoded,
+    is_document,
+    openai_answer,
+    openai_usage,
+    says_error,
+    says_failure,
+)
 from slmgate.terms import Usage
 
 
@@ -130,3 +139,15 @@ def test_an_event_that_says_that_the_engine_failed(event: bytes, failed: bool) -
 def test_the_name_is_told_where_it_is_all_there_is_to_hide(more: bytes, name: str | None) -> None:
     body = b'{%b"usage":{"prompt_tokens":1,"completion_tokens":2}}' % more
     assert openai_answer(body) == (Usage(1, 2), name)
+
+
+@pytest.mark.parametrize("data", [b"{}", b' {"a": [1]}\r\n', b"null", b"[]", b'"text"'])
+def test_what_is_one_json_document(data: bytes) -> None:
+    assert is_document(data)
+    assert not is_document(data + b"{")
+    assert not is_document(data.rstrip()[:-1])
+
+
+@pytest.mark.parametrize("data", [b"", b" ", b"{", b'{"a":', b"ok", b"\xff"])
+def test_what_is_none(data: bytes) -> None:
+    assert not is_document(data)

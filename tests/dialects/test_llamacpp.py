@@ -169,3 +169,7 @@ def test_masked() -> None:
     fed = every_way(lambda: SUBJECT.scanner("completion", Ask("pub", True), mask_of("pub")), text + said)
     assert fed.sent == text + said.replace(b"/srv/a.gguf", b"pub")
     assert SUBJECT.told("completion", b'{"tokens_evaluated":1,"tokens_predicted":2}') == (Usage(1, 2), None)
+
+
+def test_the_completion_alone_is_never_said() -> None:
+    assert SUBJECT.completion("completion", b'{"usage":{"completion_tokens":2}}') is None

@@ -149,3 +149,19 @@ def test_masked() -> None:
     assert fed.sent == text.replace(b"/srv/a", b"pub") * 2 + tool.replace(b"/srv/a", b"pub", 1) + LAST
     assert fed.finished
     assert SUBJECT.told("chat", b'{"prompt_eval_count":1,"eval_count":2}') == (Usage(1, 2), None)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "figure"),
+    [
+        ("chat", b'{"done":true,"eval_count":2}', 2),
+        ("generate", b'{"done":true,"eval_count":0}', 0),
+        ("chat", b'{"done":true,"eval_count":-2}', None),
+        ("chat", b'{"done":true,"eval_count":"2"}', None),
+        ("chat", b'{"done":true}', None),
+        ("embed", b'{"eval_count":2}', None),
+        ("chat", b"", None),
+    ],
+)
+def test_the_completion_alone(endpoint: str, body: bytes, figure: int | None) -> None:
+    assert SUBJECT.completion(endpoint, body) == figure

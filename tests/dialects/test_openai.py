@@ -384,3 +384,7 @@ def test_what_only_the_last_chunk_tells_of_the_inside(inside: dict[str, Any]) ->
     assert scanner.usual(last) == -1
     masked = scanner.feed(last)
     assert json.loads(masked.removeprefix(b"data: "))[next(iter(inside))] is None
+
+
+def test_the_completion_alone_is_never_said() -> None:
+    assert SUBJECT.completion("chat", b'{"usage":{"completion_tokens":2}}') is None

@@ -225,6 +225,11 @@ def test_whole_events_are_sent_on_masked(kind: type[Letters], eol: bytes) -> Non
     assert whole.sent.replace(b"/srv/a", b"pub") == data.replace(b"/srv/a", b"pub")
 
 
+def test_the_first_event_behind_a_byte_order_mark_is_masked() -> None:
+    scanner = Masked(mask=Mask("pub"))
+    assert scanner.feed(b'\xef\xbb\xbfdata: {"t":"#","model":"/srv"}\n\n') == b'\xef\xbb\xbfdata: {"t":"#","model":"pub"}\n\n'
+
+
 def test_a_data_line_that_is_no_json_is_masked_all_the_same() -> None:
     for end in (b"", b"\ndata: x"):
         assert masked_by().feed(b"data: {%b%b\n\n" % (INSIDE, end)) == b'data: {"model":"pub"%b\n\n' % end

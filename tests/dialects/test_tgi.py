@@ -177,3 +177,19 @@ def test_a_name_that_is_no_text_costs_no_stream() -> None:
     data = b'data:{"\xff":6,"generated_text":"four","details":{"generated_tokens":3,"input_length":4}}\n\n'
     fed = every_way(lambda: SUBJECT.scanner("generate_stream", Ask("", True)), data)
     assert (fed.sent, fed.finished) == (data, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "figure"),
+    [
+        (b'{"generated_text":"x","details":{"generated_tokens":3,"prefill":[]}}', 3),
+        (b'{"generated_text":"x","details":{"generated_tokens":0}}', 0),
+        (b'{"generated_text":"x","details":{"generated_tokens":-1}}', None),
+        (b'{"generated_text":"x","details":{}}', None),
+        (b'{"generated_text":"x","details":null}', None),
+        (b'{"generated_text":"x"}', None),
+        (b"", None),
+    ],
+)
+def test_the_completion_alone(body: bytes, figure: int | None) -> None:
+    assert SUBJECT.completion("generate", body) == figure

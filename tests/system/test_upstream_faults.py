@@ -204,6 +204,18 @@ def test_answer_before_the_body_was_read(gate: Gate, upstream: MockUpstream) -> 
     assert_served(gate, upstream)
 
 
+def test_answer_of_an_instance_that_never_reads_the_body(launch: Launch, upstream: MockUpstream) -> None:
+    """The next request does not stand behind what is left of the one before, whatever the answer said of the connection."""
+    gate = launch({"tiny": model(upstream.url)}, workers=1)
+    upstream.default(do="early", deaf=True, bytes="HTTP/1.1 413 Large\r\nContent-Length: 2\r\n\r\n{}")
+    with Wire(gate.port) as wire:
+        assert wire.ask(request(chat() + b" " * 7_500_000, secret=SECRET)).status == 413
+        upstream.default()
+        started = time.monotonic()
+        assert wire.ask(request(chat(tag="next"), secret=SECRET)).json()["tag"] == "next"
+        assert time.monotonic() - started < SECONDS
+
+
 @pytest.mark.parametrize(
     "text", ["HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"]
 )

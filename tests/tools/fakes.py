@@ -51,6 +51,7 @@ class FakeTransport(asyncio.Transport):
         self.closing = False
         self.lost = False
         self.stuck = False
+        self.high: int | None = None  # bytes from which on `pause_writing` is called, where that was set
         self.one_way = False  # like TLS: no half close
 
     # -- what our side calls
@@ -58,6 +59,10 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self.closing, "a write behind the close"
         self._told("write", bytes(data))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Whether so much stays behind is said by the test, which calls `pause_writing` itself."""
+        self.high = high
 
     def can_write_eof(self) -> bool:
         return not self.one_way

@@ -10,7 +10,7 @@ A script is a JSON object. `do` is one of
   trickle  the text in `bytes`, one byte every `interval` seconds
   flood    a body of `size` bytes in an honest answer
   silence  nothing at all, for ever
-  early    the text in `bytes` before the body was read (only as a default script)
+  early    the text in `bytes` before the body was read, which it is not if it is `deaf` (only as a default script)
 and the rest: `delay` seconds before the first byte; `status`; `tag` is repeated in every event and answer;
 `events`, `rate` (events a second, 0 = at once), `pad` (bytes in each event), `usage` (in place of the true figures),
 `prompt` (prompt tokens), `after` (cut the stream after that many events) with `then` (`close`, `reset`, `stall`,
@@ -165,6 +165,9 @@ class Connection(asyncio.Protocol):
                 early = self.mock.default if self.mock.default.get("do") == "early" else None
                 if early is not None:
                     self.transport.write(early["bytes"].encode("latin-1"))
+                    if early.get("deaf"):
+                        self.transport.pause_reading()
+                        await asyncio.Event().wait()
                 await self.read_body(asked)
                 if early is None:
                     script = self.script(asked)

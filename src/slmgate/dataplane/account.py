@@ -21,11 +21,14 @@ from slmgate.terms import Ended, Receipt, Usage
 
 if TYPE_CHECKING:
     from slmgate.dataplane.exchange import Exchange
+    from slmgate.dialects.contract import Route
     from slmgate.policy.specs import ModelSpec
 
 SHOWN_PATH = 200
 SHOWN_AGENT = 256
 """Bytes of a User-Agent, and of a Referer, as a record has them."""
+READING = frozenset(("embeddings", "rerank"))
+"""Endpoints at which nothing is written: however long their answers are, there is no token of the model's in them."""
 _SAID = ((b"referer", "referer"), (b"user-agent", "user_agent"))
 _NOTHING = Usage()
 _encode = msgspec.json.Encoder().encode
@@ -159,10 +162,15 @@ def usage_of(exchange: Exchange) -> Usage:
     if scanner is not None:
         completion = scanner.tokens_seen
     elif exchange.status == exchange.upstream_status:
-        completion = -(-exchange.bytes_out // 4)
+        completion = written(exchange.route, exchange.bytes_out)
     else:
         completion = 0  # it was asked, and what it did with that nobody knows: the bytes that went out were the gate's own
     return Usage(exchange.prompt_tokens(), completion, True)
+
+
+def written(route: Route | None, size: int) -> int:
+    """The tokens in an unstreamed answer of so many bytes whose instance does not say how many it wrote."""
+    return 0 if route is not None and route.access in READING else -(-size // 4)
 
 
 def intent_of(exchange: Exchange) -> bytes:

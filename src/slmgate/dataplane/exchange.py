@@ -27,7 +27,7 @@ from slmgate.dataplane.split import goes_apart
 from slmgate.dataplane.tokens import NO_VERDICT
 from slmgate.dialects import TABLE, error_dialect
 from slmgate.dialects.contract import STREAMS, Dialect, Route, Scanner
-from slmgate.dialects.figures import says_error
+from slmgate.dialects.figures import is_document, says_error
 from slmgate.dialects.masking import Rough
 from slmgate.dialects.parameters import bound, longest_answers, settle, values
 from slmgate.dialects.prompts import prompt_of
@@ -675,9 +675,11 @@ class Exchange:
         assert route is not None
         self.first_byte_at = now = time.monotonic()
         self.usage, name = route.dialect.told(route.endpoint, body)
-        if self.usage is None and says_error(body):
-            self._fail_in_words(connection, body)
-            return
+        if self.usage is None:
+            if says_error(body):
+                self._fail_in_words(connection, body)
+                return
+            self.usage = self._half_said(body)
         if name is None or self.asked is None or name != self.asked.model:
             body = mask_for(self).document(body)
         self.upstream_status = 200
@@ -769,6 +771,8 @@ class Exchange:
             self.ending = True
             self.held = data
             self.deadline = time.monotonic() + END_SECONDS
+        elif data.startswith(b"\n") and self.held.endswith(b"\r"):
+            self.held += b"\n"  # the end's own line end, which came in two
 
     def answer_data(self, data: bytes) -> None:
         """More of the body, not its end."""
@@ -822,6 +826,7 @@ class Exchange:
         self._give_back(connection)
         if scanner is not None:
             if self.ending:
+                self._hold(data)
                 data = self.held
             else:
                 if data:
@@ -834,7 +839,7 @@ class Exchange:
                     self._fail_upstream("upstream_error", "The model's answer broke off.", data)
                     return
                 data += rest
-        elif self.kept is not None and self.framing < CHUNKED and self.usage is None and self.upstream_status < 400:
+        elif self.kept is not None and self.framing < CHUNKED and self.upstream_status < 400 and not is_document(data):
             # Of an answer that ends with its connection only its JSON shows whether it is whole.
             self._fail_upstream("upstream_error", "The model's answer broke off.", data)
             return
@@ -932,7 +937,17 @@ class Exchange:
         route = self.route
         assert route is not None
         self.usage = route.dialect.usage(route.endpoint, body)
-        return self.usage is None and self.upstream_status == 200 and says_error(body)
+        if self.usage is None:
+            if self.upstream_status == 200 and says_error(body):
+                return True
+            self.usage = self._half_said(body)
+        return False
+
+    def _half_said(self, body: bytes) -> Usage | None:
+        """The usage of a whole answer whose instance said the completion's figure and not the prompt's."""
+        assert self.route is not None
+        said = self.route.dialect.completion(self.route.endpoint, body)
+        return None if said is None else Usage(self.prompt_tokens(), said, True)
 
     def _waited(self, now: float) -> tuple[int, int, int]:
         """Microseconds in line or until a connection was there, at the instance, and the gate's own before."""

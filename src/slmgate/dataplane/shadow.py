@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from slmgate.dataplane.account import written
 from slmgate.dataplane.second import END_SECONDS, Second, is_refusal
 from slmgate.dialects.contract import STREAMS, Scanner
-from slmgate.dialects.figures import says_error
+from slmgate.dialects.figures import is_document, says_error
 from slmgate.dialects.parameters import noted
 from slmgate.http1.answers import JSON
 from slmgate.http1.framing import CHUNKED
@@ -224,8 +225,10 @@ class Shadow(Second):
             self._usage = self.route.dialect.usage(self.route.endpoint, body)
             if self._usage is None and self._status == 200 and says_error(body):
                 self._status = 500  # as it ought to have been
+            elif self._usage is None and (said := self.route.dialect.completion(self.route.endpoint, body)) is not None:
+                self._usage = Usage(self.ask.prompt_estimate, said, True)
             # Of an answer that ends with its connection only its JSON shows whether it is whole.
-            whole = self._framing >= CHUNKED or self._usage is not None or self._status >= 400
+            whole = self._framing >= CHUNKED or self._status >= 400 or is_document(body)
         instance = self.instance
         if instance is not None and instance.watched and whole and not is_refusal(self._status):
             instance.completed(self.asked_at)
@@ -259,7 +262,7 @@ class Shadow(Second):
             return said
         if self._status >= 300 or not self.asked_at:
             return Usage()
-        completion = self._scanner.tokens_seen if self._scanner is not None else -(-self._bytes // 4)
+        completion = self._scanner.tokens_seen if self._scanner is not None else written(self.route, self._bytes)
         return Usage(self.ask.prompt_estimate, completion, True)
 
     def _receipt(self, ended: Ended, reason: str) -> Receipt:

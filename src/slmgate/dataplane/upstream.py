@@ -48,6 +48,7 @@ class UpstreamConnection(Passing):
         "_parser",
         "_seen",
         "_seen_as",
+        "_unsent",
         "closing",
         "exchange",
         "idle_since",
@@ -64,6 +65,7 @@ class UpstreamConnection(Passing):
         self.closing: Callable[[], bool] = bool  # the transport's own `is_closing`, once there is one
         self.idle_since = 0.0
         self._asked = 0  # requests sent over this connection
+        self._unsent = False  # a part of the last one still waits for the instance to read what is before it
         self._asked_at_flush = 0  # the outbox's count of flushes when the last one was put there
         # llhttp calls this for each field; the dict's own method spares a Python call. It keeps the first of its name:
         # fields of framing that come twice are llhttp's to refuse.
@@ -124,6 +126,8 @@ class UpstreamConnection(Passing):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self.closing = transport.is_closing
+        if transport.get_extra_info("ssl_object") is None:  # what stays behind TLS is not told
+            self.transport.set_write_buffer_limits(0)  # `pause_writing` is called whenever something stays behind
 
     def received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -178,10 +182,13 @@ class UpstreamConnection(Passing):
             exchange.upstream_failed(why, began=self._head is not None)
 
     def pause_writing(self) -> None:
-        """Nothing to hold: a request is written whole, and bounded."""
+        """The instance does not read as fast as it is written to. Nothing is held up: a request is written whole, and bounded."""
+        self._unsent = True
+        self._seen = None  # an answer now is looked at the long way: see `_end`
 
     def resume_writing(self) -> None:
-        """See `pause_writing`."""
+        """All of the request is on its way."""
+        self._unsent = False
 
     def _fail(self, why: str) -> None:
         exchange, began = self.exchange, self._head is not None
@@ -296,8 +303,12 @@ class UpstreamConnection(Passing):
             exchange.let_pass(self)
 
     def _end(self, exchange: Exchange, out: bytes, stray: bytes) -> None:
-        """The answer's end. Bytes behind it are nobody's: they cost the connection."""
-        reusable = self._head is not None and self._head.reusable and not stray
+        """The answer's end. Bytes behind it are nobody's: they cost the connection.
+
+        So does a request that the instance has answered and not read: whether it ever will is not known, and the next would wait
+        behind what is left of it, or be taken for a part of it.
+        """
+        reusable = self._head is not None and self._head.reusable and not stray and not self._unsent
         self.exchange = self._head = self._chunks = None
         self._interims = 0
         if reusable:

@@ -132,6 +132,9 @@ class Anthropic:
     def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
         return self.usage(endpoint, body), None
 
+    def completion(self, endpoint: str, body: bytes) -> int | None:
+        return None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> MessageScanner:
         return MessageScanner(ask.prompt_estimate, mask)
 

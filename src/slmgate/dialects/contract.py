@@ -85,6 +85,10 @@ class Dialect(Protocol):
         """The same figures and, where they are read together, the model's name: if it is right, the answer needs no mask."""
         ...
 
+    def completion(self, endpoint: str, body: bytes) -> int | None:
+        """The completion's figure alone, in an answer without usage: the engine did not say the prompt's. None: nor this one."""
+        ...
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> Scanner:
         """A scanner for this streamed answer. It strips usage from the stream when the gate, not the client, asked for it.
 

@@ -15,6 +15,8 @@ from slmgate.terms import Usage
 MAX_COUNT = 2**31
 """Tokens. No request comes near it; a larger figure is a lie or a fault."""
 
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+
 T = TypeVar("T")
 
 
@@ -31,6 +33,11 @@ def decoded(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T | 
         return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def is_document(data: bytes) -> bool:
+    """Whether these bytes are one whole JSON document."""
+    return decoded(_RAW, data) is not None
 
 
 class OpenAIFigures(msgspec.Struct):

@@ -101,6 +101,9 @@ class LlamaCpp:
     def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
         return self.usage(endpoint, body), None
 
+    def completion(self, endpoint: str, body: bytes) -> int | None:
+        return None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> CompletionScanner:
         return CompletionScanner(_completions(ask.fields), mask)
 

@@ -83,6 +83,11 @@ class Ollama:
     def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
         return self.usage(endpoint, body), None
 
+    def completion(self, endpoint: str, body: bytes) -> int | None:
+        answer = decoded(_ANSWER, body)
+        known = believable(0, _figure(answer.eval_count)) if answer and endpoint in _STREAMING else None
+        return known.completion_tokens if known else None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> ObjectScanner:
         return ObjectScanner(mask)
 

@@ -255,6 +255,9 @@ class OpenAI:
     def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
         return openai_answer(body)
 
+    def completion(self, endpoint: str, body: bytes) -> int | None:
+        return None
+
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> SseScanner:
         if endpoint in _ON_DEMAND:
             return ChunkScanner(not ask.wants_usage, mask)

@@ -22,6 +22,7 @@ ENDS = (b"\n\n", b"\r\n\r\n")
 """What a chunk of whole events ends with, in nearly all streams."""
 _EOL = (b"\n", b"\r")
 _CR = 0x0D
+_BOM = b"\xef\xbb\xbf"  # clients pass over it before the first event
 
 # A blank line ends an event; a line ends with CR LF, LF or CR. Atomic groups: CR LF is never read as two line ends.
 _END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
@@ -221,7 +222,7 @@ class SseScanner:
         lines = kept.splitlines(keepends=True)
         of_data = [number for number, line in enumerate(lines) if line.startswith(b"data:")]
         if len(of_data) != 1:
-            return mask.rough(kept) if of_data else kept
+            return mask.rough(kept) if of_data or kept.startswith(_BOM) else kept
         line = lines[of_data[0]]
         edits = mask.edits(line[5:])
         if edits is None:

@@ -99,12 +99,16 @@ class Tgi:
         return replace(body, changes) if changes else body
 
     def usage(self, endpoint: str, body: bytes) -> Usage | None:
-        answer = decoded(_ANSWER, body)
-        details = decoded(_DETAILS, answer.details) if answer and bytes(answer.details) else None
+        details = _details(body)
         return believable(len(details.prefill), details.generated_tokens) if details and details.prefill else None
 
     def told(self, endpoint: str, body: bytes) -> tuple[Usage | None, str | None]:
         return self.usage(endpoint, body), None
+
+    def completion(self, endpoint: str, body: bytes) -> int | None:
+        details = _details(body)
+        known = believable(0, details.generated_tokens) if details else None
+        return known.completion_tokens if known else None
 
     def scanner(self, endpoint: str, ask: Ask, mask: Mask | None = None) -> TokenScanner:
         return TokenScanner(not ask.wants_usage, ask.prompt_estimate, mask)
@@ -118,3 +122,8 @@ class Tgi:
 
     def list_models(self, endpoint: str, names: Sequence[str]) -> bytes:
         return OpenAI().list_models(endpoint, names)  # as the engine's own `/v1/models` does
+
+
+def _details(body: bytes) -> _Details | None:
+    answer = decoded(_ANSWER, body)
+    return decoded(_DETAILS, answer.details) if answer and bytes(answer.details) else None
