@@ -67,8 +67,10 @@ class OperatorStore(Protocol):
         ...
 
     def set_role(self, name: str, role: str, audit: AuditRecord) -> AccountRecord | None:
-        """Change its role alone, whatever else is changed at the same time, and end its sessions. As it is then; None: there is none
-        of this name."""
+        """Change its role alone, whatever else is changed at the same time, and end its sessions. As it is then.
+
+        None: there is none of this name.
+        """
         ...
 
     def set_password(self, name: str, password: str, changed: datetime, audit: AuditRecord) -> AccountRecord | None:
