@@ -1,4 +1,4 @@
-"""Pipes behind many descriptors, as a process has them that has a thousand connections. What they are for is the test's affair."""
+"""Pipes behind many descriptors, as a process with a thousand connections has them. What they are for is the test's affair."""
 
 from __future__ import annotations
 

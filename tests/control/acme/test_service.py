@@ -276,7 +276,7 @@ def test_a_name_that_goes_and_comes_back_while_its_order_is_under_way(world: Wor
 def test_a_certificate_that_is_due_as_it_comes_is_not_asked_for_at_once(world: World) -> None:
     """By a clock that is months ahead, or from an authority that gives old ones.
 
-    It is shown, since clients may have the right time, and asked for ever more seldom, since authorities count those that they give.
+    It is shown, since clients may have the right time, and asked for ever more seldom, since authorities count what they give.
     """
     world.automatic.configure(config(ONE))
     world.lifetime = 90 * DAY
