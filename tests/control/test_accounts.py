@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -113,7 +113,11 @@ def test_an_account_that_goes_meanwhile(accounts: Accounts, monkeypatch: pytest.
         monkeypatch.setattr(accounts, "show", show)
         return made
 
-    for change in (lambda: accounts.set_role("ann", "viewer", "x"), lambda: accounts.set_password("ann", WORDS, "x")):
+    changes: list[Callable[[], AccountRecord]] = [
+        lambda: accounts.set_role("ann", "viewer", "x"),
+        lambda: accounts.set_password("ann", WORDS, "x"),
+    ]
+    for change in changes:
         monkeypatch.setattr(accounts, "show", late)
         with pytest.raises(UnknownOperator):
             change()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -70,13 +70,12 @@ def test_a_change_of_nothing_is_not_noted(store: SqlStore) -> None:
 def test_a_role_and_a_password_are_changed_apart(store: SqlStore) -> None:
     operators, later = store.operators, NOON + timedelta(hours=1)
     operators.add_account(ANN, NOTE)
-    for number, change in enumerate(
-        (
-            lambda: operators.set_role("ann", "viewer", NOTE),
-            lambda: operators.set_password("ann", "$argon2id$2", later, NOTE),
-            lambda: operators.set_role("ann", "operator", NOTE),
-        )
-    ):
+    changes: list[Callable[[], AccountRecord | None]] = [
+        lambda: operators.set_role("ann", "viewer", NOTE),
+        lambda: operators.set_password("ann", "$argon2id$2", later, NOTE),
+        lambda: operators.set_role("ann", "operator", NOTE),
+    ]
+    for number, change in enumerate(changes):
         operators.add_session(a_session(number), NOTE, (9, 9), None)
         assert change() == operators.account("ann")
         assert operators.sessions() == []
