@@ -139,7 +139,7 @@ def test_automatic_certificates(tmp_path: Path) -> None:
     assert facts.automatic(config) == [facts.Automatic(name, None, None) for name in names], "the gate never ran"
     acme = config.listen[0].tls.acme if config.listen[0].tls is not None else None
     assert acme is not None
-    files = AcmeFiles(tmp_path / "acme", acme.directory, str)
+    files = AcmeFiles(tmp_path / "acme", acme.directory, lambda _: None)
     begin = datetime(2026, 11, 1, tzinfo=UTC)
     files.keep_certificate("stand-in.example", placeholder_pem("stand-in.example", begin.timestamp()))
     made = trustme.CA().issue_cert("own.example", not_before=begin, not_after=datetime(2026, 12, 1, tzinfo=UTC))

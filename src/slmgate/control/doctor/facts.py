@@ -186,7 +186,7 @@ def automatic(config: Config) -> list[Automatic]:
 
     found: list[Automatic] = []
     for name, acme in names.items():
-        path = AcmeFiles(config.state_dir / ACME_DIR, acme.directory, str).certificate_path(name)
+        path = AcmeFiles(config.state_dir / ACME_DIR, acme.directory, lambda _: None).certificate_path(name)
         try:
             leaf = leaf_of(path.read_bytes())
         except FileNotFoundError:
