@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from slmgate.control.accounts import Accounts, UnknownOperator
 from slmgate.control.keyfields import BadKeyInput
 from slmgate.control.operators import AdminKeys, Operator, Permission, create_first_admin_key
 from slmgate.control.passwords import Passwords
-from slmgate.stores.operators import SessionRecord
+from slmgate.stores.operators import AccountRecord, SessionRecord
 from slmgate.stores.records import NameTaken
 from slmgate.stores.sql import open_store
 from tests.tools.admin_gate import CHEAP
@@ -73,6 +73,54 @@ def test_an_accounts_life(accounts: Accounts) -> None:
     actions = [action for _, action, target in log(accounts) if target == "user:ann"]
     assert actions == ["account.create", "account.role", "account.password", "account.remove"]
     assert WORDS not in repr(accounts._audit.audit(100))
+
+
+def test_two_changes_at_once_are_both_made(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password takes its time to be hashed, and nobody's change of meanwhile may be undone by what was read before it."""
+    accounts.add("ann", "owner", WORDS, "admin")
+    hash = accounts.passwords.hash
+
+    def meanwhile(password: str) -> str:
+        accounts.set_role("ann", "viewer", "admin")
+        return hash(password)
+
+    monkeypatch.setattr(accounts.passwords, "hash", meanwhile)
+    changed = accounts.set_password("ann", "quite other words", "ann")
+    assert changed == accounts.show("ann")
+    assert changed.role == "viewer"
+
+    monkeypatch.setattr(accounts.passwords, "hash", hash)
+    show = accounts.show
+
+    def late(name: str) -> AccountRecord:
+        found = show(name)
+        monkeypatch.setattr(accounts, "show", show)
+        accounts.set_password("ann", "yet other words", "ann")
+        return found
+
+    monkeypatch.setattr(accounts, "show", late)
+    changed = accounts.set_role("ann", "operator", "admin")
+    assert changed == accounts.show("ann")
+    assert accounts.passwords.is_right("yet other words", changed.password)
+
+
+def test_an_account_that_goes_meanwhile(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = accounts.add("ann", "owner", WORDS, "admin")
+    accounts.remove("ann", "admin")
+    show = accounts.show
+
+    def late(name: str) -> AccountRecord:
+        monkeypatch.setattr(accounts, "show", show)
+        return made
+
+    changes: list[Callable[[], AccountRecord]] = [
+        lambda: accounts.set_role("ann", "viewer", "x"),
+        lambda: accounts.set_password("ann", WORDS, "x"),
+    ]
+    for change in changes:
+        monkeypatch.setattr(accounts, "show", late)
+        with pytest.raises(UnknownOperator):
+            change()
 
 
 @pytest.mark.parametrize("name", ["", "Ann", "a b", "ä", "-a", "a" * 65, "admin", "cli", "user:ann", "a/b", "a\n", "<b>"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slmgate.dataplane.kept import BLOCK, BUSY, KEPT_SECONDS, MAX_META, OTHER, Answer, Claim, Kept, name_of
+from slmgate.dataplane.kept import BLOCK, BUSY, HURRY, KEPT_SECONDS, MAX_META, OTHER, PARTS, Answer, Claim, Kept, name_of
 
 NOW = 1_780_000_000.0
 ONE, TWO = b"1" * 32, b"2" * 32
@@ -151,6 +151,44 @@ def test_a_fault_while_it_is_read_leaves_no_lock(kept: Kept, monkeypatch: pytest
         with pytest.raises(ZeroDivisionError):
             kept.claim(NAME, ONE, NOW)
     taken(kept).release()
+
+
+def test_what_comes_faster_is_swept_faster(kept: Kept, tmp_path: Path) -> None:
+    """One part a second would be all of them in four minutes, and in four minutes a flood keeps many times what may be kept."""
+    most, part = 2 * PARTS * BLOCK, 0
+    largest = 0
+    for second in range(24):
+        for number in range(PARTS):  # half of what may be kept, each second
+            name = f"{number:02x}{second:062x}"
+            taken(kept, name).keep(answer())
+            os.utime(tmp_path / "answers" / name[:2] / name, (time.time() - 1000 + second,) * 2)
+        for _ in range(kept.hurry):
+            part = (part + 1) % PARTS
+            kept.sweep(part, most)
+        if second % 4 == 3:
+            largest = max(largest, sum(len(os.listdir(one)) for one in (tmp_path / "answers").iterdir()) * BLOCK)
+    assert kept.hurry == HURRY
+    assert largest < 3 * most, "of 12 times as much that came"
+    for again in range(2 * PARTS):  # and nothing comes any more
+        kept.sweep(again % PARTS, most)
+    assert kept.hurry == 1
+
+
+def test_several_parts_are_swept_at_once(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[int] = []
+
+    def sweep(part: int) -> None:
+        assert kept.sweeping
+        if part == 9:
+            raise MemoryError
+        swept.append(part)
+
+    monkeypatch.setattr(kept, "sweep", sweep)
+    kept.sweep_all([3, 4])
+    with pytest.raises(MemoryError):
+        kept.sweep_all([5, 9, 10])
+    assert swept == [3, 4, 5]
+    assert not kept.sweeping
 
 
 def test_sweeping(kept: Kept, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ ONCE = """
 def swept(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The parts that were given to another thread for sweeping; there is none here."""
     parts: list[int] = []
-    monkeypatch.setattr(FakeLoop, "run_in_executor", lambda self, where, call, part: parts.append(part))
+    monkeypatch.setattr(FakeLoop, "run_in_executor", lambda self, where, call, them: parts.extend(them))
     return parts
 
 
@@ -579,9 +579,13 @@ def test_a_fault_of_our_own_costs_one_request(road: Road, monkeypatch: pytest.Mo
 def test_when_it_is_swept(tmp_path: Path) -> None:
     """Part by part, by one worker, once there is something to sweep."""
     there = Keyed(tmp_path, lambda act: None, sweeps=True)
-    assert [there.to_sweep() for _ in range(PARTS + 2)] == [*range(1, PARTS), 0, 1, 2]
-    assert Keyed(tmp_path / "none", lambda act: None, sweeps=True).to_sweep() is None
-    assert Keyed(tmp_path, lambda act: None, sweeps=False).to_sweep() is None
+    assert [there.to_sweep() for _ in range(PARTS + 2)] == [[part % PARTS] for part in range(1, PARTS + 3)]
+    there.kept.hurry = 3
+    assert [there.to_sweep(), there.to_sweep()] == [[3, 4, 5], [6, 7, 8]]
+    there.kept.sweeping = True  # a slow disk: one at a time
+    assert there.to_sweep() == ()
+    assert Keyed(tmp_path / "none", lambda act: None, sweeps=True).to_sweep() == ()
+    assert Keyed(tmp_path, lambda act: None, sweeps=False).to_sweep() == ()
 
 
 def test_sweeping_is_no_work_of_the_loop(road: Road, swept: list[int]) -> None:

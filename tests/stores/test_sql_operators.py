@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -60,10 +60,28 @@ def test_a_name_is_taken_and_nothing_is_written(store: SqlStore) -> None:
 
 
 def test_a_change_of_nothing_is_not_noted(store: SqlStore) -> None:
-    assert not store.operators.change_account(ANN, NOTE)
+    assert store.operators.set_role("ann", "viewer", NOTE) is None
+    assert store.operators.set_password("ann", "$argon2id$2", NOON, NOTE) is None
     assert not store.operators.remove_account("ann", NOTE)
     assert store.operators.end_sessions([b"x"], NOTE) == 0
     assert store.audit(9) == []
+
+
+def test_a_role_and_a_password_are_changed_apart(store: SqlStore) -> None:
+    operators, later = store.operators, NOON + timedelta(hours=1)
+    operators.add_account(ANN, NOTE)
+    changes: list[Callable[[], AccountRecord | None]] = [
+        lambda: operators.set_role("ann", "viewer", NOTE),
+        lambda: operators.set_password("ann", "$argon2id$2", later, NOTE),
+        lambda: operators.set_role("ann", "operator", NOTE),
+    ]
+    for number, change in enumerate(changes):
+        operators.add_session(a_session(number), NOTE, (9, 9), None)
+        assert change() == operators.account("ann")
+        assert operators.sessions() == []
+    assert operators.account("ann") == AccountRecord(
+        name="ann", role="operator", password="$argon2id$2", created=NOON, changed=later
+    )
 
 
 def test_a_newer_hash_ends_no_session_and_overwrites_no_change(store: SqlStore) -> None:

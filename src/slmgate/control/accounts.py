@@ -70,11 +70,11 @@ class Accounts:
 
     def set_password(self, name: str, password: str, actor: str) -> AccountRecord:
         """A new password ends the account's sessions. Raises UnknownOperator, BadKeyInput, LedgerUnavailable."""
-        old = self.show(name)
-        new = AccountRecord(
-            name=name, role=old.role, password=self._hash(password, name), created=old.created, changed=self._later(old)
-        )
-        return self._change(new, self.line(actor, "account.password", f"user:{name}"))
+        self.show(name)
+        hashed = self._hash(password, name)  # takes its time: what else was changed meanwhile stays changed
+        changed = self._later(self.show(name))
+        line = self.line(actor, "account.password", f"user:{name}")
+        return self.store.set_password(name, hashed, changed, line) or self.show(name)  # removed meanwhile: says so
 
     def set_role(self, name: str, role: str, actor: str) -> AccountRecord:
         """A new role ends the account's sessions. Raises UnknownOperator, BadKeyInput, LedgerUnavailable."""
@@ -82,8 +82,8 @@ class Accounts:
         old = self.show(name)
         if old.role == role:
             return old
-        new = AccountRecord(name=name, role=role, password=old.password, created=old.created, changed=old.changed)
-        return self._change(new, self.line(actor, "account.role", f"user:{name}", role=role, before=old.role))
+        line = self.line(actor, "account.role", f"user:{name}", role=role, before=old.role)
+        return self.store.set_role(name, role, line) or self.show(name)  # removed meanwhile: says so
 
     def remove(self, name: str, actor: str) -> AccountRecord:
         """Ends the account and its sessions. Raises UnknownOperator, LedgerUnavailable."""
@@ -91,11 +91,6 @@ class Accounts:
         if not self.store.remove_account(name, self.line(actor, "account.remove", f"user:{name}")):
             self.show(name)
         return old
-
-    def _change(self, record: AccountRecord, line: AuditRecord) -> AccountRecord:
-        if not self.store.change_account(record, line):
-            self.show(record.name)  # removed meanwhile: says so
-        return record
 
     def _later(self, old: AccountRecord) -> datetime:
         """Now, and in any case another moment than before: by it a sign-in under way sees the change."""

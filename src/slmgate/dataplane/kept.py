@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal
@@ -28,6 +29,8 @@ OTHER: Final = "other"
 BUSY: Final = "busy"
 PARTS = 256
 """Directories below the directory: what names begin with."""
+HURRY = 64
+"""Parts that are swept in a second at the most, while much is kept; else it is one."""
 _NAME = 64
 _PRINT = 32  # bytes of a fingerprint, which the file begins with; then the length of the rest's head, the head, the body
 _LENGTH = 4
@@ -96,6 +99,9 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._bytes = [0] * PARTS  # in each part, when it was last swept
+        self.hurry = 1
+        """How many parts are to be swept in the next second: so many that little comes to each between two sweeps of it."""
+        self.sweeping = False
 
     def __repr__(self) -> str:
         return f"<Kept {self._directory.name}>"
@@ -130,10 +136,19 @@ class Kept:
             return found if same else OTHER
         return BUSY
 
+    def sweep_all(self, parts: Iterable[int]) -> None:
+        """Sweep these parts, for a thread of its own, beside requests, and for one worker of the node."""
+        self.sweeping = True
+        try:
+            for part in parts:
+                self.sweep(part)
+        finally:
+            self.sweeping = False
+
     def sweep(self, part: int, most: int = MOST_BYTES) -> None:
         """Let go what is older than a day, and the oldest while there are more than `most` bytes: of one part of `PARTS`.
 
-        For a thread of its own, beside requests, and for one worker of the node. A part at a time, so that it is soon done.
+        A part at a time, so that it is soon done. Names are digests, so that what has come to one part has come to each.
         """
         there: list[tuple[float, int, Path]] = []
         with contextlib.suppress(OSError), os.scandir(self._directory / f"{part:02x}") as entries:
@@ -141,7 +156,13 @@ class Kept:
                 if len(entry.name) == _NAME:
                     status = entry.stat(follow_symlinks=False)
                     there.append((status.st_mtime, max(BLOCK, status.st_size), Path(entry.path)))
-        self._bytes[part] = sum(size for _, size, _ in there)
+        size = sum(size for _, size, _ in there)
+        come = (size - self._bytes[part]) * PARTS
+        if come > most // 16:
+            self.hurry = min(self.hurry * 2, HURRY)
+        elif come < most // 64:
+            self.hurry = max(self.hurry // 2, 1)
+        self._bytes[part] = size
         left = sum(self._bytes)
         oldest = time.time() - KEPT_SECONDS
         for at, size, path in sorted(there):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -149,12 +149,13 @@ class Keyed:
         for exchange in self.alone:
             exchange.gate_stops()
 
-    def to_sweep(self) -> int | None:
-        """Called each second: the part of what is kept that is to be swept now, off the loop."""
-        if not self._sweeps or not self._directory.is_dir():
-            return None
-        self._part = (self._part + 1) % PARTS
-        return self._part
+    def to_sweep(self) -> Sequence[int]:
+        """Called each second: the parts of what is kept that are to be swept now, off the loop; mostly one."""
+        if not self._sweeps or self.kept.sweeping or not self._directory.is_dir():
+            return ()
+        parts = [(self._part + step) % PARTS for step in range(1, self.kept.hurry + 1)]
+        self._part = parts[-1]
+        return parts
 
 
 class KeyedExchange(Exchange):

@@ -582,8 +582,8 @@ class Worker:
         if self._orders.sync is not None and now - self._synced >= self._orders.sync:
             self._synced = now
             self._loop.run_in_executor(None, self.journal.syncer())
-        if (part := self.keyed.to_sweep()) is not None:
-            self._loop.run_in_executor(None, self.keyed.kept.sweep, part)
+        if parts := self.keyed.to_sweep():
+            self._loop.run_in_executor(None, self.keyed.kept.sweep_all, parts)
         self.pools.sweep(now)
         self.pools.tick(now)
         self._link.send(self._figures(now))

@@ -66,8 +66,15 @@ class OperatorStore(Protocol):
         """Raises NameTaken."""
         ...
 
-    def change_account(self, record: AccountRecord, audit: AuditRecord) -> bool:
-        """Replace it and end its sessions. False: there is none of this name."""
+    def set_role(self, name: str, role: str, audit: AuditRecord) -> AccountRecord | None:
+        """Change its role alone, whatever else is changed at the same time, and end its sessions. As it is then.
+
+        None: there is none of this name.
+        """
+        ...
+
+    def set_password(self, name: str, password: str, changed: datetime, audit: AuditRecord) -> AccountRecord | None:
+        """The same for its password's hash, and when it was set."""
         ...
 
     def rehash(self, name: str, old: str, new: str) -> None:

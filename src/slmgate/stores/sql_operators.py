@@ -50,14 +50,21 @@ class SqlOperators:
                 raise NameTaken(f"There is an account {record.name!r}; give it a new password or role instead.") from error
             self._note(connection, audit)
 
-    def change_account(self, record: AccountRecord, audit: AuditRecord) -> bool:
+    def set_role(self, name: str, role: str, audit: AuditRecord) -> AccountRecord | None:
+        return self._change_account(name, audit, {"role": role})
+
+    def set_password(self, name: str, password: str, changed: datetime, audit: AuditRecord) -> AccountRecord | None:
+        return self._change_account(name, audit, {"password": password, "changed": to_us(changed)})
+
+    def _change_account(self, name: str, audit: AuditRecord, values: dict[str, Any]) -> AccountRecord | None:
+        """Only these columns: what stands in the others may be newer than what the caller has read."""
+        this = _accounts.c.name == name
         with self._writing() as connection:
-            found = connection.execute(sa.update(_accounts).where(_accounts.c.name == record.name).values(_account_row(record)))
-            if not found.rowcount:
-                return False
-            connection.execute(sa.delete(_sessions).where(_sessions.c.account == record.name))
+            if not connection.execute(sa.update(_accounts).where(this).values(values)).rowcount:
+                return None
+            connection.execute(sa.delete(_sessions).where(_sessions.c.account == name))
             self._note(connection, audit)
-        return True
+            return _account(connection.execute(sa.select(_accounts).where(this)).mappings().one())
 
     def rehash(self, name: str, old: str, new: str) -> None:
         same = sa.and_(_accounts.c.name == name, _accounts.c.password == old)

@@ -167,3 +167,33 @@ def test_the_base_takes_nothing() -> None:
         base.deliver(b"")
     assert base.anew(b"rest") == b"rest"
     base.end()
+
+
+def test_a_fault_of_the_target_is_no_end_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises, such as for a host that no name can be: lines wait, and it is told, as where a server is away."""
+    memory = held_up()
+    faults = [ValueError("no such host"), RuntimeError("closed")]
+    deliver, anew, again = memory.deliver, memory.anew, threading.Event()
+
+    def failing(lines: bytes) -> bytes:
+        if faults:
+            raise faults.pop()
+        left = deliver(lines)
+        again.set()
+        return left
+
+    def failing_anew(unwritten: bytes) -> bytes:
+        monkeypatch.setattr(memory, "anew", anew)
+        raise KeyError("anew")
+
+    monkeypatch.setattr(memory, "deliver", failing)
+    monkeypatch.setattr(memory, "anew", failing_anew)
+    memory.write(b"second\n")
+    memory.reopen()
+    memory.go.set()
+    assert again.wait(10)
+    memory.close(10)
+    assert memory.all == b"first\nsecond\n"
+    assert memory.dropped == 0
+    assert memory.ended
+    assert memory.told == ["the access log to memory: it failed: KeyError('anew')"]

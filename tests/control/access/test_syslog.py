@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 from slmgate.control.access import syslog
 from slmgate.control.access.places import Over, SyslogAt
-from slmgate.control.access.syslog import SyslogSink, head
+from slmgate.control.access.syslog import SyslogSink, _says_something, head
+from tests.tools.far import far_pipe
 
 NOW = datetime(2026, 11, 28, 16, 30, 0, 5, UTC)
 # The header of RFC 5424, section 6.
@@ -55,15 +58,15 @@ class Wire:
     def close(self) -> None:
         self.closed += 1
 
-    def select(self, read: list[Wire], write: object, other: object, seconds: float) -> tuple[list[Wire], list[Wire], list[Wire]]:
-        return (read if self.gone else [], [], [])
+    def says_something(self, link: Wire) -> bool:
+        return self.gone
 
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     wire = Wire()
     monkeypatch.setattr(syslog, "_connect", wire.connect)
-    monkeypatch.setattr("slmgate.control.access.syslog.select.select", wire.select)
+    monkeypatch.setattr(syslog, "_says_something", wire.says_something)
     return wire
 
 
@@ -201,3 +204,22 @@ def test_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
         (local, datagram), 5.0, "/dev/log",
         (local, datagram), 5.0, "/none", "closed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("over", ["udp", "tcp"])
+def test_a_host_that_no_name_can_be_is_trouble_like_another(over: Over) -> None:
+    """No question goes out: such a name is refused before anybody is asked."""
+    told: list[str] = []
+    sink = SyslogSink(SyslogAt(over, f"logs.{'x' * 64}.example.com", 514), "json", told.append, retry=0.0)
+    sink.write(b'{"a":1}\n')
+    sink.close(10)
+    assert sink.dropped == 1
+    assert told[0].endswith(f"it does not take messages: no host can be called logs.{'x' * 64}.example.com")
+
+
+def test_a_connection_behind_many_descriptors() -> None:
+    with far_pipe() as (back, to), open(back, "rb", closefd=False) as pipe:
+        link: Any = pipe  # no socket is opened here, and any descriptor will do
+        assert not _says_something(link)
+        os.write(to, b"x")
+        assert _says_something(link)

@@ -255,6 +255,55 @@ def test_a_reload_while_an_order_is_under_way(world: World, refused: bool) -> No
     assert [order.domain for order in world.orders] == [ONE, TWO]
 
 
+def test_a_name_that_goes_and_comes_back_while_its_order_is_under_way(world: World) -> None:
+    """Two edits of the file within one order, which takes up to minutes: what comes of it is still this name's."""
+    plain = world.issue
+
+    def issue(order: Order) -> bytes | Failed:
+        if len(world.orders) == 0:
+            world.automatic.configure(config(TWO))
+            world.automatic.configure(config(ONE, TWO))
+        return plain(order)
+
+    world.issue = issue  # type: ignore[method-assign]  # for this one
+    world.begin().configure(config(ONE))
+    asyncio.run(world.automatic.step())
+    assert [(one.names[0], one.state) for one in world.automatic.statuses()] == [(ONE, "valid"), (TWO, "waiting")]
+    world.pass_time(60)
+    assert [order.domain for order in world.orders] == [ONE, TWO]
+
+
+def test_a_certificate_that_is_due_as_it_comes_is_not_asked_for_at_once(world: World) -> None:
+    """By a clock that is months ahead, or from an authority that gives old ones.
+
+    It is shown, since clients may have the right time, and asked for ever more seldom, since authorities count what they give.
+    """
+    world.automatic.configure(config(ONE))
+    world.lifetime = 90 * DAY
+    plain = world.issue
+
+    def issue(order: Order) -> bytes | Failed:
+        now, world.now = world.now, world.now - 120 * DAY  # the authority's clock
+        try:
+            return plain(order)
+        finally:
+            world.now = now
+
+    world.automatic._issue = issue
+    world.pass_time(1)
+    assert not leaf_of(world.files().certificate_path(ONE).read_bytes()).placeholder
+    status = world.automatic.statuses()[0]
+    assert status.state == "expired"
+    assert "due for renewal as it comes" in status.error and "clock" in status.error
+    assert world.complained[-1].startswith(f"no certificate for {ONE}: the one that came is due")
+    world.pass_time(DAY, step=60.0)
+    assert len(world.orders) < 15
+    world.automatic._issue = plain
+    world.pass_time(DAY, step=600.0)
+    status = world.automatic.statuses()[0]
+    assert (status.state, status.error) == ("valid", "")
+
+
 def test_a_broken_certificate_is_got_anew(world: World) -> None:
     world.automatic.configure(config(ONE))
     world.pass_time(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from slmgate.link.messages import Ban
+from slmgate.stores.records import AuditRecord, LedgerUnavailable
 from tests.tools.admin_gate import AdminGate, asking
 
 HERE, THERE = Ban("203.0.113.7", 900, 1), Ban("2001:db8::/64", 3600, 3)
@@ -36,6 +37,18 @@ def test_a_lifted_ban_is_audited(gate: AdminGate) -> None:
         assert [row["address"] for row in client.get("/api/v1/bans").json()["bans"]] == [HERE.address]
     (noted,) = (row for row in gate.store.audit(10) if row.action == "ban.lift")
     assert (noted.target, noted.detail) == ("2001:db8::/64", {"seconds": "3600", "times": "3"})
+
+
+def test_a_lifted_ban_that_cannot_be_noted_is_told_as_it_was(gate: AdminGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(record: AuditRecord) -> None:
+        raise LedgerUnavailable("The database is away.")
+
+    monkeypatch.setattr(gate.store, "append_audit", away)
+    with asking(gate) as client:
+        answer = client.post("/api/v1/bans/lift", json={"address": HERE.address})
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith("203.0.113.7 is not banned any more, but the audit log")
+    assert gate.banned == [THERE]
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "10.0.0.0/8", "203.0.113.7:80", "2001:db8::/48", "1.2.3.4\n", "x" * 5000])

@@ -17,7 +17,7 @@ from slmgate.control.catalogue import Catalogue
 from slmgate.control.config.limit_options import Limit
 from slmgate.control.config.limit_words import parse
 from slmgate.control.config.options import DeclaredKey
-from slmgate.stores.records import Batch, KeyFilter, KeyUse
+from slmgate.stores.records import AuditRecord, Batch, KeyFilter, KeyUse, LedgerUnavailable
 from tests.tools.admin_gate import READY, AdminGate, asking
 from tests.tools.journal_writer import NOON, make_receipt
 
@@ -267,6 +267,25 @@ def test_reload(gate: AdminGate, client: TestClient[Litestar]) -> None:
     answer = client.post("/api/v1/reload")
     assert (answer.status_code, answer.json()["faults"]) == (409, gate.faults)
     assert [line.detail["applied"] for line in gate.store.audit(9)] == ["no", "yes"]
+
+
+def test_a_reload_that_cannot_be_noted_is_told_as_it_was(
+    gate: AdminGate, client: TestClient[Litestar], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The configuration is in force by then, and nobody may be told that nothing was changed."""
+
+    def away(record: AuditRecord) -> None:
+        raise LedgerUnavailable("The database is away.")
+
+    monkeypatch.setattr(gate.store, "append_audit", away)
+    answer = client.post("/api/v1/reload")
+    assert answer.status_code == 503
+    assert answer.json()["detail"].startswith("The configuration was read and is in force, but the audit log")
+    assert "reload of configuration by admin is not in the audit log: The database is away." in caplog.text
+    gate.faults = ["slmgate.yaml:3:1: no such option"]
+    answer = client.post("/api/v1/reload")
+    assert answer.status_code == 503
+    assert "no such option; the old one stays, but the audit log" in answer.json()["detail"]
 
 
 def test_the_audit_log_page_by_page(gate: AdminGate, client: TestClient[Litestar]) -> None:

@@ -13,7 +13,10 @@ from zlib import crc32
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from slmgate.control.acme.files import AcmeFiles
+from slmgate.control.acme.making import placeholder_pem
 from slmgate.control.config import load_text
 from slmgate.control.config.addresses import Origin
 from slmgate.control.doctor import facts
@@ -124,6 +127,32 @@ def test_certificates(tmp_path: Path) -> None:
     assert facts.ends_at(cert) == datetime(2031, 1, 2, tzinfo=UTC)
     assert facts.ends_at(tmp_path / "none") is None
     assert facts.certificate_files(load_text("models: {m: {instances: [{url: 'http://h:1'}]}}").unwrap()) == []
+
+
+def test_automatic_certificates(tmp_path: Path) -> None:
+    names = ["none.example", "stand-in.example", "own.example", "broken.example", "unreadable.example"]
+    config = load_text(
+        f"models: {{m: {{instances: [{{url: 'http://h:1'}}]}}}}\nstate_dir: {tmp_path}\n"
+        f"listen: [{{address: '0.0.0.0:8443', tls: {{acme: {{domains: [{', '.join(names)}], agree_to_terms: true}}}}}}]"
+    ).unwrap()
+    assert facts.automatic(load_text("models: {m: {instances: [{url: 'http://h:1'}]}}").unwrap()) == []
+    assert facts.automatic(config) == [facts.Automatic(name, None, None) for name in names], "the gate never ran"
+    acme = config.listen[0].tls.acme if config.listen[0].tls is not None else None
+    assert acme is not None
+    files = AcmeFiles(tmp_path / "acme", acme.directory, lambda _: None)
+    begin = datetime(2026, 11, 1, tzinfo=UTC)
+    files.keep_certificate("stand-in.example", placeholder_pem("stand-in.example", begin.timestamp()))
+    made = trustme.CA().issue_cert("own.example", not_before=begin, not_after=datetime(2026, 12, 1, tzinfo=UTC))
+    key = load_pem_private_key(made.private_key_pem.bytes(), None)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    files.keep_certificate("own.example", made.cert_chain_pems[0].bytes() + pem)
+    files.certificate_path("broken.example").write_text("-----BEGIN")
+    files.certificate_path("unreadable.example").mkdir()
+    found = facts.automatic(config)
+    assert found[:2] == [facts.Automatic(name, None, None) for name in names[:2]]
+    (own,) = found[2:]
+    assert own.ends == datetime(2026, 12, 1, tzinfo=UTC)
+    assert own.wanted is not None and datetime(2026, 11, 21, tzinfo=UTC) <= own.wanted <= datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def test_requests_that_began(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slmgate.control.config import Config, load_text
-from slmgate.control.doctor.facts import Answer, Mode
+from slmgate.control.doctor.facts import Answer, Automatic, Mode
 from slmgate.control.doctor.inside import CHECKS, Patient, examine
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -30,6 +30,7 @@ def patient(of: Config | None = None, **more: Any) -> Patient:
         "mode": lambda path: Mode(path, 0o600),
         "modes": lambda path: [Mode(path, 0o700), Mode(path / "ledger.sqlite3", 0o600)],
         "ends": lambda path: NOW + timedelta(days=60),
+        "automatic": lambda config: [],
         "intents": lambda path: [],
         "file": FILE,
         "wrong_sums": 0,
@@ -170,6 +171,24 @@ def test_files_that_others_may_read_and_certificates_that_end(tmp_path: Path) ->
     assert found(ends=lambda path: None) == []
     assert found(mode=lambda path: Mode(path, 0o640)) == [("secrets in files", "warn")]
     assert found(mode=lambda path: Mode(path, 0o604)) == [("secrets in files", "bad")]
+
+
+def test_automatic_certificates() -> None:
+    """However short they are: what counts is whether the gate gets them."""
+
+    def found(wanted: float, ends: float) -> list[tuple[str, str]]:
+        one = Automatic("a.example", NOW + timedelta(days=wanted), NOW + timedelta(days=ends))
+        seen = [each for each in examine(patient(automatic=lambda config: [one])) if each.check == "certificates"]
+        return [(each.verdict, each.seen) for each in seen]
+
+    well = [("ok", "none ends within three weeks, or is late to be renewed")]
+    assert found(1, 2) == found(0.1, 0.2) == found(-7, 23) == well
+    assert found(-8, 22) == [("warn", "the certificate for a.example was to be renewed on 2026-11-20, and ends on 2026-12-20")]
+    assert found(-30, 0) == [("bad", "the certificate for a.example ended on 2026-11-28")]
+    for served, verdict in ((True, "bad"), (False, "warn")):
+        missing = examine(patient(served=served, automatic=lambda config: [Automatic("a.example", None, None)]))
+        (one,) = (each for each in missing if each.check == "certificates")
+        assert (one.verdict, one.seen.partition(":")[0]) == (verdict, "there is no certificate for a.example yet")
 
 
 def test_many_names_are_counted() -> None:

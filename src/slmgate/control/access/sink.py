@@ -131,10 +131,13 @@ class Sink:
             untold, self._untold = (0, self._untold) if self._rest else (self._untold, 0)
         if lines or untold:
             self._rest = self._formatted(lines) + (note(self._form, untold) if untold else b"")
-        if reopen:
-            self._rest = self.anew(self._rest)
-        if self._rest:
-            self._rest = self.deliver(self._rest)
+        try:
+            if reopen:
+                self._rest = self.anew(self._rest)
+            if self._rest:
+                self._rest = self.deliver(self._rest)
+        except Exception as error:  # noqa: BLE001  # a fault of ours is trouble like another: lines wait, and the log goes on
+            self.trouble(f"it failed: {error!r}")
         self._tell_of_it()
         with self._changed:
             if self._rest:

@@ -74,7 +74,7 @@ class SyslogSink(Sink):
     def _connected(self) -> socket.socket:
         """A connection to the server, the one there is if it still is one."""
         link = self._socket
-        if link is not None and self._to.over == "tcp" and select.select([link], [], [], 0)[0] and not link.recv(4096):
+        if link is not None and self._to.over == "tcp" and _says_something(link) and not link.recv(4096):
             self._hang_up()
             link = None
         if link is None:
@@ -107,7 +107,21 @@ class SyslogSink(Sink):
             link.close()
 
 
+def _says_something(link: socket.socket) -> bool:
+    """Not by `select`, which knows no descriptor beyond 1,023."""
+    asked = select.poll()
+    asked.register(link, select.POLLIN)
+    return bool(asked.poll(0))
+
+
 def _connect(to: SyslogAt) -> socket.socket:
+    try:
+        return _connected(to)
+    except UnicodeError:  # no OSError, as a host that is not found is
+        raise OSError(errno.EINVAL, f"no host can be called {to.host}") from None
+
+
+def _connected(to: SyslogAt) -> socket.socket:
     if to.over == "tcp":
         return socket.create_connection((to.host, to.port), SECONDS)
     address: Any = to.host

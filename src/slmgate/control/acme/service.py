@@ -98,7 +98,7 @@ class Automatic:
         self._complain = complain
         self._wall = wall
         self._managed: dict[str, Managed] = {}
-        self._busy = ""  # the name that is being asked for
+        self._busy: Managed | None = None  # the one that is being asked for, also where no configuration names it meanwhile
         self.can_answer: Callable[[], bool] = lambda: True
         """Whether workers are there to answer challenges: before, nothing is asked for."""
 
@@ -122,8 +122,9 @@ class Automatic:
 
     def _manage(self, domain: str, acme: Acme, plain: bool) -> Managed:
         challenges = acme.challenges or ((TLS_ALPN_01, HTTP_01) if plain else (TLS_ALPN_01,))
-        busy = self._managed.get(domain) if domain == self._busy else None
-        if busy is not None and busy.options.directory == acme.directory:  # what comes of its order must not be forgotten
+        busy = self._busy
+        # what comes of its order must not be forgotten
+        if busy is not None and busy.domain == domain and busy.options.directory == acme.directory:
             busy.options, busy.challenges = acme, challenges
             return busy
         files = AcmeFiles(self._home, acme.directory, self._complain)
@@ -192,20 +193,27 @@ class Automatic:
             return
         challenge = one.challenges[one.tries.refused % len(one.challenges)]
         order = Order(one.options, domain, challenge, account, files.keep_account)
-        self._busy = domain
+        self._busy = one
         try:
             got = await _in_thread(lambda: self._issue(order))
         except Exception as error:  # noqa: BLE001  # a fault of ours is a failure like another: it is not to be repeated at once
             got = Failed("refused", f"slmgate failed: {error!r}")
         finally:
-            self._busy = ""
+            self._busy = None
         if isinstance(got, Failed):
             self._failed(one, got)
             return
         try:
             leaf = leaf_of(got)
             files.keep_certificate(domain, got)
-            one.leaf, one.tries = leaf, one.tries.succeeded(self._wall())
+            one.leaf = leaf
+            now = self._wall()
+            if renew_at(domain, leaf.not_before, leaf.not_after) <= now:
+                # shown all the same, since clients may have another time; but to ask at once would be to ask for ever
+                lasts = f"it holds from {_time(leaf.not_before)} until {_time(leaf.not_after)}, and here it is {_time(now)}"
+                self._failed(one, Failed("refused", f"the one that came is due for renewal as it comes: {lasts}; see the clock"))
+                return
+            one.tries = one.tries.succeeded(now)
             files.keep_tries(domain, one.tries)
         except OSError as error:
             self._failed(one, Failed("refused", f"the certificate cannot be kept in {files.folder}: {error.strerror}"))
@@ -234,7 +242,7 @@ class Automatic:
         state: State = "waiting" if shown is None else "valid"
         if shown is not None and shown.not_after <= now:
             state = "expired"
-        if one.domain == self._busy:
+        if one is self._busy:
             state = "busy"
         return CertificateStatus(
             names=(one.domain,),

@@ -6,7 +6,6 @@ table.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -54,5 +53,5 @@ async def lift_ban(context: Context, caller: Caller, data: JSONBody[BannedAddres
     if lifted is None:
         raise handlers.Unknown(f"{address} is not banned; `slmgate bans list` shows who is.")
     noted = line(utc_now(), caller.name, "ban.lift", lifted.address, {"seconds": str(lifted.seconds), "times": str(lifted.times)})
-    await asyncio.to_thread(context.store.append_audit, noted)
+    await handlers.note_done(context, noted, f"{lifted.address} is not banned any more")
     return lifted

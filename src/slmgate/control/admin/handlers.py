@@ -7,6 +7,7 @@ problems of it. Who may call is not decided here. The web framework is not impor
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, cast, get_args
@@ -28,6 +29,7 @@ from slmgate.control.trials.wish import BadTrial
 from slmgate.stores.records import (
     USAGE_GROUPS,
     AuditFilter,
+    AuditRecord,
     AuditVerdict,
     KeyFilter,
     KeyState,
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from slmgate.control.admin.params import Caller, Context, Cursor, Limit, Moment, Status
 
 KEY_STATES = get_args(KeyState)
+TAKEN = "The configuration was read and is in force"
+
+_log = logging.getLogger("slmgate.admin")
 
 
 class BadQuery(ValueError):
@@ -56,6 +61,10 @@ class Unknown(LookupError):
 
 class NotUnderWay(ValueError):
     """The request has come to its end already."""
+
+
+class NotNoted(Exception):
+    """What was asked for is done, but is not in the audit log; the message says both."""
 
 
 STATUS: Mapping[type[Exception], int] = {
@@ -76,6 +85,7 @@ STATUS: Mapping[type[Exception], int] = {
     LedgerUnavailable: 503,
     NobodyCancels: 503,
     NobodyLooks: 503,
+    NotNoted: 503,
     NotUnderWay: 409,
 }
 """What handlers raise -> the HTTP status that says it."""
@@ -325,10 +335,19 @@ async def reload(context: Context, caller: Caller) -> Response[views.ReloadRepor
     from litestar import Response
 
     faults = [str(fault) for fault in await context.reload()]
-    detail = {"applied": "no" if faults else "yes"}
-    noted = line(utc_now(), caller.name, "reload", "configuration", detail)
-    await asyncio.to_thread(context.store.append_audit, noted)
+    applied = {"applied": "no" if faults else "yes"}
+    told = f"The configuration cannot be taken: {'; '.join(faults)}; the old one stays" if faults else TAKEN
+    await note_done(context, line(utc_now(), caller.name, "reload", "configuration", applied), told)
     return Response(views.ReloadReport(applied=not faults, faults=faults), status_code=409 if faults else 200)
+
+
+async def note_done(context: Context, done: AuditRecord, told: str) -> None:
+    """Add the line of what is done already, and cannot be undone where that fails. `told` says what it is. Raises NotNoted."""
+    try:
+        await asyncio.to_thread(context.store.append_audit, done)
+    except LedgerUnavailable as error:
+        _log.error("%s of %s by %s is not in the audit log: %s", done.action, done.target, done.actor, error)
+        raise NotNoted(f"{told}, but the audit log could not be written; the log of slmgate says why.") from error
 
 
 def audit(

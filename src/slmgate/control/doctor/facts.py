@@ -12,7 +12,7 @@ import ssl
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +23,7 @@ import msgspec
 from slmgate.control.config import Config
 from slmgate.control.config.addresses import Origin
 from slmgate.control.config.document import parse, plain_value
-from slmgate.control.state_dir import JOURNAL_DIR
+from slmgate.control.state_dir import ACME_DIR, JOURNAL_DIR
 from slmgate.link.journal import read_intents
 
 TIMEOUT = 2.0
@@ -160,6 +160,44 @@ def _literal(value: Any, above: str) -> Iterator[str]:
 def certificate_files(config: Config) -> list[tuple[Path, Path]]:
     """The certificate and key files of the gate's listeners."""
     return [(one.cert, one.key) for listen in config.listen if listen.tls is not None for one in listen.tls.certificates]
+
+
+class Automatic(NamedTuple):
+    """A name whose certificate the gate gets by itself. `ends` None: there is none, but what stands in for it.
+
+    `wanted` is when it was to be renewed.
+    """
+
+    name: str
+    wanted: datetime | None
+    ends: datetime | None
+
+
+def automatic(config: Config) -> list[Automatic]:
+    """Those whose files can be looked at, or are not there."""
+    names = {domain: tls.acme for listen in config.listen if (tls := listen.tls) is not None and tls.acme is not None
+             for domain in tls.acme.domains}  # fmt: skip
+    if not names:
+        return []
+    # imported here, as below
+    from slmgate.control.acme.files import AcmeFiles
+    from slmgate.control.acme.making import leaf_of
+    from slmgate.control.acme.timing import renew_at
+
+    found: list[Automatic] = []
+    for name, acme in names.items():
+        path = AcmeFiles(config.state_dir / ACME_DIR, acme.directory, lambda _: None).certificate_path(name)
+        try:
+            leaf = leaf_of(path.read_bytes())
+        except FileNotFoundError:
+            found.append(Automatic(name, None, None))
+        except (OSError, ValueError, IndexError):
+            continue
+        else:
+            wanted = datetime.fromtimestamp(renew_at(name, leaf.not_before, leaf.not_after), UTC)
+            ends = datetime.fromtimestamp(leaf.not_after, UTC)
+            found.append(Automatic(name, None, None) if leaf.placeholder else Automatic(name, wanted, ends))
+    return found
 
 
 def ends_at(cert: Path) -> datetime | None:

@@ -15,7 +15,7 @@ from slmgate.control.config import Config
 from slmgate.control.config.addresses import Address, Origin, is_everywhere, is_loopback, is_public
 from slmgate.control.config.options import Instance, Role
 from slmgate.control.doctor import facts
-from slmgate.control.doctor.facts import Answer, Mode, is_global
+from slmgate.control.doctor.facts import Answer, Automatic, Mode, is_global
 from slmgate.control.doctor.findings import Finding, Verdict, ok
 
 SKEW_WARN, SKEW_BAD = 2.0, 30.0
@@ -49,6 +49,7 @@ class Patient(NamedTuple):
     mode: Callable[[Path], Mode | None] = facts.mode_of
     modes: Callable[[Path], list[Mode]] = facts.modes_in
     ends: Callable[[Path], datetime | None] = facts.ends_at
+    automatic: Callable[[Config], list[Automatic]] = facts.automatic
     intents: Callable[[Path], list[datetime]] = facts.open_intents
 
 
@@ -220,6 +221,17 @@ def _certificates(patient: Patient) -> Iterable[Seen]:
         left = ends - patient.now
         when = f"ended on {ends:%Y-%m-%d}" if left < timedelta() else f"ends on {ends:%Y-%m-%d}, in {left.days} days"
         yield "bad" if left < ENDS_NOW else "warn", f"the certificate {cert} {when}", "renew it"
+    for name, wanted, ends in patient.automatic(patient.config):
+        if wanted is None or ends is None:
+            what = f"there is no certificate for {name} yet: until there is, one that nobody vouches for is shown"
+        elif patient.now >= ends:
+            what = f"the certificate for {name} ended on {ends:%Y-%m-%d}"
+        elif patient.now - wanted > (ends - wanted) / 4:
+            what = f"the certificate for {name} was to be renewed on {wanted:%Y-%m-%d}, and ends on {ends:%Y-%m-%d}"
+        else:
+            continue
+        good = patient.now < ends if ends is not None else not patient.served
+        yield "warn" if good else "bad", what, "slmgate certificates list says why, and when it is asked for again"
 
 
 def _keys(patient: Patient) -> Iterable[Seen]:
@@ -308,7 +320,7 @@ CHECKS: Mapping[str, tuple[Callable[[Patient], Iterable[Seen]], str]] = {
     "road to instances": (_road, "no prompt or bearer leaves this machine unprotected"),
     "state directory": (_state_dir, "only its owner can read it"),
     "secrets in files": (_files, "nobody else can read a secret in a file"),
-    "certificates": (_certificates, "none ends within three weeks"),
+    "certificates": (_certificates, "none ends within three weeks, or is late to be renewed"),
     "keys": (_keys, "no old or unused keys"),
     "clock": (_clock, "no instance that says the time disagrees"),
     "disk": (_disk, "there is room"),

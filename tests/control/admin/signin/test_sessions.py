@@ -91,6 +91,18 @@ def test_it_runs_out_when_idle_and_when_old(sessions: Sessions, accounts: Accoun
     assert len(accounts.sessions()) == 1  # those that have run out are gone
 
 
+def test_a_clock_that_was_ahead_makes_none_last(sessions: Sessions, accounts: Accounts, clock: Clock) -> None:
+    """Who signed in while the clock was a year ahead is not signed in for a year once it is right; a few seconds do no harm."""
+    cookie = start(sessions, ann(accounts))
+    clock.later(-599)
+    assert sessions.check(cookie, AUTH)
+    clock.later(-1)
+    assert sessions.check(cookie, AUTH) is None  # idle from now on, as it seems, for longer than that
+    cookie = start(sessions, ann(accounts))
+    clock.later(-366 * 86_400)
+    assert sessions.check(cookie, msgspec.structs.replace(AUTH, idle=1e9)) is None
+
+
 def test_a_disk_that_is_full_signs_nobody_out(
     sessions: Sessions, accounts: Accounts, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,8 @@ class Sessions:
 
 
 def _lives(record: SessionRecord, auth: AdminAuth, age: timedelta, silence: timedelta) -> bool:
-    if age >= timedelta(seconds=auth.lifetime) or silence >= timedelta(seconds=auth.idle):
+    # from the time to come are those of a clock that was ahead: they must not last until it gets there
+    if abs(age) >= timedelta(seconds=auth.lifetime) or abs(silence) >= timedelta(seconds=auth.idle):
         return False
     allowed = source(auth, record.account is not None)
     return bool(allowed) and record.source == allowed
