@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import sqlite3
 import stat
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -41,6 +46,45 @@ def test_backup(here: Path) -> None:
     nowhere = run("db", "backup", "none/copy.db")
     assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
     assert json.loads(run("db", "backup", "two.db", "--json").stdout)["bytes"] == (here / "two.db").stat().st_size
+
+
+class Stopped:
+    """A bar at which something happens."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens = happens
+
+    def __call__(self, *_: object) -> AbstractContextManager[Stopped]:
+        return nullcontext(self)
+
+    def advance(self, count: int) -> None:
+        self._happens()
+
+    def reach(self, done: int, total: int) -> None:
+        self._happens()
+
+
+def full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def terminated() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("happens", "code", "told"), [(full, 1, "No space left"), (interrupted, 130, ""), (terminated, 143, "")])
+@pytest.mark.parametrize("words", [("backup", "out"), ("export", "-o", "out")])
+def test_who_stops_half_way_leaves_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], happens: Callable[[], object], code: int, told: str
+) -> None:
+    monkeypatch.setattr(db, "progress", Stopped(happens))
+    ended = run("db", *words)
+    assert (ended.exit_code, told in ended.stderr) == (code, True)
+    assert list(here.glob("out*")) == []
 
 
 def test_verify(here: Path) -> None:

@@ -155,6 +155,21 @@ def test_a_backup_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "copy.db").exists()
 
 
+def test_a_backup_that_is_stopped_leaves_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_BACKUP_PAGES", 1)
+    store = open_store(path)
+    there = sorted(tmp_path.rglob("copy*"))
+
+    def stop(done: int, pages: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.backup(tmp_path / "copy.db", stop)
+    assert sorted(tmp_path.rglob("copy*")) == there == []
+    store.backup(tmp_path / "copy.db")
+
+
 def test_postgresql_backs_itself_up(path: Path, tmp_path: Path) -> None:
     store = open_store(path)
     store._path = None

@@ -18,7 +18,7 @@ import typer
 
 from slmgate.cli import show
 from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOption, open_local, session
-from slmgate.cli.ends import NO, CommandFailed, exits
+from slmgate.cli.ends import NO, CommandFailed, exits, terminated
 from slmgate.cli.place import DEFAULT_STATE_DIR, find
 from slmgate.cli.progress import progress
 from slmgate.cli.replay import total
@@ -52,7 +52,7 @@ def backup(
     as_json: JsonOption = False,
 ) -> None:
     """Copy the whole store into a new file, consistent, while the gate goes on."""
-    with exits(), _store(config) as context:
+    with exits(), terminated(), _store(config) as context:
         try:
             with progress("pages") as bar:
                 context.store.backup(target, bar.reach)
@@ -100,6 +100,7 @@ def export(
     quiet = output is None and sys.stdout.isatty()  # a bar would stand among the receipts
     with (
         session(config, admin) as client,
+        terminated(),
         _output(output) as out,
         progress("receipts", total(client, since, until), quiet) as bar,
     ):
@@ -124,6 +125,7 @@ def _pages(client: AdminClient, since: str | None, until: str | None) -> Iterato
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[TextIO]:
+    """A new file, or stdout. Of an export that does not come to its end no file is left: it would be taken for a whole one."""
     if path is None:
         yield sys.stdout
         return
@@ -131,8 +133,14 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CommandFailed(NO, f"{path} cannot be made: {error.strerror}.") from error
-    with os.fdopen(file, "w", encoding="utf-8") as out:
-        yield out
+    try:
+        with os.fdopen(file, "w", encoding="utf-8") as out:
+            yield out
+    except BaseException as error:  # also Ctrl-C
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CommandFailed(NO, f"{path} cannot be written: {error.strerror}. Nothing was kept of it.") from error
+        raise
 
 
 @contextmanager

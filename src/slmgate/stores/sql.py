@@ -278,9 +278,11 @@ class SqlStore:
                 source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
                 told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
                 source.backup(copy, pages=_BACKUP_PAGES, progress=told)
-        except sqlite3.Error as error:
+        except BaseException as error:  # also of who stops it: half a copy is taken for a whole one later
             target.unlink(missing_ok=True)
-            raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
+            if isinstance(error, sqlite3.Error):
+                raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
+            raise
 
     # Keys and the audit log
 
