@@ -60,7 +60,7 @@ def test_a_name_is_taken_and_nothing_is_written(store: SqlStore) -> None:
 
 
 def test_a_change_of_nothing_is_not_noted(store: SqlStore) -> None:
-    assert not store.operators.change_account(ANN, NOTE)
+    assert not store.operators.change_account(ANN, ANN, NOTE)
     assert not store.operators.remove_account("ann", NOTE)
     assert store.operators.end_sessions([b"x"], NOTE) == 0
     assert store.audit(9) == []

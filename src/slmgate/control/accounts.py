@@ -13,6 +13,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from msgspec import structs
+
 from slmgate.control import audit
 from slmgate.control.keyfields import BadKeyInput, check_name
 from slmgate.control.keyring import new_id, utc_now
@@ -70,20 +72,24 @@ class Accounts:
 
     def set_password(self, name: str, password: str, actor: str) -> AccountRecord:
         """A new password ends the account's sessions. Raises UnknownOperator, BadKeyInput, LedgerUnavailable."""
-        old = self.show(name)
-        new = AccountRecord(
-            name=name, role=old.role, password=self._hash(password, name), created=old.created, changed=self._later(old)
-        )
-        return self._change(new, self.line(actor, "account.password", f"user:{name}"))
+        self.show(name)
+        hashed = self._hash(password, name)  # takes long, and the account may be another one afterwards
+        while True:
+            old = self.show(name)
+            new = structs.replace(old, password=hashed, changed=self._later(old))
+            if self.store.change_account(old, new, self.line(actor, "account.password", f"user:{name}")):
+                return new
 
     def set_role(self, name: str, role: str, actor: str) -> AccountRecord:
         """A new role ends the account's sessions. Raises UnknownOperator, BadKeyInput, LedgerUnavailable."""
         _check_role(role)
-        old = self.show(name)
-        if old.role == role:
-            return old
-        new = AccountRecord(name=name, role=role, password=old.password, created=old.created, changed=old.changed)
-        return self._change(new, self.line(actor, "account.role", f"user:{name}", role=role, before=old.role))
+        while True:
+            old = self.show(name)
+            if old.role == role:
+                return old
+            new = structs.replace(old, role=role)
+            if self.store.change_account(old, new, self.line(actor, "account.role", f"user:{name}", role=role, before=old.role)):
+                return new
 
     def remove(self, name: str, actor: str) -> AccountRecord:
         """Ends the account and its sessions. Raises UnknownOperator, LedgerUnavailable."""
@@ -91,11 +97,6 @@ class Accounts:
         if not self.store.remove_account(name, self.line(actor, "account.remove", f"user:{name}")):
             self.show(name)
         return old
-
-    def _change(self, record: AccountRecord, line: AuditRecord) -> AccountRecord:
-        if not self.store.change_account(record, line):
-            self.show(record.name)  # removed meanwhile: says so
-        return record
 
     def _later(self, old: AccountRecord) -> datetime:
         """Now, and in any case another moment than before: by it a sign-in under way sees the change."""

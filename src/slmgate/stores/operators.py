@@ -66,8 +66,8 @@ class OperatorStore(Protocol):
         """Raises NameTaken."""
         ...
 
-    def change_account(self, record: AccountRecord, audit: AuditRecord) -> bool:
-        """Replace it and end its sessions. False: there is none of this name."""
+    def change_account(self, before: AccountRecord, record: AccountRecord, audit: AuditRecord) -> bool:
+        """Replace it and end its sessions. False: it is not as it was `before` any more, or gone, and nothing was written."""
         ...
 
     def rehash(self, name: str, old: str, new: str) -> None:

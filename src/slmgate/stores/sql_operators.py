@@ -50,9 +50,10 @@ class SqlOperators:
                 raise NameTaken(f"There is an account {record.name!r}; give it a new password or role instead.") from error
             self._note(connection, audit)
 
-    def change_account(self, record: AccountRecord, audit: AuditRecord) -> bool:
+    def change_account(self, before: AccountRecord, record: AccountRecord, audit: AuditRecord) -> bool:
+        same = [_accounts.c[field] == value for field, value in _account_row(before).items()]
         with self._writing() as connection:
-            found = connection.execute(sa.update(_accounts).where(_accounts.c.name == record.name).values(_account_row(record)))
+            found = connection.execute(sa.update(_accounts).where(*same).values(_account_row(record)))
             if not found.rowcount:
                 return False
             connection.execute(sa.delete(_sessions).where(_sessions.c.account == record.name))
