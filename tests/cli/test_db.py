@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from slmgate.cli import db
+from slmgate.control.admin import local
+from slmgate.stores import migrations
 from slmgate.stores.migrations import HEAD
-from slmgate.stores.records import Batch
+from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import open_store
 from slmgate.terms import Receipt
 from tests.tools.command import run
@@ -46,6 +48,36 @@ def test_backup(here: Path) -> None:
     nowhere = run("db", "backup", "none/copy.db")
     assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
     assert json.loads(run("db", "backup", "two.db", "--json").stdout)["bytes"] == (here / "two.db").stat().st_size
+
+
+def test_a_backup_changes_nothing_in_the_ledger_of_an_older_version(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made by the new version, before an upgrade, of what the old one goes back to."""
+
+    def upgrade(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(migrations, "upgrade", upgrade)
+    with sqlite3.connect(here / "slmgate-data" / "ledger.sqlite3") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    assert run("db", "backup", "copy.db").exit_code == 0
+    with sqlite3.connect(here / "copy.db") as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+
+
+def test_a_ledger_of_another_user(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise LedgerUnavailable from PermissionError(errno.EACCES, "denied", "ledger.sqlite3")
+
+    monkeypatch.setattr(local, "back_up", denied)
+    ended = run("db", "backup", "copy.db")
+    assert (ended.exit_code, "ledger.sqlite3 may not be used by this user" in ended.stderr) == (3, True)
+
+
+def test_there_is_nothing_to_back_up(here: Path) -> None:
+    (here / "slmgate-data" / "ledger.sqlite3").unlink()
+    ended = run("db", "backup", "copy.db")
+    assert (ended.exit_code, "slmgate-data/ledger.sqlite3 cannot be read: No such file" in ended.stderr) == (1, True)
+    assert not (here / "slmgate-data" / "ledger.sqlite3").exists()
 
 
 class Stopped:

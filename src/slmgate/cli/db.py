@@ -51,11 +51,18 @@ def backup(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the whole store into a new file, consistent, while the gate goes on."""
-    with exits(), terminated(), _store(config) as context:
+    """Copy the whole store into a new file, consistent, while the gate goes on. Its schema stays that of the gate that runs."""
+    from slmgate.control.admin.local import STORE_FAULTS, back_up
+
+    state_dir = find(config, None).state_dir or Path(DEFAULT_STATE_DIR)
+    with exits(), terminated():
         try:
             with progress("pages") as bar:
-                context.store.backup(target, bar.reach)
+                back_up(state_dir, target, bar.reach)
+        except STORE_FAULTS as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise error.__cause__ from error
+            raise CommandFailed(NO, str(error)) from error
         except FileExistsError:
             raise CommandFailed(NO, f"{target} exists already; name a new file.") from None
         except OSError as error:

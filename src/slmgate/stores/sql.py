@@ -76,6 +76,26 @@ def open_store(where: Path | str, *, full_sync: bool = False, home: Path | None 
     return store
 
 
+def copy_ledger(path: Path, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
+    """Copy a SQLite file into a new one, consistent, while others write. Of whatever version it is, nothing is changed in it.
+
+    Raises LedgerUnavailable, OSError (FileExistsError); with nothing left of the copy.
+    """
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+            # A transaction that reads keeps the state of this moment: without it, each write of the gate's begins the copy anew.
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
+            source.backup(copy, pages=_BACKUP_PAGES, progress=told)
+    except BaseException as error:  # also of who stops it: half a copy is taken for a whole one later
+        target.unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
+        raise
+
+
 class SqlStore:
     """`Store` over one engine. `path` is the SQLite file, None for PostgreSQL; `home` as `open_store` has it."""
 
@@ -269,20 +289,7 @@ class SqlStore:
     def backup(self, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
         if self._path is None:
             raise NotOffered("A PostgreSQL database is backed up with its own tools: pg_dump, or a base backup.")
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        try:
-            with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as copy:
-                # A transaction that reads keeps the state of this moment: without it, each write of the gate's begins the
-                # copy anew.
-                source.execute("BEGIN")
-                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-                told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
-                source.backup(copy, pages=_BACKUP_PAGES, progress=told)
-        except BaseException as error:  # also of who stops it: half a copy is taken for a whole one later
-            target.unlink(missing_ok=True)
-            if isinstance(error, sqlite3.Error):
-                raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
-            raise
+        copy_ledger(self._path, target, progress)
 
     # Keys and the audit log
 
