@@ -5,6 +5,7 @@ A full disk is a file that may not grow; a busy database is another connection's
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -168,6 +169,37 @@ def test_a_backup_that_is_stopped_leaves_nothing(path: Path, tmp_path: Path, mon
         store.backup(tmp_path / "copy.db", stop)
     assert sorted(tmp_path.rglob("copy*")) == there == []
     store.backup(tmp_path / "copy.db")
+
+
+def test_a_backup_on_a_disk_that_fills_up_leaves_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor what SQLite has beside it, and cannot take away any more."""
+    monkeypatch.setattr(sql, "_BACKUP_PAGES", 1)
+    store = open_store(path)
+
+    def full(done: int, pages: int) -> None:
+        if done == 3:
+            (tmp_path / "copy.db-journal").touch()
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(LedgerUnavailable, match=r"disk I/O error\. Nothing was kept of it"):
+        store.backup(tmp_path / "copy.db", full)
+    assert list(tmp_path.glob("copy*")) == []
+
+
+def test_a_backup_that_is_stopped_as_it_begins_leaves_nothing(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, close = open_store(path), os.close
+
+    def stop(file: int) -> None:
+        close(file)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "close", stop)
+    with pytest.raises(KeyboardInterrupt):
+        store.backup(tmp_path / "copy.db")
+    monkeypatch.undo()
+    assert list(tmp_path.glob("copy*")) == []
 
 
 def test_postgresql_backs_itself_up(path: Path, tmp_path: Path) -> None:

@@ -136,13 +136,14 @@ def _output(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    try:
+    if os.path.lexists(path):
+        raise CommandFailed(NO, f"{path} exists already; name a new file.")
+    try:  # from before it is there: whoever stops this may do so in any moment
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CommandFailed(NO, f"{path} cannot be made: {error.strerror}.") from error
-    try:
         with os.fdopen(file, "w", encoding="utf-8") as out:
             yield out
+    except FileExistsError as error:  # another one's, made in this moment
+        raise CommandFailed(NO, f"{path} exists already; name a new file.") from error
     except BaseException as error:  # also Ctrl-C
         path.unlink(missing_ok=True)
         if isinstance(error, OSError):

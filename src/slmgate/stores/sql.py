@@ -6,6 +6,7 @@ is, with `keys.py`, the border where driver exceptions become the room's own. Ca
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -81,16 +82,21 @@ def copy_ledger(path: Path, target: Path, progress: Callable[[int, int], object]
 
     Raises LedgerUnavailable, OSError (FileExistsError); with nothing left of the copy.
     """
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    try:  # from before it is there: whoever stops this may do so in any moment
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
             # A transaction that reads keeps the state of this moment: without it, each write of the gate's begins the copy anew.
             source.execute("BEGIN")
             source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
             source.backup(copy, pages=_BACKUP_PAGES, progress=told)
+    except FileExistsError:  # another one's, made in this moment
+        raise
     except BaseException as error:  # also of who stops it: half a copy is taken for a whole one later
         target.unlink(missing_ok=True)
+        Path(f"{target}-journal").unlink(missing_ok=True)  # which SQLite leaves where it cannot write any more
         if isinstance(error, sqlite3.Error):
             raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
         raise
