@@ -6,8 +6,10 @@ A full disk is a file that may not grow; a busy database is another connection's
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -171,18 +173,19 @@ def test_a_backup_that_is_stopped_leaves_nothing(path: Path, tmp_path: Path, mon
     store.backup(tmp_path / "copy.db")
 
 
-def test_a_backup_on_a_disk_that_fills_up_leaves_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_on_a_disk_that_fills_up_leaves_nothing(path: Path, tmp_path: Path) -> None:
     """Nor what SQLite has beside it, and cannot take away any more."""
-    monkeypatch.setattr(sql, "_BACKUP_PAGES", 1)
     store = open_store(path)
-
-    def full(done: int, pages: int) -> None:
-        if done == 3:
-            (tmp_path / "copy.db-journal").touch()
-            raise sqlite3.OperationalError("disk I/O error")
-
-    with pytest.raises(LedgerUnavailable, match=r"disk I/O error\. Nothing was kept of it"):
-        store.backup(tmp_path / "copy.db", full)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection, connection:  # more than SQLite keeps in memory until it commits
+        connection.execute("CREATE TABLE much AS SELECT zeroblob(5000000)")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, hard))
+    try:
+        with pytest.raises(LedgerUnavailable, match="Nothing was kept of it"):
+            store.backup(tmp_path / "copy.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.glob("copy*")) == []
 
 
