@@ -120,7 +120,8 @@ class Traced:
             return made[-1]
 
         self._tracing = Tracing(make)
-        self._tracing.configure(Options(otlp=f"http://127.0.0.1:{collector}", sample=1 / SAMPLED))
+        self._tracing.wants(Options(otlp=f"http://127.0.0.1:{collector}", sample=1 / SAMPLED))
+        self._tracing.configure()
         [self._exporter] = made
         self._spans = 0
 

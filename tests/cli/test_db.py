@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import sqlite3
 import stat
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from slmgate.cli import db
+from slmgate.control.admin import local
+from slmgate.stores import migrations
 from slmgate.stores.migrations import HEAD
-from slmgate.stores.records import Batch
+from slmgate.stores.records import Batch, LedgerUnavailable
 from slmgate.stores.sql import open_store
 from slmgate.terms import Receipt
 from tests.tools.command import run
@@ -41,6 +48,75 @@ def test_backup(here: Path) -> None:
     nowhere = run("db", "backup", "none/copy.db")
     assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
     assert json.loads(run("db", "backup", "two.db", "--json").stdout)["bytes"] == (here / "two.db").stat().st_size
+
+
+def test_a_backup_changes_nothing_in_the_ledger_of_an_older_version(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made by the new version, before an upgrade, of what the old one goes back to."""
+
+    def upgrade(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(migrations, "upgrade", upgrade)
+    with sqlite3.connect(here / "slmgate-data" / "ledger.sqlite3") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    assert run("db", "backup", "copy.db").exit_code == 0
+    with sqlite3.connect(here / "copy.db") as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+
+
+def test_a_ledger_of_another_user(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise LedgerUnavailable from PermissionError(errno.EACCES, "denied", "ledger.sqlite3")
+
+    monkeypatch.setattr(local, "back_up", denied)
+    ended = run("db", "backup", "copy.db")
+    assert (ended.exit_code, "ledger.sqlite3 may not be used by this user" in ended.stderr) == (3, True)
+
+
+def test_there_is_nothing_to_back_up(here: Path) -> None:
+    (here / "slmgate-data" / "ledger.sqlite3").unlink()
+    ended = run("db", "backup", "copy.db")
+    assert (ended.exit_code, "slmgate-data/ledger.sqlite3 cannot be read: No such file" in ended.stderr) == (1, True)
+    assert not (here / "slmgate-data" / "ledger.sqlite3").exists()
+
+
+class Stopped:
+    """A bar at which something happens."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens = happens
+
+    def __call__(self, *_: object) -> AbstractContextManager[Stopped]:
+        return nullcontext(self)
+
+    def advance(self, count: int) -> None:
+        self._happens()
+
+    def reach(self, done: int, total: int) -> None:
+        self._happens()
+
+
+def full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def terminated() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("happens", "code", "told"), [(full, 1, "No space left"), (interrupted, 130, ""), (terminated, 143, "")])
+@pytest.mark.parametrize("words", [("backup", "out"), ("export", "-o", "out")])
+def test_who_stops_half_way_leaves_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], happens: Callable[[], object], code: int, told: str
+) -> None:
+    monkeypatch.setattr(db, "progress", Stopped(happens))
+    ended = run("db", *words)
+    assert (ended.exit_code, told in ended.stderr) == (code, True)
+    assert list(here.glob("out*")) == []
 
 
 def test_verify(here: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from threading import Event
 from typing import Any
 
 import pytest
@@ -25,12 +26,15 @@ class Screen(Top):
         self.live = dict(BUSY)
         self.failed = ""
         self.looks = 0
+        self.slow = Event()
+        self.slow.set()
         self.cancelled: list[str] = []
         self.told: list[str] = []
         super().__init__(self.found, self.ends, 3600)
 
     def found(self) -> Picture:
         self.looks += 1
+        assert self.slow.wait(20)
         if self.failed:
             raise CommandFailed(NO, self.failed)
         return picture(self.live, USED, TOOK, STATUS)
@@ -67,6 +71,21 @@ def driven(drive: Driven, size: tuple[int, int] = (140, 40)) -> Screen:
         return screen
 
     return asyncio.run(run())
+
+
+def test_a_gate_that_takes_long_is_asked_once_at_a_time() -> None:
+    async def drive(screen: Screen, pilot: Pilot[None]) -> None:
+        screen.slow.clear()
+        for _ in range(5):
+            screen._again()
+            await pilot.pause()
+        screen.slow.set()
+        await screen.workers.wait_for_complete()
+        assert screen.looks == 2
+        await screen.again(pilot)
+        assert screen.looks == 3
+
+    driven(drive)
 
 
 def test_each_table_has_its_key() -> None:

@@ -52,6 +52,36 @@ def session(accounts: Accounts, account: str) -> None:
     assert accounts.store.add_session(record, accounts.line("x", "sign-in", "admin"), (9, 9), None)
 
 
+def test_changes_of_one_account_at_once_are_all_made(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password takes long to be hashed: who has lost a role meanwhile must not get it back by that; nor an old password."""
+    accounts.add("ann", "owner", WORDS, "admin")
+    hashed = accounts.passwords.hash("some other words")
+
+    def slow(password: str) -> str:
+        if accounts.show("ann").role == "owner":
+            accounts.set_role("ann", "viewer", "admin")
+        return hashed
+
+    monkeypatch.setattr(accounts.passwords, "hash", slow)
+    changed = accounts.set_password("ann", "some other words", "user:ann")
+    assert changed == accounts.show("ann")
+    assert (changed.role, changed.password) == ("viewer", hashed)
+
+    seen = accounts.show("ann")
+    looks = iter([seen])  # as the role was looked at just before the password was changed
+    accounts.set_password("ann", WORDS, "user:ann")
+    monkeypatch.setattr(accounts, "show", lambda name: next(looks, None) or Accounts.show(accounts, name))
+    new = accounts.set_role("ann", "operator", "admin")
+    assert (new.role, new.password, new.changed) == ("operator", accounts.show("ann").password, accounts.show("ann").changed)
+    assert new.changed != seen.changed
+    assert log(accounts)[1:] == [
+        ("admin", "account.role", "user:ann"),
+        ("user:ann", "account.password", "user:ann"),
+        ("user:ann", "account.password", "user:ann"),
+        ("admin", "account.role", "user:ann"),
+    ]
+
+
 def test_an_accounts_life(accounts: Accounts) -> None:
     made = accounts.add("ann", "viewer", WORDS, "admin")
     assert accounts.all() == [made]

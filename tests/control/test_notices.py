@@ -133,6 +133,24 @@ def test_money(store: SqlStore) -> None:
     assert (body["at"], body["unit"], body["included"], body["used"], body["currency"]) == (80, "cost", "5", "4", "EUR")
 
 
+def test_a_plan_that_is_changed_counts_what_is_its_own(store: SqlStore) -> None:
+    """As after a restart: what came in another currency, or while there was no such plan, is not lost and not mixed up."""
+    gate = Gate(store, Receiver(), "5 EUR/month")
+    gate.use(3, price=Price(NANO, 0))
+    assert gate.turn() == []
+    euro, dollars = gate.config, load_text(CONFIG.replace("EUR", "USD") % "3 USD/month").unwrap()
+    gate.config = dollars
+    gate.use(1, price=Price(NANO, 0), currency="USD")
+    assert gate.turn() == []
+    assert gate.notices.used() == [("acme", "gold", 1 / 3)]
+    gate.config = load_text('models: {m: {instances: [{url: "http://127.0.0.1:1"}]}}').unwrap()
+    gate.use(1, price=Price(NANO, 0))
+    assert (gate.turn(), gate.notices.used()) == ([], [])
+    gate.config = euro
+    assert gate.turn() == [("acme", 80)]
+    assert gate.notices.used() == [("acme", "gold", 0.8)]
+
+
 def test_what_arrives(store: SqlStore) -> None:
     gate = Gate(store, Receiver())
     gate.use(800)

@@ -10,8 +10,9 @@ import pytest
 from slmgate.control.config import Config, compile_snapshot, load_text
 from slmgate.control.roster import BadInstance, InstanceOfFile, InstanceTaken, Roster, UnknownInstance
 from slmgate.stores.instances import InstanceRecord
-from slmgate.stores.records import AuditRecord
+from slmgate.stores.records import AuditRecord, LedgerUnavailable
 from slmgate.stores.sql import SqlStore, open_store
+from slmgate.stores.sql_instances import SqlInstances
 
 CONFIG = load_text('models: {m: {instances: [{url: "http://a:1"}]}, n: {instances: [{url: "http://b:1"}]}}').unwrap()
 
@@ -154,6 +155,30 @@ def test_a_drain_ends_with_an_address_that_was_found(opened: Open, store: SqlSto
     roster.gone(["m/f:1", "m/c:1", "m/other:1"])
     assert roster.drained == opened().drained == {"m/c:1"}, "what was added is not found, and stays as it is"
     assert (store.audit(1)[0].actor, store.audit(1)[0].action, store.audit(1)[0].target) == ("slmgate", "instance.gone", "m/f:1")
+
+
+def test_a_drain_ends_with_its_address_while_the_ledger_is_away(
+    opened: Open, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the address next is not drained; and the store hears of it later, unless it was drained anew."""
+    roster = opened()
+    for id in ("m/a:1", "n/b:1"):
+        roster.drain(id, "ann")
+
+    def away(*_: object) -> None:
+        raise LedgerUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlInstances, "remove", away)
+        with pytest.raises(LedgerUnavailable):
+            roster.gone(["m/a:1", "n/b:1"])
+        with pytest.raises(LedgerUnavailable):
+            roster.catch_up()
+    assert roster.drained == frozenset() and opened().drained == {"m/a:1", "n/b:1"}
+    roster.drain("n/b:1", "bob")  # the one that has the address now
+    roster.catch_up()
+    assert roster.drained == opened().drained == {"n/b:1"}
+    assert (store.audit(1)[0].action, store.audit(1)[0].target) == ("instance.gone", "m/a:1")
 
 
 def test_a_change_that_cannot_be_written_is_none(opened: Open, store: SqlStore, said: list[str]) -> None:

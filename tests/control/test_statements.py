@@ -6,11 +6,12 @@ import base64
 import csv
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -165,6 +166,29 @@ def test_a_month_whose_receipts_are_deleted_has_none(store: SqlStore, plans: dic
     with pytest.raises(NoStatement, match="before 2026-11-01 are deleted"):
         made(store, plans)  # an hour of it was in October by UTC
     assert made(store, plans, "full").requests == 0
+
+
+def test_receipts_that_are_deleted_meanwhile_are_told(
+    store: SqlStore, plans: dict[str, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or they are all in it: never a statement without some of them."""
+    put(store, charged("r1"))
+    billing = store.billing
+    first = iter([True])
+
+    def forgets(answer: Callable[..., Any]) -> Callable[..., Any]:
+        def answered(*words: Any) -> Any:
+            told = answer(*words)
+            if next(first, False):  # whichever is asked first
+                store.forget("receipts", datetime(2026, 12, 1, tzinfo=UTC), 100)
+            return told
+
+        return answered
+
+    monkeypatch.setattr(billing, "kept_since", forgets(billing.kept_since))
+    monkeypatch.setattr(billing, "charges", forgets(billing.charges))
+    with pytest.raises(NoStatement, match="before 2026-12-01 are deleted"):
+        make_statement(billing, plans, "acme", "gold", "2026-11", LATER)
 
 
 def test_nothing_used(store: SqlStore, plans: dict[str, Plan]) -> None:

@@ -5,8 +5,11 @@ A full disk is a file that may not grow; a busy database is another connection's
 
 from __future__ import annotations
 
+import os
+import resource
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,53 @@ def test_a_backup_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
     with pytest.raises(LedgerUnavailable, match="backup"):
         store.backup(tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_backup_that_is_stopped_leaves_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_BACKUP_PAGES", 1)
+    store = open_store(path)
+    there = sorted(tmp_path.rglob("copy*"))
+
+    def stop(done: int, pages: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.backup(tmp_path / "copy.db", stop)
+    assert sorted(tmp_path.rglob("copy*")) == there == []
+    store.backup(tmp_path / "copy.db")
+
+
+def test_a_backup_on_a_disk_that_fills_up_leaves_nothing(path: Path, tmp_path: Path) -> None:
+    """Nor what SQLite has beside it, and cannot take away any more."""
+    store = open_store(path)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection, connection:  # more than SQLite keeps in memory until it commits
+        connection.execute("CREATE TABLE much AS SELECT zeroblob(5000000)")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, hard))
+    try:
+        with pytest.raises(LedgerUnavailable, match="Nothing was kept of it"):
+            store.backup(tmp_path / "copy.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.glob("copy*")) == []
+
+
+def test_a_backup_that_is_stopped_as_it_begins_leaves_nothing(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, close = open_store(path), os.close
+
+    def stop(file: int) -> None:
+        close(file)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "close", stop)
+    with pytest.raises(KeyboardInterrupt):
+        store.backup(tmp_path / "copy.db")
+    monkeypatch.undo()
+    assert list(tmp_path.glob("copy*")) == []
 
 
 def test_postgresql_backs_itself_up(path: Path, tmp_path: Path) -> None:

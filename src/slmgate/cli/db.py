@@ -18,7 +18,7 @@ import typer
 
 from slmgate.cli import show
 from slmgate.cli.client import AdminClient, AdminOption, ConfigOption, JsonOption, open_local, session
-from slmgate.cli.ends import NO, CommandFailed, exits
+from slmgate.cli.ends import NO, CommandFailed, exits, terminated
 from slmgate.cli.place import DEFAULT_STATE_DIR, find
 from slmgate.cli.progress import progress
 from slmgate.cli.replay import total
@@ -51,11 +51,18 @@ def backup(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the whole store into a new file, consistent, while the gate goes on."""
-    with exits(), _store(config) as context:
+    """Copy the whole store into a new file, consistent, while the gate goes on. Its schema stays that of the gate that runs."""
+    from slmgate.control.admin.local import STORE_FAULTS, back_up
+
+    state_dir = find(config, None).state_dir or Path(DEFAULT_STATE_DIR)
+    with exits(), terminated():
         try:
             with progress("pages") as bar:
-                context.store.backup(target, bar.reach)
+                back_up(state_dir, target, bar.reach)
+        except STORE_FAULTS as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise error.__cause__ from error
+            raise CommandFailed(NO, str(error)) from error
         except FileExistsError:
             raise CommandFailed(NO, f"{target} exists already; name a new file.") from None
         except OSError as error:
@@ -100,6 +107,7 @@ def export(
     quiet = output is None and sys.stdout.isatty()  # a bar would stand among the receipts
     with (
         session(config, admin) as client,
+        terminated(),
         _output(output) as out,
         progress("receipts", total(client, since, until), quiet) as bar,
     ):
@@ -124,15 +132,23 @@ def _pages(client: AdminClient, since: str | None, until: str | None) -> Iterato
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[TextIO]:
+    """A new file, or stdout. Of an export that does not come to its end no file is left: it would be taken for a whole one."""
     if path is None:
         yield sys.stdout
         return
-    try:
+    if os.path.lexists(path):
+        raise CommandFailed(NO, f"{path} exists already; name a new file.")
+    try:  # from before it is there: whoever stops this may do so in any moment
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CommandFailed(NO, f"{path} cannot be made: {error.strerror}.") from error
-    with os.fdopen(file, "w", encoding="utf-8") as out:
-        yield out
+        with os.fdopen(file, "w", encoding="utf-8") as out:
+            yield out
+    except FileExistsError as error:  # another one's, made in this moment
+        raise CommandFailed(NO, f"{path} exists already; name a new file.") from error
+    except BaseException as error:  # also Ctrl-C
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CommandFailed(NO, f"{path} cannot be written: {error.strerror}. Nothing was kept of it.") from error
+        raise
 
 
 @contextmanager

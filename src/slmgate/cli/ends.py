@@ -5,6 +5,8 @@ Exit codes are those of `cli/app.py`. This module knows no command.
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +36,23 @@ def exits() -> Iterator[None]:
     except PermissionError as error:
         typer.echo(f"slmgate: {not_ours(error)}", err=True)
         raise typer.Exit(UNREACHABLE) from None
+
+
+@contextmanager
+def terminated() -> Iterator[None]:
+    """SIGTERM and SIGHUP, unless they are ignored (`nohup`), end what is inside as Ctrl-C does: it leaves nothing half made."""
+    ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _shown(message: str) -> str:

@@ -6,6 +6,7 @@ What it shows is `top_figures.py`'s, how it is got its caller's. It keeps what i
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import ClassVar
 
 from rich.text import Text
@@ -75,6 +76,8 @@ class Top(App[None]):
         self._every = every
         self._picture: Picture | None = None
         self._paused = False
+        self._under_way = False
+        self._looking = Lock()
         self._sorted: dict[str, int] = {}  # table -> column; none: as the gate gives it
 
     def compose(self) -> ComposeResult:
@@ -98,10 +101,21 @@ class Top(App[None]):
         return self.query_one(f"#{name}", DataTable)
 
     def _again(self) -> None:
-        if not self._paused:
-            self.run_worker(self._ask, thread=True, exclusive=True, group="look")
+        if not self._paused and not self._under_way:  # a gate that takes long is not asked by more and more threads
+            self._under_way = True
+            self.run_worker(self._ask_and_end, thread=True, group="look")
+
+    def _ask_and_end(self) -> None:
+        try:
+            self._ask()
+        finally:
+            self._under_way = False
 
     def _ask(self) -> None:
+        with self._looking:  # so that what was seen first is shown first
+            self._ask_now()
+
+    def _ask_now(self) -> None:
         try:
             picture = self._look()
         except CommandFailed as error:

@@ -18,7 +18,7 @@ import msgspec
 from slmgate.control.config import Config
 from slmgate.control.config.plan_options import Plan
 from slmgate.control.keyring import utc_now
-from slmgate.control.statements import LATE, belongs, used_of
+from slmgate.control.statements import LATE, currency_of, used_of
 from slmgate.policy.billing import month_bounds, month_of, nano_text
 from slmgate.stores.billing import BillingStore, NoticeRecord
 
@@ -62,10 +62,10 @@ class Notices:
         self._store = store
         self._config = config
         self._now = now
-        # How far each month has been added up, and to what: (team, plan) -> tokens and billionths. Lost with the process, and
-        # made again from the receipts.
+        # How far each month has been added up, and to what: (team, plan) -> currency -> tokens and billionths. Of every plan: a
+        # reload may bring others. Lost with the process, and made again from the receipts.
         self._seen: dict[Span, int] = {}
-        self._sums: dict[Span, dict[tuple[str, str], tuple[int, int]]] = {}
+        self._sums: dict[Span, dict[tuple[str, str], dict[str, tuple[int, int]]]] = {}
 
     def look(self) -> None:
         """Make a notice of each threshold that is reached and was not announced. Raises LedgerUnavailable."""
@@ -79,37 +79,36 @@ class Notices:
         for gone in self._seen.keys() - spans.keys():
             del self._seen[gone], self._sums[gone]
         for span, names in spans.items():
-            self._add_up(span, config.plans)
-            for (team, name), (tokens, nano) in self._sums[span].items():
+            self._add_up(span)
+            for (team, name), sums in self._sums[span].items():
                 if name in names:
-                    self._announce(team, name, watched[name], span, tokens, nano)
+                    self._announce(team, name, watched[name], span, *_charged(sums, watched[name]))
 
     def used(self) -> list[tuple[str, str, float]]:
         """Team, plan, and how much of what it includes was used this month, at the last look: 1 is all of it."""
         config, now = self._config(), self._now()
         found = []
         for span, sums in list(self._sums.items()):
-            for (team, name), (tokens, nano) in list(sums.items()):
+            for (team, name), in_currencies in list(sums.items()):
                 plan = config.plans.get(name)
                 if plan is None or plan.included is None or span != Span(month_of(now, plan.timezone), plan.timezone):
                     continue
+                tokens, nano = _charged(in_currencies, plan)
                 used = nano if plan.included.unit == "cost" else tokens
                 found.append((team, name, used / plan.included.amount if plan.included.amount else 1.0))
         return found
 
-    def _add_up(self, span: Span, plans: Mapping[str, Plan]) -> None:
+    def _add_up(self, span: Span) -> None:
         """Add the receipts that came since the last look."""
         bounds = month_bounds(span.month, span.zone)
         newest, before = self._store.newest(), self._seen.get(span, 0)
         sums = self._sums.setdefault(span, {})
         if bounds is not None and newest > before:
             for row in self._store.charges(*bounds, after=before, upto=newest):
-                plan = plans.get(row.plan)
-                if plan is not None and belongs(row, row.plan, plan.currency):
-                    tokens, nano = sums.get((row.team, row.plan), (0, 0))
-                    used = used_of(row)
-                    counted = tokens + used.prompt_tokens + used.completion_tokens, nano + used.cost
-                    sums[row.team, row.plan] = counted
+                if row.plan:
+                    of_plan, currency, used = sums.setdefault((row.team, row.plan), {}), currency_of(row), used_of(row)
+                    tokens, nano = of_plan.get(currency, (0, 0))
+                    of_plan[currency] = tokens + used.prompt_tokens + used.completion_tokens, nano + used.cost
         self._seen[span] = newest
 
     def _announce(self, team: str, name: str, plan: Plan, span: Span, tokens: int, nano: int) -> None:
@@ -138,6 +137,12 @@ class Notices:
             record = NoticeRecord(id=id, team=team, plan=name, payload=msgspec.json.encode(notice), created=now, retry=now)
             if self._store.add_notice(record):
                 _log.info("the team %r has used %d %% of what its plan %s includes in %s", team, at, name, span.month)
+
+
+def _charged(sums: Mapping[str, tuple[int, int]], plan: Plan) -> tuple[int, int]:
+    """Tokens and billionths that the plan is charged for: at a price in its currency or at none, as its statement has it."""
+    (tokens, nano), (more, cost) = sums.get(plan.currency, (0, 0)), sums.get("", (0, 0))
+    return tokens + more, nano + cost
 
 
 def identity(team: str, plan: str, month: str, at: int) -> str:

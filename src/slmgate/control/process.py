@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Sequence, Set
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -121,6 +121,8 @@ NAMES_SECONDS = 2.0
 """How long a start or a reload waits for files of instances, and then for the first answers of names."""
 JOIN_SECONDS = 1.0
 """How long workers that were there before have to find this process: until then they may have requests that it knows not of."""
+CATCH_UP_SECONDS = 5.0
+"""Between two tries to write down what the ledger was away for."""
 KEYS_SECONDS = 3.0
 """How long whoever changes keys waits for the workers: an import of a hundred thousand takes a second of theirs."""
 
@@ -321,8 +323,8 @@ class Control:
     def _configured(self, config: Config) -> None:
         """A configuration is in force, with the instances that were added or found."""
         self.access_log.configure(targets(config.log))
-        if self.tracing.changes(config.tracing):
-            self._beside(asyncio.to_thread(self.tracing.configure, config.tracing))
+        if self.tracing.wants(config.tracing):
+            self._beside(asyncio.to_thread(self.tracing.configure))
         self.identity.configure(config.auth)
         self.checker.configure(config, self.roster.added)
         before, self._unverified = self._unverified, unverified(config)
@@ -381,9 +383,26 @@ class Control:
         self.publisher.refresh()
         if not self._reloading.locked():  # else the names of what comes are asked for, and its end does this
             self.discovery.configure(self.publisher.config)  # a list may have other names now
-        gone = before.difference(self._found_ids()) & self.roster.drained
+        gone = self.roster.drained & before.difference(self._found_ids())
         if gone:
-            self._beside(asyncio.to_thread(self.roster.gone, gone))
+            self._beside(self._lost(gone))
+
+    async def _lost(self, gone: Set[str]) -> None:
+        """Drained instances are found no more. Who gets their addresses is not drained, also while the ledger is away."""
+        try:
+            await asyncio.to_thread(self.roster.gone, gone)
+        except LedgerUnavailable as error:
+            log.warning("instances that are gone are drained no more, which is not written down yet: %s", error)
+            self._beside(self._catch_up())
+        if not gone.isdisjoint(self._found_ids()):  # they came back before this was done, and were told as drained
+            self.publisher.refresh()
+
+    async def _catch_up(self) -> None:
+        while True:
+            await asyncio.sleep(CATCH_UP_SECONDS)
+            with contextlib.suppress(LedgerUnavailable):
+                await asyncio.to_thread(self.roster.catch_up)
+                return
 
     def _found_ids(self) -> list[str]:
         return [one.id for model in self.publisher.models for one in model.instances if self.roster.found_by(one.id)]

@@ -76,6 +76,7 @@ class Roster:
         self._clock = clock
         self._lock = threading.Lock()  # a change is looked at, written and told before the next one
         self._said = _Said({}, {}, frozenset())
+        self._forgotten: dict[str, InstanceRecord] = {}  # not drained any more, which the store does not know yet
         self.config: Callable[[], Config] = lambda: NO_CONFIG  # the one in force, with what was merged into it
         # What discovery has found: a configuration with it, and by what an instance was found, if it was.
         self.discovered: Callable[[Config], Config] = lambda config: config
@@ -179,18 +180,34 @@ class Roster:
             self.on_change()
 
     def gone(self, ids: Collection[str]) -> None:
-        """These were found by discovery, and are no more: whoever gets their addresses next is not drained. Raises
-        LedgerUnavailable."""
+        """These were found by discovery, and are no more: whoever gets their addresses next is not drained.
+
+        So it is from now on, and in the store too, unless this raises LedgerUnavailable: then `catch_up` is to be called later.
+        """
         with self._lock:
             for id in self._said.drained.intersection(ids):
                 record = self._said.records[id]
                 if not record.options:
-                    self._store.remove(id, self._line("slmgate", "instance.gone", record))
+                    self._forgotten[id] = record
                     self._said = self._said.but(id)
+            self._catch_up()
+
+    def catch_up(self) -> None:
+        """Write down what `gone` could not. Raises LedgerUnavailable."""
+        with self._lock:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._forgotten:
+            id, record = next(iter(self._forgotten.items()))
+            self._store.remove(id, self._line("slmgate", "instance.gone", record))
+            del self._forgotten[id]
 
     # -- what is known
 
     def _know(self, record: InstanceRecord) -> None:
+        """This is what the store has of it."""
+        self._forgotten.pop(record.id, None)
         said = self._said.but(record.id)
         added = said.added
         if record.options:

@@ -119,12 +119,13 @@ def make_statement(store: BillingStore, plans: Mapping[str, Plan], team: str, pl
     since, until = bounds
     if now < since:
         raise NoStatement(f"{month} has not begun in {zone}.")
-    kept = store.kept_since()
+    rows = store.charges(since, until, team)
+    kept = store.kept_since()  # asked afterwards: what was deleted before they were read is told
     if kept is not None and since < kept:
         raise NoStatement(
             f"Receipts from before {kept:%Y-%m-%d} are deleted (`ledger.receipts`), some or all of {month} among them."
         )
-    here, elsewhere = _parted(store.charges(since, until, team), plan, terms.currency)
+    here, elsewhere = _parted(rows, plan, terms.currency)
     uses = [used_of(row) for row in here]
     made = bill(terms, uses)
     included = plans[plan].included
@@ -168,12 +169,13 @@ def used_of(row: ChargeRow) -> Used:
     )
 
 
-def belongs(row: ChargeRow, plan: str, currency: str) -> bool:
+def _belongs(row: ChargeRow, plan: str, currency: str) -> bool:
     """Whether it is charged by this plan: it came under it, and at a price in its currency or at none."""
-    return row.plan == plan and _currency(row) in ("", currency)
+    return row.plan == plan and currency_of(row) in ("", currency)
 
 
-def _currency(row: ChargeRow) -> str:
+def currency_of(row: ChargeRow) -> str:
+    """That of its price; empty: it has none."""
     price = read_price(row.price)
     return "" if price is None else price[0]
 
@@ -182,12 +184,12 @@ def _parted(rows: Iterable[ChargeRow], plan: str, currency: str) -> tuple[list[C
     here: list[ChargeRow] = []
     others: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
-        if belongs(row, plan, currency):
+        if _belongs(row, plan, currency):
             here.append(row)
             continue
-        requests, tokens = others.get((row.plan, _currency(row)), (0, 0))
+        requests, tokens = others.get((row.plan, currency_of(row)), (0, 0))
         counted = requests + row.requests, tokens + row.prompt_tokens + row.completion_tokens
-        others[row.plan, _currency(row)] = counted
+        others[row.plan, currency_of(row)] = counted
     elsewhere = (
         Elsewhere(plan=name, currency=money, requests=requests, tokens=tokens)
         for (name, money), (requests, tokens) in sorted(others.items())

@@ -6,6 +6,7 @@ is, with `keys.py`, the border where driver exceptions become the room's own. Ca
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +75,31 @@ def open_store(where: Path | str, *, full_sync: bool = False, home: Path | None 
     store = SqlStore(engine, path, path.parent if home is None and path is not None else home)
     store.find_audit_key()
     return store
+
+
+def copy_ledger(path: Path, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
+    """Copy a SQLite file into a new one, consistent, while others write. Of whatever version it is, nothing is changed in it.
+
+    Raises LedgerUnavailable, OSError (FileExistsError); with nothing left of the copy.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    try:  # from before it is there: whoever stops this may do so in any moment
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+            # A transaction that reads keeps the state of this moment: without it, each write of the gate's begins the copy anew.
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
+            source.backup(copy, pages=_BACKUP_PAGES, progress=told)
+    except FileExistsError:  # another one's, made in this moment
+        raise
+    except BaseException as error:  # also of who stops it: half a copy is taken for a whole one later
+        target.unlink(missing_ok=True)
+        Path(f"{target}-journal").unlink(missing_ok=True)  # which SQLite leaves where it cannot write any more
+        if isinstance(error, sqlite3.Error):
+            raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
+        raise
 
 
 class SqlStore:
@@ -269,18 +295,7 @@ class SqlStore:
     def backup(self, target: Path, progress: Callable[[int, int], object] | None = None) -> None:
         if self._path is None:
             raise NotOffered("A PostgreSQL database is backed up with its own tools: pg_dump, or a base backup.")
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        try:
-            with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as copy:
-                # A transaction that reads keeps the state of this moment: without it, each write of the gate's begins the
-                # copy anew.
-                source.execute("BEGIN")
-                source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-                told = None if progress is None else lambda _, left, pages: progress(pages - left, pages)
-                source.backup(copy, pages=_BACKUP_PAGES, progress=told)
-        except sqlite3.Error as error:
-            target.unlink(missing_ok=True)
-            raise LedgerUnavailable(f"The backup could not be written: {error}. Nothing was kept of it.") from error
+        copy_ledger(self._path, target, progress)
 
     # Keys and the audit log
 

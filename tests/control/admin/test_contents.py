@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from slmgate.control.admin import contents
 from slmgate.control.admin.contents import receipt_content
 from slmgate.control.admin.handlers import Unknown
 from slmgate.control.admin.local import LocalContext
@@ -17,12 +18,13 @@ from slmgate.stores.records import AuditRecord, Batch, LedgerUnavailable
 from tests.tools.journal_writer import make_receipt
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-KEPT = ContentRecord(id="r1", role="kept", time=NOW, expires=NOW, prompt="asked")
+KEPT = ContentRecord(id="r1", role="kept", time=NOW, expires=NOW + timedelta(days=7), prompt="asked")
 JANE = Operator("jane", Permission.OWNER)
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> LocalContext:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalContext:
+    monkeypatch.setattr(contents, "utc_now", lambda: NOW)
     context = LocalContext(tmp_path)
     context.store.write(Batch(receipts=[make_receipt("r1", request_id="q1"), make_receipt("r2")]))
     context.store.contents.put([KEPT])
@@ -41,6 +43,14 @@ def test_it_is_found_by_both_ids_and_each_look_is_noted(context: LocalContext) -
 def test_nothing_is_kept(context: LocalContext, id: str) -> None:
     with pytest.raises(Unknown, match="Nothing is kept"):
         receipt_content(context, JANE, id)
+    assert context.store.audit(9) == []
+
+
+def test_what_is_over_is_not_shown_though_it_is_there(context: LocalContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "utc_now", lambda: KEPT.expires)
+    with pytest.raises(Unknown, match="its time is over"):
+        receipt_content(context, JANE, "r1")
+    assert context.store.contents.get("r1") == KEPT
     assert context.store.audit(9) == []
 
 

@@ -45,6 +45,14 @@ def options(text: str) -> Options:
     return load_text(f'models: {{m: {{instances: [{{url: "http://h:1"}}]}}}}\ntracing: {text}\n').unwrap().tracing
 
 
+def reload(one: Tracing, text: str) -> bool:
+    """As control does it."""
+    new = one.wants(options(text))
+    if new:
+        one.configure()
+    return new
+
+
 def some(**settings: Any) -> Parted:
     return parted([receipt(**settings)])
 
@@ -52,7 +60,7 @@ def some(**settings: Any) -> Parted:
 def test_off_it_does_nothing() -> None:
     one = tracing()
     one.take(some())
-    one.configure(options("{}"))
+    assert not reload(one, "{}")
     one.take(some())
     assert (Line.made, one.dropped(), repr(one)) == ([], 0, "<Tracing off>")
     one.close()
@@ -60,7 +68,7 @@ def test_off_it_does_nothing() -> None:
 
 def test_receipts_become_spans_under_the_services_name() -> None:
     one = tracing()
-    one.configure(options("{otlp: 'http://collector:4318', service: gate-1}"))
+    reload(one, "{otlp: 'http://collector:4318', service: gate-1}")
     (line,) = Line.made
     one.take(some(trace=""))
     assert line.items == []
@@ -74,19 +82,16 @@ def test_receipts_become_spans_under_the_services_name() -> None:
 
 def test_a_reload_goes_on_with_what_is_the_same() -> None:
     one = tracing()
-    first = options("{otlp: 'http://a:4318'}")
-    one.configure(first)
-    assert not one.changes(options("{otlp: 'http://a:4318'}"))
-    other = options("{otlp: 'http://b:4318'}")
-    assert one.changes(other)
+    assert reload(one, "{otlp: 'http://a:4318'}")
+    assert not reload(one, "{otlp: 'http://a:4318'}")
     Line.made[0].dropped = 2
-    one.configure(other)
+    assert reload(one, "{otlp: 'http://b:4318'}")
     Line.made[1].dropped = 5
     assert [line.closed for line in Line.made] == [True, False]
     assert one.dropped() == 3 + 5  # no counter goes back
     one.take(some())
     assert (len(Line.made[0].items), len(Line.made[1].items)) == (0, 1)
-    one.configure(options("{}"))
+    reload(one, "{}")
     assert (Line.made[1].closed, one.dropped()) == (True, 9)
     one.close()
     one.close()
@@ -103,12 +108,28 @@ def test_while_one_ends_what_it_dropped_is_counted_with_it(monkeypatch: pytest.M
         line.dropped += 1
 
     monkeypatch.setattr(Line, "close", close)
-    one.configure(options("{otlp: 'http://a:4318'}"))
+    reload(one, "{otlp: 'http://a:4318'}")
     Line.made[0].dropped = 7
-    one.configure(options("{otlp: 'http://b:4318'}"))
+    reload(one, "{otlp: 'http://b:4318'}")
     Line.made[1].dropped = 2
     one.close()
     assert (asked, one.dropped()) == ([7, 10], 11)
+
+
+def test_of_two_reloads_the_later_one_counts_whichever_thread_comes_first() -> None:
+    one = tracing()
+    assert one.wants(options("{otlp: 'http://a:4318'}")) and one.wants(options("{otlp: 'http://b:4318'}"))
+    one.configure()  # of the second
+    one.configure()  # of the first, which its thread has begun late
+    assert [line.target.url for line in Line.made] == ["http://b:4318/v1/traces"]
+    assert one.wants(options("{otlp: 'http://c:4318'}")) and one.wants(options("{}"))
+    one.configure()
+    one.configure()
+    assert ([line.closed for line in Line.made], repr(one)) == ([True], "<Tracing off>")
+    assert one.wants(options("{otlp: 'http://d:4318'}"))
+    one.close()
+    one.configure()  # begun before the end
+    assert [line.closed for line in Line.made] == [True]
 
 
 def test_where_to() -> None:

@@ -25,7 +25,7 @@ def receipt_content(context: Context, caller: Caller, id: FromPath[str]) -> Cont
     """
     found = context.store.receipt(id)
     content = None if found is None else context.store.contents.get(found.id)
-    if found is None or content is None:
+    if found is None or content is None or content.expires <= utc_now():  # deleted in a moment, or when the ledger is back
         raise Unknown(f"Nothing is kept of the prompt and answer of {id!r}: no role asked for it, or its time is over.")
     detail = {"client": found.principal, "role": content.role}
     context.store.append_audit(line(utc_now(), caller.name, "read", f"content/{found.id}", detail))

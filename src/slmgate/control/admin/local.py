@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ from slmgate.control.roster import Roster
 from slmgate.control.state_dir import LEDGER_FILE, changing
 from slmgate.link.messages import Ban
 from slmgate.stores.records import LedgerUnavailable, NotOffered, SchemaTooNew
-from slmgate.stores.sql import open_store
+from slmgate.stores.sql import copy_ledger, open_store
 
 STORE_FAULTS = (LedgerUnavailable, SchemaTooNew, NotOffered)
 """What opening or asking a store may raise; the message of each says what to do."""
@@ -83,6 +84,19 @@ class OwnerOfFiles(AdminKeys):
 
     def check(self, secret: str) -> Operator | None:
         return _OWNER
+
+
+def back_up(state_dir: Path, target: Path, progress: Callable[[int, int], object]) -> None:
+    """Copy the ledger in `state_dir`, whatever version of it that is: nothing is changed in it, nor made where there is none.
+
+    Raises LedgerUnavailable, and OSError of `target`; with nothing left of the copy.
+    """
+    ledger = state_dir / LEDGER_FILE
+    try:
+        os.close(os.open(ledger, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise LedgerUnavailable(f"The ledger {ledger} cannot be read: {error.strerror}.") from error
+    copy_ledger(ledger, target, progress)
 
 
 class LocalContext:

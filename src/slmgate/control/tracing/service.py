@@ -45,26 +45,38 @@ class Tracing:
     def __init__(self, make: Callable[..., Exporter] = Exporter) -> None:
         self._make = make
         self._spans = Spans()
-        self._options: Options | None = None
-        self._exporter: Exporter | None = None
+        self._wanted = Options()  # told last
+        self._in_force = self._wanted
         self._lock = threading.Lock()  # over what follows: it is asked from other threads than it is told in
+        self._exporter: Exporter | None = None
         self._ending: list[Exporter] = []  # they send what waits
         self._dropped = 0  # by exporters that are gone
 
     def __repr__(self) -> str:
         return f"<Tracing {self._exporter or 'off'}>"
 
-    def changes(self, options: Options) -> bool:
-        """Whether these options are others than those in force."""
-        return options != self._options
+    def wants(self, options: Options) -> bool:
+        """These options are to be in force. Whether they are others than those told before: then `configure` is to be called."""
+        before, self._wanted = self._wanted, options
+        return options != before
 
-    def configure(self, options: Options) -> None:
-        """These options are in force. What waits still goes where it was to go, which may take a moment."""
-        self._options = options
-        made: Exporter | None = None
-        if options.otlp is not None:
-            made = self._make("spans", target_of(options, "/v1/traces"), envelope_of(options).around)
-        self._end(made)
+    def configure(self) -> None:
+        """Put into force what was told last. What waits still goes where it was to go, which may take a moment.
+
+        Of several threads that do so, in whatever order, each takes up what is wanted by then: none brings back what was before.
+        """
+        with self._lock:
+            options = self._wanted
+            if options == self._in_force:
+                return
+            made: Exporter | None = None
+            if options.otlp is not None:
+                made = self._make("spans", target_of(options, "/v1/traces"), envelope_of(options).around)
+            before, self._exporter = self._exporter, made
+            self._in_force = options
+            if before is not None:
+                self._ending.append(before)
+        self._end(before)
 
     def take(self, receipts: Parted) -> None:
         """These receipts are in the ledger."""
@@ -79,16 +91,14 @@ class Tracing:
             return self._dropped + sum(exporter.dropped for exporter in there)
 
     def close(self) -> None:
-        self._end(None)
+        self.wants(Options())
+        self.configure()
 
-    def _end(self, successor: Exporter | None) -> None:
-        """End the exporter that is there, if one is; until it has ended, what it drops is counted with it."""
+    def _end(self, exporter: Exporter | None) -> None:
+        """End one of `_ending`, if it is one; until it has ended, what it drops is counted with it."""
+        if exporter is None:
+            return
+        exporter.close()
         with self._lock:
-            before, self._exporter = self._exporter, successor
-            if before is None:
-                return
-            self._ending.append(before)
-        before.close()
-        with self._lock:
-            self._ending.remove(before)
-            self._dropped += before.dropped
+            self._ending.remove(exporter)
+            self._dropped += exporter.dropped
