@@ -18,7 +18,7 @@ import pytest
 
 from tests.tools.gate import ROOT
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # more than a part of the tour may take: it says which one was late
 SECONDS = 300
 """Loading the model alone took more than a minute on a machine that was busy otherwise."""
 
