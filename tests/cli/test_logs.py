@@ -132,10 +132,13 @@ def test_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_contents(store: SqlStore) -> None:
     now = datetime(2026, 11, 28, 12, tzinfo=UTC)
-    asked = ContentRecord(id="r1", role="kept", time=now, expires=now, prompt='{"a":1}\nb\x1b[2J', answer="told", answer_cut=True)
+    later = datetime(2126, 11, 28, 12, tzinfo=UTC)
+    asked = ContentRecord(
+        id="r1", role="kept", time=now, expires=later, prompt='{"a":1}\nb\x1b[2J', answer="told", answer_cut=True
+    )
     store.contents.put([asked])
     shown = run("logs", "--content", "r1").stdout.splitlines()
-    assert shown[0].startswith("r1  2026-11-28T12:00:00Z  role kept  kept until 2026-11-28T12:00:00Z  0 masked")
+    assert shown[0].startswith("r1  2026-11-28T12:00:00Z  role kept  kept until 2126-11-28T12:00:00Z  0 masked")
     assert shown[1:4] == ["", "prompt:", '{"a":1}']
     assert "\x1b" not in shown[4]
     assert shown[5:] == ["", "answer (its beginning):", "told"]
@@ -144,5 +147,5 @@ def test_contents(store: SqlStore) -> None:
     none = run("logs", "--content", "r2")
     assert none.exit_code == 1
     assert "Nothing is kept" in none.stderr
-    store.contents.put([ContentRecord(id="r0", role="kept", time=now, expires=now, prompt="only this")])
+    store.contents.put([ContentRecord(id="r0", role="kept", time=now, expires=later, prompt="only this")])
     assert "answer" not in run("logs", "--content", "r0").stdout
