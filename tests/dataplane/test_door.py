@@ -211,11 +211,8 @@ def test_whom_the_guard_turns_away() -> None:
     hall.loop.shut()
 
 
-def test_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those that are dragged out the oldest goes: whoever means it is through in a moment."""
-    hall = Hall(lambda arrival, seen: 0)
-    hall.door.context = cast(Any, object())
-    hall.door.most_handshakes = 2
+def dragged_out(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Handshakes have no end from now on but that they are cut off: the numbers of those sockets, as it happens."""
     ended: list[int] = []
 
     async def shake(make: Any, one: FakeSocket, **_: Any) -> None:
@@ -225,6 +222,15 @@ def test_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             ended.append(one.number)
 
     monkeypatch.setattr(hall.loop, "connect_accepted_socket", shake)
+    return ended
+
+
+def test_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that are dragged out the oldest goes: whoever means it is through in a moment."""
+    hall = Hall(lambda arrival, seen: 0)
+    hall.door.context = cast(Any, object())
+    hall.door.most_handshakes = 2
+    ended = dragged_out(hall, monkeypatch)
     sockets = [hall.knocks() for _ in range(4)]
     assert ended == [one.number for one in sockets[:2]]
     assert (hall.door.turned_away, PRESSED in hall.told) == (2, True)
@@ -269,15 +275,7 @@ def test_those_who_are_asked_again_are_few(monkeypatch: pytest.MonkeyPatch) -> N
     hall = Hall(again)
     hall.door.context = cast(Any, object())
     hall.door.most_asked_again = 2
-    ended: list[int] = []
-
-    async def shake(make: Any, one: FakeSocket, **_: Any) -> None:
-        try:
-            await hall.loop.create_future()
-        finally:
-            ended.append(one.number)
-
-    monkeypatch.setattr(hall.loop, "connect_accepted_socket", shake)
+    ended = dragged_out(hall, monkeypatch)
     other = hall.knocks(b"once")
     sockets = [hall.knocks(b"again") for _ in range(4)]
     assert ended == [one.number for one in sockets[:2]]

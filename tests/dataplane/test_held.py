@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from slmgate.dataplane.held import NO_PLACE, connect, is_address
+from slmgate.dataplane.held import NO_PLACE, connect
 from slmgate.dataplane.secured import Unusable
 from slmgate.dataplane.upstream import UpstreamConnection
 from slmgate.policy.specs import HeldSpec, InstanceSpec
@@ -50,11 +50,6 @@ def test_a_name_that_is_held_to_nothing_may_lead_anywhere() -> None:
 def test_an_address_is_not_looked_up(address: str) -> None:
     loop = Loop()
     assert opened(loop, InstanceSpec(id="m/a:8000", host=address, port=8000)) == address
-
-
-@pytest.mark.parametrize("name", ["localhost", "1.example.com", "a", "dead-beef", "_x.svc"])
-def test_names_are_no_addresses(name: str) -> None:
-    assert not is_address(name)
 
 
 def test_the_first_address_that_answers() -> None:

@@ -185,7 +185,7 @@ def test_silent_dns_holds_up_nothing_else(launch: Launch, upstream: MockUpstream
         with ThreadPoolExecutor(12) as pool:
             for number in range(8):
                 pool.submit(ask, gate.port, request(chat(model=f"lost{number}"), secret=SECRET))
-            time.sleep(0.3)
+            time.sleep(0.3)  # until names are asked for: nothing tells when a lookup has begun
             answers = [pool.submit(ask, gate.port, request(chat(), secret=SECRET)) for _ in range(4)]
             assert [one.result().status for one in answers] == [200] * 4, "a name with an answer has it"
         assert silent.recv(512), "names were asked for"

@@ -114,7 +114,7 @@ def test_a_gate_waits_for_a_command_that_is_changing_its_store(launch: Launch, u
     with (gate.state / "serve.lock").open() as command:
         fcntl.flock(command, fcntl.LOCK_SH)
         gate.start(wait=False)
-        time.sleep(1)
+        time.sleep(1)  # longer than a start takes to read something
         assert gate.process.poll() is None, "it waits"
         assert gate.pids(CONTROL) == [], "nothing has been read yet"
     gate.wait_ready()
@@ -168,7 +168,7 @@ def test_a_worker_that_cannot_be_replaced_at_once_costs_nobody_else(launch: Laun
     resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (highest, bounds[1]))
     send(dead, signal.SIGKILL)
     eventually(lambda: "cannot be started" in gate.text(), 5, "it says that it can start none")
-    time.sleep(0.5)
+    time.sleep(0.5)  # more than one further try
     assert gate.process.poll() is None
     assert gate.workers() == [left]
     resource.prlimit(supervisor, resource.RLIMIT_NOFILE, bounds)

@@ -201,7 +201,7 @@ def test_a_file_that_changes_while_the_gate_starts_is_the_last_good_one(launch: 
         eventually(lambda: "configuration in force" in gate.text(), 10, "the new file is in force")
         eventually(lambda: "admin listening" in gate.text(), 10, "the start is over")
         eventually(lambda: (gate.state / "last-good.yaml").exists(), 3, "it is kept")
-        time.sleep(0.3)
+        time.sleep(0.3)  # in which an older file would take its place
         assert (gate.state / "last-good.yaml").read_text() == gate.file.read_text()
 
 

@@ -193,7 +193,7 @@ def test_what_an_unfinished_handshake_costs(named: Gate, authority: Authority, c
             if case == "asked for another":
                 assert one.recv(6)[5] == 2, "a HelloRetryRequest is a ServerHello"
                 one.sendall(second)
-        time.sleep(1)
+        time.sleep(1)  # what all have sent is taken in: that nothing more is cannot be waited for
         grown = sum(psutil.Process(pid).memory_info().rss for pid in pids) - sum(before)
         with TlsWire(named.tls_port, any_name(authority), name="a.example") as wire:
             assert wire.ask(request(chat(), secret=SECRET, host="a.example")).status == 200
@@ -392,7 +392,7 @@ def test_silence_at_the_doors_takes_no_clients_descriptor(launch: Launch, author
                     everybody.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
 
         silent(30)
-        time.sleep(0.5)
+        time.sleep(0.5)  # for the same: they are let in, and say nothing
         for _ in range(45):
             wire = everybody.enter_context(Wire(gate.port))
             wire.send(request(chat(stream=True, events=100, rate=5), secret=SECRET))
@@ -418,11 +418,11 @@ def test_whoever_is_silent_at_the_door_holds_up_no_stop(launch: Launch, authorit
             one = silent.enter_context(socket.create_connection(("127.0.0.1", gate.tls_port)))
             one.sendall(begun)
         late = silent.enter_context(socket.create_connection(("127.0.0.1", gate.tls_port), timeout=5))
-        time.sleep(0.2)
+        time.sleep(0.2)  # all of them stand at the door: what says nothing shows nothing
         started = time.monotonic()
         gate.process.send_signal(signal.SIGTERM)
         assert idle.closed(1), "an idle connection waits for nobody"
-        time.sleep(0.3)
+        time.sleep(0.3)  # the stop is well under way
         tls = silent.enter_context(any_name(authority).wrap_socket(late, server_hostname="a.example"))
         tls.sendall(request(chat(), secret=SECRET))
         answer = b""

@@ -76,7 +76,7 @@ def own(lock: int, seconds: float = COMMAND_SECONDS) -> bool:
         if not _lock(lock, fcntl.LOCK_SH) or time.monotonic() > until:
             return False
         fcntl.flock(lock, fcntl.LOCK_UN)
-        time.sleep(0.01)
+        time.sleep(0.01)  # the kernel has no word for waiting so long and no longer
     return True
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from slmgate.dataplane.secured import Unusable
 from slmgate.dataplane.upstream import UpstreamConnection
-from slmgate.policy.places import allowed
+from slmgate.policy.places import allowed, is_address
 from slmgate.policy.specs import InstanceSpec
 
 NO_PLACE = "its name leads where no instance may be"
@@ -36,8 +36,3 @@ async def connect(
         except OSError as failure:
             failed = failure
     raise failed
-
-
-def is_address(host: str) -> bool:
-    """Whether a host of the configuration is an IP address; else it is a name."""
-    return ":" in host or host.replace(".", "").isdigit()

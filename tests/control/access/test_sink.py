@@ -5,13 +5,17 @@ The thread is real; the tests wait for it by closing the sink, and hold it up wi
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import threading
 
 import pytest
 
 from slmgate.control.access import sink as module
 from slmgate.control.access.formats import Name
-from slmgate.control.access.sink import Sink
+from slmgate.control.access.sink import Sink, is_ready
+from tests.tools.far import far_pipe
 
 
 class Memory(Sink):
@@ -197,3 +201,16 @@ def test_a_fault_of_the_target_is_no_end_of_the_log(monkeypatch: pytest.MonkeyPa
     assert memory.dropped == 0
     assert memory.ended
     assert memory.told == ["the access log to memory: it failed: KeyError('anew')"]
+
+
+def test_what_is_waited_for_behind_many_descriptors() -> None:
+    with far_pipe() as (back, to):
+        assert not is_ready(back, select.POLLIN, 0.0)
+        assert is_ready(to, select.POLLOUT, 0.0)
+        os.write(to, b"x")
+        assert is_ready(back, select.POLLIN, 0.0)
+        os.set_blocking(to, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(to, bytes(4096))
+        assert not is_ready(to, select.POLLOUT, 0.0)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
 from slmgate.control.access import streams
-from slmgate.control.access.streams import StreamSink, _takes_more
-from tests.tools.far import far_pipe
+from slmgate.control.access.streams import StreamSink
 
 
 def sink(to: Path, told: list[str] | None = None, retry: float = 0.0) -> StreamSink:
@@ -134,27 +132,17 @@ def test_a_pipe_that_must_be_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
             raise BlockingIOError(11, "Resource temporarily unavailable")
         return write(to, data)
 
-    def takes_more(file: int, seconds: float) -> bool:
+    def takes_more(file: int, event: int, seconds: float) -> bool:
         return waits.pop(0)
 
     monkeypatch.setattr("slmgate.control.access.streams.os.write", full_twice)
-    monkeypatch.setattr("slmgate.control.access.streams._takes_more", takes_more)
+    monkeypatch.setattr("slmgate.control.access.streams.is_ready", takes_more)
     log = sink(tmp_path / "access.log")
     log.write(b"one\n")
     while waits:
         log.write(b"")
     log.close()
     assert (tmp_path / "access.log").read_bytes() == b"one\n"
-
-
-def test_a_pipe_behind_many_descriptors() -> None:
-    with far_pipe() as (_, to):
-        assert _takes_more(to, 0.0)
-        os.set_blocking(to, False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(to, bytes(4096))
-        assert not _takes_more(to, 0.0)
 
 
 def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:

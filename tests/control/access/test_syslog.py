@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 
 from slmgate.control.access import syslog
 from slmgate.control.access.places import Over, SyslogAt
-from slmgate.control.access.syslog import SyslogSink, _says_something, head
-from tests.tools.far import far_pipe
+from slmgate.control.access.syslog import SyslogSink, head
 
 NOW = datetime(2026, 11, 28, 16, 30, 0, 5, UTC)
 # The header of RFC 5424, section 6.
@@ -58,7 +55,7 @@ class Wire:
     def close(self) -> None:
         self.closed += 1
 
-    def says_something(self, link: Wire) -> bool:
+    def says_something(self, link: Wire, event: int, seconds: float) -> bool:
         return self.gone
 
 
@@ -66,7 +63,7 @@ class Wire:
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     wire = Wire()
     monkeypatch.setattr(syslog, "_connect", wire.connect)
-    monkeypatch.setattr(syslog, "_says_something", wire.says_something)
+    monkeypatch.setattr(syslog, "is_ready", wire.says_something)
     return wire
 
 
@@ -215,11 +212,3 @@ def test_a_host_that_no_name_can_be_is_trouble_like_another(over: Over) -> None:
     sink.close(10)
     assert sink.dropped == 1
     assert told[0].endswith(f"it does not take messages: no host can be called logs.{'x' * 64}.example.com")
-
-
-def test_a_connection_behind_many_descriptors() -> None:
-    with far_pipe() as (back, to), open(back, "rb", closefd=False) as pipe:
-        link: Any = pipe  # no socket is opened here, and any descriptor will do
-        assert not _says_something(link)
-        os.write(to, b"x")
-        assert _says_something(link)

@@ -7,9 +7,11 @@ once, and in the log itself where its format can say it. What writing is, those 
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Callable
+from socket import socket
 
 from slmgate.control.access.formats import FORMATS, Name, note
 
@@ -23,6 +25,13 @@ TELL_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 
 Tell = Callable[[str], object]
+
+
+def is_ready(what: int | socket, event: int, seconds: float) -> bool:
+    """Wait for it; `event` is `select.POLLIN` or `select.POLLOUT`. Not by `select`, which knows no descriptor beyond 1,023."""
+    asked = select.poll()
+    asked.register(what, event)
+    return bool(asked.poll(seconds * 1000))
 
 
 class Sink:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from slmgate.control.access.formats import Name
-from slmgate.control.access.sink import MAX_BYTES, RETRY_SECONDS, Sink, Tell
+from slmgate.control.access.sink import MAX_BYTES, RETRY_SECONDS, Sink, Tell, is_ready
 
 Standard = Literal["stdout", "stderr"]
 _WAIT_SECONDS = 1.0
@@ -48,7 +48,7 @@ class StreamSink(Sink):
         try:
             return os.write(self._file, data)
         except BlockingIOError:
-            if not _takes_more(self._file, _WAIT_SECONDS):
+            if not is_ready(self._file, select.POLLOUT, _WAIT_SECONDS):
                 raise
             return 0
 
@@ -71,13 +71,6 @@ class StreamSink(Sink):
     def end(self) -> None:
         if self._path is not None:
             os.close(self._file)
-
-
-def _takes_more(file: int, seconds: float) -> bool:
-    """Wait for it. Not by `select`, which knows no descriptor beyond 1,023."""
-    asked = select.poll()
-    asked.register(file, select.POLLOUT)
-    return bool(asked.poll(seconds * 1000))
 
 
 def _open(path: Path) -> int:

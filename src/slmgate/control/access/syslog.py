@@ -17,7 +17,7 @@ from typing import Any
 
 from slmgate.control.access.formats import Name
 from slmgate.control.access.places import FACILITIES, SyslogAt
-from slmgate.control.access.sink import MAX_BYTES, RETRY_SECONDS, Sink, Tell
+from slmgate.control.access.sink import MAX_BYTES, RETRY_SECONDS, Sink, Tell, is_ready
 
 INFO = 6
 SECONDS = 5.0
@@ -74,7 +74,7 @@ class SyslogSink(Sink):
     def _connected(self) -> socket.socket:
         """A connection to the server, the one there is if it still is one."""
         link = self._socket
-        if link is not None and self._to.over == "tcp" and _says_something(link) and not link.recv(4096):
+        if link is not None and self._to.over == "tcp" and is_ready(link, select.POLLIN, 0) and not link.recv(4096):
             self._hang_up()
             link = None
         if link is None:
@@ -105,13 +105,6 @@ class SyslogSink(Sink):
         link, self._socket = self._socket, None
         if link is not None:
             link.close()
-
-
-def _says_something(link: socket.socket) -> bool:
-    """Not by `select`, which knows no descriptor beyond 1,023."""
-    asked = select.poll()
-    asked.register(link, select.POLLIN)
-    return bool(asked.poll(0))
 
 
 def _connect(to: SyslogAt) -> socket.socket:

@@ -76,7 +76,8 @@ class Tracing:
             self._in_force = options
             if before is not None:
                 self._ending.append(before)
-        self._end(before)
+        if before is not None:
+            self._end(before)
 
     def take(self, receipts: Parted) -> None:
         """These receipts are in the ledger."""
@@ -94,10 +95,8 @@ class Tracing:
         self.wants(Options())
         self.configure()
 
-    def _end(self, exporter: Exporter | None) -> None:
-        """End one of `_ending`, if it is one; until it has ended, what it drops is counted with it."""
-        if exporter is None:
-            return
+    def _end(self, exporter: Exporter) -> None:
+        """End one of `_ending`; until it has ended, what it drops is counted with it."""
         exporter.close()
         with self._lock:
             self._ending.remove(exporter)
